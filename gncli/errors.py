@@ -1,0 +1,86 @@
+"""Every error that gncli raises on purpose, and the exit status that each one means.
+
+::
+
+    GncliError
+    ├── CheckFailed        1   it ran, and the answer is no
+    ├── ParameterError     2   an option or a parameter is wrong
+    ├── InputError         3   an input cannot be read, is malformed, or is refused
+    ├── OutputError        4   an output cannot be written
+    ├── LimitError         5   a limit or memory ran out
+    └── ChangedError       6   an input changed while it was read
+
+Whatever else reaches the boundary in ``cli.py`` is a bug and leaves with status 70.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GncliError(Exception):
+    """An error that is the user's to mend.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, with the values that show it.
+    subject : str, optional
+        The input, output or option that it is about, as the user typed it.
+    way_out : str, optional
+        What to do about it.
+    """
+
+    status: ClassVar[int]
+
+    def __init__(self, problem: str, *, subject: str | None = None, way_out: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.subject = subject
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        head = f"{self.subject}: " if self.subject else ""
+        tail = f"; {self.way_out}" if self.way_out else ""
+        return f"{head}{self.problem}{tail}"
+
+    def about(self, subject: str) -> GncliError:
+        """Return this error, named after `subject` if it has no subject yet."""
+        self.subject = self.subject or subject
+        return self
+
+
+class CheckFailed(GncliError):
+    """The check under the report did not hold, so nothing was written."""
+
+    status = 1
+
+
+class ParameterError(GncliError):
+    """A parameter is wrong, or does not fit the tensor it is applied to."""
+
+    status = 2
+
+
+class InputError(GncliError):
+    """An input cannot be read, is malformed, or is refused by policy."""
+
+    status = 3
+
+
+class OutputError(GncliError):
+    """An output, standard output among them, cannot be written."""
+
+    status = 4
+
+
+class LimitError(GncliError):
+    """A limit that gncli sets itself was passed, or memory ran out."""
+
+    status = 5
+
+
+class ChangedError(GncliError):
+    """An input changed while it was read, so that no result can be given."""
+
+    status = 6

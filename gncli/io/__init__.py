@@ -1,0 +1,342 @@
+"""Tensors by name: the only place that sees file names.
+
+The format of an input is told by its first bytes, never by its name; that of an output by its suffix. h5py, which
+takes longer to import than most tensors take to read, is imported where an HDF5 file is met.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import InputError, ParameterError
+from gncli.io import npy
+from gncli.io.atomic import AtomicFile, same_file
+from gncli.io.memory import ArraySink, ArraySource
+from gncli.io.npz import NpzSink
+from gncli.io.random import RandomSource
+from gncli.io.rawfile import RawFile
+from gncli.io.source import Identity, Order, Sink, Source
+from gncli.io.stream import STDIN, STDOUT, Pipe, StreamSink, StreamSource, listen
+
+__all__ = [
+    "ArraySink",
+    "ArraySource",
+    "Identity",
+    "Listing",
+    "NpzSink",
+    "Order",
+    "RandomSource",
+    "Sink",
+    "Source",
+    "listen",
+    "open_npz",
+    "open_sink",
+    "open_source",
+    "open_sources",
+    "same_file",
+    "write_npz",
+]
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_HDF5_NAME = "data"
+_HDF5_OUT = re.compile(r"(.*?\.(?:h5|hdf5))(?:::(.*))?", re.DOTALL | re.IGNORECASE)
+_NAME_ONE = "name one, as FILE::NAME"
+
+
+class Listing(Iterator[Source]):
+    """The tensors that a name stands for, opened one after the other.
+
+    An error that `next` raises is about the tensor whose turn it was: go on with the next one, if errors are to be
+    collected. Of a pipe, the arrays must be used in turn: what was not read of one is skipped for the next.
+
+    Attributes
+    ----------
+    skipped : int
+        How many more the container holds that are no numeric tensors.
+    """
+
+    def __init__(self, openers: Iterator[Callable[[], Source]], skipped: int = 0) -> None:
+        self._openers = openers
+        self.skipped = skipped
+
+    def __next__(self) -> Source:
+        """Return the next tensor, which the caller closes."""
+        return next(self._openers)()
+
+
+def open_sources(text: str, *, stdin: int | None = None) -> Listing:
+    """Return all numeric tensors that TENSOR names.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE``, ``FILE::NAME`` or ``-``.
+    stdin : int, optional
+        The descriptor behind ``-``, 0 by default.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds none.
+    """
+    if text == "-":
+        pipe = Pipe(0 if stdin is None else stdin)
+        if _begins_as_hdf5(pipe):
+            return _datasets(pipe.spool(), pipe.name)
+        return Listing(_concatenated(pipe))
+    path, member = _split(text)
+    file = RawFile(path, text)
+    try:
+        if member is None and _is_hdf5(file):
+            return _datasets(file, text)
+        source = _open_member(file, text, member)
+    except BaseException:
+        file.close()
+        raise
+    return Listing(iter([lambda: source]))
+
+
+def open_source(text: str, *, stdin: int | None = None) -> Source:
+    """Return the one tensor that TENSOR names.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE``, ``FILE::NAME`` or ``-``.
+    stdin : int, optional
+        The descriptor behind ``-``, 0 by default.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds none or several. Bytes after the array on a pipe can only be seen when it was
+        read to its end: `Source.verify_unchanged` refuses them.
+    """
+    if text == "-":
+        pipe = Pipe(0 if stdin is None else stdin)
+        if not _begins_as_hdf5(pipe):
+            return StreamSource(pipe)
+        file, path, member = pipe.spool(), pipe.name, None
+    else:
+        path, member = _split(text)
+        file = RawFile(path, text)
+    try:
+        return _open_member(file, path if text == "-" else text, member)
+    except BaseException:
+        file.close()
+        raise
+
+
+def open_sink(
+    text: str,
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    order: Order = "C",
+    attributes: Mapping[str, object] | None = None,
+    force: bool = False,
+    inputs: Sequence[Source] = (),
+    in_place: bool = False,
+    stdout: int | None = None,
+) -> Sink:
+    """Return the sink that OUT names, begun: what forbids to write it is met here, before anything is computed.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE.npy``, ``FILE.h5``, ``FILE.hdf5``, either of these with ``::NAME``, or ``-``.
+    shape, dtype, order
+        Of the tensor. A .npy is written in that order; HDF5 takes the runs in that order and stores them in C order.
+    attributes : mapping, optional
+        Of the dataset, in HDF5.
+    force : bool
+        Whether an existing file may be replaced.
+    inputs : sequence of Source
+        What is being read, which OUT may not be.
+    in_place : bool
+        Whether OUT is meant to be the first of `inputs`.
+    stdout : int, optional
+        The descriptor behind ``-``, 1 by default.
+
+    Raises
+    ------
+    ParameterError
+        If no format has this suffix, or ``-`` is a terminal.
+    OutputError
+        If it cannot be written, or may not be written over.
+    """
+    if text == "-":
+        fd = 1 if stdout is None else stdout
+        if os.isatty(fd):
+            raise ParameterError("is a terminal, which takes no binary data", subject=STDOUT, way_out="redirect it")
+        return StreamSink(shape, dtype, order, fd)
+    if text.lower().endswith(".npy"):
+        file = AtomicFile(text, name=text, force=force, inputs=inputs, in_place=in_place)
+        with _Undoing(file):
+            return npy.npy_sink(file, shape, dtype, order)
+    match = _HDF5_OUT.fullmatch(text)
+    if match is None:
+        raise _unknown_suffix(text, "FILE.npy, FILE.h5, FILE.h5::NAME or -")
+    dataset = "/".join(part for part in (match[2] or "").split("/") if part)
+    if (match[2] is not None and not dataset) or {".", ".."} & set(dataset.split("/")):
+        raise ParameterError(f"{match[2]!r} is no name for a dataset", subject=text)
+    from gncli.io import hdf5
+
+    file = AtomicFile(match[1], name=text, force=force, inputs=inputs, in_place=in_place)
+    with _Undoing(file):
+        if file.replaces:
+            hdf5.check_replaceable(file.target, text, "/" + (dataset or _HDF5_NAME))
+        return hdf5.hdf5_sink(file, dataset or _HDF5_NAME, shape, dtype, order, attributes or {})
+
+
+def open_npz(text: str, *, force: bool = False, inputs: Sequence[Source] = ()) -> NpzSink:
+    """Return the sink of a .npz file, begun, with the rules of `open_sink`.
+
+    Raises
+    ------
+    ParameterError
+        If the suffix is another one.
+    OutputError
+        If it cannot be written, or may not be written over.
+    """
+    if not text.lower().endswith(".npz"):
+        raise _unknown_suffix(text, "FILE.npz")
+    return NpzSink(AtomicFile(text, name=text, force=force, inputs=inputs))
+
+
+def write_npz(
+    text: str, arrays: Mapping[str, NDArray[Any]], *, force: bool = False, inputs: Sequence[Source] = ()
+) -> None:
+    """Write arrays to a .npz file, whole or not at all, with the rules of `open_npz`."""
+    sink = open_npz(text, force=force, inputs=inputs)
+    with _Undoing(sink.file):
+        sink.write(arrays)
+        sink.commit()
+
+
+class _Undoing:
+    """Aborts a file if what is done with it fails."""
+
+    def __init__(self, file: AtomicFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._file.abort()
+
+
+def _unknown_suffix(text: str, known: str) -> ParameterError:
+    shown = os.path.splitext(text)[1] or "no suffix"
+    return ParameterError(f"{shown} is not a format that can be written", subject=text, way_out=f"choose {known}")
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """Return FILE and NAME; NAME is None where there is none. Whatever exists as a file is one."""
+    if os.path.lexists(text) or "::" not in text:
+        return text, None
+    cuts = [match.start() for match in re.finditer("(?=::)", text)]
+    cut = next((at for at in cuts if os.path.lexists(text[:at])), cuts[0])
+    if not text[cut + 2 :].strip("/"):
+        raise InputError("has no name after the ::", subject=text)
+    return text[:cut], text[cut + 2 :]
+
+
+def _is_hdf5(file: RawFile) -> bool:
+    """Return whether the signature of HDF5 is at one of the places where it may be, after a user block."""
+    at = 0
+    while at < file.identity.nbytes:
+        if file.head(len(_HDF5_MAGIC), at) == _HDF5_MAGIC:
+            return True
+        at = max(512, 2 * at)
+    return False
+
+
+def _open_member(file: RawFile, text: str, member: str | None) -> Source:
+    """Return the tensor of that name in the file, or the only one."""
+    start = file.head(len(npy.MAGIC))
+    if start == npy.MAGIC:
+        if member is not None:
+            raise InputError("a .npy holds one tensor, without a name", subject=text, way_out="leave out the ::NAME")
+        return npy.open_npy(file, text)
+    if not _is_hdf5(file):
+        raise _unknown_format(start, text)
+    from gncli.io import hdf5
+
+    container = hdf5.Hdf5File(file, text)
+    if member is None:
+        names = container.names()
+        if not names and len(container.skipped) != 1:
+            raise _no_tensor(len(container.skipped), text)
+        if len(names) > 1:
+            problem = f"holds {len(names):,} tensors: {hdf5.list_names(names)}"
+            raise InputError(problem, subject=text, way_out=_NAME_ONE)
+        member = (names or container.skipped)[0]  # a lone one that is refused says why itself
+    source = container.open(member, text)
+    container.close()
+    return source
+
+
+def _datasets(file: RawFile, text: str) -> Listing:
+    from gncli.io import hdf5
+
+    try:
+        container = hdf5.Hdf5File(file, text)
+        names = container.names()
+    except BaseException:
+        file.close()
+        raise
+    if not names and len(container.skipped) != 1:
+        file.close()
+        raise _no_tensor(len(container.skipped), text)
+    members = names or container.skipped  # a lone one that is refused says why itself
+
+    def openers() -> Iterator[Callable[[], Source]]:
+        try:
+            for member in members:
+                name = text if len(members) == 1 else f"{text}::{member}"
+                yield lambda member=member, name=name: container.open(member, name)  # type: ignore[misc]
+        finally:
+            container.close()
+
+    return Listing(openers(), len(container.skipped) if names else 0)
+
+
+def _concatenated(pipe: Pipe) -> Iterator[Callable[[], Source]]:
+    count = 0
+    while count == 0 or pipe.peek(1):
+        source = StreamSource(pipe, f"{STDIN}[{count}]" if count else STDIN, alone=False)
+        yield lambda source=source: source  # type: ignore[misc]
+        source.finish()
+        count += 1
+
+
+def _begins_as_hdf5(pipe: Pipe) -> bool:
+    start = pipe.peek(len(_HDF5_MAGIC))
+    if not start:
+        raise InputError("is empty: nothing came", subject=pipe.name)
+    if start != _HDF5_MAGIC and not start.startswith(npy.MAGIC[: len(start)]):
+        raise _unknown_format(start, pipe.name)
+    return start == _HDF5_MAGIC
+
+
+def _no_tensor(skipped: int, text: str) -> InputError:
+    return InputError(f"holds no numeric tensor ({skipped:,} others)", subject=text)
+
+
+def _unknown_format(start: bytes, text: str) -> InputError:
+    if not start:
+        return InputError("is empty (0 bytes)", subject=text)
+    if start.startswith(b"PK"):
+        return InputError("is a zip archive, which is not read yet", subject=text, way_out="save its arrays as .npy")
+    if start.startswith(b"\x80"):
+        return InputError("is a pickle, which would run code", subject=text, way_out="save the array with np.save")
+    return InputError(f"is neither .npy nor HDF5 (it begins with {start!r})", subject=text)

@@ -1,0 +1,182 @@
+"""A file that appears under its name whole, or not at all.
+
+A temporary file in the same directory, `posix_fallocate`, `pwrite`, fsync, rename, fsync of the directory. Every rule
+of what may be written over is checked when the file is begun, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from gncli.errors import OutputError
+from gncli.io.rawfile import reason, write_fully
+from gncli.io.source import Source
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """Turn an OSError inside into an OutputError about `name`, but for a reader that went away: no fault of anyone."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot be written ({reason(error)})", subject=name) from error
+
+
+def same_file(one: str, other: str) -> bool:
+    """Return whether two paths name the same file, which need not exist yet."""
+    one, other = os.path.realpath(one), os.path.realpath(other)
+    try:
+        return one == other or os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a FIFO" if stat.S_ISFIFO(mode) else "a device"
+
+
+class AtomicFile:
+    """A new file, written anywhere by any thread, and seen only after `commit`.
+
+    Parameters
+    ----------
+    path : str
+        Where it will appear. A symlink is followed to its target, which is what gets replaced.
+    name : str
+        The output as the user typed it, for errors.
+    force : bool
+        Whether an existing file may be replaced.
+    inputs : sequence of Source
+        What is being read: none of it may be written over.
+    in_place : bool
+        Whether the output is meant to be the first of `inputs`, and so replaces it.
+
+    Attributes
+    ----------
+    target : str
+        The file itself, symlinks followed.
+    replaces : bool
+        Whether there was one when this was begun.
+
+    Raises
+    ------
+    OutputError
+        If the output exists, is an input, is no regular file, or cannot be made where it should be.
+    """
+
+    def __init__(
+        self, path: str, *, name: str, force: bool = False, inputs: Sequence[Source] = (), in_place: bool = False
+    ) -> None:
+        self.name = name
+        self.fd = -1
+        self.target = os.path.realpath(path)
+        mode = self._permitted_mode(force, inputs, in_place)
+        self.replaces = mode is not None
+        self._directory, base = os.path.split(self.target)
+        self._temporary = os.path.join(self._directory, f".{base[:40]}.{secrets.token_hex(6)}.tmp")
+        with writing(name):
+            # Not mkstemp, which would make every output 0600.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self.fd = os.open(self._temporary, flags, 0o666 if mode is None else mode)
+            if mode is not None:
+                os.fchmod(self.fd, mode)  # what the umask took away
+
+    def _permitted_mode(self, force: bool, inputs: Sequence[Source], in_place: bool) -> int | None:
+        """Return the permissions of the file that will be replaced, or None where there is none."""
+        try:
+            old = os.stat(self.target)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutputError(f"cannot be written ({reason(error)})", subject=self.name) from error
+        if not stat.S_ISREG(old.st_mode):
+            raise OutputError(f"is {_kind(old.st_mode)}, not a file", subject=self.name)
+        for position, source in enumerate(inputs):
+            if source.identity is None or source.identity[:2] != (old.st_dev, old.st_ino):
+                continue
+            if not in_place:
+                way_out = "choose another name, or --in-place for a .npy"
+                raise OutputError(f"is the same file as the input {source.name}", subject=self.name, way_out=way_out)
+            if position:
+                raise OutputError(f"is the same file as {source.name}, which is read too", subject=self.name)
+            force = True
+        if not force:
+            raise OutputError("already exists", subject=self.name, way_out="--force replaces it")
+        return stat.S_IMODE(old.st_mode)
+
+    def allocate(self, nbytes: int) -> None:
+        """Make the file `nbytes` long, with room on the disk where the system can promise that."""
+        with writing(self.name):
+            try:
+                os.posix_fallocate(self.fd, 0, nbytes)
+            except (AttributeError, OSError) as error:  # macOS has none; some file systems refuse it
+                if isinstance(error, OSError) and error.errno not in _NO_FALLOCATE:
+                    raise
+                os.ftruncate(self.fd, nbytes)
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """Write `view` at `offset`."""
+        with writing(self.name):
+            write_fully(self.fd, view, offset)
+
+    def commit(self) -> None:
+        """Make the file visible under its name, and lasting; a second time, do nothing.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be done: the file that was there is untouched, unless only the directory's fsync failed.
+        """
+        if self.fd < 0:
+            return
+        try:
+            with writing(self.name):
+                os.fsync(self.fd)
+                self._close()
+                if not self.replaces and os.path.lexists(self.target):
+                    raise OutputError("was created by someone else meanwhile", subject=self.name)
+                os.replace(self._temporary, self.target)
+                self._sync_directory()
+        except BaseException:
+            self.abort()
+            raise
+        self._temporary = ""
+
+    def abort(self) -> None:
+        """Remove what was begun; after `commit` or a second `abort`, do nothing."""
+        with suppress(OSError):
+            self._close()
+        temporary, self._temporary = self._temporary, ""
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+    def _close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _sync_directory(self) -> None:
+        try:
+            fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            return  # a directory that may be written but not read
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that keeps no directories
+                raise
+        finally:
+            os.close(fd)
+
+
+_NO_FALLOCATE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODEV})

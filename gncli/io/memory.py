@@ -1,0 +1,91 @@
+"""Arrays that are already in memory, as sources and sinks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.io.dtypes import check_dtype
+from gncli.io.source import Identity, Order
+
+
+class ArraySource:
+    """An array as a source.
+
+    Parameters
+    ----------
+    array : ndarray
+        Boolean, integer or floating. C- and Fortran-ordered ones are read as they lie, others are copied.
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    InputError
+        If its dtype is not numeric.
+    """
+
+    sequential = False
+    identity: Identity | None = None
+
+    def __init__(self, array: NDArray[Any], name: str = "") -> None:
+        self.name = name
+        self.dtype = check_dtype(array.dtype, name)
+        self.shape = array.shape
+        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        self.order: Order = "F" if fortran else "C"
+        self._flat = (array.T if fortran else array).reshape(-1)
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the elements from `start` on."""
+        out[...] = self._flat[start : start + out.size]
+
+    def hold(self, start: int, stop: int) -> None:
+        """Do nothing: an array can be read again."""
+
+    def verify_unchanged(self) -> None:
+        """Do nothing: an array belongs to its caller."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class ArraySink:
+    """An array as a sink.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the array.
+    dtype : numpy.dtype
+        Of the array.
+    order : {"C", "F"}
+        How it lies in memory, and in which order the runs come.
+    name : str
+        What errors call it.
+
+    Attributes
+    ----------
+    array : ndarray
+        What was written.
+    """
+
+    sequential = False
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C", name: str = "") -> None:
+        self.name = name
+        self._flat: NDArray[Any] = np.empty(math.prod(shape), dtype)
+        self.array: NDArray[Any] = self._flat.reshape(shape, order=order)
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Write `data` as the elements from `start` on."""
+        self._flat[start : start + data.size] = data
+
+    def commit(self) -> None:
+        """Do nothing: the array is there."""
+
+    def abort(self) -> None:
+        """Do nothing: the array goes with the sink."""

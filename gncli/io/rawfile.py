@@ -1,0 +1,265 @@
+"""Regular files read and written by offset: the tensor of a .npy and a contiguous dataset are both a run of bytes.
+
+Notes
+-----
+``preadv`` and ``pwrite`` rather than a mapping: a mapped file that shrinks kills the process by SIGBUS, and a mapped
+scan counts the whole file as resident memory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gncli.errors import ChangedError, InputError
+from gncli.io.source import Identity, Order
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gncli.io.atomic import AtomicFile
+
+
+def reason(error: OSError) -> str:
+    """Return why the system call failed, in words. `tofile` and h5py raise errors without a number or a text."""
+    return error.strerror or str(error).partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn an OSError inside into an InputError about `name`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be read ({reason(error)})", subject=name) from error
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what tells this state of the file from another."""
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def as_bytes(data: NDArray[Any]) -> memoryview:
+    """Return the memory of a contiguous array as bytes, without a copy."""
+    return data.view(np.uint8).data
+
+
+def read_fully(fd: int, view: memoryview, offset: int) -> int:
+    """Fill `view` from `offset` on, and return how many bytes there were: fewer only at the end of the file."""
+    done = 0
+    while done < len(view):
+        count = os.preadv(fd, [view[done:]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def write_fully(fd: int, view: memoryview, offset: int | None = None) -> None:
+    """Write all of `view`, at `offset`, or where a stream stands; a stream that is full is waited for."""
+    done = 0
+    while done < len(view):
+        try:
+            done += os.write(fd, view[done:]) if offset is None else os.pwrite(fd, view[done:], offset + done)
+        except BlockingIOError:  # a pipe that someone made non-blocking
+            waiting = select.poll()
+            waiting.register(fd, select.POLLOUT)
+            waiting.poll()
+
+
+class RawFile:
+    """A regular file, open for reading by offset, from any thread.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    name : str
+        The file as the user typed it, for errors.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, or is no regular file.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path: str | None = path
+        self.name = name
+        with reading(name):
+            # O_NONBLOCK: opening a FIFO without a writer would wait for one.
+            self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._adopt()
+
+    @classmethod
+    def spooled(cls, fd: int, name: str) -> RawFile:
+        """Return the reader of an unlinked file, which it now owns: nobody else can replace or change it."""
+        file = cls.__new__(cls)
+        file.path, file.name, file.fd = None, name, fd
+        file._adopt()
+        return file
+
+    def duplicate(self) -> RawFile:
+        """Return another reader of the same open file, to be closed on its own."""
+        file = RawFile.__new__(RawFile)
+        file.path, file.name, file.identity = self.path, self.name, self.identity
+        with reading(self.name):
+            file.fd = os.dup(self.fd)
+        return file
+
+    def _adopt(self) -> None:
+        status = os.fstat(self.fd)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            if stat.S_ISDIR(status.st_mode):
+                raise InputError("is a directory", subject=self.name)
+            if stat.S_ISFIFO(status.st_mode):
+                raise InputError("is a FIFO", subject=self.name, way_out="to read a pipe, give - and redirect it")
+            raise InputError("is a device, not a file", subject=self.name, way_out="to read a stream, give -")
+        self.identity = identity_of(status)
+
+    def read(self, view: memoryview, offset: int) -> None:
+        """Fill `view` with the bytes from `offset` on.
+
+        Raises
+        ------
+        ChangedError
+            If the file ends before: its size was checked when it was opened.
+        """
+        with reading(self.name):
+            count = read_fully(self.fd, view, offset)
+        if count < len(view):
+            raise ChangedError(
+                f"became shorter while it was read ({offset + count:,} bytes, was {self.identity.nbytes:,})",
+                subject=self.name,
+            )
+
+    def head(self, nbytes: int, offset: int = 0) -> bytes:
+        """Return up to `nbytes` bytes from `offset` on: fewer only at the end of the file."""
+        buffer = bytearray(nbytes)
+        with reading(self.name):
+            return bytes(buffer[: read_fully(self.fd, memoryview(buffer), offset)])
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if the file is not what it was, or if the path now names another one."""
+        if self.path is None:
+            return
+        with reading(self.name):
+            now = identity_of(os.fstat(self.fd))
+        if now != self.identity:
+            raise ChangedError("was changed while it was read", subject=self.name)
+        try:
+            named = os.stat(self.path)
+        except OSError as error:
+            raise ChangedError(f"was removed while it was read ({reason(error)})", subject=self.name) from error
+        if (named.st_dev, named.st_ino) != self.identity[:2]:
+            raise ChangedError("was replaced while it was read", subject=self.name)
+
+    def close(self) -> None:
+        """Close the file; a second time, do nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with suppress(OSError):  # nothing is lost with a file that was only read
+                os.close(fd)
+
+
+class RawSource:
+    """A tensor whose elements lie one after the other in a file: a .npy, or a contiguous dataset.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file, which is closed with the source.
+    offset : int
+        Where the first element begins, in bytes.
+    shape, dtype, order
+        As of `Source`.
+    name : str
+        As the user typed it.
+    """
+
+    sequential = False
+
+    def __init__(
+        self, file: RawFile, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, name: str
+    ) -> None:
+        self.file = file
+        self.offset = offset
+        self.shape = shape
+        self.dtype = dtype
+        self.order: Order = order
+        self.name = name
+        self.identity: Identity | None = file.identity
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the elements from `start` on."""
+        self.file.read(as_bytes(out), self.offset + start * self.dtype.itemsize)
+
+    def hold(self, start: int, stop: int) -> None:
+        """Do nothing: a file can be read again."""
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if the file is not what it was when it was opened."""
+        self.file.verify_unchanged()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class RawSink:
+    """A tensor whose elements are put one after the other into a file that appears whole, on `commit`.
+
+    Parameters
+    ----------
+    file : AtomicFile
+        The file, begun.
+    pieces : iterable of (int, bytes)
+        What the file holds besides the tensor, by offset.
+    offset : int
+        Where the first element begins, in bytes.
+    shape, dtype
+        Of the tensor.
+    nbytes : int, optional
+        Size of the whole file, where it is more than the tensor's end.
+    """
+
+    sequential = False
+
+    def __init__(
+        self,
+        file: AtomicFile,
+        pieces: list[tuple[int, bytes]],
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        nbytes: int = 0,
+    ) -> None:
+        self.file = file
+        self.name = file.name
+        self.offset = offset
+        self.shape = shape
+        self.dtype = dtype
+        # Room is taken first, so that a full disk is met here and not half-way.
+        file.allocate(max(nbytes, offset + math.prod(shape) * dtype.itemsize))
+        for at, piece in pieces:
+            file.write(memoryview(piece), at)
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Write `data` as the elements from `start` on."""
+        self.file.write(as_bytes(data), self.offset + start * self.dtype.itemsize)
+
+    def commit(self) -> None:
+        """Make the file visible under its name, whole."""
+        self.file.commit()
+
+    def abort(self) -> None:
+        """Remove what was begun."""
+        self.file.abort()

@@ -1,0 +1,490 @@
+"""What each command does, on sources and sinks: walk the tensor, gather moments, say what was found."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli import io
+from gncli.describe import (
+    STATISTICS,
+    Draw,
+    Failure,
+    NormalizeReport,
+    Number,
+    Parameters,
+    Stage,
+    StatsReport,
+    TensorStats,
+)
+from gncli.engine import Engine
+from gncli.errors import GncliError, InputError, OutputError, ParameterError
+from gncli.groupnorm import DEFAULT_EPS, Affine, Grouping, GroupNorm
+from gncli.io.source import Sink, Source
+from gncli.moments import Floats, Moments
+from gncli.partition import whole
+from gncli.passes import Normalization, Outcome, measure
+
+# --- stats -----------------------------------------------------------------------------------------------------------
+
+
+def stats(
+    tensors: Sequence[str],
+    *,
+    random: Draw | None = None,
+    statistics: Sequence[str] = (),
+    ddof: int = 0,
+    workers: int | None = None,
+    tile: int | None = None,
+) -> StatsReport:
+    """Return the statistics of `tensors`, or of a drawn one.
+
+    Parameters
+    ----------
+    tensors : sequence of str
+        As the command line names them.
+    random : Draw, optional
+        Instead: what to draw.
+    statistics : sequence of str
+        By contract name; the default ones if there are none.
+    ddof : int
+        Taken from the number of elements in variance and deviation.
+    workers, tile : int, optional
+        As for `Engine`.
+
+    Returns
+    -------
+    StatsReport
+        In which a tensor that cannot be read is a `Failure`; the others go on.
+    """
+    found: list[TensorStats | Failure] = []
+    skipped: list[tuple[str, int]] = []
+    with Engine(workers, tile) as engine:
+        if random is not None:
+            drawn = io.RandomSource(random.shape, random.dist, random.seed, random.dtype)
+            found.append(describe(drawn, engine, statistics, ddof))
+            return StatsReport(tuple(found), tuple(statistics), seed=_chosen(random, drawn))
+        for name in tensors:
+            try:
+                listing = io.open_sources(name)
+            except GncliError as error:
+                found.append(Failure(name, error))
+                continue
+            found.extend(_describe_all(name, listing, engine, statistics, ddof))
+            if listing.skipped:
+                skipped.append((name, listing.skipped))
+    return StatsReport(tuple(found), tuple(statistics), tuple(skipped))
+
+
+def _describe_all(
+    name: str, listing: io.Listing, engine: Engine, statistics: Sequence[str], ddof: int
+) -> Iterator[TensorStats | Failure]:
+    while True:
+        try:
+            source = next(listing, None)
+            if source is None:
+                return
+            with contextlib.closing(source):
+                yield describe(source, engine, statistics, ddof)
+        except GncliError as error:
+            yield Failure(error.subject or name, error)
+
+
+def describe(source: Source, engine: Engine, statistics: Sequence[str] = (), ddof: int = 0) -> TensorStats:
+    """Return the statistics of `source`; its data are read only if one of `statistics` needs them."""
+    if statistics and not any(STATISTICS[name].reads for name in statistics):
+        return TensorStats(source.shape, source.dtype.name, {}, source.name)
+    total = measure(source, whole(source.shape), engine, zeros="zeros" in statistics)
+    source.verify_unchanged()
+    return _tensor_stats(source.name, source.shape, source.dtype, total.settled(), ddof)
+
+
+def _tensor_stats(
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments, ddof: int = 0
+) -> TensorStats:
+    """Return the record of one tensor from its moments, of shape (1,) and settled."""
+    integral = dtype.kind in "iub"
+
+    def number(values: NDArray[Any]) -> Number:
+        value = values.item()
+        return None if value != value else value
+
+    extremes = [None if not total.n[0] else number(v) for v in (total.min, total.max)]
+    low, high = (int(v) if integral and v is not None else v for v in extremes)
+    values: dict[str, Number] = {
+        "mean": number(total.mean),
+        "std": number(total.std(ddof)),
+        "var": number(total.var(ddof)),
+        "min": low,
+        "max": high,
+    }
+    for kind in ("nan", "posinf", "neginf"):
+        values[kind] = int(total.count(kind)[0])
+    if total.zeros is not None:
+        values["zeros"] = int(total.zeros[0])
+    return TensorStats(shape, dtype.name, values, name)
+
+
+def _chosen(draw: Draw, source: Source) -> int | None:
+    """Return the seed, if it was not the user who said it."""
+    return getattr(source, "seed", None) if draw.seed is None else None
+
+
+# --- random ----------------------------------------------------------------------------------------------------------
+
+
+def random(
+    draw: Draw,
+    *,
+    output: str | None = None,
+    force: bool = False,
+    statistics: Sequence[str] = (),
+    workers: int | None = None,
+    tile: int | None = None,
+) -> StatsReport:
+    """Draw a tensor, write it to `output` (if that is not None), and return its statistics.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    source = io.RandomSource(draw.shape, draw.dist, draw.seed, draw.dtype)
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(Engine(workers, tile))
+        sink = None
+        if output is not None:
+            attributes = {"dist": draw.dist, "seed": source.seed}
+            sink = io.open_sink(
+                output, shape=source.shape, dtype=source.dtype, order="C", attributes=attributes, force=force, inputs=()
+            )
+            stack.callback(sink.abort)
+        found = describe(_Tee(source, sink) if sink else source, engine, statistics)
+        if sink:
+            sink.commit()
+    return StatsReport((found,), tuple(statistics), seed=_chosen(draw, source), command="random", output=output)
+
+
+class _Tee:
+    """A sequential source that writes what is read from it to a sink."""
+
+    sequential = True
+
+    def __init__(self, source: Source, sink: Sink) -> None:
+        self.name, self.shape, self.dtype, self.order = source.name, source.shape, source.dtype, source.order
+        self.identity = source.identity
+        self._source, self._sink = source, sink
+        self.hold, self.verify_unchanged, self.close = source.hold, source.verify_unchanged, source.close
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` from the source, and write it."""
+        self._source.read_into(out, start)
+        self._sink.write_from(out, start)
+
+
+# --- normalize -------------------------------------------------------------------------------------------------------
+
+
+def normalize_file(
+    tensor: str | Draw,
+    *,
+    num_groups: int | None = None,
+    group_size: int | None = None,
+    eps: float = DEFAULT_EPS,
+    layout: str | None = None,
+    denominator: str = "std",
+    output: str | None = None,
+    force: bool = False,
+    in_place: bool = False,
+    gamma: str | float = 1.0,
+    beta: str | float = 0.0,
+    dtype: str | None = None,
+    save_moments: str | None = None,
+    stages: bool = False,
+    verify: bool = True,
+    zeros: bool = False,
+    workers: int | None = None,
+    tile: int | None = None,
+) -> NormalizeReport:
+    """Apply Group Normalization to a tensor, write the result to `output`, and return what was found before and after.
+
+    Parameters
+    ----------
+    tensor : str or Draw
+        As the command line names it, or what to draw.
+    num_groups, group_size, eps, layout, denominator
+        As for `GroupNorm`.
+    output : str, optional
+        Where to; by default nowhere.
+    force, in_place : bool
+        Whether an existing output, or the input itself, is replaced.
+    gamma, beta : str or float
+        A number, or a tensor of shape (C,).
+    dtype : str, optional
+        Of the result; by default that of a floating input, else ``np.result_type(input, np.float32)``.
+    save_moments : str, optional
+        A .npz for the arrays mean, var and rstd, of shape (N, G).
+    stages, verify, zeros : bool
+        Whether the stages of the walkthrough are kept, the check made, zeros counted.
+    workers, tile : int, optional
+        As for `Engine`.
+
+    Raises
+    ------
+    ParameterError
+        If parameters do not fit the tensor.
+    GncliError
+        If anything cannot be read or written. A check that fails is not an error: the report says it, and no file is
+        written.
+    """
+    norm = GroupNorm(num_groups, group_size, eps, layout, denominator)
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(Engine(workers, tile))
+        source: Source
+        if isinstance(tensor, Draw):
+            source = io.RandomSource(tensor.shape, tensor.dist, tensor.seed, tensor.dtype)
+        else:
+            source = io.open_source(tensor)
+        stack.callback(source.close)
+        try:
+            grouping = norm.on(source.shape, source.order)
+        except ParameterError as error:
+            raise error.about(source.name) from None
+        inputs = [source]
+        affine = Affine(
+            _channel_values(gamma, grouping, "gamma", stack, inputs),
+            _channel_values(beta, grouping, "beta", stack, inputs),
+            grouping.channel_shape,
+        )
+        kept = np.dtype(dtype) if dtype else output_dtype(source.dtype)
+        if in_place:
+            output = _in_place(tensor, source, kept)
+        attributes = {
+            "num_groups": grouping.num_groups,
+            "eps": norm.eps,
+            "layout": str(grouping.layout),
+            "denominator": norm.denominator,
+            "gamma": str(gamma),
+            "beta": str(beta),
+        }
+        sink = None
+        if output is not None:
+            sink = io.open_sink(
+                output,
+                shape=source.shape,
+                dtype=kept,
+                order=source.order,
+                attributes=attributes,
+                force=force or in_place,
+                inputs=inputs,
+                in_place=in_place,
+            )
+            stack.callback(sink.abort)
+        archive = None
+        if save_moments is not None:
+            if output is not None and io.same_file(save_moments, output):
+                raise OutputError(
+                    "is the output too", subject=save_moments, way_out="choose another name for one of them"
+                )
+            archive = io.open_npz(save_moments, force=force, inputs=inputs)
+            stack.callback(archive.abort)
+        outcome = Normalization(
+            source,
+            sink,
+            grouping,
+            affine,
+            kept,
+            engine,
+            keep=archive is not None,
+            stages=stages,
+            zeros=zeros,
+            verify=verify or stages,
+        ).run()
+        source.verify_unchanged()
+        found = outcome.check if verify else None
+        if found is None or found.ok:
+            if archive is not None and outcome.kept is not None:
+                archive.write(dict(zip(("mean", "var", "rstd"), outcome.kept, strict=True)))
+                archive.commit()
+            if sink is not None:
+                sink.commit()
+        elif output != "-":
+            output = None
+        before = _tensor_stats(source.name, source.shape, source.dtype, outcome.before)
+        after = _tensor_stats(output or "", source.shape, kept, outcome.after)
+        return NormalizeReport(
+            input=source.name,
+            output=output,
+            parameters=Parameters(
+                groups=grouping.num_groups,
+                group_size=grouping.group_size,
+                eps=norm.eps,
+                layout=str(grouping.layout),
+                denominator=norm.denominator,
+                gamma=gamma,
+                beta=beta,
+                dtype=kept.name,
+            ),
+            before=before,
+            after=after,
+            check=found,
+            stages=_stages(grouping, outcome, before, after) if stages else (),
+            seed=_chosen(tensor, source) if isinstance(tensor, Draw) else None,
+        )
+
+
+def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: TensorStats) -> tuple[Stage, ...]:
+    """Return the steps of the walkthrough, each with its shape and statistics."""
+    double = np.dtype(np.float64)
+    dtype = np.dtype(after.dtype)
+    return (
+        Stage("input", before),
+        Stage("reshaped", replace(before, shape=grouping.split_shape)),
+        Stage("mean", _tensor_stats("", grouping.cell_shape, double, outcome.means)),
+        Stage("var", _tensor_stats("", grouping.cell_shape, double, outcome.variances)),
+        Stage("normalized", _tensor_stats("", grouping.split_shape, dtype, outcome.normalized)),
+        Stage("output", after),
+    )
+
+
+def output_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a result made from `dtype`, if nothing else is asked for.
+
+    Examples
+    --------
+    >>> output_dtype(np.dtype(">f2")), output_dtype(np.dtype(np.uint8)), output_dtype(np.dtype(np.int64))
+    (dtype('float16'), dtype('float32'), dtype('float64'))
+    """
+    return dtype.newbyteorder("=") if dtype.kind == "f" else np.result_type(dtype, np.float32)
+
+
+def _in_place(tensor: str | Draw, source: Source, dtype: np.dtype[Any]) -> str:
+    if isinstance(tensor, Draw) or source.sequential or not tensor.lower().endswith(".npy"):
+        raise ParameterError(
+            "--in-place needs a .npy file", subject=source.name, way_out="write to another file with -o"
+        )
+    if source.dtype != dtype:
+        raise ParameterError(
+            f"--in-place would turn {source.dtype.name} into {dtype.name}",
+            subject=source.name,
+            way_out="write to another file with -o",
+        )
+    return tensor
+
+
+def _channel_values(
+    given: str | float, grouping: Grouping, what: str, stack: contextlib.ExitStack, inputs: list[Source]
+) -> Floats:
+    """Return gamma or beta, one for each channel, from a number or a tensor."""
+    channels = grouping.channels
+    if not isinstance(given, str):
+        return np.full(channels, float(given))
+    source = io.open_source(given)
+    stack.callback(source.close)
+    inputs.append(source)
+    if source.shape != (channels,):
+        raise ParameterError(
+            f"{what} has shape {source.shape}", subject=source.name, way_out=f"the tensor needs ({channels},)"
+        )
+    values = np.empty(channels, source.dtype)
+    source.read_into(values, 0)
+    source.verify_unchanged()
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
+        channel = int(np.argmin(np.isfinite(wide)))
+        raise InputError(f"{what} is {wide[channel]} for channel {channel}", subject=source.name, way_out="mend it")
+    return wide
+
+
+# --- the Python API --------------------------------------------------------------------------------------------------
+
+
+def group_norm(
+    x: NDArray[Any],
+    num_groups: int,
+    eps: float = DEFAULT_EPS,
+    layout: str | None = None,
+    gamma: NDArray[Any] | float | None = None,
+    beta: NDArray[Any] | float | None = None,
+    denominator: str = "std",
+) -> NDArray[Any]:
+    """Return `x`, group-normalized (Wu & He 2018), each element the formula's value rounded once.
+
+    Parameters
+    ----------
+    x : ndarray
+        Boolean, integer or floating, of any layout and memory order.
+    num_groups : int
+        G, which must divide the number of channels.
+    eps : float
+        Added to the variance, inside the root.
+    layout : str, optional
+        One letter an axis, as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
+    gamma, beta : ndarray of shape (C,), or float, optional
+        The affine map after the normalization; 1 and 0 by default.
+    denominator : {"std", "variance"}
+        ``sqrt(var + eps)``, the paper; or ``var + eps``, as the walkthrough article divides.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and memory order of `x`, in its dtype if that is floating, else in the dtype of
+        ``np.result_type(x, np.float32)``.
+
+    Raises
+    ------
+    ParameterError
+        If the parameters do not fit `x`.
+    InputError
+        If `x` is not numeric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> group_norm(np.array([[1.0, 3.0, 10.0, 30.0]]), num_groups=2, eps=0)
+    array([[-1.,  1., -1.,  1.]])
+    """
+    source = io.ArraySource(np.asarray(x), "x")
+    grouping = GroupNorm(num_groups, None, eps, layout, denominator).on(source.shape, source.order)
+
+    def channel_values(given: NDArray[Any] | float | None, what: str, default: float) -> Floats:
+        values = np.asarray(default if given is None else given, dtype=np.float64)
+        if values.shape not in ((), (grouping.channels,)):
+            raise ParameterError(f"{what} has shape {values.shape}, and x needs ({grouping.channels},)")
+        return np.ascontiguousarray(np.broadcast_to(values, grouping.channels))
+
+    affine = Affine(channel_values(gamma, "gamma", 1.0), channel_values(beta, "beta", 0.0), grouping.channel_shape)
+    dtype = output_dtype(source.dtype)
+    sink = io.ArraySink(source.shape, dtype, source.order)
+    with Engine() as engine:
+        Normalization(source, sink, grouping, affine, dtype, engine, verify=False).run()
+    return sink.array
+
+
+def get_stats(x: NDArray[Any]) -> TensorStats:
+    """Return the statistics of `x`; as a string they are the lines of the walkthrough article's ``get_stats``.
+
+    Parameters
+    ----------
+    x : ndarray
+        Boolean, integer or floating.
+
+    Raises
+    ------
+    InputError
+        If `x` is not numeric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stats = get_stats(np.array([1.0, 2.0, 6.0]))
+    >>> stats.value("mean"), stats.value("max")
+    (3.0, 6.0)
+    """
+    with Engine() as engine:
+        return describe(io.ArraySource(np.asarray(x), ""), engine, ())

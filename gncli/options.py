@@ -1,0 +1,331 @@
+"""The options that commands share, each one named object with its default, help and environment variable.
+
+Each parses once, at the edge, into a value that cannot be wrong; nobody checks again. The environment sets how a
+report looks and how fast it comes, never a number in it or a file that is written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gncli.describe import DEFAULT_STATISTICS, STATISTICS, Distribution, Draw
+from gncli.errors import ParameterError
+from gncli.process import deliver, is_terminal
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # older releases of click cannot be subscripted
+    _ParamType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+FORMATS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
+OBJECT_FORMATS = ("json", "jsonl")  # whose objects always count zeros, which costs every element a comparison
+DRAWN_DTYPES = ("float16", "float32", "float64")
+
+
+class Shape(_ParamType):
+    """A shape: ``64,16,112,112`` or ``64x16x112x112``; ``()`` for a scalar."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the lengths of the axes."""
+        if isinstance(value, tuple):
+            return value
+        lengths = () if value == "()" else re.split("[,x]", value)
+        if not all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths) or len(lengths) > 64:
+            self.fail(f"{value!r} is not a shape; write 64,16,112,112 or 64x16x112x112", param, ctx)
+        shape = tuple(map(int, lengths))
+        if math.prod(length or 1 for length in shape) >= 2**60:  # so that no dtype's bytes overflow an off_t
+            self.fail(f"{value!r} has too many elements", param, ctx)
+        return shape
+
+
+class StatisticNames(_ParamType):
+    """Statistics by name, comma-separated, in the order to show; ``all`` is every one."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return contract names, each once."""
+        if isinstance(value, tuple):
+            return value
+        names: list[str] = []
+        for name in (part.strip() for part in value.split(",")):
+            if name != "all" and name not in STATISTICS:
+                near = difflib.get_close_matches(name, [*STATISTICS, "all"], n=1)
+                hint = f"did you mean {near[0]}?" if near else f"choose from {' '.join(STATISTICS)} all"
+                self.fail(f"{name!r} is not a statistic; {hint}", param, ctx)
+            names += STATISTICS if name == "all" else [name]
+        return tuple(dict.fromkeys(names))
+
+
+class NumberOrTensor(_ParamType):
+    """A finite number, else a TENSOR; a file whose name is a number is ``./1``."""
+
+    name = "number|tensor"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return the number, or the name."""
+        try:
+            number = float(value)
+        except ValueError:
+            return str(value)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not finite", param, ctx)
+        return number
+
+
+class Epsilon(_ParamType):
+    """A number that may be added to a variance."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number: finite, at least 0."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            self.fail(f"{value!r} is not a finite number of at least 0", param, ctx)
+        return number
+
+
+class Bytes(_ParamType):
+    """A number of bytes: ``65536``, ``64K``, ``1M``, ``1MiB``; the units are powers of 1024."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes, at least 1."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,12})(?:([kmg])(?:ib)?)?", value.strip(), re.IGNORECASE)
+        nbytes = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[(match[2] or "").lower()] if match else 0
+        if nbytes < 1:
+            self.fail(f"{value!r} is not a number of bytes; write 65536, 64K or 1M", param, ctx)
+        return nbytes
+
+
+def _together(*decorators: Decorator[F]) -> Decorator[F]:
+    """Return one decorator that adds several options, in the order of the help page."""
+    return lambda command: reduce(lambda done, decorator: decorator(done), reversed(decorators), command)
+
+
+# What every command has.
+
+
+def _help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        deliver(ctx.get_help() + "\n")
+        ctx.exit()
+
+
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from gncli import __version__
+
+        deliver(f"gncli {__version__}\n")
+        ctx.exit()
+
+
+# Not click's own callbacks: their text would go through Python's buffer, where a full disk is noticed too late.
+version = click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
+helpful = click.help_option("-h", "--help", callback=_help, help="Show this page and exit.")
+
+
+# What a command prints.
+
+form = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    metavar="FORM",
+    default="table",
+    envvar="GNCLI_FORMAT",
+    help=f"{', '.join(FORMATS)}; default: table.",
+)
+precision = click.option(
+    "--precision",
+    type=click.IntRange(1, 17),
+    metavar="N",
+    default=8,
+    envvar="GNCLI_PRECISION",
+    help="Significant digits in tables; default: 8.",
+)
+color = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    metavar="WHEN",
+    default="auto",
+    envvar="GNCLI_COLOR",
+    help="Colour in tables: auto, always, never; default: auto.",
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="Nothing on stdout but data.")
+
+statistics = click.option(
+    "-s",
+    "--stat",
+    "statistics",
+    type=StatisticNames(),
+    metavar="NAMES",
+    help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, or all.",
+)
+
+# How fast, in how much memory. No default here: the engine knows the machine.
+
+workers = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    envvar="GNCLI_WORKERS",
+    help="Threads at work; default: one a CPU.",
+)
+tile = click.option(
+    "--tile",
+    type=Bytes(),
+    metavar="BYTES",
+    envvar="GNCLI_TILE",
+    help="Bytes of input worked on at a time; default: 1M.",
+)
+common = _together(form, precision, color, quiet, workers, tile, helpful)
+
+# Drawn tensors. None stands for the default where --random must have been given too.
+
+random = click.option("--random", type=Shape(), metavar="SHAPE", help="Draw a tensor instead: 64,16,112,112.")
+dist = click.option(
+    "--dist",
+    type=click.Choice(["uniform", "normal"]),
+    metavar="DIST",
+    help="Draw uniform on [0, 1), the default, or normal.",
+)
+seed = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="INT",
+    help="Draw what NumPy's default_rng(INT) gives; default: one is chosen, and shown.",
+)
+drawing = _together(random, dist, seed)
+dtype = click.option(
+    "--dtype", type=click.Choice(DRAWN_DTYPES), metavar="DTYPE", help="Draw float16, float32 or float64, the default."
+)
+
+# What is written.
+
+output = click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="Write FILE.npy, FILE.h5[::NAME], or - (.npy on stdout).",
+)
+force = click.option("-f", "--force", is_flag=True, help="Replace OUT if it exists.")
+
+# Group Normalization; `stats --by group` will take the first two and the layout.
+
+groups = click.option(
+    "-G",
+    "--groups",
+    "num_groups",
+    type=click.IntRange(min=1),
+    metavar="INT",
+    help="Number of groups, which must divide the channels; default: 32.",
+)
+group_size = click.option(
+    "--group-size",
+    type=click.IntRange(min=1),
+    metavar="INT",
+    help="Channels in a group, instead of --groups.",
+)
+eps = click.option(
+    "--eps",
+    type=Epsilon(),
+    default=1e-5,
+    help="Added to the variance, inside the root; default: 1e-5.",
+)
+layout = click.option(
+    "--layout",
+    metavar="LETTERS",
+    help="A letter an axis, such as NHWC: C once, N at most once; default: NC, NCL, NCHW, NCDHW for 2 to 5 axes.",
+)
+gamma = click.option(
+    "--gamma", type=NumberOrTensor(), default=1.0, help="Scale: a number, or a TENSOR of shape (C,); default: 1."
+)
+beta = click.option("--beta", type=NumberOrTensor(), default=0.0, help="Shift: the same; default: 0.")
+denominator = click.option(
+    "--denominator",
+    type=click.Choice(["std", "variance"]),
+    metavar="NAME",
+    default="std",
+    help="Divide by std, sqrt(var + eps), the default, or by variance, var + eps.",
+)
+normalizing = _together(groups, group_size, eps, layout, gamma, beta, denominator)
+
+
+def named_tensors(names: tuple[str, ...], draw: Draw | None, *others: float | str) -> tuple[str, ...]:
+    """Return the tensors that were named: stdin where none is, and it is no terminal."""
+    command = click.get_current_context().command_path
+    if draw is not None and names:
+        raise click.UsageError(f"either a TENSOR or --random, not both: {names[0]}")
+    if draw is None and not names:
+        if is_terminal(sys.stdin):
+            raise ParameterError(
+                f"no TENSOR; name a file ({command} x.npy), pipe one in ({command} - < x.npy), "
+                f"or draw one ({command} --random 64,16,112,112)"
+            )
+        names = ("-",)
+    piped = (*names, *others).count("-")
+    if piped > 1:
+        raise click.UsageError(f"standard input can be read once, but - was given {piped} times")
+    if piped and is_terminal(sys.stdin):
+        raise click.UsageError("- is standard input, and that is a terminal; pipe a tensor in")
+    return names
+
+
+def drawn(shape: tuple[int, ...] | None, dist: Distribution | None, seed: int | None, dtype: str | None) -> Draw | None:
+    """Return what to draw, or None without --random, when nothing about a draw may be given either."""
+    if shape is not None:
+        return Draw(shape, dist or Draw.dist, seed, dtype or Draw.dtype)
+    for option, value in {"--dist": dist, "--seed": seed, "--dtype": dtype}.items():
+        if value is not None:
+            raise click.UsageError(f"{option} is about a drawn tensor; give --random SHAPE too")
+    return None
+
+
+def measured(statistics: tuple[str, ...] | None, form: str) -> tuple[str, ...]:
+    """Return the statistics to ask for: those given to -s (none: the default ones), and zeros for a JSON object.
+
+    Statistics that the header answers are not joined by one that reads the data.
+    """
+    chosen = statistics or ()
+    if form in OBJECT_FORMATS and any(STATISTICS[name].reads for name in chosen or DEFAULT_STATISTICS):
+        return tuple(dict.fromkeys((*(chosen or DEFAULT_STATISTICS), "zeros")))
+    return chosen
+
+
+def colored(choice: str, stream_is_terminal: bool) -> bool:
+    """Return whether to colour, given --color: ``auto`` respects NO_COLOR and a dumb terminal."""
+    if choice != "auto":
+        return choice == "always"
+    return stream_is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that stdout is, or None where it is something else."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (AttributeError, OSError, ValueError):  # closed, a pipe or a file, replaced
+        return None

@@ -1,0 +1,449 @@
+"""`gncli.cli`: what each command asks of its operation, what it prints, and how every end of the process looks.
+
+The operations are stand-ins here: their own tests and the golden transcripts run the real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+import gncli
+from gncli.cli import main
+from gncli.describe import Check, Draw, Failure, NormalizeReport, Parameters, StatsReport, TensorStats
+from gncli.errors import ChangedError, InputError, OutputError
+
+VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
+X = TensorStats((4, 16), "float64", VALUES, "x.npy")
+PARAMETERS = Parameters(4, 4, 1e-5, "NC", "std", 1.0, 0.0, "float64")
+STATS = StatsReport((X,))
+NORMALIZED = NormalizeReport("x.npy", None, PARAMETERS, X, X, Check(16, 0.1, 0.2))
+CHECK_LINE = (
+    "check: ok: 16 groups, |mean| <= 0.1 and |var - V| <= 0.2 of what rounding allows, V = var/(var + eps), "
+    "a little under 1; 0 constant, 0 with NaN or infinity, 0 overflowed"
+)
+
+
+class Operations(types.ModuleType):
+    """A stand-in for `gncli.operations` that answers with `answer`, and keeps what it was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__("gncli.operations")
+        self.answer: object = None
+        self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        for name in ("stats", "normalize_file", "random"):
+            setattr(self, name, self._answering(name))
+        monkeypatch.setitem(sys.modules, "gncli.operations", self)
+        monkeypatch.setattr(gncli, "operations", self, raising=False)
+
+    def _answering(self, name: str) -> Callable[..., object]:
+        def operation(*given: Any, **named: Any) -> object:
+            self.asked.append((name, given, named))
+            if isinstance(self.answer, BaseException):
+                raise self.answer
+            return self.answer
+
+        return operation
+
+
+@pytest.fixture
+def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Operations]:
+    for name in ("FORMAT", "COLOR", "PRECISION", "WORKERS", "TILE"):
+        monkeypatch.delenv(f"GNCLI_{name}", raising=False)
+    return Operations(monkeypatch)
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs a command line: its status, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(arguments)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+# What is asked.
+
+
+def test_stats_asks_for_what_was_typed(operations: Operations, run: Run) -> None:
+    operations.answer = STATS
+    assert run("stats", "x.npy", "-s", "mean,nan", "--ddof", "1", "--workers", "2", "--tile", "64K", "-q")[0] == 0
+    assert operations.asked == [
+        (
+            "stats",
+            (("x.npy",),),
+            {"random": None, "statistics": ("mean", "nan"), "ddof": 1, "workers": 2, "tile": 65536},
+        )
+    ]
+
+
+def test_normalize_asks_for_the_defaults_of_the_contract(operations: Operations, run: Run) -> None:
+    operations.answer = NORMALIZED
+    assert run("normalize", "x.npy")[0] == 0
+    asked = {
+        "output": None,
+        "force": False,
+        "in_place": False,
+        "num_groups": 32,
+        "group_size": None,
+        "eps": 1e-5,
+        "layout": None,
+        "gamma": 1.0,
+        "beta": 0.0,
+        "denominator": "std",
+        "dtype": None,
+        "save_moments": None,
+        "stages": False,
+        "verify": True,
+        "zeros": False,
+        "workers": None,
+        "tile": None,
+    }
+    assert operations.asked == [("normalize_file", ("x.npy",), asked)]
+
+
+def test_normalize_of_a_draw_takes_its_dtype_for_both(operations: Operations, run: Run) -> None:
+    operations.answer = NORMALIZED
+    arguments = "--random 4,16 --seed 3 --dist normal --dtype float16 --group-size 2 --gamma g.npy --format json"
+    assert run("normalize", *arguments.split(), "--no-verify")[0] == 0
+    _, given, named = operations.asked[0]
+    assert given == (Draw((4, 16), "normal", 3, "float16"),)
+    wanted = {"dtype": "float16", "num_groups": None, "group_size": 2, "gamma": "g.npy", "zeros": True, "verify": False}
+    assert {name: named[name] for name in wanted} == wanted
+
+
+def test_random_into_a_pipe_is_the_stream(operations: Operations, run: Run) -> None:
+    operations.answer = replace(STATS, seed=7, command="random")
+    assert run("random", "4x16") == (0, "", "gncli: seed 7 (chosen; --seed 7 draws the same again)\n")
+    _, given, named = operations.asked[0]
+    assert given == (Draw((4, 16)),)
+    assert named == {"output": "-", "force": False, "statistics": (), "workers": None, "tile": None}
+
+
+# What is printed.
+
+
+def test_the_report_goes_to_stdout_and_the_seed_beside_it(operations: Operations, run: Run) -> None:
+    operations.answer = replace(STATS, selected=("mean",), seed=7)
+    seed = "seed 7 (chosen; --seed 7 draws the same again)\n"
+    assert run("stats", "x", "--format", "value") == (0, "0.5\n", f"gncli: {seed}")
+    status, out, err = run("stats", "x")
+    assert (status, out.endswith(seed), err) == (0, True, "")
+
+
+def test_normalize_to_stdout_says_one_line(operations: Operations, run: Run) -> None:
+    operations.answer = replace(NORMALIZED, output="-")
+    assert run("normalize", "x.npy", "-o", "-") == (0, "", f"gncli: {CHECK_LINE}\n")
+    assert run("normalize", "x.npy", "-o", "-", "-q") == (0, "", "")
+
+
+def test_a_failed_check_is_shown_and_ends_with_1(operations: Operations, run: Run) -> None:
+    operations.answer = replace(NORMALIZED, output="y.npy", check=Check(16, 2.0, 0.2))
+    status, out, err = run("normalize", "x.npy", "-o", "y.npy")
+    assert (status, err) == (1, "gncli: error: x.npy: the check failed; nothing was written\n")
+    assert "check: FAILED" in out
+    status, out, err = run("normalize", "x.npy", "-o", "-")
+    assert (status, out) == (1, "")
+    assert err.endswith("gncli: error: x.npy: the check failed; discard what was written to stdout\n")
+
+
+def test_stats_of_several_goes_on_and_ends_with_the_highest_status(operations: Operations, run: Run) -> None:
+    failures = (Failure("a", InputError("empty")), Failure("b\x1b", ChangedError("it changed", way_out="again")))
+    operations.answer = StatsReport((failures[0], X, failures[1]), ("mean",))
+    assert run("stats", "a", "x.npy", "b", "--format", "csv") == (
+        6,
+        "name,mean,error\na,,empty\nx.npy,0.5,\nb\\x1b,,it changed; again\n",
+        "gncli: error: a: empty\ngncli: error: b\\x1b: it changed; again\n",
+    )
+    operations.answer = StatsReport((failures[0],))
+    assert run("stats", "a") == (3, "", "gncli: error: a: empty\n")
+
+
+def test_the_environment_sets_how_it_looks_and_nothing_else(
+    operations: Operations, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations.answer = replace(STATS, selected=("mean",))
+    for name, value in {"FORMAT": "plain", "WORKERS": "3", "TILE": "1M", "SEED": "1", "STAT": "max"}.items():
+        monkeypatch.setenv(f"GNCLI_{name}", value)
+    assert run("stats", "x") == (0, "Mean:  0.5\n", "")
+    assert operations.asked[0][2] == {"random": None, "statistics": (), "ddof": 0, "workers": 3, "tile": 1 << 20}
+
+
+# Usage.
+
+
+USAGE = [
+    ("normalize", "x -G 4 --group-size 4", "either --groups or --group-size, not both"),
+    ("normalize", "x -G 0", "invalid value for '-G' / '--groups': 0 is not in the range x>=1"),
+    ("normalize", "- --gamma -", "standard input can be read once, but - was given 2 times"),
+    ("stats", "x --random 4", "either a TENSOR or --random, not both: x"),
+    ("stats", "x --seed 4", "--seed is about a drawn tensor; give --random SHAPE too"),
+    ("stats", "- -", "standard input can be read once, but - was given 2 times"),
+    ("stats", "-s maen x", "invalid value for '-s' / '--stat': 'maen' is not a statistic; did you mean mean?"),
+    ("random", "", "missing argument 'SHAPE'"),
+]
+
+
+@pytest.mark.parametrize(("command", "arguments", "message"), USAGE)
+def test_a_usage_error_is_one_line(
+    operations: Operations, run: Run, command: str, arguments: str, message: str
+) -> None:
+    line = f"gncli: error: {message}; try 'gncli {command} --help'\n"
+    assert run(command, *arguments.split()) == (2, "", line)
+    assert not operations.asked
+
+
+@pytest.mark.parametrize("arguments", [("x", "-o", "y.npy"), ("-",), ("--random", "4,16")])
+def test_in_place_is_about_one_file(operations: Operations, run: Run, arguments: tuple[str, ...]) -> None:
+    status, out, err = run("normalize", "--in-place", *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("gncli: error: --in-place writes to the FILE that is read;")
+    assert not operations.asked
+
+
+@pytest.mark.parametrize("argument", ["--\x1b[31mred", "-\x9b", "stats\x1b", "\udcff"])
+def test_what_was_typed_wrong_is_shown_without_its_control_characters(run: Run, argument: str) -> None:
+    status, out, err = run(argument)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.rstrip("\n").isprintable()
+
+
+def test_help_is_there_everywhere_and_fits_80_columns(run: Run) -> None:
+    for command in ((), ("stats",), ("normalize",), ("random",)):
+        pages = [run(*command, option) for option in ("-h", "--help")]
+        assert pages[0] == pages[1]
+        status, out, err = pages[0]
+        assert (status, err) == (0, "")
+        assert out.startswith(f"Usage: {' '.join(['gncli', *command])} [OPTIONS]")
+        assert max(map(len, out.splitlines())) <= 80
+
+
+def test_gncli_alone_shows_its_help_as_an_error(run: Run) -> None:
+    status, out, err = run()
+    assert (status, out) == (2, "")
+    assert err == run("--help")[1]
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("it ends\nearly", subject="a\x1bb", way_out="copy it"), 3, r"a\x1bb: it ends\nearly; copy it"),
+        (OutputError("no space", subject="y.npy"), 4, "y.npy: no space"),
+        (MemoryError(), 5, "memory ran out; take fewer --workers or a smaller --tile"),
+    ],
+)
+def test_an_error_is_one_line_and_a_status(
+    operations: Operations, run: Run, error: Exception, status: int, line: str
+) -> None:
+    operations.answer = error
+    assert run("stats", "x") == (status, "", f"gncli: error: {line}\n")
+
+
+def test_a_bug_keeps_its_traceback(operations: Operations, run: Run) -> None:
+    operations.answer = ValueError("of\x1b ours")
+    status, out, err = run("stats", "x")
+    assert (status, out) == (70, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert err.endswith(
+        "ValueError: of\\x1b ours\ngncli: this is a bug in gncli; please report it, with the lines above\n"
+    )
+
+
+# The process.
+
+STAND_IN = f"""
+import sys, types, gncli
+from gncli.describe import *
+operations = types.ModuleType("gncli.operations")
+operations.stats = lambda *given, **named: StatsReport(({X!r},) * 3000, ("mean",))
+sys.modules["gncli.operations"] = gncli.operations = operations
+"""
+ROOT = Path(__file__).parent.parent
+
+
+def python(
+    code: str,
+    arguments: Sequence[str] = ("stats", "x", "--format", "value"),
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = subprocess.PIPE,
+    at_start: Callable[[], object] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Return a process that runs `code` with gncli's own main at the end."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED" and not k.startswith("GNCLI_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{STAND_IN}\n{code}\nfrom gncli.cli import main\nsys.exit(main())", *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=at_start,
+    )
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    """Return the status, stdout and stderr of `process`."""
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out or b"", err or b""
+
+
+def test_everything_arrives() -> None:
+    assert ended(python("")) == (0, b"0.5\n" * 3000, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [("stats", "x"), ("--help",), ("stats", "-h")])
+def test_a_full_stdout_is_4(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        assert ended(python("", arguments=arguments, stdout=full)) == (
+            4,
+            b"",
+            b"gncli: error: <stdout>: No space left on device\n",
+        )
+
+
+@pytest.mark.parametrize("arguments", [("stats", "x"), ("--help",), ("random", "4")])
+def test_a_closed_stdout_is_4_when_there_is_something_to_write(arguments: tuple[str, ...]) -> None:
+    status, _, err = ended(python("", arguments=arguments, stdout=None, at_start=lambda: os.close(1)))
+    assert status == 4
+    assert err.startswith(b"gncli: error: <stdout>: it is closed")
+    assert err.count(b"\n") == 1
+
+
+def test_a_reader_that_went_away_ends_gncli_in_silence() -> None:
+    process = python("")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.wait(60), process.stderr.read()) == (-signal.SIGPIPE, b"")
+    process.stderr.close()
+
+
+def test_a_wrapped_broken_pipe_is_one_too() -> None:
+    code = """
+from gncli.errors import OutputError
+def stats(*given, **named):
+    try:
+        raise BrokenPipeError
+    except OSError as error:
+        raise OutputError("broken") from error
+operations.stats = stats
+"""
+    assert ended(python(code)) == (-signal.SIGPIPE, b"", b"")
+    assert ended(python("operations.stats = lambda *given, **named: (_ for _ in ()).throw(BrokenPipeError)"))[0] == -13
+
+
+HANGING = """
+import time
+def stats(*given, **named):
+    try:
+        print("ready", file=sys.stderr, flush=True)
+        time.sleep(60)
+    finally:
+        {cleaning}
+        print("removed", file=sys.stderr, flush=True)
+operations.stats = stats
+"""
+
+
+def interrupted(process: subprocess.Popen[bytes], *signals: int) -> tuple[int, bytes, bytes]:
+    """Return how `process` ends when it is sent `signals`, once it is at work."""
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"ready\n"
+    for signum in signals:
+        process.send_signal(signum)
+        time.sleep(0.2)
+    return ended(process)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_gncli_by_that_signal_with_everything_temporary_removed(signum: int) -> None:
+    assert interrupted(python(HANGING.format(cleaning="")), signum) == (-signum, b"", b"removed\n")
+
+
+def test_a_second_signal_does_not_break_the_cleaning_up() -> None:
+    process = python(HANGING.format(cleaning="time.sleep(1)"))
+    assert interrupted(process, signal.SIGINT, signal.SIGINT) == (-signal.SIGINT, b"", b"removed\n")
+
+
+def test_a_third_signal_ends_a_cleaning_up_that_hangs() -> None:
+    process = python(HANGING.format(cleaning="time.sleep(60)"))
+    assert interrupted(process, signal.SIGINT, signal.SIGINT, signal.SIGTERM) == (-signal.SIGTERM, b"", b"")
+
+
+def test_a_signal_that_is_ignored_on_entry_stays_so() -> None:
+    code = HANGING.format(cleaning="").replace("time.sleep(60)", "time.sleep(0.5); sys.exit(0)")
+    process = python(code, at_start=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert interrupted(process, signal.SIGHUP) == (0, b"", b"removed\n")
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    code = "import atexit; atexit.register(lambda: print(sorted({'numpy', 'h5py', 'rich'} & set(sys.modules))))"
+    for arguments in (("--help",), ("stats", "--help")):
+        status, out, err = ended(python(code, arguments=arguments))
+        assert (status, out.splitlines()[-1], err) == (0, b"[]", b"")
+
+
+def test_closed_standard_streams_are_not_taken_by_files() -> None:
+    code = "operations.stats = lambda *given, **named: sys.exit(0 if open(sys.executable).fileno() > 2 else 1)"
+    assert ended(python(code, at_start=lambda: os.closerange(0, 3)))[0] == 0
+
+
+def test_stdout_that_another_process_made_non_blocking_gets_everything() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    process = python(
+        "operations.stats = lambda *g, **n: StatsReport((X,) * 300000, ('mean',))".replace("X", repr(X)), stdout=writer
+    )
+    os.close(writer)
+    time.sleep(1)
+    with os.fdopen(reader, "rb") as stream:
+        assert stream.read() == b"0.5\n" * 300000
+    assert ended(process) == (0, b"", b"")
+
+
+def test_the_module_runs() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "gncli", "nothing"], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"gncli: error: no such command 'nothing'; try 'gncli --help'\n"
+
+
+def test_a_terminal_gets_colour_but_never_binary(operations: Operations, tmp_path: Path) -> None:
+    parent, child = os.openpty()
+    process = python("", arguments=("normalize", "x", "-o", "-"), stdout=child)
+    assert ended(process) == (
+        2,
+        b"",
+        b"gncli: error: -o -: binary data are not written to a terminal; send them to a pipe or a file\n",
+    )
+    process = python("", arguments=("stats", "x", "--format", "table"), stdout=child, stdin=child)
+    os.close(child)
+    assert process.stderr is not None
+    assert b"\x1b[1m" in os.read(parent, 4096)
+    process.kill()
+    process.communicate()
+    os.close(parent)
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version") == (0, f"gncli {gncli.__version__}\n", "")
