@@ -45,7 +45,8 @@ def _show(report: Report, form: str, precision: int, color: str, quiet: bool) ->
         encoding=getattr(sys.stdout, "encoding", "utf-8"),
         quiet=quiet,
     )
-    process.deliver(render(report, form, style))
+    if not (quiet and form == "table" and report.output is not None):  # the data are in the file
+        process.deliver(render(report, form, style))
     if form != "table" or quiet:
         _say_aside(report)
 
@@ -186,7 +187,7 @@ def normalize(
         draw or source[0],
         output=output,
         in_place=in_place,
-        num_groups=32 if num_groups is None and group_size is None else num_groups,
+        num_groups=num_groups,
         group_size=group_size,
         dtype=dtype,
         verify=not no_verify,
@@ -270,7 +271,7 @@ def _run(arguments: list[str], wake: int) -> int:
     except MemoryError:
         process.say("gncli: error: memory ran out; take fewer --workers or a smaller --tile")
         return LimitError.status
-    except Exception:  # the one place for it: whatever else comes up here is ours to mend
+    except Exception:  # noqa: BLE001, the one place for it: whatever else comes up is ours to mend
         for line in traceback.format_exc().splitlines():
             process.say(printable(line, limit=2000))
         process.say("gncli: this is a bug in gncli; please report it, with the lines above")

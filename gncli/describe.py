@@ -51,7 +51,6 @@ STATISTICS: Mapping[str, Statistic] = {
     "var": Statistic("Variance"),
     "min": Statistic("Min"),
     "max": Statistic("Max"),
-    "sum": Statistic("Sum"),
     "nan": Statistic("NaN"),
     "posinf": Statistic("+Infinity"),
     "neginf": Statistic("-Infinity"),

@@ -11,6 +11,7 @@ For sample n and group g, a contiguous block of C/G channels, with m elements::
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class GroupNorm:
     Attributes
     ----------
     num_groups : int or None
-        G, which must divide the number of channels; None where `group_size` says it.
+        G, which must divide the number of channels; 32 where neither this nor `group_size` is given.
     group_size : int or None
         The channels of a group, instead.
     eps : float
@@ -48,7 +49,7 @@ class GroupNorm:
         ``sqrt(var + eps)``, the paper; or ``var + eps``, the article's code.
     """
 
-    num_groups: int | None = DEFAULT_GROUPS
+    num_groups: int | None = None
     group_size: int | None = None
     eps: float = DEFAULT_EPS
     layout: str | None = None
@@ -56,6 +57,8 @@ class GroupNorm:
 
     def __post_init__(self) -> None:
         """Refuse parameters that are wrong for any tensor."""
+        if self.num_groups is not None and self.group_size is not None:
+            raise ParameterError("both the number of groups and their size are given", way_out="give one of them")
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise ParameterError(f"eps is {self.eps}", way_out="give a finite number, at least 0")
         if self.denominator not in DENOMINATORS:
@@ -78,20 +81,21 @@ class GroupNorm:
         if channels == 0:
             raise ParameterError("there are no channels to be grouped", way_out="check --layout")
         divisors = [d for d in range(1, channels + 1) if channels % d == 0]
-        size = self.group_size
-        if size is not None:
+        if self.group_size is not None:
+            size = operator.index(self.group_size)
             if size not in divisors:
                 choices = ", ".join(map(str, divisors))
                 raise ParameterError(
                     f"{channels} channels cannot be split into groups of {size}", way_out=f"choose one of {choices}"
                 )
             return channels // size
-        if self.num_groups not in divisors:
+        groups = operator.index(DEFAULT_GROUPS if self.num_groups is None else self.num_groups)
+        if groups not in divisors:
             choices = ", ".join(map(str, divisors))
             raise ParameterError(
-                f"{channels} channels cannot be split into {self.num_groups} groups", way_out=f"choose one of {choices}"
+                f"{channels} channels cannot be split into {groups} groups", way_out=f"choose one of {choices}"
             )
-        return self.num_groups
+        return groups
 
 
 @dataclass(frozen=True)

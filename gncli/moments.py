@@ -262,8 +262,9 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
         wide[...] = shifted(native, low[:, None])
     else:
         np.copyto(wide, values)
-        # NumPy's extremes are fast on native values, but not of half precision.
-        of = values if values.dtype.isnative and values.dtype.kind == "f" and values.dtype.itemsize > 2 else wide
+        # NumPy's extremes are fast on native values that lie side by side, but not of half precision.
+        fast = values.dtype.isnative and values.dtype.kind == "f" and values.dtype.itemsize > 2
+        of = values if fast and values.strides[-1] == values.dtype.itemsize else wide
         low = np.minimum.reduce(of, axis=1).astype(np.float64)
         high = np.maximum.reduce(of, axis=1).astype(np.float64)
     num_zeros = np.add.reduce(values == 0, axis=1, dtype=np.float64) if zeros else None

@@ -77,7 +77,7 @@ def stats(
                 continue
             found.extend(_describe_all(name, listing, engine, statistics, ddof))
             if listing.skipped:
-                skipped.append((name, listing.skipped))
+                skipped.append(("<stdin>" if name == "-" else name, listing.skipped))
     return StatsReport(tuple(found), tuple(statistics), tuple(skipped))
 
 

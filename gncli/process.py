@@ -14,18 +14,25 @@ from typing import Any
 from gncli.errors import OutputError, ParameterError
 
 
+def write_fully(fd: int, view: memoryview, offset: int | None = None) -> None:
+    """Write all of `view`, at `offset`, or where a stream stands; a stream that is full is waited for."""
+    done = 0
+    while done < len(view):
+        try:
+            done += os.write(fd, view[done:]) if offset is None else os.pwrite(fd, view[done:], offset + done)
+        except BlockingIOError:  # whoever shares the pipe has made it non-blocking
+            waiting = select.poll()
+            waiting.register(fd, select.POLLOUT)
+            waiting.poll()
+
+
 def deliver(text: str) -> None:
     """Write all of `text` to stdout, past Python's buffer: what exits with 0 has been delivered."""
     if sys.stdout is None:
         raise OutputError("it is closed, and there is a report to write", subject="<stdout>")
-    data = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
-    descriptor = sys.stdout.fileno()
+    data = text.encode(sys.stdout.encoding, "backslashreplace")
     try:
-        while data:
-            try:
-                data = data[os.write(descriptor, data) :]
-            except BlockingIOError:  # whoever shares the pipe has made it non-blocking
-                select.select([], [descriptor], [])
+        write_fully(sys.stdout.fileno(), memoryview(data))
     except BrokenPipeError:
         raise
     except OSError as error:

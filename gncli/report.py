@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gncli.describe import (
     DEFAULT_STATISTICS,
@@ -25,6 +26,9 @@ from gncli.describe import (
     shape_text,
 )
 from gncli.text import csv_cell, printable, without_surrogates
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SCHEMA = 1
 UNDEFINED = "-"
@@ -185,7 +189,18 @@ class _Name(str):
     __slots__ = ()
 
 
+def picture(report: Report, title: str, width: int = 100) -> str:
+    """Return the table of `report` as an SVG, by rich's own export, as on a terminal of `width` columns."""
+    return _draw(report, Style(color=True, width=width)).export_svg(title=title, unique_id="gncli")
+
+
 def _table(report: Report, style: Style) -> str:
+    drawn = _draw(report, style).file
+    assert isinstance(drawn, io.StringIO)
+    return drawn.getvalue()
+
+
+def _draw(report: Report, style: Style) -> Console:
     records, shown = _records(report), _shown(report)
     labels = [STATISTICS[name].label for name in shown]
     if isinstance(report, NormalizeReport) or (len(records) == 1 and isinstance(records[0][1], TensorStats)):
@@ -211,8 +226,8 @@ def _row(name: str, tensor: TensorStats | Failure, shown: list[str], style: Styl
     return [_Name(printable(name)), *cells, *([""] if failed else [])]
 
 
-def _drawn(header: list[str], rows: list[list[str]], right: list[bool], under: list[str], style: Style) -> str:
-    """Return a table and the lines under it.
+def _drawn(header: list[str], rows: list[list[str]], right: list[bool], under: list[str], style: Style) -> Console:
+    """Return the console that has printed a table and the lines under it.
 
     Notes
     -----
@@ -254,7 +269,8 @@ def _drawn(header: list[str], rows: list[list[str]], right: list[bool], under: l
 
     console = Console(
         file=io.StringIO(),
-        width=sum(widths) + frame,
+        record=True,
+        width=max(sum(widths) + frame, style.width or 0),
         height=100,
         color_system="standard" if style.color else None,
         force_terminal=style.color,
@@ -272,10 +288,9 @@ def _drawn(header: list[str], rows: list[list[str]], right: list[bool], under: l
         text = Text(able(line))
         text.highlight_words(["check: ok"], "green")
         text.highlight_words(["check: FAILED"], "bold red")
-        console.print(text, soft_wrap=True)
-    drawn = console.file
-    assert isinstance(drawn, io.StringIO)
-    return drawn.getvalue()
+        # On a terminal lines are broken at words; a pipe has them whole.
+        console.print(text, soft_wrap=style.width is None)
+    return console
 
 
 # The other forms.

@@ -24,7 +24,7 @@ ROW_BLOCK = 8192  # elements of a row summed at once: pairwise in NumPy, and bel
 COLUMN_BLOCK = 256  # rows summed one under the other: short, since such a sum is not pairwise
 WIDE = 1024  # columns that make NumPy's inner loop long enough
 SHORT = 64  # below this a row is too short to be summed alone
-VISIT_BLOCKS = 1 << 16  # moments of a visit, some 100 bytes each: what bounds visits where cells are tiny
+VISIT_BLOCKS = 1 << 15  # moments of a visit, some 100 bytes each: what bounds visits where cells are tiny
 BLOCK_LIMIT = 1 << 20  # elements of a block of rows, all columns together
 
 
@@ -187,7 +187,8 @@ class Walk:
 def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice, ...]]:
     """Yield the boxes that make up the run ``[start, stop)`` of an array of `shape` in C order, in order.
 
-    At most ``2 * len(shape) - 1`` of them; each is contiguous.
+    At most ``2 * len(shape) - 1`` of them, each contiguous: a box grows by an axis at a time up to the longest slab
+    that fits, then shrinks again.
 
     Examples
     --------
@@ -197,23 +198,18 @@ def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice
     1 2 0 4
     2 3 0 1
     """
-    if not shape or start >= stop:
+    if not shape:
         if start < stop:
             yield ()
         return
-    row = math.prod(shape[1:])
-    first, head = divmod(start, row)
-    last, tail = divmod(stop, row)
-    if first == last:
-        yield from ((slice(first, first + 1), *box) for box in boxes(shape[1:], head, tail))
-        return
-    if head:
-        yield from ((slice(first, first + 1), *box) for box in boxes(shape[1:], head, row))
-        first += 1
-    if first < last:
-        yield (slice(first, last), *(slice(0, size) for size in shape[1:]))
-    if tail:
-        yield from ((slice(last, last + 1), *box) for box in boxes(shape[1:], 0, tail))
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    while start < stop:
+        axis = next(k for k, stride in enumerate(strides) if start % stride == 0 and start + stride <= stop)
+        corner = [start // stride % size for stride, size in zip(strides, shape, strict=True)]
+        count = min(shape[axis] - corner[axis], (stop - start) // strides[axis])
+        extent = [1] * axis + [count, *shape[axis + 1 :]]
+        yield tuple(slice(at, at + size) for at, size in zip(corner, extent, strict=True))
+        start += count * strides[axis]
 
 
 def _even(length: int, most: int) -> int:

@@ -77,9 +77,10 @@ def test_an_input_is_never_an_output_but_in_place(old: Path) -> None:
             begin(old.parent / name, force=True, inputs=[source])
     with pytest.raises(OutputError, match=r"is read too"):
         begin(old, in_place=True, inputs=[source, other])
-    write(old, in_place=True, inputs=[source])
+    np.save(old.parent / "gamma.npy", np.ones(4))
+    write(old, in_place=True, inputs=[source, open_source(str(old.parent / "gamma.npy"))])
     assert np.load(old).sum() == 4
-    assert_only(old.parent, "x.npy", "hard.npy", "soft.npy")
+    assert_only(old.parent, "x.npy", "hard.npy", "soft.npy", "gamma.npy")
 
 
 def test_a_symlink_is_followed_to_its_target(tmp_path: Path, old: Path) -> None:
@@ -287,3 +288,13 @@ def test_a_failure_while_beginning_removes_the_temporary_file(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         begin(tmp_path / "y.npy")
     assert_only(tmp_path)
+
+
+def test_a_target_that_cannot_be_looked_at_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Any, *_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", denied)
+        with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\)"):
+            begin(tmp_path / "y.npy")

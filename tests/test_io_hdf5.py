@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_io_npy import DTYPES, make, read_all
 
 from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
 from gncli.io import hdf5 as hdf5_module
 from gncli.io import open_sink, open_source, open_sources
-from gncli.io.boxes import boxes
 from gncli.io.rawfile import RawFile, RawSource
+from gncli.tiles import boxes
+from tests.test_io_npy import DTYPES, make, read_all
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -36,10 +36,7 @@ def test_boxes_are_the_run_in_order_and_few(shape: tuple[int, ...], data: st.Dat
     stop = data.draw(st.integers(start, size))
     index = np.arange(size).reshape(shape)
     cut = list(boxes(shape, start, stop))
-    found = [
-        index[tuple(slice(at, at + n) for at, n in zip(corner, extent, strict=True))].reshape(-1)
-        for corner, extent in cut
-    ]
+    found = [index[box].reshape(-1) for box in cut]
     assert np.array_equal(np.concatenate([np.empty(0, int), *found]), np.arange(start, stop))
     assert len(cut) <= max(1, 2 * len(shape) - 1)
 
@@ -69,6 +66,7 @@ def test_odd_datasets_are_read(tmp_path: Path) -> None:
         file["empty"] = np.empty((0, 3))
         file["a/b"] = np.arange(5)
         file.create_dataset("never", (3,), "f4", fillvalue=7)
+        file.create_dataset("never scalar", (), "f4", fillvalue=9)
         file.create_dataset("never chunked", (30,), "f4", chunks=(7,), fillvalue=8)
         space = h5py.h5s.create_simple((3,))
         h5py.h5d.create(file.id, b"twelve", twelve, space).write(space, space, np.array([1, -2, 3], "i2"))
@@ -87,6 +85,7 @@ def test_odd_datasets_are_read(tmp_path: Path) -> None:
         "soft": [0, 1, 2, 3, 4],
         "a/up": [0, 1, 2, 3, 4],
         "never": [7.0] * 3,
+        "never scalar": 9.0,
         "never chunked": [8.0] * 30,
         "twelve": [1, -2, 3],
         "compact": [0, 1, 2],
@@ -97,7 +96,7 @@ def test_odd_datasets_are_read(tmp_path: Path) -> None:
         source.close()
     listing = open_sources(str(path))
     names = [source.name.partition("::")[2] for source in listing]
-    assert names == ["/a/b", "/compact", "/empty", "/never", "/never chunked", "/scalar", "/twelve"]
+    assert names == ["/a/b", "/compact", "/empty", "/never", "/never chunked", "/never scalar", "/scalar", "/twelve"]
 
 
 def test_a_container_with_several_lists_them_and_counts_the_others(tmp_path: Path) -> None:
@@ -399,3 +398,52 @@ def test_a_npy_is_read_without_h5py(tmp_path: Path) -> None:
         "assert 'h5py' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "x.npy")], check=True)
+
+
+def test_what_libhdf5_writes_into_memory_can_be_read_back_by_it() -> None:
+    image = hdf5_module._Image()
+    image.seek(10)
+    image.write(memoryview(b"abcdef"))
+    image.seek(1 << 40)
+    image.write(memoryview(b"end"))
+    image.seek(12)
+    image.write(memoryview(b"XY"))
+    image.seek(8)
+    assert image.read(9) == b"\0\0abXYef\0"
+    assert image.tell() == 17
+    assert image.seek(0, 2) == image.nbytes == (1 << 40) + 3
+
+
+def test_array_types_are_refused_and_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", (2,), np.dtype(("f4", (3,))))
+    with pytest.raises(InputError, match=r"small arrays as elements"):
+        open_source(str(path))
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(500))
+    for opened in (open_source, open_sources):
+        with pytest.raises(InputError, match=r"cannot be opened as HDF5"):
+            opened(str(path))
+
+
+def test_a_contiguous_dataset_that_points_outside_its_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["first"] = np.arange(77.0)
+        file["a"] = np.arange(100.0)
+        at = file["a"].id.get_offset()
+    whole = path.read_bytes()
+    address = at.to_bytes(8, "little")
+    assert whole.count(address) == 1
+    path.write_bytes(whole.replace(address, (len(whole) - 8).to_bytes(8, "little")))
+    with pytest.raises(InputError, match=r"::a: (cannot be found \(Unable|is truncated)"):
+        open_source(f"{path}::a")
+    path.write_bytes(whole)
+    # Older ones of libhdf5 do not look, so that gncli has to.
+    container = hdf5_module.Hdf5File(RawFile(str(path), "x.h5"), "x.h5")
+    container._file.identity = container._file.identity._replace(nbytes=at + 799)
+    with pytest.raises(
+        InputError, match=rf"is truncated: its 800 bytes begin at {at:,}, and the file has {at + 799:,}"
+    ):
+        container.open("a", "x.h5::a")
+    container.close()

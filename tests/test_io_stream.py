@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_io_npy import make, read_all, saved
 
 from gncli.errors import InputError, LimitError, OutputError, ParameterError
 from gncli.io import RandomSource, listen, open_sink, open_source, open_sources
-from gncli.io.rawfile import write_fully
+from gncli.process import write_fully
 from gncli.io.stream import StreamSource, interruptible_read
+from tests.test_io_npy import make, read_all, saved
 
 
 @contextmanager
@@ -339,3 +339,29 @@ def test_the_rest_of_an_array_is_skipped_only_when_asked() -> None:
         source.finish()
         source.finish()
         source.verify_unchanged()
+
+
+def test_a_spool_that_is_full_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    with pipe_of(saved(make((6,), "<f4"))) as fd:
+        source = open_source("-", stdin=fd)
+        source.hold(0, 6)
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(LimitError, match=r"cannot be kept in .* \(No space left"):
+            read_all(source)
+        monkeypatch.undo()
+        source.close()
+
+
+def test_reading_what_was_let_go_is_a_bug_that_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pipe_of(saved(make((600,), "<f4"))) as fd:
+        source = open_source("-", stdin=fd)
+        source.hold(0, 600)
+        out = np.empty(300, "<f4")
+        source.read_into(out, 0)
+        monkeypatch.setattr("gncli.io.stream.read_fully", lambda *_: 0)
+        with pytest.raises(ValueError, match=r"let go"):
+            source.read_into(out, 0)
+        source.close()

@@ -235,8 +235,9 @@ class _Undoing:
 
 
 def _unknown_suffix(text: str, known: str) -> ParameterError:
-    shown = os.path.splitext(text)[1] or "no suffix"
-    return ParameterError(f"{shown} is not a format that can be written", subject=text, way_out=f"choose {known}")
+    suffix = os.path.splitext(text)[1]
+    problem = f"{suffix} is not a format that can be written" if suffix else "has no suffix that says a format"
+    return ParameterError(problem, subject=text, way_out=f"choose {known}")
 
 
 def _split(text: str) -> tuple[str, str | None]:

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from gncli.errors import OutputError
-from gncli.io.rawfile import reason, write_fully
+from gncli.io.rawfile import reason
 from gncli.io.source import Source
+from gncli.process import write_fully
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,18 +59,6 @@ def read_fully(fd: int, view: memoryview, offset: int) -> int:
             break
         done += count
     return done
-
-
-def write_fully(fd: int, view: memoryview, offset: int | None = None) -> None:
-    """Write all of `view`, at `offset`, or where a stream stands; a stream that is full is waited for."""
-    done = 0
-    while done < len(view):
-        try:
-            done += os.write(fd, view[done:]) if offset is None else os.pwrite(fd, view[done:], offset + done)
-        except BlockingIOError:  # a pipe that someone made non-blocking
-            waiting = select.poll()
-            waiting.register(fd, select.POLLOUT)
-            waiting.poll()
 
 
 class RawFile:

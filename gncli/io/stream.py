@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from gncli.errors import InputError, LimitError
 from gncli.io.atomic import writing
 from gncli.io.npy import header_bytes, read_header, size_error
-from gncli.io.rawfile import RawFile, as_bytes, read_fully, reading, reason, write_fully
+from gncli.io.rawfile import RawFile, as_bytes, read_fully, reading, reason
 from gncli.io.source import Identity, Order
+from gncli.process import write_fully
 
 STDIN = "<stdin>"
 STDOUT = "<stdout>"

@@ -1,0 +1,34 @@
+"""All that must pass: ``python -m tests``. Lint, format, types, then every test with branch coverage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKS = (
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy",),
+    ("coverage", "erase"),
+    ("coverage", "run", "-m", "pytest", "-q"),
+    ("coverage", "combine", "-q"),
+    ("coverage", "report"),
+)
+
+
+def main() -> int:
+    """Run the checks in turn, and stop at the first that fails."""
+    for check in CHECKS:
+        print("$", *check, flush=True)
+        status = subprocess.run(
+            [sys.executable, "-m", *check], cwd=Path(__file__).parent.parent, check=False
+        ).returncode
+        if status:
+            print("failed:", *check)
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

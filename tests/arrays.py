@@ -1,0 +1,117 @@
+"""Arrays through the passes: sources, sinks, executors and runs that the tests of the kernels share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.engine import Engine
+from gncli.groupnorm import Affine, GroupNorm
+from gncli.io import ArraySink, ArraySource
+from gncli.moments import Moments
+from gncli.passes import Normalization, Outcome
+
+
+class Forward(ArraySource):
+    """An array that, like a pipe, is read once, in order, by the thread that made it; what is held is read again."""
+
+    sequential = True
+
+    def __init__(self, array: NDArray[Any], name: str = "") -> None:
+        super().__init__(array, name)
+        self.position, self.held, self.most_held = 0, (0, 0), 0
+        self._thread = threading.get_ident()
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        assert threading.get_ident() == self._thread, "read by a worker"
+        if start != self.position:
+            assert self.position == self.held[1], f"jumped from {self.position} to {start}, {self.held} being held"
+            assert start == self.held[0], f"went back to {start}, {self.held} being held"
+        super().read_into(out, start)
+        self.position = start + out.size
+
+    def hold(self, start: int, stop: int) -> None:
+        assert start == self.position, f"held {start} at {self.position}"
+        self.held = (start, stop)
+        self.most_held = max(self.most_held, stop - start)
+
+
+class InTurn(ArraySink):
+    """An array that, like standard output, is written once, in order, by the thread that made it."""
+
+    sequential = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.position = 0
+        self._thread = threading.get_ident()
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        assert threading.get_ident() == self._thread, "written by a worker"
+        assert start == self.position, f"wrote {start} at {self.position}"
+        super().write_from(data, start)
+        self.position += data.size
+
+
+class Inline(Executor):
+    """An executor that has done each item by the time it was submitted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.count += 1
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the future holds it
+            future.set_exception(error)
+        return future
+
+
+def normalized(
+    x: NDArray[Any],
+    num_groups: int,
+    layout: str,
+    engine: Engine,
+    *,
+    eps: float = 1e-5,
+    denominator: str = "std",
+    gamma: NDArray[Any] | float = 1.0,
+    beta: NDArray[Any] | float = 0.0,
+    dtype: Any = None,
+    forward: bool = False,
+    **options: bool,
+) -> tuple[NDArray[Any], Outcome]:
+    """Return the group norm of `x`, and what was found on the way."""
+    source = Forward(x) if forward else ArraySource(x)
+    grouping = GroupNorm(num_groups, None, eps, layout, denominator).on(source.shape, source.order)
+    scale, shift = (np.array(np.broadcast_to(v, grouping.channels), np.float64) for v in (gamma, beta))
+    kept = np.dtype(dtype if dtype is not None else x.dtype.newbyteorder("="))
+    sink = (InTurn if forward else ArraySink)(source.shape, kept, source.order)
+    affine = Affine(scale, shift, grouping.channel_shape)
+    outcome = Normalization(source, sink, grouping, affine, kept, engine, **options).run()
+    return sink.array, outcome
+
+
+def assert_same_bits(a: NDArray[Any], b: NDArray[Any], what: object = "") -> None:
+    """Raise unless the arrays are the same to the bit, dtype and shape included (all NaN are one)."""
+    assert (a.dtype, a.shape) == (b.dtype, b.shape), (what, a.dtype, b.dtype, a.shape, b.shape)
+    different = ~((a == b) & (np.signbit(a) == np.signbit(b)) | (a != a) & (b != b))
+    assert not different.any(), (what, int(different.sum()), a[different][:3], b[different][:3])
+
+
+def assert_same_moments(a: Moments, b: Moments, what: object = "") -> None:
+    """Raise unless the moments are the same to the bit; counts and powers that are not kept are zeros."""
+    for field in fields(Moments):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        left = np.zeros_like(right) if left is None and right is not None else left
+        right = np.zeros_like(left) if right is None and left is not None else right
+        if left is not None:
+            assert_same_bits(left, right, (what, field.name))

@@ -1,0 +1,216 @@
+"""Conformance: every layout, order, dtype and parameter, held to the longhand oracle, rounded once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gncli.engine import Engine
+from tests import oracle
+from tests.arrays import Inline, assert_same_bits, normalized
+
+# Twelve channels, so that 1, 3 and 12 groups are all different; at least 60 elements a group or few enough to be odd.
+LAYOUTS = [
+    ("NC", (7, 12)),
+    ("CN", (12, 9)),
+    ("NCL", (3, 12, 10)),
+    ("NLC", (3, 70, 12)),
+    ("NCHW", (3, 12, 5, 7)),
+    ("NHWC", (3, 5, 7, 12)),
+    ("NCDHW", (2, 12, 2, 3, 5)),
+    ("NDHWC", (2, 2, 3, 5, 12)),
+    ("CHW", (12, 9, 8)),
+    ("HWC", (9, 8, 12)),
+    ("CNHW", (12, 3, 5, 7)),
+    ("NHCW", (3, 5, 12, 7)),
+    ("WHCN", (7, 5, 12, 3)),
+    ("C", (12,)),
+    ("LC", (66, 12)),
+    ("NCL", (4, 12, 1)),
+    ("NCHW", (1, 12, 1, 80)),
+]
+# dtype of the input, dtype of the output, offset of the input
+KINDS = [
+    ("?", "f4", 0),
+    ("u1", "f4", 0),
+    ("i1", "f2", 0),
+    ("i2", "f4", 0),
+    (">u2", "f4", 0),
+    ("i4", "f8", 0),
+    (">u4", "f4", 0),
+    ("i8", "f8", 2**61),
+    ("u8", "f4", 2**63),
+    (">i8", "f8", -(2**62)),
+    ("f2", "f2", 0),
+    ("f2", "f2", 1e2),
+    (">f2", "f4", 1e2),
+    ("f4", "f4", 0),
+    ("f4", "f4", 1e2),
+    ("f4", "f4", 1e4),
+    ("f4", "f4", 1e6),
+    (">f4", "f4", 1e4),
+    ("f4", "f8", 1e6),
+    ("f4", "f2", 0),
+    ("f8", "f8", 0),
+    ("f8", "f8", 1e2),
+    ("f8", "f8", 1e4),
+    ("f8", "f8", 1e6),
+    (">f8", "f4", 1e6),
+]
+# Groups of 200,000 values and more
+LARGE = [("NCHW", (1, 4, 317, 320)), ("NHWC", (1, 317, 320, 4))]
+LARGE_KINDS = [
+    *[("f2", offset) for offset in (0, 1e2)],
+    *[(dtype, offset) for dtype in ("f4", "f8") for offset in (0, 1e2, 1e4, 1e6)],
+]
+PEERS = [("NCHW", (4, 6, 9, 10)), ("NHWC", (4, 9, 10, 6)), ("CHW", (6, 30, 31)), ("CNHW", (6, 4, 9, 10))]
+UNIT = 2.0**-53
+
+
+class Tally:
+    """How many float16 and float32 outputs there were, and how many were not the oracle's rounded once."""
+
+    def __init__(self) -> None:
+        self.total = self.misrounded = 0
+
+    def take(self, found: NDArray[Any], exact: NDArray[np.longdouble], what: object) -> None:
+        expected = oracle.rounded(exact, found.dtype)
+        different = found != expected
+        self.total += found.size
+        self.misrounded += int(different.sum())
+        # One that falls the other way at a tie is the other neighbour.
+        lower = np.nextafter(found, found.dtype.type(-np.inf))
+        upper = np.nextafter(found, found.dtype.type(np.inf))
+        assert ((expected == lower) | (expected == upper))[different].all(), (what, found[different], exact[different])
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Tally]:
+    """Give the tally of all the tests below, which is drawn up after the last of them."""
+    kept = Tally()
+    yield kept
+    assert kept.misrounded * 1_000_000 <= max(kept.total, 1_000_000), (kept.misrounded, kept.total)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(1, executor=Inline())
+
+
+def drawn(shape: tuple[int, ...], order: Any, dtype: str, offset: float, seed: int) -> NDArray[Any]:
+    rng = np.random.default_rng(seed)
+    kind = np.dtype(dtype).kind
+    if kind == "b":
+        values = rng.random(shape) < 0.4
+    elif kind == "f":
+        values = rng.standard_normal(shape) + offset
+    else:
+        values = rng.integers(0, 120, shape).astype(np.dtype(dtype).newbyteorder("="))
+        values += values.dtype.type(offset)
+    return np.asarray(values.astype(dtype), order=order)
+
+
+def assert_within_units(
+    found: NDArray[Any], exact: NDArray[np.longdouble], allowed: NDArray[Any], what: object
+) -> None:
+    """Raise unless each float64 is within so many units of 2**-53 of its value."""
+    units = np.abs(found - exact) / UNIT
+    assert (units <= allowed).all(), (what, float((units / allowed).max()))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("layout", "shape"), LAYOUTS)
+def test_every_layout_dtype_and_parameter_is_the_oracle_rounded_once(
+    layout: str, shape: tuple[int, ...], order: str, tally: Tally, engine: Engine
+) -> None:
+    rng = np.random.default_rng(99)
+    gamma, beta = rng.standard_normal((2, 12))
+    per_channel = [12 if letter == "C" else 1 for letter in layout]
+    scale, shift = np.abs(gamma).reshape(per_channel), np.abs(beta).reshape(per_channel)
+    parameters = itertools.product((1, 3, 12), ("std", "variance"), (False, True))
+    for seed, (groups, denominator, affine) in enumerate(parameters):
+        for dtype, made, offset in KINDS:
+            x = drawn(shape, order, dtype, offset, seed)
+            eps = (1e-5, 1e-3)[seed % 2]
+            scaling: dict[str, Any] = {"gamma": gamma, "beta": beta} if affine else {}
+            exact = oracle.group_norm(x, groups, layout, eps, denominator=denominator, **scaling)
+            y, outcome = normalized(x, groups, layout, engine, eps=eps, denominator=denominator, dtype=made, **scaling)
+            what = (layout, shape, order, dtype, made, offset, groups, denominator, affine)
+            assert (y.shape, y.dtype, y.flags.f_contiguous) == (x.shape, np.dtype(made), x.flags.f_contiguous), what
+            assert outcome.check.ok, (what, outcome.check)
+            if made != "f8":
+                tally.take(y, exact, what)
+            elif affine:
+                z = np.abs(oracle.group_norm(x, groups, layout, eps, denominator=denominator))
+                allowed = 8 * np.maximum(1, z) * scale + 2 * (np.abs(exact) + shift) + 1
+                assert_within_units(y, exact, allowed, what)
+            elif denominator == "std":
+                assert_within_units(y, exact, 8 * np.maximum(1, np.abs(exact)), what)
+            else:  # up to 1/eps larger
+                assert_within_units(y, exact, 8 * np.maximum(1, np.abs(exact)) + 8 * float(np.abs(exact).max()), what)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("layout", "shape"), LARGE)
+def test_large_groups_are_the_oracle_rounded_once(
+    layout: str, shape: tuple[int, ...], order: str, tally: Tally
+) -> None:
+    with Engine(2, 1 << 18) as engine:
+        for dtype, offset in LARGE_KINDS:
+            x = drawn(shape, order, dtype, offset, 7)
+            assert x.size // 2 > 200_000
+            exact = oracle.group_norm(x, 2, layout)
+            y, outcome = normalized(x, 2, layout, engine)
+            what = (layout, shape, order, dtype, offset)
+            assert outcome.check.ok, (what, outcome.check)
+            if dtype == "f8":
+                assert_within_units(y, exact, 8 * np.maximum(1, np.abs(exact)), what)
+            else:
+                tally.take(y, exact, what)
+
+
+@pytest.mark.parametrize(("letters", "shape"), LAYOUTS)
+def test_every_layout_and_order_gives_the_same_result_to_rounding(
+    letters: str, shape: tuple[int, ...], engine: Engine
+) -> None:
+    x = drawn(shape, "C", "f4", 1e4, 3)
+    y, _ = normalized(x, 3, letters, engine)
+    for axes in itertools.islice(itertools.permutations(range(x.ndim)), 24):
+        moved = "".join(letters[axis] for axis in axes)
+        for order in ("C", "F"):
+            other, _ = normalized(np.array(x.transpose(axes), order=order), 3, moved, engine)  # type: ignore[call-overload]
+            assert_same_bits(other, y.transpose(axes), (moved, order))
+
+
+@pytest.mark.parametrize(("layout", "shape"), PEERS)
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_one_group_is_layer_normalization_over_channels_and_space(
+    layout: str, shape: tuple[int, ...], offset: float, engine: Engine
+) -> None:
+    x = drawn(shape, "C", "f8", offset, 5)
+    axes = tuple(axis for axis, letter in enumerate(layout) if letter != "N")
+    wide = x.astype(np.longdouble)
+    layer = (wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(normalized(x, 1, layout, engine)[0], layer.astype(float), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("layout", "shape"), PEERS)
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_a_group_a_channel_is_instance_normalization(
+    layout: str, shape: tuple[int, ...], offset: float, engine: Engine
+) -> None:
+    x = drawn(shape, "C", "f8", offset, 5)
+    axes = tuple(axis for axis, letter in enumerate(layout) if letter not in "NC")
+    wide = x.astype(np.longdouble)
+    instance = (wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(normalized(x, 6, layout, engine)[0], instance.astype(float), rtol=0, atol=1e-14)
+
+
+def test_groups_are_blocks_of_neighbouring_channels(engine: Engine) -> None:
+    x = np.array([[1.0, 3.0, 10.0, 30.0]])
+    np.testing.assert_array_equal(normalized(x, 2, "NC", engine, eps=0)[0], [[-1, 1, -1, 1]])

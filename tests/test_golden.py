@@ -1,0 +1,33 @@
+"""Whole commands as a user runs them: status, stdout and stderr, exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import transcripts
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))
+
+
+@pytest.mark.parametrize("page", GOLDEN, ids=lambda page: page.stem)
+def test_a_command_gives_what_the_transcript_shows(page: Path, tmp_path: Path) -> None:
+    transcripts.prepare(tmp_path)
+    steps = transcripts.steps(page.read_text(encoding="utf-8"))
+    assert steps, f"{page.name} has no command"
+    for step in steps:
+        transcripts.compare(step.expected, transcripts.outcome(step.command, tmp_path))
+
+
+def test_a_transcript_that_differs_is_noticed() -> None:
+    transcripts.compare(["mean 1e-17  x"], ["mean -3.2e-16 x"])
+    transcripts.compare(["│ 0.12345678 │"], ["│ 0.123456781 │"])
+    for expected, found in [
+        (["mean 1.0"], ["mean 1.1"]),
+        (["mean 1.0"], ["Mean 1.0"]),
+        (["a"], ["a", "b"]),
+        (["[status 3]"], ["[status 4]"]),
+    ]:
+        with pytest.raises(AssertionError):
+            transcripts.compare(expected, found)

@@ -1,0 +1,87 @@
+"""The README: every transcript, example, name and picture in it is run or drawn again."""
+
+from __future__ import annotations
+
+import doctest
+import html
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import gncli
+from gncli import operations
+from gncli.report import picture
+from tests import transcripts
+
+README = transcripts.ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+PICTURE = transcripts.ROOT / "sample_data" / "normalize.svg"
+
+
+def drawn() -> str:
+    """Return the README's picture."""
+    report = operations.normalize_file("sample_data/activations.npy", num_groups=4)
+    return picture(report, "gncli normalize sample_data/activations.npy --groups 4")
+
+
+def words(svg: str) -> list[str]:
+    """Return the text in a picture, a line each; how it is set in type is rich's own matter."""
+    found = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    return [html.unescape(text).replace("\N{NO-BREAK SPACE}", " ") for text in found if text.strip()]
+
+
+def test_every_transcript_gives_what_it_shows(tmp_path: Path) -> None:
+    transcripts.prepare(tmp_path)
+    steps = [step for block in transcripts.blocks(TEXT) for step in transcripts.steps(block)]
+    assert len(steps) > 10
+    for step in steps:
+        transcripts.compare(step.expected, transcripts.outcome(step.command, tmp_path))
+
+
+def test_the_python_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(transcripts.ROOT)
+    failed, tried = doctest.testfile(str(README), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert tried >= 6 and not failed
+
+
+def test_the_picture_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(transcripts.ROOT)
+    assert f"]({PICTURE.relative_to(transcripts.ROOT)})" in TEXT
+    transcripts.compare(words(PICTURE.read_text(encoding="utf-8")), words(drawn()))
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    named = {name for name in re.findall(r"`((?:gncli|tests|sample_data)/[\w/.]+)`", TEXT) if "<" not in name}
+    assert len(named) > 15
+    assert not [name for name in named if not (transcripts.ROOT / name).exists()]
+
+
+def test_every_module_is_in_the_table_of_places() -> None:
+    table = TEXT[TEXT.index("### Where is it?") :]
+    package = Path(gncli.__file__).parent
+    modules = {path.relative_to(package.parent).as_posix() for path in package.glob("*.py")}
+    ends = {"gncli/__init__.py", "gncli/__main__.py"}
+    assert not {name for name in modules - ends if f"`{name}`" not in table}
+
+
+def test_the_public_names_are_there_and_no_others_are() -> None:
+    for name in gncli.__all__:
+        assert getattr(gncli, name).__doc__
+        assert name in dir(gncli)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = gncli.nothing  # type: ignore[attr-defined]
+
+
+def test_the_layer_of_a_real_network_agrees_with_pytorch() -> None:
+    with h5py.File(transcripts.ROOT / "sample_data" / "digits.h5") as file:
+        for layer in ("norm1", "norm2"):
+            x, gamma, beta, theirs = (file[layer][name][...] for name in ("input", "gamma", "beta", "output"))
+            ours = gncli.group_norm(x, file[layer].attrs["num_groups"], gamma=gamma, beta=beta)
+            assert np.abs(ours - theirs).max() < 4e-6  # PyTorch's own rounding
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(drawn(), encoding="utf-8")

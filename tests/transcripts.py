@@ -1,0 +1,148 @@
+"""Transcripts: ``$ gncli ...`` and what comes back, run again and compared. One runner for the README and the goldens.
+
+In a transcript a line that begins with ``$`` is a command, given to bash; the lines after it are its stdout, then those
+of stderr after ``2>``, then ``[status 3]`` if that is not 0. ``python -m tests.transcripts FILE ...`` writes anew what
+comes back, to be read before it is committed.
+
+Notes
+-----
+The last bit of a float64 depends on the processor, and what should be zero is noise of 1e-17. So numbers are compared
+as numbers, to seven digits or 1e-9, and lines of a table whatever their width; everything else must be equal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+FENCE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+@dataclass
+class Step:
+    """A command, and what should come back."""
+
+    command: str
+    expected: list[str] = field(default_factory=list)
+
+
+def steps(text: str) -> list[Step]:
+    """Return the steps of a transcript."""
+    found: list[Step] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            found.append(Step(line[2:]))
+        elif found:
+            found[-1].expected.append(line)
+    for step in found:
+        while step.expected and not step.expected[-1]:
+            step.expected.pop()
+    return found
+
+
+def blocks(markdown: str) -> Iterator[str]:
+    """Yield the transcripts of a Markdown page."""
+    return (match.group(1) for match in FENCE.finditer(markdown))
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which gncli is found, and nothing of this one's terminal is."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GNCLI_")}
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONUNBUFFERED"):
+        kept.pop(name, None)
+    path = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), kept["PATH"]])
+    return kept | {"PATH": path, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "TERM": "dumb"}
+
+
+def outcome(command: str, folder: Path) -> list[str]:
+    """Run `command` in `folder`, and return what comes back as a transcript shows it."""
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    lines = done.stdout.decode().splitlines()
+    lines += [f"2> {line}".rstrip() for line in done.stderr.decode().splitlines()]
+    return lines + ([f"[status {done.returncode}]"] if done.returncode else [])
+
+
+def compare(expected: list[str], found: list[str]) -> None:
+    """Raise AssertionError unless the lines say the same."""
+    assert [_shape(line) for line in found] == [_shape(line) for line in expected], "\n".join(["", *found])
+    for want, have in zip(expected, found, strict=True):
+        if want == have:
+            continue
+        noise = (
+            "of what rounding allows" in want or "_error" in want
+        )  # how near to the bound it came is up to the processor
+        for a, b in zip(NUMBER.findall(want), NUMBER.findall(have), strict=True):
+            far = abs(float(a) - float(b))
+            assert noise or far <= max(1e-9, 1e-7 * abs(float(a))), f"{a} became {b} in\n{have}"
+
+
+def _shape(line: str) -> str:
+    return re.sub(r" +", " ", re.sub("─+", "─", NUMBER.sub("#", line)))
+
+
+def prepare(folder: Path) -> None:
+    """Make the inputs that transcripts name, in `folder`."""
+    (folder / "sample_data").symlink_to(ROOT / "sample_data")
+    rng = np.random.default_rng(0)
+    x = rng.integers(-8, 8, (2, 16, 3, 3)).astype(np.float32)
+    np.save(folder / "x.npy", x)
+    broken = x.copy()
+    broken[1, 5, 0, 0], broken[0, 2, 1, 1] = np.nan, np.inf
+    np.save(folder / "nan.npy", broken)
+    np.save(folder / "empty.npy", np.zeros((0, 4, 2), np.float32))
+    np.save(folder / "scalar.npy", np.float64(2.5))
+    np.save(folder / "bool.npy", np.array([True, False, True, True]))
+    np.save(folder / "int.npy", np.array([[2**62, 2**62 + 2]]))
+    np.save(folder / "constant.npy", np.full((2, 4, 5), 0.3))
+    np.save(folder / "allnan.npy", np.full((2, 4), np.nan, np.float32))
+    np.save(folder / "complex.npy", np.ones(3, np.complex64))
+    np.save(folder / "objects.npy", np.array([{}, None], dtype=object), allow_pickle=True)
+    (folder / "short.npy").write_bytes((folder / "x.npy").read_bytes()[:500])
+    np.save(folder / "half.npy", (x * 1000).astype(np.float16))
+    np.save(folder / "gamma.npy", np.linspace(0.5, 2, 16))
+    np.save(folder / "wrong.npy", np.ones((4, 4)))
+    with h5py.File(folder / "two.h5", "w", libver=("v110", "v110")) as file:
+        file.create_dataset("a", data=x)
+        file.create_group("deep").create_dataset("b", data=np.arange(6.0).reshape(1, 6))
+        file.create_dataset("words", data=["not", "numbers"])
+
+
+def update(page: Path) -> None:
+    """Write anew what the transcripts of `page` give."""
+    text = page.read_text(encoding="utf-8")
+    markdown = page.suffix == ".md"
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name))
+
+        def again(transcript: str) -> str:
+            said = transcript.partition("$ ")[0]
+            shown = ["\n".join([f"$ {s.command}", *outcome(s.command, Path(name))]) for s in steps(transcript)]
+            return said + ("\n" if markdown else "\n\n").join(shown) + "\n"
+
+        new = FENCE.sub(lambda match: f"```console\n{again(match.group(1))}```", text) if markdown else again(text)
+    page.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        update(Path(argument))
