@@ -73,20 +73,22 @@ UNIT = 2.0**-53
 
 
 class Tally:
-    """How many float16 and float32 outputs there were, and how many were not the oracle's rounded once."""
+    """How many float16 and float32 outputs there were, and how many were not the oracle's rounded once.
+
+    An element that equals its group's mean exactly, which only integers do, is 0 to the rounding of float64.
+    """
 
     def __init__(self) -> None:
         self.total = self.misrounded = 0
 
     def take(self, found: NDArray[Any], exact: NDArray[np.longdouble], what: object) -> None:
+        """Count the elements, and raise if one is more than the next one to what it should be."""
         expected = oracle.rounded(exact, found.dtype)
-        different = found != expected
+        different = (found != expected) & (np.abs(exact) > UNIT)
         self.total += found.size
         self.misrounded += int(different.sum())
-        # One that falls the other way at a tie is the other neighbour.
-        lower = np.nextafter(found, found.dtype.type(-np.inf))
-        upper = np.nextafter(found, found.dtype.type(np.inf))
-        assert ((expected == lower) | (expected == upper))[different].all(), (what, found[different], exact[different])
+        allowed = np.maximum(np.spacing(np.abs(expected)), 8 * UNIT)
+        assert (np.abs(found - exact) <= allowed).all(), (what, found[different], exact[different])
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +147,13 @@ def test_every_layout_dtype_and_parameter_is_the_oracle_rounded_once(
             assert outcome.check.ok, (what, outcome.check)
             if made != "f8":
                 tally.take(y, exact, what)
-            elif affine:
-                z = np.abs(oracle.group_norm(x, groups, layout, eps, denominator=denominator))
-                allowed = 8 * np.maximum(1, z) * scale + 2 * (np.abs(exact) + shift) + 1
-                assert_within_units(y, exact, allowed, what)
-            elif denominator == "std":
-                assert_within_units(y, exact, 8 * np.maximum(1, np.abs(exact)), what)
-            else:  # up to 1/eps larger
-                assert_within_units(y, exact, 8 * np.maximum(1, np.abs(exact)) + 8 * float(np.abs(exact).max()), what)
+                continue
+            z = np.abs(oracle.group_norm(x, groups, layout, eps, denominator=denominator))
+            # Units are of the group's deviation, which is 1 after a division by it; the root halves an error of var.
+            allowed = 8 * np.maximum(1.0, z) if denominator == "std" else 16 * np.maximum(max(1.0, float(z.max())), z)
+            if affine:
+                allowed = allowed * scale + 2 * (np.abs(exact) + shift) + 1
+            assert_within_units(y, exact, allowed, what)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
