@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.errors import InputError
 from gncli.io.source import Source
+from gncli.threads import Threads
 from gncli.tiles import Region
 
-DEFAULT_TILE = (
-    1 << 20
-)  # bytes of input: with float64 scratch and result it stays in the cache (0.25 to 4 MiB were tried)
+DEFAULT_TILE = 2 << 20  # bytes of input: with float64 scratch it stays in the cache (0.5 to 4 MiB were tried)
 TILES_PER_VISIT = 8
 
 Result = TypeVar("Result")
@@ -79,7 +79,7 @@ class Engine:
         self.tile = tile or DEFAULT_TILE
         self.visit = visit or TILES_PER_VISIT * self.tile
         self.buffers = Buffers()
-        self._own = None if executor else ThreadPoolExecutor(self.workers, thread_name_prefix="gncli")
+        self._own = None if executor else Threads(self.workers)
         self._executor: Executor = executor or self._own  # type: ignore[assignment]  # one of the two is there
 
     def __enter__(self) -> Self:
@@ -90,6 +90,11 @@ class Engine:
     ) -> None:
         if self._own:
             self._own.shutdown(cancel_futures=True)
+
+    def rest(self) -> None:
+        """End the threads, which the next run starts again: for what must be done while there is but one."""
+        if self._own:
+            self._own.rest()
 
     def tile_of(self, dtype: np.dtype[Any]) -> int:
         """Return how many elements of `dtype` a tile holds."""
@@ -105,6 +110,11 @@ class Engine:
 
         At most two items a worker are under way. Whoever stops listening, or an error, cancels what has not begun and
         waits for what has.
+
+        Raises
+        ------
+        ChangedError
+            If the file behind the source has changed by the end, or when it could not be read.
         """
         pending: deque[tuple[Region, Future[Result]]] = deque()
         try:
@@ -118,6 +128,10 @@ class Engine:
                     yield _first(pending)
             while pending:
                 yield _first(pending)
+            source.verify_unchanged()
+        except InputError:
+            source.verify_unchanged()  # what changes under a reader looks damaged
+            raise
         finally:
             for _, future in pending:
                 future.cancel()

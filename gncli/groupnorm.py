@@ -80,7 +80,8 @@ class GroupNorm:
     def _groups(self, channels: int) -> int:
         if channels == 0:
             raise ParameterError("there are no channels to be grouped", way_out="check --layout")
-        divisors = [d for d in range(1, channels + 1) if channels % d == 0]
+        small = [d for d in range(1, math.isqrt(channels) + 1) if channels % d == 0]
+        divisors = sorted({*small, *(channels // d for d in small)})
         if self.group_size is not None:
             size = operator.index(self.group_size)
             if size not in divisors:
@@ -219,14 +220,20 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     norm : GroupNorm
         Of which eps and denominator count.
     """
-    power = 0 if cells.power is None else cells.power
     # With x scaled by 2**-power, var is scaled by its square; so is eps, and then the root.
-    total = cells.scaled_var() + np.ldexp(norm.eps, -2 * np.asarray(power))
-    divisor = np.sqrt(total) if norm.denominator == "std" else np.ldexp(total, power)
-    rstd = np.divide(1.0, divisor, out=np.ones_like(divisor), where=divisor != 0)
-    rstd[~cells.finite] = np.nan
+    total = cells.scaled_var() + _scaled_eps(norm, cells)
+    divisor = np.sqrt(total)
+    if norm.denominator == "variance":
+        divisor = total if cells.power is None else np.ldexp(total, cells.power)
+    rstd = 1.0 / np.where(divisor == 0, 1.0, divisor)
+    if cells.nan is not None:
+        rstd[~cells.finite] = np.nan
     wide = cells.min.dtype.kind in "iu"
     return Standardization(cells.hi, cells.lo, rstd, cells.min if wide else None, cells.power)
+
+
+def _scaled_eps(norm: GroupNorm, cells: Moments) -> Any:
+    return norm.eps if cells.power is None else np.ldexp(norm.eps, -2 * cells.power)
 
 
 def factor(mapping: Standardization) -> Floats:
@@ -342,33 +349,35 @@ def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dt
     dtype : numpy.dtype
         Of the result.
     """
-    finite = before.finite & (before.n > 0)
-    power = 0 if before.power is None else before.power
-    var, eps = before.scaled_var(), np.ldexp(norm.eps, -2 * np.asarray(power))
-    expected = np.divide(var, var + eps, out=np.zeros_like(var), where=var > 0)
+    groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
+    held = ~nonfinite & (before.n > 0)
+    if not held.all():
+        before, z, y = (moments.each(operator.itemgetter(held)) for moments in (before, z, y))
+    var = before.scaled_var()
+    total = var + _scaled_eps(norm, before)
+    total = np.where(total == 0, 1.0, total)
+    expected = var / total
     if norm.denominator == "variance":
-        expected = np.ldexp(expected / np.where(var > 0, var + eps, 1.0), -2 * np.asarray(power))
+        expected = expected / total if before.power is None else np.ldexp(expected / total, -2 * before.power)
     info = np.finfo(dtype)
-    u, s = float(info.eps) / 2, float(info.smallest_subnormal) / 2
+    # Squares of what is below 2**-537 vanish in float64; to the check that is nothing, in any dtype.
+    u, s = float(info.eps) / 2, max(float(info.smallest_subnormal) / 2, 2.0**-500)
     root = np.sqrt(expected)
-    mean_error = _worst(np.abs(z.mean), 16 * (u * root + s), finite)
-    var_error = _worst(np.abs(z.var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s), finite)
-    overflowed = (y.count("nan") + y.count("posinf") + y.count("neginf"))[finite].sum()
     return Check(
-        groups=before.n.size,
-        mean_error=mean_error,
-        var_error=var_error,
-        constant_groups=int((before.constant & before.finite).sum()),
-        nonfinite_groups=int((~before.finite).sum()),
-        overflowed=int(overflowed),
+        groups=groups,
+        mean_error=_worst(np.abs(z.mean), 16 * (u * root + s)),
+        var_error=_worst(np.abs(z.var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s)),
+        constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
+        nonfinite_groups=int(np.count_nonzero(nonfinite)),
+        overflowed=int((y.values - y.n).sum()),
     )
 
 
-def _worst(errors: Floats, allowed: Floats, finite: NDArray[np.bool_]) -> float | None:
-    if not finite.any():
+def _worst(errors: Floats, allowed: Floats) -> float | None:
+    if not errors.size:
         return None
-    fractions = np.divide(errors, allowed, out=np.where(errors == 0, 0.0, np.inf), where=allowed > 0)
-    return float(np.nan_to_num(fractions[finite], nan=np.inf).max())
+    worst = float((errors / allowed).max())
+    return math.inf if math.isnan(worst) else worst
 
 
 def all_checks(checks: Sequence[Check]) -> Check:

@@ -10,22 +10,22 @@ that the bits depend on the tensor alone and never on how its blocks were dealt 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.partition import Axis
-from gncli.tiles import SHORT, Region, Walk
+from gncli.tiles import SHORT, Region, Tile, Walk
 
 Floats = NDArray[np.float64]
 LARGE = 2.0**500  # beyond it a square, or a sum of squares, may leave float64
+NOWHERE = np.int64(2**63 - 1)  # the place of what is not there: behind every place
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
+class Moments(NamedTuple):
     """The moments of many sets of values at once: each field is an array of one and the same shape.
 
     Attributes
@@ -43,7 +43,15 @@ class Moments:
     power : ndarray of int32, optional
         The scale of `hi`, `lo` and `m2`; None says 0.
     zeros : ndarray of float64, optional
-        How many values are zero; None says that nobody asked.
+        How many values are zero; None says that nobody asked, as for all that follow.
+    m3, m4 : ndarray of float64, optional
+        The sums of third and fourth powers of deviations, over ``8**power`` and ``16**power``.
+    l1 : ndarray of float64 or object, optional
+        The sum of absolute values, over ``2**power``; of integers a Python integer.
+    sum : ndarray of object, optional
+        The sum of integers, as Python integers.
+    argmin, argmax, first_nan, first_inf : ndarray of int64, optional
+        Where the extremes and the first NaN or infinity are: the first place in C order, or `NOWHERE`.
     """
 
     n: Floats
@@ -57,6 +65,14 @@ class Moments:
     neginf: Floats | None = None
     power: NDArray[np.int32] | None = None
     zeros: Floats | None = None
+    m3: Floats | None = None
+    m4: Floats | None = None
+    l1: NDArray[Any] | None = None
+    sum: NDArray[Any] | None = None
+    argmin: NDArray[np.int64] | None = None
+    argmax: NDArray[np.int64] | None = None
+    first_nan: NDArray[np.int64] | None = None
+    first_inf: NDArray[np.int64] | None = None
 
     @classmethod
     def nothing(cls, dtype: np.dtype[Any], *, zeros: bool = False) -> Moments:
@@ -76,14 +92,13 @@ class Moments:
         value = np.where(finite, values, 0.0)
         none = np.zeros_like(value)
         low, high = np.where(finite, values, np.inf), np.where(finite, values, -np.inf)
-        return cls(finite.astype(np.float64), value, none, none, low, high, nan=(~finite).astype(np.float64))
+        power = _scale(np.abs(value))
+        hi = value if power is None else np.ldexp(value, -power)
+        return cls(finite.astype(np.float64), hi, none, none, low, high, (~finite).astype(np.float64), power=power)
 
     def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Moments:
         """Return the moments whose arrays are `change` of these (a reshape, an index)."""
-        return Moments(*(None if array is None else change(array) for array in self._arrays()))  # type: ignore[arg-type]
-
-    def _arrays(self) -> Iterable[NDArray[Any] | None]:
-        return (getattr(self, name) for name in _FIELDS)
+        return Moments._make([None if array is None else change(array) for array in self])
 
     def reshape(self, *shape: int) -> Moments:
         """Return these moments in `shape`."""
@@ -91,28 +106,27 @@ class Moments:
 
     def fold(self, axis: int) -> Moments:
         """Return the moments of the unions along `axis`, merged along the balanced binary tree of its index."""
-        folded = self.each(lambda array: np.moveaxis(array, axis, 0))
+        folded = self.each(lambda array: array.swapaxes(0, axis)) if axis else self
         while (count := folded.n.shape[0]) > 1:
-            paired = count // 2 * 2
-            merged = merge(folded.each(lambda a: a[0:paired:2]), folded.each(lambda a: a[1:paired:2]))  # noqa: B023
-            odd = [folded.each(lambda a: a[paired:])] if paired < count else []  # noqa: B023
-            folded = concatenate([merged, *odd])
-        return folded.each(lambda array: array[0])
+            paired = slice(0, count - count % 2, 2), slice(1, count, 2), slice(count - count % 2, count)
+            left, right, odd = (folded.each(itemgetter(which)) for which in paired)
+            folded = concatenate([merge(left, right), odd]) if count % 2 else merge(left, right)
+        return folded.each(lambda array: array.swapaxes(0, axis).squeeze(axis))
 
     @property
     def values(self) -> Floats:
         """How many values there are, finite or not."""
-        return self.n + self.count("nan") + self.count("posinf") + self.count("neginf")
+        return self.n + self.number("nan") + self.number("posinf") + self.number("neginf")
 
-    def count(self, name: str) -> Floats:
+    def number(self, name: str) -> Floats:
         """Return the counts called `name`, zeros where none were kept."""
-        found = getattr(self, name)
+        found: Floats | None = getattr(self, name)
         return np.zeros_like(self.n) if found is None else found
 
     @property
     def finite(self) -> NDArray[np.bool_]:
         """Whether all values are finite."""
-        return np.equal(self.values, self.n)
+        return np.ones(self.n.shape, np.bool_) if self.nan is None else np.equal(self.values, self.n)
 
     @property
     def constant(self) -> NDArray[np.bool_]:
@@ -129,13 +143,12 @@ class Moments:
             return self
         value = 0.0 if _integral(self.min) else np.ldexp(self.min, -_power(self))
         hi, lo, m2 = np.where(constant, value, self.hi), np.where(constant, 0, self.lo), np.where(constant, 0, self.m2)
-        arrays = (self.nan, self.posinf, self.neginf, self.power, self.zeros)
-        return Moments(self.n, hi, lo, m2, self.min, self.max, *arrays)
+        return self._replace(hi=hi, lo=lo, m2=m2)
 
     @property
     def mean(self) -> Floats:
         """The mean of the finite values; NaN where there are none."""
-        mean = np.ldexp(self.hi + self.lo, _power(self))
+        mean = self._unscaled(self.hi + self.lo)
         if _integral(self.min):
             mean = self.min.astype(np.float64) + mean
         return np.asarray(np.where(self.n > 0, mean, np.nan))
@@ -143,18 +156,24 @@ class Moments:
     def scaled_var(self, ddof: int = 0) -> Floats:
         """Return the variance over ``4**power``; NaN where it is not defined."""
         left = self.n - ddof
-        return np.asarray(np.divide(self.m2, left, out=np.full(self.n.shape, np.nan), where=left > 0))
+        return np.asarray(self.m2 / np.where(left > 0, left, np.nan))
 
     def var(self, ddof: int = 0) -> Floats:
         """Return the variance; NaN where it is not defined, infinity where it leaves float64."""
-        return np.asarray(np.ldexp(self.scaled_var(ddof), 2 * _power(self)))
+        with np.errstate(over="ignore"):
+            return self._unscaled(self.scaled_var(ddof), 2)
 
     def std(self, ddof: int = 0) -> Floats:
         """Return the standard deviation, which is right even where the variance leaves float64."""
-        return np.asarray(np.ldexp(np.sqrt(self.scaled_var(ddof)), _power(self)))
+        return self._unscaled(np.sqrt(self.scaled_var(ddof)))
+
+    def _unscaled(self, values: Floats, times: int = 1) -> Floats:
+        return values if self.power is None else np.asarray(np.ldexp(values, times * self.power))
 
 
-_FIELDS = tuple(field.name for field in fields(Moments))
+_EXTRA = Moments._fields.index("m3")
+ExtraKernel = Callable[[NDArray[Any], Moments, NDArray[np.int64], int], Moments]
+"""Adds what else is wanted to the moments of sets of values: `extras.Extras.measure`."""
 
 
 def is_wide_integer(dtype: np.dtype[Any]) -> bool:
@@ -164,6 +183,12 @@ def is_wide_integer(dtype: np.dtype[Any]) -> bool:
 
 def _integral(array: NDArray[Any]) -> bool:
     return array.dtype.kind in "iu"
+
+
+def _scale(largest: Floats) -> NDArray[np.int32] | None:
+    """Return the powers of two by which values of up to `largest` are scaled down; None if none is."""
+    large = largest > LARGE
+    return np.where(large, np.frexp(largest)[1], 0).astype(np.int32) if large.any() else None
 
 
 def _power(moments: Moments) -> Any:
@@ -182,10 +207,11 @@ def merge(a: Moments, b: Moments) -> Moments:
     """
     low, high = np.minimum(a.min, b.min), np.maximum(a.max, b.max)
     power = None
+    down = up = 0
     a_hi, a_lo, a_m2, b_hi, b_lo, b_m2 = a.hi, a.lo, a.m2, b.hi, b.lo, b.m2
     if _integral(low):
-        a_hi, a_lo = _two_sum(a.hi, shifted(a.min, low), a.lo)
-        b_hi, b_lo = _two_sum(b.hi, shifted(b.min, low), b.lo)
+        a_hi, a_lo = two_sum(a.hi, shifted(a.min, low), a.lo)
+        b_hi, b_lo = two_sum(b.hi, shifted(b.min, low), b.lo)
     elif a.power is not None or b.power is not None:
         power = np.maximum(_power(a), _power(b))
         down, up = _power(a) - power, _power(b) - power
@@ -199,10 +225,48 @@ def merge(a: Moments, b: Moments) -> Moments:
         hi, lo = np.where(a.n > 0, hi, b_hi), np.where(a.n > 0, lo, b_lo)
     m2 = (a_m2 + b_m2) + delta * delta * (a.n * share)
     nan, posinf, neginf = _add(a.nan, b.nan), _add(a.posinf, b.posinf), _add(a.neginf, b.neginf)
-    return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, _add(a.zeros, b.zeros))
+    merged = Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, _add(a.zeros, b.zeros))
+    if all(array is None for array in a[_EXTRA:]):
+        return merged
+    if power is not None:
+        a, b = _rescaled(a, down), _rescaled(b, up)
+    return _with_extras(merged, a._replace(m2=a_m2), b._replace(m2=b_m2), delta)
 
 
-def _two_sum(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:
+def _rescaled(moments: Moments, by: Any) -> Moments:
+    """Return `moments` with what else was asked for on a scale that is ``2**-by`` times as large."""
+    powers = {"l1": 1, "m3": 3, "m4": 4}
+    given = {name: getattr(moments, name) for name in powers}
+    return moments._replace(**{k: np.ldexp(v, powers[k] * by) for k, v in given.items() if v is not None})
+
+
+def _with_extras(merged: Moments, a: Moments, b: Moments, delta: Floats) -> Moments:
+    """Return `merged` with what else was asked for, of `a` and `b` on its scale (Pébay 2008)."""
+    found: dict[str, NDArray[Any]] = {}
+    n = np.maximum(merged.n, 1.0)
+    p, q = a.n / n, b.n / n
+    if a.m3 is not None and b.m3 is not None:
+        found["m3"] = (a.m3 + b.m3) + delta**3 * (a.n * q * (p - q)) + 3 * delta * (p * b.m2 - q * a.m2)
+    if a.m4 is not None and b.m4 is not None and a.m3 is not None and b.m3 is not None:
+        fourth = delta**4 * (a.n * q * (p * p - p * q + q * q))
+        second = 6 * delta * delta * (p * p * b.m2 + q * q * a.m2)
+        found["m4"] = (a.m4 + b.m4) + fourth + second + 4 * delta * (p * b.m3 - q * a.m3)
+    for name in ("l1", "sum"):
+        left, right = getattr(a, name), getattr(b, name)
+        if left is not None:
+            found[name] = left + right
+    for name, ahead, behind in (("argmin", a.min < b.min, a.min > b.min), ("argmax", a.max > b.max, a.max < b.max)):
+        left, right = getattr(a, name), getattr(b, name)
+        if left is not None:
+            found[name] = np.where(ahead, left, np.where(behind, right, np.minimum(left, right)))
+    for name in ("first_nan", "first_inf"):
+        left, right = getattr(a, name), getattr(b, name)
+        if left is not None:
+            found[name] = np.minimum(left, right)
+    return merged._replace(**found)
+
+
+def two_sum(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:
     """Return (hi, lo) moved by `shift`, with what the sum of the larger two rounds away in `lo` (Knuth's two-sum)."""
     total = hi + shift
     part = total - hi
@@ -220,14 +284,14 @@ def concatenate(parts: Sequence[Moments]) -> Moments:
     if len(parts) == 1:
         return parts[0]
     joined: list[NDArray[Any] | None] = []
-    for arrays in zip(*(part._arrays() for part in parts), strict=True):
+    for arrays in zip(*parts, strict=True):
         if all(array is None for array in arrays):
             joined.append(None)
             continue
         dtype = next(array.dtype for array in arrays if array is not None)
         filled = (np.zeros(p.n.shape, dtype) if a is None else a for a, p in zip(arrays, parts, strict=True))
         joined.append(np.concatenate(list(filled)))
-    return Moments(*joined)  # type: ignore[arg-type]
+    return Moments._make(joined)
 
 
 def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, center: float | None = None) -> Moments:
@@ -270,7 +334,7 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
     num_zeros = np.add.reduce(values == 0, axis=1, dtype=np.float64) if zeros else None
     n = np.full(low.shape, rows)
     nan = posinf = neginf = power = finite = None
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    if not np.isfinite(high - low).all():  # a NaN or an infinity, or extremes too far apart for their difference
         finite = np.isfinite(wide)
         nan, posinf, neginf = (
             np.add.reduce(which, axis=1, dtype=np.float64)
@@ -282,8 +346,8 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
         wide[~finite] = 0.0
     if values.dtype.itemsize == 8 and values.dtype.kind == "f":
         largest = np.where(n > 0, np.maximum(np.abs(low), np.abs(high)), 0.0)
-        if (largest > LARGE).any():
-            power = np.where(largest > LARGE, np.frexp(largest)[1], 0).astype(np.int32)
+        power = _scale(largest)
+        if power is not None:
             np.ldexp(wide, -power[:, None], out=wide)
     count = n if finite is None else np.maximum(n, 1.0)
     hi = np.add.reduce(wide, axis=1) / count if center is None else np.full(low.shape, center)
@@ -298,7 +362,14 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
 
 
 def measure_region(
-    walk: Walk, region: Region, values: NDArray[Any], tile: int, *, zeros: bool = False, center: float | None = None
+    walk: Walk,
+    region: Region,
+    values: NDArray[Any],
+    tile: int,
+    *,
+    zeros: bool = False,
+    center: float | None = None,
+    extras: ExtraKernel | None = None,
 ) -> Moments:
     """Return the moments of a visit, merged as far as the visit reaches.
 
@@ -314,6 +385,8 @@ def measure_region(
         How many elements are worked on at a time.
     zeros, center
         As for `measure`.
+    extras : callable, optional
+        Measures what else is wanted.
 
     Returns
     -------
@@ -334,9 +407,20 @@ def measure_region(
         num = picked.shape[0]
         rows = picked.reshape(num * count, part.length, *picked.shape[2:])
         measured = measure(rows, scratch, zeros=zeros, center=center)
+        if extras is not None:
+            measured = extras(rows, measured, places(walk, region, part, (num * count, *picked.shape[2:])), width)
         index = (part.x, part.blocks, part.q) if tail else (part.x, part.blocks)
         blocks.put(index, measured.reshape(num, count, *picked.shape[2:]))
     return fold_axes(blocks.moments(), walk.dims(region), keep_first=walk.units[region.axis].cell)
+
+
+def places(walk: Walk, region: Region, part: Tile, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return where in storage the first value of each block of a tile is."""
+    _, length, width = walk.view(region)
+    x = np.arange(part.x.start, part.x.stop)[:, None, None] * length
+    rows = x + np.arange(part.blocks.start, part.blocks.stop)[:, None] * walk.block
+    found = region.start + rows * width + np.arange(part.q.start, part.q.stop)
+    return np.asarray(found if walk.columns else found[..., 0], np.int64).reshape(shape)
 
 
 def fold_axes(moments: Moments, axes: Sequence[Axis], *, keep_first: bool = True) -> Moments:
@@ -357,11 +441,14 @@ class _Blocks:
 
     def put(self, index: tuple[slice, ...], moments: Moments) -> None:
         """Take the moments of the blocks at `index`."""
-        for name, array in zip(_FIELDS, moments._arrays(), strict=True):
-            if array is not None:
-                if name not in self.arrays:
-                    self.arrays[name] = np.zeros(self.shape, array.dtype)
-                self.arrays[name][index] = array
+        for name, array in zip(Moments._fields, moments, strict=True):
+            if array is None:
+                continue
+            if array.shape == self.shape:
+                self.arrays[name] = array
+            elif name not in self.arrays:
+                self.arrays[name] = np.zeros(self.shape, array.dtype)
+            self.arrays[name][index] = array
 
     def moments(self) -> Moments:
         """Return the moments of all blocks."""
@@ -375,6 +462,8 @@ class Tree:
     as their leaves would.
     """
 
+    join = staticmethod(merge)
+
     def __init__(self) -> None:
         self._nodes: list[tuple[int, Moments]] = []
 
@@ -382,7 +471,7 @@ class Tree:
         """Take the next node."""
         level = 0
         while self._nodes and self._nodes[-1][0] == level:
-            node = merge(self._nodes.pop()[1], node)
+            node = self.join(self._nodes.pop()[1], node)
             level += 1
         self._nodes.append((level, node))
 
@@ -390,7 +479,7 @@ class Tree:
         """Return the moments of everything taken so far; None if that is nothing."""
         total = None
         for _, node in reversed(self._nodes):
-            total = node if total is None else merge(node, total)
+            total = node if total is None else self.join(node, total)
         return total
 
 
@@ -405,10 +494,13 @@ class Fold:
         The first unit axis to be folded: 0 for a whole tensor, 1 for one span of it.
     """
 
+    tree = Tree
+    chain = staticmethod(concatenate)
+
     def __init__(self, walk: Walk, top: int = 0) -> None:
         self._units = walk.units
         self._top = top
-        self._trees = [Tree() for _ in self._units]
+        self._trees = [self.tree() for _ in self._units]
         self._cells: list[list[Moments]] = [[] for _ in self._units]
         self._counts = [0] * len(self._units)
         self.result: Moments | None = None
@@ -425,9 +517,9 @@ class Fold:
             self._counts[axis] += count
             if self._counts[axis] < size:
                 return
-            whole = concatenate(self._cells[axis]) if cell else self._trees[axis].total()
+            whole = self.chain(self._cells[axis]) if cell else self._trees[axis].total()
             assert whole is not None  # a unit axis has at least one entry
-            self._cells[axis], self._trees[axis], self._counts[axis] = [], Tree(), 0
+            self._cells[axis], self._trees[axis], self._counts[axis] = [], self.tree(), 0
             if axis == self._top:
                 self.result = whole
                 return

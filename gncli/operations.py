@@ -3,131 +3,51 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli import io
+from gncli import histogram, io
+from gncli.cluster import engine_on
 from gncli.describe import (
-    STATISTICS,
     Draw,
-    Failure,
+    Histogram,
     NormalizeReport,
-    Number,
     Parameters,
     Stage,
     StatsReport,
     TensorStats,
 )
+from gncli.difference import diff as diff
 from gncli.engine import Engine
-from gncli.errors import GncliError, InputError, OutputError, ParameterError
+from gncli.errors import InputError, OutputError, ParameterError
 from gncli.groupnorm import DEFAULT_EPS, Affine, Grouping, GroupNorm
+from gncli.inspection import stats as stats  # an operation like those below
 from gncli.io.source import Sink, Source
+from gncli.io.stream import StreamSource
 from gncli.moments import Floats, Moments
-from gncli.partition import whole
-from gncli.passes import Normalization, Outcome, measure
+from gncli.pairs import stored
+from gncli.passes import Normalization, Outcome
+from gncli.policy import STRICT, Policy
+from gncli.statistics import finished
+from gncli.survey import CountingSink, Wanted, counted, survey
 
 # --- stats -----------------------------------------------------------------------------------------------------------
 
 
-def stats(
-    tensors: Sequence[str],
-    *,
-    random: Draw | None = None,
-    statistics: Sequence[str] = (),
-    ddof: int = 0,
-    workers: int | None = None,
-    tile: int | None = None,
-) -> StatsReport:
-    """Return the statistics of `tensors`, or of a drawn one.
-
-    Parameters
-    ----------
-    tensors : sequence of str
-        As the command line names them.
-    random : Draw, optional
-        Instead: what to draw.
-    statistics : sequence of str
-        By contract name; the default ones if there are none.
-    ddof : int
-        Taken from the number of elements in variance and deviation.
-    workers, tile : int, optional
-        As for `Engine`.
-
-    Returns
-    -------
-    StatsReport
-        In which a tensor that cannot be read is a `Failure`; the others go on.
-    """
-    found: list[TensorStats | Failure] = []
-    skipped: list[tuple[str, int]] = []
-    with Engine(workers, tile) as engine:
-        if random is not None:
-            drawn = io.RandomSource(random.shape, random.dist, random.seed, random.dtype)
-            found.append(describe(drawn, engine, statistics, ddof))
-            return StatsReport(tuple(found), tuple(statistics), seed=_chosen(random, drawn))
-        for name in tensors:
-            try:
-                listing = io.open_sources(name)
-            except GncliError as error:
-                found.append(Failure(name, error))
-                continue
-            found.extend(_describe_all(name, listing, engine, statistics, ddof))
-            if listing.skipped:
-                skipped.append(("<stdin>" if name == "-" else name, listing.skipped))
-    return StatsReport(tuple(found), tuple(statistics), tuple(skipped))
-
-
-def _describe_all(
-    name: str, listing: io.Listing, engine: Engine, statistics: Sequence[str], ddof: int
-) -> Iterator[TensorStats | Failure]:
-    while True:
-        try:
-            source = next(listing, None)
-            if source is None:
-                return
-            with contextlib.closing(source):
-                yield describe(source, engine, statistics, ddof)
-        except GncliError as error:
-            yield Failure(error.subject or name, error)
-
-
 def describe(source: Source, engine: Engine, statistics: Sequence[str] = (), ddof: int = 0) -> TensorStats:
     """Return the statistics of `source`; its data are read only if one of `statistics` needs them."""
-    if statistics and not any(STATISTICS[name].reads for name in statistics):
-        return TensorStats(source.shape, source.dtype.name, {}, source.name)
-    total = measure(source, whole(source.shape), engine, zeros="zeros" in statistics)
-    source.verify_unchanged()
-    return _tensor_stats(source.name, source.shape, source.dtype, total.settled(), ddof)
+    return survey(source, engine, Wanted(tuple(statistics), ddof)).stats
 
 
-def _tensor_stats(
-    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments, ddof: int = 0
-) -> TensorStats:
+def _tensor_stats(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments) -> TensorStats:
     """Return the record of one tensor from its moments, of shape (1,) and settled."""
-    integral = dtype.kind in "iub"
-
-    def number(values: NDArray[Any]) -> Number:
-        value = values.item()
-        return None if value != value else value
-
-    extremes = [None if not total.n[0] else number(v) for v in (total.min, total.max)]
-    low, high = (int(v) if integral and v is not None else v for v in extremes)
-    values: dict[str, Number] = {
-        "mean": number(total.mean),
-        "std": number(total.std(ddof)),
-        "var": number(total.var(ddof)),
-        "min": low,
-        "max": high,
-    }
-    for kind in ("nan", "posinf", "neginf"):
-        values[kind] = int(total.count(kind)[0])
-    if total.zeros is not None:
-        values["zeros"] = int(total.zeros[0])
-    return TensorStats(shape, dtype.name, values, name)
+    columns = finished(total, dtype, shape)
+    return TensorStats(shape, dtype.name, {key: column[0] for key, column in columns.items()}, name)
 
 
 def _chosen(draw: Draw, source: Source) -> int | None:
@@ -143,6 +63,7 @@ def random(
     *,
     output: str | None = None,
     force: bool = False,
+    compression: int | None = None,
     statistics: Sequence[str] = (),
     workers: int | None = None,
     tile: int | None = None,
@@ -161,7 +82,12 @@ def random(
         if output is not None:
             attributes = {"dist": draw.dist, "seed": source.seed}
             sink = io.open_sink(
-                output, shape=source.shape, dtype=source.dtype, order="C", attributes=attributes, force=force, inputs=()
+                output,
+                shape=source.shape,
+                dtype=source.dtype,
+                attributes=attributes,
+                force=force,
+                compression=compression,
             )
             stack.callback(sink.abort)
         found = describe(_Tee(source, sink) if sink else source, engine, statistics)
@@ -178,13 +104,16 @@ class _Tee:
     def __init__(self, source: Source, sink: Sink) -> None:
         self.name, self.shape, self.dtype, self.order = source.name, source.shape, source.dtype, source.order
         self.identity = source.identity
-        self._source, self._sink = source, sink
+        self._source, self._sink, self._written = source, sink, 0
         self.hold, self.verify_unchanged, self.close = source.hold, source.verify_unchanged, source.close
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` from the source, and write it."""
+        """Fill `out` from the source, and write what of it has not been written yet."""
         self._source.read_into(out, start)
-        self._sink.write_from(out, start)
+        new = out[max(0, self._written - start) :]
+        if new.size:
+            self._sink.write_from(new, start + out.size - new.size)
+            self._written = start + out.size
 
 
 # --- normalize -------------------------------------------------------------------------------------------------------
@@ -208,8 +137,13 @@ def normalize_file(
     stages: bool = False,
     verify: bool = True,
     zeros: bool = False,
+    bins: int | None = None,
+    compression: int | None = None,
+    policy: Policy = STRICT,
     workers: int | None = None,
     tile: int | None = None,
+    executor: str = "threads",
+    scheduler: str | None = None,
 ) -> NormalizeReport:
     """Apply Group Normalization to a tensor, write the result to `output`, and return what was found before and after.
 
@@ -231,8 +165,16 @@ def normalize_file(
         A .npz for the arrays mean, var and rstd, of shape (N, G).
     stages, verify, zeros : bool
         Whether the stages of the walkthrough are kept, the check made, zeros counted.
+    bins : int, optional
+        Of histograms before and after, which are made if they are given.
+    compression : int, optional
+        Level of deflate of an HDF5 output; by default it is stored as it is.
+    policy : Policy, optional
+        What the inputs may do and ask for.
     workers, tile : int, optional
         As for `Engine`.
+    executor, scheduler : str
+        As for `engine_on`.
 
     Raises
     ------
@@ -244,24 +186,31 @@ def normalize_file(
     """
     norm = GroupNorm(num_groups, group_size, eps, layout, denominator)
     with contextlib.ExitStack() as stack:
-        engine = stack.enter_context(Engine(workers, tile))
+        engine = stack.enter_context(engine_on(executor, scheduler, workers, tile, policy))
         source: Source
         if isinstance(tensor, Draw):
             source = io.RandomSource(tensor.shape, tensor.dist, tensor.seed, tensor.dtype)
         else:
-            source = io.open_source(tensor)
+            source = io.open_source(tensor, policy=policy)
         stack.callback(source.close)
+        notes: tuple[str, ...] = ()
+        if bins is not None and isinstance(source, StreamSource):
+            notes = (f"{source.name}: kept in a file in $TMPDIR, to be read more than once",)
+            source = stored(source)
+            stack.callback(source.close)
         try:
             grouping = norm.on(source.shape, source.order)
         except ParameterError as error:
             raise error.about(source.name) from None
         inputs = [source]
         affine = Affine(
-            _channel_values(gamma, grouping, "gamma", stack, inputs),
-            _channel_values(beta, grouping, "beta", stack, inputs),
+            _channel_values(gamma, grouping, "gamma", stack, inputs, policy),
+            _channel_values(beta, grouping, "beta", stack, inputs, policy),
             grouping.channel_shape,
         )
         kept = np.dtype(dtype) if dtype else output_dtype(source.dtype)
+        if kept.kind != "f" or kept.itemsize > 8:
+            raise ParameterError(f"{kept} cannot hold the result", way_out="choose float16, float32 or float64")
         if in_place:
             output = _in_place(tensor, source, kept)
         attributes = {
@@ -283,6 +232,7 @@ def normalize_file(
                 force=force or in_place,
                 inputs=inputs,
                 in_place=in_place,
+                compression=compression,
             )
             stack.callback(sink.abort)
         archive = None
@@ -305,6 +255,9 @@ def normalize_file(
             zeros=zeros,
             verify=verify or stages,
         ).run()
+        histograms = (
+            (None, None) if bins is None else _histograms(source, grouping, affine, kept, engine, outcome, bins)
+        )
         source.verify_unchanged()
         found = outcome.check if verify else None
         if found is None or found.ok:
@@ -330,12 +283,41 @@ def normalize_file(
                 beta=beta,
                 dtype=kept.name,
             ),
-            before=before,
-            after=after,
+            before=replace(before, histogram=histograms[0]),
+            after=replace(after, histogram=histograms[1]),
             check=found,
             stages=_stages(grouping, outcome, before, after) if stages else (),
             seed=_chosen(tensor, source) if isinstance(tensor, Draw) else None,
+            notes=notes,
         )
+
+
+def _histograms(
+    source: Source,
+    grouping: Grouping,
+    affine: Affine,
+    dtype: np.dtype[Any],
+    engine: Engine,
+    outcome: Outcome,
+    bins: int,
+) -> tuple[Histogram, Histogram]:
+    """Return the histograms before and after on the same edges, from two more passes."""
+    some = [moments for moments in (outcome.before, outcome.after) if moments.n[0]]
+    if not some:
+        return Histogram((), ()), Histogram((), ())
+    low, high = min(float(m.min[0]) for m in some), max(float(m.max[0]) for m in some)
+    edges = histogram.edges(low, high, bins)
+
+    def again() -> Source:
+        if isinstance(source, io.RandomSource):  # drawn once more from its seed
+            return io.RandomSource(source.shape, source.dist, source.seed, source.dtype)
+        return source
+
+    sink = CountingSink(histogram.Bins(edges, dtype), bins)
+    before = counted(again(), engine, edges)
+    Normalization(again(), sink, grouping, affine, dtype, engine, verify=False).run()
+    at = tuple(edges.tolist())
+    return Histogram(at, tuple(before.tolist())), Histogram(at, tuple(sink.counts.tolist()))
 
 
 def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: TensorStats) -> tuple[Stage, ...]:
@@ -378,13 +360,20 @@ def _in_place(tensor: str | Draw, source: Source, dtype: np.dtype[Any]) -> str:
 
 
 def _channel_values(
-    given: str | float, grouping: Grouping, what: str, stack: contextlib.ExitStack, inputs: list[Source]
+    given: str | float,
+    grouping: Grouping,
+    what: str,
+    stack: contextlib.ExitStack,
+    inputs: list[Source],
+    policy: Policy,
 ) -> Floats:
     """Return gamma or beta, one for each channel, from a number or a tensor."""
     channels = grouping.channels
     if not isinstance(given, str):
+        if not math.isfinite(given):
+            raise ParameterError(f"{what} is {given}", way_out="give a finite number, or a tensor")
         return np.full(channels, float(given))
-    source = io.open_source(given)
+    source = io.open_source(given, policy=policy)
     stack.callback(source.close)
     inputs.append(source)
     if source.shape != (channels,):

@@ -6,19 +6,21 @@ report looks and how fast it comes, never a number in it or a file that is writt
 
 from __future__ import annotations
 
-import difflib
+import functools
 import math
 import os
 import re
 import sys
 from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from gncli.describe import DEFAULT_STATISTICS, STATISTICS, Distribution, Draw
+from gncli.describe import ALL_STATISTICS, DEFAULT_STATISTICS, STATISTICS, Distribution, Draw, nearest, statistic
 from gncli.errors import ParameterError
+from gncli.expect import Expectation, ExpectationError, parse
+from gncli.policy import Policy
 from gncli.process import deliver, is_terminal
 
 if TYPE_CHECKING:
@@ -63,12 +65,55 @@ class StatisticNames(_ParamType):
             return value
         names: list[str] = []
         for name in (part.strip() for part in value.split(",")):
-            if name != "all" and name not in STATISTICS:
-                near = difflib.get_close_matches(name, [*STATISTICS, "all"], n=1)
-                hint = f"did you mean {near[0]}?" if near else f"choose from {' '.join(STATISTICS)} all"
-                self.fail(f"{name!r} is not a statistic; {hint}", param, ctx)
-            names += STATISTICS if name == "all" else [name]
+            if name != "all":
+                try:
+                    statistic(name)
+                except KeyError as error:
+                    self.fail(error.args[0], param, ctx)
+            names += ALL_STATISTICS if name == "all" else [name]
         return tuple(dict.fromkeys(names))
+
+
+class ExpectationText(_ParamType):
+    """An expectation: ``abs(mean) < 1e-6``."""
+
+    name = "expectation"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Expectation:
+        """Return the expectation."""
+        if isinstance(value, Expectation):
+            return value
+        try:
+            return parse(value)
+        except ExpectationError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SortKey(_ParamType):
+    """A statistic, with ``-`` before it for the largest first."""
+
+    name = "stat"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the contract name, with its sign."""
+        try:
+            statistic(value.removeprefix("-"))
+        except KeyError as error:
+            self.fail(error.args[0], param, ctx)
+        return str(value)
+
+
+class DtypeName(_ParamType):
+    """A dtype that can be drawn and written."""
+
+    name = "dtype"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return NumPy's name of it."""
+        if value not in DRAWN_DTYPES:
+            hint = nearest(value, DRAWN_DTYPES) or "choose one of"
+            self.fail(f"{value!r} is not a dtype for this; {hint} ({', '.join(DRAWN_DTYPES)})", param, ctx)
+        return str(value)
 
 
 class NumberOrTensor(_ParamType):
@@ -103,6 +148,22 @@ class Epsilon(_ParamType):
         return number
 
 
+class Fraction(_ParamType):
+    """A part of the whole: 0 to 1."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number <= 1:
+            self.fail(f"{value!r} is not a number from 0 to 1", param, ctx)
+        return number
+
+
 class Bytes(_ParamType):
     """A number of bytes: ``65536``, ``64K``, ``1M``, ``1MiB``; the units are powers of 1024."""
 
@@ -117,6 +178,21 @@ class Bytes(_ParamType):
         if nbytes < 1:
             self.fail(f"{value!r} is not a number of bytes; write 65536, 64K or 1M", param, ctx)
         return nbytes
+
+
+class Compression(_ParamType):
+    """A way to compress: ``gzip`` or ``gzip=LEVEL``."""
+
+    name = "method"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the level, 0 to 9."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"gzip(?:=([0-9]))?", value)
+        if match is None:
+            self.fail(f"{value!r} is no compression; write gzip or gzip=LEVEL, from 0 to 9", param, ctx)
+        return int(match[1] or 4)
 
 
 def _together(*decorators: Decorator[F]) -> Decorator[F]:
@@ -183,8 +259,31 @@ statistics = click.option(
     "statistics",
     type=StatisticNames(),
     metavar="NAMES",
-    help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, or all.",
+    help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, pNN for a percentile (p99.9); "
+    "all: all but median and percentiles.",
 )
+
+# What stats and diff are about: cells, histograms, expectations, several tensors.
+
+by = click.option(
+    "--by", metavar="AXES", help="A row a cell: letters (C; N,C), numbers of axes (0,1), or group with --groups."
+)
+hist = click.option("--hist", is_flag=True, help="Draw a histogram; one more pass over the data.")
+bins = click.option(
+    "--bins", type=click.IntRange(1, 1 << 16), metavar="INT", default=64, help="Bins of the histogram; default: 64."
+)
+expect = click.option(
+    "--expect",
+    type=ExpectationText(),
+    multiple=True,
+    metavar="'STAT OP NUMBER'",
+    help="Exit with 1 unless it holds, with --by in every cell: 'nan == 0', 'abs(mean) < 1e-6'; may be repeated.",
+)
+match = click.option("--match", metavar="GLOB", help="Only tensors whose name, or name in its file, matches.")
+sort = click.option(
+    "--sort", type=SortKey(), metavar="STAT", help="Order tensors by a statistic; -STAT: the largest first."
+)
+total = click.option("--total", is_flag=True, help="One more row: all tensors together.")
 
 # How fast, in how much memory. No default here: the engine knows the machine.
 
@@ -202,6 +301,16 @@ tile = click.option(
     envvar="GNCLI_TILE",
     help="Bytes of input worked on at a time; default: 1M.",
 )
+executor = click.option(
+    "--executor",
+    type=click.Choice(["threads", "dask"]),
+    default="threads",
+    help="What does the work: threads, or a dask cluster; default: threads.",
+)
+scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Of the dask cluster; by default processes on this machine."
+)
+distributing = _together(executor, scheduler)
 common = _together(form, precision, color, quiet, workers, tile, helpful)
 
 # Drawn tensors. None stands for the default where --random must have been given too.
@@ -221,8 +330,38 @@ seed = click.option(
 )
 drawing = _together(random, dist, seed)
 dtype = click.option(
-    "--dtype", type=click.Choice(DRAWN_DTYPES), metavar="DTYPE", help="Draw float16, float32 or float64, the default."
+    "--dtype", type=DtypeName(), metavar="DTYPE", help="Draw float16, float32 or float64, the default."
 )
+
+# What an input may do.
+
+_allow_plugins = click.option(
+    "--allow-plugins", is_flag=True, help="Let HDF5 load filter plugins, which are code, from HDF5_PLUGIN_PATH."
+)
+_allow_sparse = click.option(
+    "--allow-sparse", is_flag=True, help="Read what declares over 4 GiB and 1000 times what it stores."
+)
+_max_chunk = click.option(
+    "--max-chunk",
+    type=Bytes(),
+    metavar="BYTES",
+    default=Policy.max_chunk,
+    help="Largest chunk of an HDF5 dataset; default: 64M.",
+)
+
+
+def permitting(command: F) -> F:
+    """Add the options that become the command's one argument ``policy``."""
+
+    @functools.wraps(command)
+    def with_policy(*given: Any, allow_plugins: bool, allow_sparse: bool, max_chunk: int, **rest: Any) -> Any:
+        return command(*given, policy=Policy(allow_plugins, allow_sparse, max_chunk), **rest)
+
+    added: Any = with_policy
+    for option in (_max_chunk, _allow_sparse, _allow_plugins):
+        added = option(added)
+    return cast("F", added)
+
 
 # What is written.
 
@@ -231,6 +370,12 @@ output = click.option(
     "--output",
     metavar="OUT",
     help="Write FILE.npy, FILE.h5[::NAME], or - (.npy on stdout).",
+)
+compression = click.option(
+    "--compression",
+    type=Compression(),
+    metavar="gzip[=LEVEL]",
+    help="Compress an HDF5 OUT, in chunks of samples; LEVEL is 0 to 9, default: 4.",
 )
 force = click.option("-f", "--force", is_flag=True, help="Replace OUT if it exists.")
 
@@ -275,6 +420,20 @@ denominator = click.option(
 normalizing = _together(groups, group_size, eps, layout, gamma, beta, denominator)
 
 
+rtol = click.option(
+    "--rtol", type=Epsilon(), help="Relative tolerance; default: by dtype, as torch.testing.assert_close."
+)
+atol = click.option("--atol", type=Epsilon(), help="Absolute tolerance; default: by dtype, as for --rtol.")
+max_fraction = click.option(
+    "--max-fraction",
+    type=Fraction(),
+    metavar="F",
+    default=0.0,
+    help="SAME if at most this part is outside; default: 0.",
+)
+nan_differs = click.option("--nan-differs", is_flag=True, help="A NaN differs from a NaN.")
+
+
 def named_tensors(names: tuple[str, ...], draw: Draw | None, *others: float | str) -> tuple[str, ...]:
     """Return the tensors that were named: stdin where none is, and it is no terminal."""
     command = click.get_current_context().command_path
@@ -305,14 +464,16 @@ def drawn(shape: tuple[int, ...] | None, dist: Distribution | None, seed: int | 
     return None
 
 
-def measured(statistics: tuple[str, ...] | None, form: str) -> tuple[str, ...]:
+def measured(
+    statistics: tuple[str, ...] | None, form: str, default: tuple[str, ...] = DEFAULT_STATISTICS
+) -> tuple[str, ...]:
     """Return the statistics to ask for: those given to -s (none: the default ones), and zeros for a JSON object.
 
     Statistics that the header answers are not joined by one that reads the data.
     """
     chosen = statistics or ()
-    if form in OBJECT_FORMATS and any(STATISTICS[name].reads for name in chosen or DEFAULT_STATISTICS):
-        return tuple(dict.fromkeys((*(chosen or DEFAULT_STATISTICS), "zeros")))
+    if form in OBJECT_FORMATS and any(statistic(name).reads for name in chosen or default):
+        return tuple(dict.fromkeys((*(chosen or default), "zeros")))
     return chosen
 
 

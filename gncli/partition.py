@@ -104,6 +104,28 @@ def whole(shape: tuple[int, ...]) -> Partition:
     return canonical([Part(size, None) for size in shape])
 
 
+def by_axes(shape: tuple[int, ...], order: str, axes: Sequence[int]) -> Partition:
+    """Return the partition with a cell for each index of `axes`, reported in their order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        As NumPy shows it.
+    order : {"C", "F"}
+        "F" where the first axis runs fastest in storage.
+    axes : sequence of int
+        Each of them once.
+
+    Examples
+    --------
+    >>> by_axes((2, 3, 4), "C", [1]).axes
+    (Axis(cell=True, size=1), Axis(cell=False, size=2), Axis(cell=True, size=3), Axis(cell=False, size=4))
+    """
+    places = {axis: place for place, axis in enumerate(axes)}
+    stored = range(len(shape)) if order == "C" else reversed(range(len(shape)))
+    return canonical([Part(shape[axis], places.get(axis)) for axis in stored])
+
+
 def by_group(shape: tuple[int, ...], order: str, layout: Layout, num_groups: int) -> Partition:
     """Return the partition with a cell for each (sample, group), reported as (N, G).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from gncli.describe import Check
 from gncli.engine import Engine
 from gncli.errors import LimitError
+from gncli.extras import Extras
 from gncli.groupnorm import (
     Affine,
     Grouping,
@@ -30,7 +32,14 @@ from gncli.tiles import Region, Walk
 MAX_OPEN_CELLS = 1 << 20  # cells whose moments are held at once where the storage order keeps them open: 100 bytes each
 
 
-def measure(source: Source, partition: Partition, engine: Engine, *, zeros: bool = False) -> Moments:
+def measure(
+    source: Source,
+    partition: Partition,
+    engine: Engine,
+    *,
+    zeros: bool = False,
+    extras: Extras | None = None,
+) -> Moments:
     """Return the moments of the cells of `partition`, in storage order, from one pass over `source`.
 
     Raises
@@ -38,18 +47,57 @@ def measure(source: Source, partition: Partition, engine: Engine, *, zeros: bool
     LimitError
         If more than `MAX_OPEN_CELLS` cells are open at once.
     """
+    return concatenate(list(measure_spans(source, partition, engine, zeros=zeros, extras=extras)))
+
+
+def measure_spans(
+    source: Source,
+    partition: Partition,
+    engine: Engine,
+    *,
+    zeros: bool = False,
+    extras: Extras | None = None,
+) -> Iterator[Moments]:
+    """Yield the moments of the cells of `partition`, in storage order, as whole spans of them become known.
+
+    Parameters
+    ----------
+    source : Source
+        Read once.
+    partition : Partition
+        Of its elements.
+    engine : Engine
+    zeros : bool
+        Whether zeros are counted.
+    extras : Extras, optional
+        What else is wanted.
+
+    Raises
+    ------
+    LimitError
+        If more than `MAX_OPEN_CELLS` cells are open at once.
+    """
     if not partition.size:
-        return concatenate([Moments.nothing(source.dtype, zeros=zeros)] * partition.num_cells)
+        nothing = Moments.nothing(source.dtype, zeros=zeros)
+        nothing = nothing if extras is None else extras.nothing(nothing, source.dtype)
+        yield nothing.each(lambda array: np.repeat(array, partition.num_cells))
+        return
     walk = _walk(partition, source)
-    tile, fold = engine.tile_of(source.dtype), Fold(walk)
+    tile, visit = engine.tile_of(source.dtype), engine.visit_of(source)
+    kernel = None if extras is None else extras.measure
 
     def job(region: Region, values: NDArray[Any]) -> Moments:
-        return measure_region(walk, region, values, tile, zeros=zeros)
+        return measure_region(walk, region, values, tile, zeros=zeros, extras=kernel)
 
-    for region, moments in engine.run(job, source, walk.regions(engine.visit_of(source))):
+    fold = Fold(walk, top=1)
+    for region, moments in engine.run(job, source, walk.regions(visit)):
+        if region.axis == 0:
+            yield moments
+            continue
         fold.push(region, moments)
-    assert fold.result is not None  # every region was pushed
-    return fold.result
+        if fold.result is not None:
+            yield fold.result
+            fold = Fold(walk, top=1)
 
 
 def _walk(partition: Partition, source: Source) -> Walk:
@@ -165,6 +213,10 @@ class Normalization:
         self._trees: defaultdict[str, Tree] = defaultdict(Tree)
         self._kept: list[tuple[Floats, ...]] = []
         self._check = all_checks([])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a worker in another process needs to know: not what has been found so far."""
+        return self.__dict__ | {"_trees": None, "_kept": None}
 
     def run(self) -> Outcome:
         """Do it, and return what was found.

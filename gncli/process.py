@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from gncli.errors import OutputError, ParameterError
+from gncli.errors import LimitError, OutputError, ParameterError
 
 
 def write_fully(fd: int, view: memoryview, offset: int | None = None) -> None:
@@ -95,7 +95,10 @@ def signals_as_interruptions() -> Iterator[int]:
 
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {signum: signal.getsignal(signum) for signum in wanted}
-    wake, woken = os.pipe()
+    try:
+        wake, woken = os.pipe()
+    except OSError as error:
+        raise LimitError(f"no descriptor is to be had ({error.strerror})", way_out="raise ulimit -n") from error
     os.set_blocking(woken, False)
     previous_fd = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     try:

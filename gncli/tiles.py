@@ -146,7 +146,6 @@ class Walk:
         step = 1 << (max(1, min(visit // entry, VISIT_BLOCKS // blocks)).bit_length() - 1)
         last = self.length * self.width if axis == len(self.outer) else sizes[axis] * entry
         if axis == 0:
-            spans = spans or range(sizes[0])
             prefixes: Iterator[tuple[int, ...]] = iter([()])
         else:
             prefixes = _indices([spans or range(sizes[0]), *(range(size) for size in sizes[1:axis])])
@@ -213,8 +212,10 @@ def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice
 
 
 def _even(length: int, most: int) -> int:
-    """Return the size of blocks of at most `most` that cut `length` as evenly as can be."""
-    return -(-length // -(-length // most))
+    """Return the size of blocks of at most `most` that cut `length` evenly, or nearly so where no divisor fits."""
+    fewest = -(-length // most)
+    counts = range(fewest, min(2 * fewest, length) + 1)
+    return -(-length // next((count for count in counts if length % count == 0), fewest))
 
 
 def _indices(ranges: list[range]) -> Iterator[tuple[int, ...]]:

@@ -11,7 +11,8 @@ CHECKS = (
     ("ruff", "format", "--check"),
     ("mypy",),
     ("coverage", "erase"),
-    ("coverage", "run", "-m", "pytest", "-q"),
+    ("coverage", "run", "-m", "pytest", "-q", "-m", "cluster"),
+    ("coverage", "run", "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal"),
     ("coverage", "combine", "-q"),
     ("coverage", "report"),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -100,6 +99,11 @@ def normalized(
     return sink.array, outcome
 
 
+def plain(*values: Any) -> tuple[Any, ...]:
+    """Return arrays of one value, and numbers, as Python's own."""
+    return tuple(np.asarray(value).item() if isinstance(value, np.ndarray | np.generic) else value for value in values)
+
+
 def assert_same_bits(a: NDArray[Any], b: NDArray[Any], what: object = "") -> None:
     """Raise unless the arrays are the same to the bit, dtype and shape included (all NaN are one)."""
     assert (a.dtype, a.shape) == (b.dtype, b.shape), (what, a.dtype, b.dtype, a.shape, b.shape)
@@ -109,9 +113,7 @@ def assert_same_bits(a: NDArray[Any], b: NDArray[Any], what: object = "") -> Non
 
 def assert_same_moments(a: Moments, b: Moments, what: object = "") -> None:
     """Raise unless the moments are the same to the bit; counts and powers that are not kept are zeros."""
-    for field in fields(Moments):
-        left, right = getattr(a, field.name), getattr(b, field.name)
-        left = np.zeros_like(right) if left is None and right is not None else left
-        right = np.zeros_like(left) if right is None and left is not None else right
-        if left is not None:
-            assert_same_bits(left, right, (what, field.name))
+    for name, left, right in zip(Moments._fields, a, b, strict=True):
+        if left is not None or right is not None:
+            zeros = np.zeros_like(right if left is None else left)
+            assert_same_bits(zeros if left is None else left, zeros if right is None else right, (what, name))

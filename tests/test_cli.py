@@ -22,6 +22,7 @@ import gncli
 from gncli.cli import main
 from gncli.describe import Check, Draw, Failure, NormalizeReport, Parameters, StatsReport, TensorStats
 from gncli.errors import ChangedError, InputError, OutputError
+from gncli.policy import STRICT
 
 VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
 X = TensorStats((4, 16), "float64", VALUES, "x.npy")
@@ -32,6 +33,20 @@ CHECK_LINE = (
     "check: ok: 16 groups, |mean| <= 0.1 and |var - V| <= 0.2 of what rounding allows, V = var/(var + eps), "
     "a little under 1; 0 constant, 0 with NaN or infinity, 0 overflowed"
 )
+
+INSPECTING: dict[str, Any] = {
+    "by": None,
+    "num_groups": None,
+    "group_size": None,
+    "layout": None,
+    "bins": None,
+    "expect": (),
+    "match": None,
+    "sort": None,
+    "total": False,
+    "executor": "threads",
+    "scheduler": None,
+}
 
 
 class Operations(types.ModuleType):
@@ -88,7 +103,8 @@ def test_stats_asks_for_what_was_typed(operations: Operations, run: Run) -> None
         (
             "stats",
             (("x.npy",),),
-            {"random": None, "statistics": ("mean", "nan"), "ddof": 1, "workers": 2, "tile": 65536},
+            INSPECTING
+            | {"random": None, "statistics": ("mean", "nan"), "ddof": 1, "policy": STRICT, "workers": 2, "tile": 65536},
         )
     ]
 
@@ -112,6 +128,11 @@ def test_normalize_asks_for_the_defaults_of_the_contract(operations: Operations,
         "stages": False,
         "verify": True,
         "zeros": False,
+        "bins": None,
+        "executor": "threads",
+        "scheduler": None,
+        "policy": STRICT,
+        "compression": None,
         "workers": None,
         "tile": None,
     }
@@ -133,7 +154,14 @@ def test_random_into_a_pipe_is_the_stream(operations: Operations, run: Run) -> N
     assert run("random", "4x16") == (0, "", "gncli: seed 7 (chosen; --seed 7 draws the same again)\n")
     _, given, named = operations.asked[0]
     assert given == (Draw((4, 16)),)
-    assert named == {"output": "-", "force": False, "statistics": (), "workers": None, "tile": None}
+    assert named == {
+        "output": "-",
+        "force": False,
+        "compression": None,
+        "statistics": (),
+        "workers": None,
+        "tile": None,
+    }
 
 
 # What is printed.
@@ -182,7 +210,14 @@ def test_the_environment_sets_how_it_looks_and_nothing_else(
     for name, value in {"FORMAT": "plain", "WORKERS": "3", "TILE": "1M", "SEED": "1", "STAT": "max"}.items():
         monkeypatch.setenv(f"GNCLI_{name}", value)
     assert run("stats", "x") == (0, "Mean:  0.5\n", "")
-    assert operations.asked[0][2] == {"random": None, "statistics": (), "ddof": 0, "workers": 3, "tile": 1 << 20}
+    assert operations.asked[0][2] == INSPECTING | {
+        "random": None,
+        "statistics": (),
+        "ddof": 0,
+        "policy": STRICT,
+        "workers": 3,
+        "tile": 1 << 20,
+    }
 
 
 # Usage.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -68,6 +68,7 @@ LARGE_KINDS = [
     *[("f2", offset) for offset in (0, 1e2)],
     *[(dtype, offset) for dtype in ("f4", "f8") for offset in (0, 1e2, 1e4, 1e6)],
 ]
+ORDERS: tuple[Literal["C", "F"], ...] = ("C", "F")
 PEERS = [("NCHW", (4, 6, 9, 10)), ("NHWC", (4, 9, 10, 6)), ("CHW", (6, 30, 31)), ("CNHW", (6, 4, 9, 10))]
 UNIT = 2.0**-53
 
@@ -107,6 +108,7 @@ def engine() -> Engine:
 def drawn(shape: tuple[int, ...], order: Any, dtype: str, offset: float, seed: int) -> NDArray[Any]:
     rng = np.random.default_rng(seed)
     kind = np.dtype(dtype).kind
+    values: NDArray[Any]
     if kind == "b":
         values = rng.random(shape) < 0.4
     elif kind == "f":
@@ -183,8 +185,8 @@ def test_every_layout_and_order_gives_the_same_result_to_rounding(
     y, _ = normalized(x, 3, letters, engine)
     for axes in itertools.islice(itertools.permutations(range(x.ndim)), 24):
         moved = "".join(letters[axis] for axis in axes)
-        for order in ("C", "F"):
-            other, _ = normalized(np.array(x.transpose(axes), order=order), 3, moved, engine)  # type: ignore[call-overload]
+        for order in ORDERS:
+            other, _ = normalized(np.array(x.transpose(axes), order=order), 3, moved, engine)
             assert_same_bits(other, y.transpose(axes), (moved, order))
 
 

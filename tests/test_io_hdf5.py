@@ -118,7 +118,7 @@ def test_a_container_with_several_lists_them_and_counts_the_others(tmp_path: Pat
         open_source(f"{path}::n211")
     with pytest.raises(InputError, match=r"no such dataset; the file has /n00"):
         open_source(f"{path}::zzzzzzzzz")
-    for name, problem in (("complex", "complex numbers"), ("text", "Python objects"), ("colour", "an enumeration")):
+    for name, problem in (("complex", "complex numbers"), ("text", "text, not numbers"), ("colour", "an enumeration")):
         with pytest.raises(InputError, match=f"{path}::{name}: holds {problem}"):
             open_source(f"{path}::{name}")
 
@@ -276,14 +276,15 @@ def test_many_names_and_deep_groups_are_listed_in_time(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     with h5py.File(path, "w", libver="latest") as file:
         here = file.id
-        for _ in range(3_000):
+        for _ in range(5_000):
             here = h5py.h5g.create(here, b"g")
-        for number in range(20_000):
-            file.create_group(f"many/{number}") if number % 100 else None
-    started = time.perf_counter()
+        for number in range(50_000):
+            file.create_group(f"many/{number}")
+    # Its own time alone, and twice what it takes: the machine may be busy. The rehearsal takes as much again.
+    started = time.process_time()
     with pytest.raises(InputError, match=r"no numeric tensor"):
         open_sources(str(path))
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 4
 
 
 def test_too_many_links_are_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

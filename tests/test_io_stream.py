@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError, OutputError, ParameterError
 from gncli.io import RandomSource, listen, open_sink, open_source, open_sources
-from gncli.process import write_fully
 from gncli.io.stream import StreamSource, interruptible_read
+from gncli.process import write_fully
 from tests.test_io_npy import make, read_all, saved
 
 

@@ -11,8 +11,9 @@ import click
 import pytest
 
 from gncli import options
-from gncli.describe import DEFAULT_STATISTICS, STATISTICS, Draw
+from gncli.describe import ALL_STATISTICS, DEFAULT_STATISTICS, STATISTICS, Draw
 from gncli.errors import ParameterError
+from gncli.expect import Expectation
 
 VALID: list[tuple[Any, str, object]] = [
     (options.Shape(), "64,16,112,112", (64, 16, 112, 112)),
@@ -22,7 +23,12 @@ VALID: list[tuple[Any, str, object]] = [
     (options.Shape(), "()", ()),
     (options.StatisticNames(), "mean", ("mean",)),
     (options.StatisticNames(), "max, mean,max", ("max", "mean")),
-    (options.StatisticNames(), "all", tuple(STATISTICS)),
+    (options.StatisticNames(), "all", ALL_STATISTICS),
+    (options.StatisticNames(), "p99.9,median", ("p99.9", "median")),
+    (options.SortKey(), "-std", "-std"),
+    (options.DtypeName(), "float16", "float16"),
+    (options.Fraction(), "0.25", 0.25),
+    (options.ExpectationText(), "abs(mean) < 1e-6", Expectation("mean", True, "<", 1e-6)),
     (options.NumberOrTensor(), "1", 1.0),
     (options.NumberOrTensor(), "-2.5e-3", -0.0025),
     (options.NumberOrTensor(), "g.npy", "g.npy"),
@@ -47,7 +53,23 @@ INVALID: list[tuple[Any, str, str]] = [
     (options.Shape(), "4294967296,4294967296", "'4294967296,4294967296' has too many elements"),
     (options.StatisticNames(), "maen", "'maen' is not a statistic; did you mean mean?"),
     (options.StatisticNames(), "mean,sdt", "'sdt' is not a statistic; did you mean std?"),
-    (options.StatisticNames(), "", f"'' is not a statistic; choose from {' '.join(STATISTICS)} all"),
+    (options.StatisticNames(), "", f"'' is not a statistic; choose from {' '.join(STATISTICS)} pNN all"),
+    (options.StatisticNames(), "p101", "'p101' is not a percentile; write p0 to p100, such as p99.9"),
+    (options.StatisticNames(), "p-1", "'p-1' is not a percentile; write p0 to p100, such as p99.9"),
+    (options.SortKey(), "-stdd", "'stdd' is not a statistic; did you mean std?"),
+    (
+        options.DtypeName(),
+        "flaot32",
+        "'flaot32' is not a dtype for this; did you mean float32? (float16, float32, float64)",
+    ),
+    (options.DtypeName(), "x", "'x' is not a dtype for this; choose one of (float16, float32, float64)"),
+    (options.Fraction(), "2", "'2' is not a number from 0 to 1"),
+    (options.Fraction(), "x", "'x' is not a number from 0 to 1"),
+    (
+        options.ExpectationText(),
+        "mean < x",
+        "a number should stand here, at character 8: mean <  >>> x",
+    ),
     (options.NumberOrTensor(), "nan", "'nan' is not finite"),
     (options.NumberOrTensor(), "-inf", "'-inf' is not finite"),
     (options.Epsilon(), "-1e-5", "'-1e-5' is not a finite number of at least 0"),

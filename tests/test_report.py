@@ -377,7 +377,7 @@ def test_a_value_is_plain_python() -> None:
 
 
 def test_every_statistic_has_a_value() -> None:
-    stats = replace(X, values=VALUES | {"zeros": 0})
+    stats = replace(X, values={**dict.fromkeys(STATISTICS, 0), **VALUES})
     assert [stats.value(name) is not None for name in STATISTICS] == [True] * len(STATISTICS)
 
 

@@ -17,7 +17,8 @@ from gncli.tiles import BLOCK_LIMIT, COLUMN_BLOCK, ROW_BLOCK, VISIT_BLOCKS, WIDE
 WALKS = [
     ((6, 70), (6,), 70, 70, ()),  # rows
     ((6, 8192), (6,), 8192, 8192, ()),
-    ((6, 8193), (6,), 8193, 4097, ()),  # blocks are cut evenly
+    ((6, 8193), (6,), 8193, 2731, ()),  # blocks are even where there is a divisor
+    ((6, 8209), (6,), 8209, 4105, ()),  # and nearly so where there is none
     ((6,), (6,), 1, 1, ()),  # a cell an element
     ((1,), (1,), 1, 1, ()),
     ((2, 5, 3, 2), (2,), 5, 5, (3, 2)),  # few rows: the longest reduced axis
@@ -29,6 +30,8 @@ WALKS = [
     ((1, 100, 2000), (1,), 100, 100, (2000,)),  # wide enough as it is
     ((1, 300, 1000000), (1,), 300, 1, (1000000,)),  # blocks of wide rows are short
 ]
+# Leaves whose last block is shorter
+RAGGED = [[3, 8209], [5, 16_411], [4, 521, 3], [2, 3, 2, 997, 2]]
 SIZES = st.lists(st.sampled_from((1, 2, 3, 5, 8, 63, 64, 70, 130)), min_size=1, max_size=6).filter(
     lambda sizes: math.prod(sizes) <= 200_000
 )
@@ -93,7 +96,11 @@ def test_a_span_has_the_visits_that_it_has_in_a_walk_over_everything(sizes: list
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(SIZES, st.sampled_from((1, 64, 1000, 1 << 30)), st.sampled_from((1, 7, 300, 2000, 1 << 30)))
+@given(
+    SIZES | st.sampled_from(RAGGED),
+    st.sampled_from((1, 64, 1000, 1 << 30)),
+    st.sampled_from((1, 7, 300, 2000, 1 << 30)),
+)
 def test_tiles_cover_each_block_of_a_visit_once(sizes: list[int], visit: int, tile: int) -> None:
     walk = Walk.of(partition_of(sizes))
     for region in list(walk.regions(visit))[:5]:

@@ -6,9 +6,11 @@ takes longer to import than most tensors take to read, is imported where an HDF5
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Identity, Order, Sink, Source
 from gncli.io.stream import STDIN, STDOUT, Pipe, StreamSink, StreamSource, listen
+from gncli.policy import STRICT, Policy
 
 __all__ = [
     "ArraySink",
@@ -31,6 +34,7 @@ __all__ = [
     "Listing",
     "NpzSink",
     "Order",
+    "Policy",
     "RandomSource",
     "Sink",
     "Source",
@@ -70,13 +74,15 @@ class Listing(Iterator[Source]):
         return next(self._openers)()
 
 
-def open_sources(text: str, *, stdin: int | None = None) -> Listing:
+def open_sources(text: str, *, policy: Policy = STRICT, stdin: int | None = None) -> Listing:
     """Return all numeric tensors that TENSOR names.
 
     Parameters
     ----------
     text : str
         ``FILE``, ``FILE::NAME`` or ``-``.
+    policy : Policy, optional
+        What it may do and ask for.
     stdin : int, optional
         The descriptor behind ``-``, 0 by default.
 
@@ -88,27 +94,29 @@ def open_sources(text: str, *, stdin: int | None = None) -> Listing:
     if text == "-":
         pipe = Pipe(0 if stdin is None else stdin)
         if _begins_as_hdf5(pipe):
-            return _datasets(pipe.spool(), pipe.name)
+            return _datasets(pipe.spool(), pipe.name, policy)
         return Listing(_concatenated(pipe))
     path, member = _split(text)
     file = RawFile(path, text)
     try:
         if member is None and _is_hdf5(file):
-            return _datasets(file, text)
-        source = _open_member(file, text, member)
+            return _datasets(file, text, policy)
+        source = _open_member(file, text, member, policy)
     except BaseException:
         file.close()
         raise
     return Listing(iter([lambda: source]))
 
 
-def open_source(text: str, *, stdin: int | None = None) -> Source:
+def open_source(text: str, *, policy: Policy = STRICT, stdin: int | None = None) -> Source:
     """Return the one tensor that TENSOR names.
 
     Parameters
     ----------
     text : str
         ``FILE``, ``FILE::NAME`` or ``-``.
+    policy : Policy, optional
+        What it may do and ask for.
     stdin : int, optional
         The descriptor behind ``-``, 0 by default.
 
@@ -127,7 +135,7 @@ def open_source(text: str, *, stdin: int | None = None) -> Source:
         path, member = _split(text)
         file = RawFile(path, text)
     try:
-        return _open_member(file, path if text == "-" else text, member)
+        return _open_member(file, path if text == "-" else text, member, policy)
     except BaseException:
         file.close()
         raise
@@ -143,6 +151,7 @@ def open_sink(
     force: bool = False,
     inputs: Sequence[Source] = (),
     in_place: bool = False,
+    compression: int | None = None,
     stdout: int | None = None,
 ) -> Sink:
     """Return the sink that OUT names, begun: what forbids to write it is met here, before anything is computed.
@@ -161,16 +170,22 @@ def open_sink(
         What is being read, which OUT may not be.
     in_place : bool
         Whether OUT is meant to be the first of `inputs`.
+    compression : int, optional
+        Level of deflate, 0 to 9, in HDF5; by default the data are stored as they are.
     stdout : int, optional
         The descriptor behind ``-``, 1 by default.
 
     Raises
     ------
     ParameterError
-        If no format has this suffix, or ``-`` is a terminal.
+        If no format has this suffix, or ``-`` is a terminal, or the format is not compressed.
     OutputError
         If it cannot be written, or may not be written over.
     """
+    match = _HDF5_OUT.fullmatch(text)
+    if compression is not None and match is None:
+        way_out = "leave out --compression, or write to FILE.h5"
+        raise ParameterError("only HDF5 is compressed", subject=STDOUT if text == "-" else text, way_out=way_out)
     if text == "-":
         fd = 1 if stdout is None else stdout
         if os.isatty(fd):
@@ -180,19 +195,19 @@ def open_sink(
         file = AtomicFile(text, name=text, force=force, inputs=inputs, in_place=in_place)
         with _Undoing(file):
             return npy.npy_sink(file, shape, dtype, order)
-    match = _HDF5_OUT.fullmatch(text)
     if match is None:
         raise _unknown_suffix(text, "FILE.npy, FILE.h5, FILE.h5::NAME or -")
     dataset = "/".join(part for part in (match[2] or "").split("/") if part)
     if (match[2] is not None and not dataset) or {".", ".."} & set(dataset.split("/")):
         raise ParameterError(f"{match[2]!r} is no name for a dataset", subject=text)
-    from gncli.io import hdf5
-
+    hdf5 = _hdf5()
     file = AtomicFile(match[1], name=text, force=force, inputs=inputs, in_place=in_place)
     with _Undoing(file):
         if file.replaces:
             hdf5.check_replaceable(file.target, text, "/" + (dataset or _HDF5_NAME))
-        return hdf5.hdf5_sink(file, dataset or _HDF5_NAME, shape, dtype, order, attributes or {})
+        name = dataset or _HDF5_NAME
+        sink: Sink = hdf5.hdf5_sink(file, name, shape, dtype, order, attributes or {}, compression)
+        return sink
 
 
 def open_npz(text: str, *, force: bool = False, inputs: Sequence[Source] = ()) -> NpzSink:
@@ -251,6 +266,14 @@ def _split(text: str) -> tuple[str, str | None]:
     return text[:cut], text[cut + 2 :]
 
 
+def _hdf5(policy: Policy = STRICT) -> ModuleType:
+    """Return the module that reads and writes HDF5; plugins are off, or not, from its first import on."""
+    os.environ["HDF5_PLUGIN_PRELOAD"] = "" if policy.plugins else "::"
+    from gncli.io import hdf5
+
+    return hdf5
+
+
 def _is_hdf5(file: RawFile) -> bool:
     """Return whether the signature of HDF5 is at one of the places where it may be, after a user block."""
     at = 0
@@ -261,7 +284,7 @@ def _is_hdf5(file: RawFile) -> bool:
     return False
 
 
-def _open_member(file: RawFile, text: str, member: str | None) -> Source:
+def _open_member(file: RawFile, text: str, member: str | None, policy: Policy) -> Source:
     """Return the tensor of that name in the file, or the only one."""
     start = file.head(len(npy.MAGIC))
     if start == npy.MAGIC:
@@ -270,34 +293,39 @@ def _open_member(file: RawFile, text: str, member: str | None) -> Source:
         return npy.open_npy(file, text)
     if not _is_hdf5(file):
         raise _unknown_format(start, text)
-    from gncli.io import hdf5
+    container = _hdf5(policy).Hdf5File(file, text, policy)
+    with contextlib.closing(container):
+        return _only_or_named(container, text, member)
 
-    container = hdf5.Hdf5File(file, text)
+
+def _only_or_named(container: Any, text: str, member: str | None) -> Source:
     if member is None:
         names = container.names()
         if not names and len(container.skipped) != 1:
             raise _no_tensor(len(container.skipped), text)
         if len(names) > 1:
-            problem = f"holds {len(names):,} tensors: {hdf5.list_names(names)}"
+            from gncli.io.hdf5 import list_names
+
+            problem = f"holds {len(names):,} tensors: {list_names(names)}"
             raise InputError(problem, subject=text, way_out=_NAME_ONE)
         member = (names or container.skipped)[0]  # a lone one that is refused says why itself
-    source = container.open(member, text)
-    container.close()
+    source: Source = container.open(member, text)
     return source
 
 
-def _datasets(file: RawFile, text: str) -> Listing:
-    from gncli.io import hdf5
-
+def _datasets(file: RawFile, text: str, policy: Policy) -> Listing:
     try:
-        container = hdf5.Hdf5File(file, text)
-        names = container.names()
+        container = _hdf5(policy).Hdf5File(file, text, policy)
     except BaseException:
         file.close()
         raise
-    if not names and len(container.skipped) != 1:
-        file.close()
-        raise _no_tensor(len(container.skipped), text)
+    try:
+        names = container.names()
+        if not names and len(container.skipped) != 1:
+            raise _no_tensor(len(container.skipped), text)
+    except BaseException:
+        container.close()
+        raise
     members = names or container.skipped  # a lone one that is refused says why itself
 
     def openers() -> Iterator[Callable[[], Source]]:

@@ -6,9 +6,9 @@ of what may be written over is checked when the file is begun, before anything i
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +17,8 @@ from gncli.errors import OutputError
 from gncli.io.rawfile import reason
 from gncli.io.source import Source
 from gncli.process import write_fully
+
+WRITE_BACK = 1 << 20  # bytes; smaller writes are left for the fsync
 
 
 @contextmanager
@@ -42,10 +44,66 @@ def same_file(one: str, other: str) -> bool:
 def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "a directory"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
     return "a FIFO" if stat.S_ISFIFO(mode) else "a device"
 
 
-class AtomicFile:
+def _begin_write_back(fd: int, offset: int, nbytes: int) -> None:
+    """Let Linux begin to write a range to the disk, so that the fsync of `commit` finds little left to do."""
+    if hasattr(_LIBC, "sync_file_range"):
+        _LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(nbytes), 2)  # SYNC_FILE_RANGE_WRITE: a hint
+
+
+class OutputFile:
+    """A file that is being made: written anywhere, by any thread.
+
+    Parameters
+    ----------
+    fd : int
+        The file, which is closed with this.
+    name : str
+        The output as the user typed it, for errors.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.fd = fd
+        self.name = name
+
+    def allocate(self, nbytes: int) -> None:
+        """Make the file `nbytes` long, with room on the disk where the system can promise that."""
+        with writing(self.name):
+            try:
+                os.posix_fallocate(self.fd, 0, nbytes)
+            except (AttributeError, OSError) as error:  # macOS has none; some file systems refuse it
+                if isinstance(error, OSError) and error.errno not in _NO_FALLOCATE:
+                    raise
+                os.ftruncate(self.fd, nbytes)
+
+    def truncate(self, nbytes: int) -> None:
+        """Make the file `nbytes` long."""
+        with writing(self.name):
+            os.ftruncate(self.fd, nbytes)
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """Write `view` at `offset`."""
+        with writing(self.name):
+            write_fully(self.fd, view, offset)
+        if len(view) >= WRITE_BACK:
+            _begin_write_back(self.fd, offset, len(view))
+
+    def abort(self) -> None:
+        """Close the file; a second time, do nothing."""
+        with suppress(OSError):
+            self._close()
+
+    def _close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class AtomicFile(OutputFile):
     """A new file, written anywhere by any thread, and seen only after `commit`.
 
     Parameters
@@ -77,19 +135,23 @@ class AtomicFile:
     def __init__(
         self, path: str, *, name: str, force: bool = False, inputs: Sequence[Source] = (), in_place: bool = False
     ) -> None:
-        self.name = name
-        self.fd = -1
+        super().__init__(-1, name)
         self.target = os.path.realpath(path)
         mode = self._permitted_mode(force, inputs, in_place)
         self.replaces = mode is not None
         self._directory, base = os.path.split(self.target)
-        self._temporary = os.path.join(self._directory, f".{base[:40]}.{secrets.token_hex(6)}.tmp")
+        self._temporary = os.path.join(self._directory, f".{base[:40]}.{os.urandom(6).hex()}.tmp")
         with writing(name):
             # Not mkstemp, which would make every output 0600.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self.fd = os.open(self._temporary, flags, 0o666 if mode is None else mode)
             if mode is not None:
                 os.fchmod(self.fd, mode)  # what the umask took away
+
+    @property
+    def working_path(self) -> str:
+        """Where the file is until `commit`."""
+        return self._temporary
 
     def _permitted_mode(self, force: bool, inputs: Sequence[Source], in_place: bool) -> int | None:
         """Return the permissions of the file that will be replaced, or None where there is none."""
@@ -114,20 +176,12 @@ class AtomicFile:
             raise OutputError("already exists", subject=self.name, way_out="--force replaces it")
         return stat.S_IMODE(old.st_mode)
 
-    def allocate(self, nbytes: int) -> None:
-        """Make the file `nbytes` long, with room on the disk where the system can promise that."""
-        with writing(self.name):
-            try:
-                os.posix_fallocate(self.fd, 0, nbytes)
-            except (AttributeError, OSError) as error:  # macOS has none; some file systems refuse it
-                if isinstance(error, OSError) and error.errno not in _NO_FALLOCATE:
-                    raise
-                os.ftruncate(self.fd, nbytes)
+    def scratch(self) -> OutputFile:
+        """Return a file without a name, beside this one, for what has to be put by; gone with the process."""
+        import tempfile  # slow to import, and seldom needed
 
-    def write(self, view: memoryview, offset: int) -> None:
-        """Write `view` at `offset`."""
-        with writing(self.name):
-            write_fully(self.fd, view, offset)
+        with writing(self.name), tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
+            return OutputFile(os.dup(file.fileno()), self.name)
 
     def commit(self) -> None:
         """Make the file visible under its name, and lasting; a second time, do nothing.
@@ -154,17 +208,11 @@ class AtomicFile:
 
     def abort(self) -> None:
         """Remove what was begun; after `commit` or a second `abort`, do nothing."""
-        with suppress(OSError):
-            self._close()
+        super().abort()
         temporary, self._temporary = self._temporary, ""
         if temporary:
             with suppress(OSError):
                 os.unlink(temporary)
-
-    def _close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     def _sync_directory(self) -> None:
         try:
@@ -181,3 +229,4 @@ class AtomicFile:
 
 
 _NO_FALLOCATE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODEV})
+_LIBC = ctypes.CDLL(None)

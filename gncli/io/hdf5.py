@@ -6,8 +6,11 @@ libhdf5 is not made for hostile files: external storage and external links read 
 refers to itself crashes on the first element. `Hdf5File.open` resolves every component of a path itself, looks at
 what it found, and only then reads. Contiguous datasets are read as a .npy is, without libhdf5.
 
+Before libhdf5 does anything here, it has done the same in another process (`Probe`), which a crash would have ended.
+
 Written files never pass through libhdf5's own writing either: when a disk fills up under it, the process crashes at
-exit. It writes the skeleton, a few kB, into memory; the data go by `pwrite`.
+exit. It writes the skeleton, a few kB, into memory; the data go by `pwrite`. Of a compressed dataset libhdf5 places the
+chunks, in a file that it writes through `_Recorded`, which tells us of a failed write, and never libhdf5.
 """
 
 from __future__ import annotations
@@ -16,19 +19,26 @@ import difflib
 import io
 import math
 import os
+import signal
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError, OutputError
-from gncli.io.atomic import AtomicFile
+from gncli.io.assembly import ChunkAssembly, Cut
+from gncli.io.atomic import AtomicFile, writing
+from gncli.io.chunks import ChunkedSource, ChunkIndex, Filter, Stored
 from gncli.io.dtypes import check_dtype
-from gncli.io.rawfile import RawFile, RawSink, RawSource
-from gncli.io.source import Identity, Order, Source
+from gncli.io.probe import Probe
+from gncli.io.rawfile import RawFile, RawSink, RawSource, as_bytes, read_fully
+from gncli.io.source import Identity, Order, Sink, Source
+from gncli.policy import STRICT, Policy
 from gncli.tiles import boxes
 
 # Before the import: no filter plugins, which would be code from outside, and no failure where locks do not work.
@@ -41,14 +51,15 @@ from h5py import h5a, h5d, h5f, h5fd, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_LINKS = 100_000  # walked in one file
 MAX_SOFT_LINKS = 40  # followed in one path, as the kernel does
-MAX_CHUNK_NBYTES = 64 << 20
 MAX_CACHE_NBYTES = 64 << 20
+MAX_INDEXED_CHUNKS = 16 << 20  # 16 bytes each
 SPARSE_NBYTES = 4 << 30  # a dataset may declare as much, whatever it stores
 SPARSE_FACTOR = 1000
 SHOWN_NAMES = 10
 
 _MIN_CACHE_NBYTES = 1 << 20  # libhdf5's own
 _CACHE_SLOTS = 12_421  # a prime, far above the number of chunks that fit
+_REHEARSED_WHOLE = frozenset({h5z.FILTER_SZIP, h5z.FILTER_NBIT, h5z.FILTER_SCALEOFFSET})  # decoders in libhdf5 alone
 _FAILURES = (OSError, RuntimeError, KeyError, TypeError, ValueError)  # UnicodeDecodeError is a ValueError
 
 _FILTERS = {
@@ -86,6 +97,18 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def _links(group: Any, most: int) -> list[tuple[bytes, int, Any]]:
+    """Return name, kind and address of the links of a group, in one call: to ask for each takes five times as long."""
+    found: list[tuple[bytes, int, Any]] = []
+
+    def take(name: bytes, info: Any) -> bool | None:
+        found.append((name, info.type, info.u))
+        return True if len(found) == most else None  # None goes on
+
+    group.links.iterate(take, info=True)
+    return found
+
+
 def list_names(names: list[str]) -> str:
     """Return the names in one phrase, the first ten and a count.
 
@@ -107,6 +130,10 @@ class Hdf5File:
         The file, which is closed with this.
     name : str
         The file as the user typed it.
+    policy : Policy, optional
+        What it may do and ask for.
+    rehearsed : bool
+        Whether this is the process that a crash may end.
 
     Attributes
     ----------
@@ -119,17 +146,45 @@ class Hdf5File:
         If libhdf5 cannot open it.
     """
 
-    def __init__(self, file: RawFile, name: str) -> None:
+    def __init__(self, file: RawFile, name: str, policy: Policy = STRICT, *, rehearsed: bool = False) -> None:
         self.name = name
         self.skipped: list[str] = []
         self._file = file
-        access = h5p.create(h5p.FILE_ACCESS)
-        access.set_fapl_sec2()  # whatever the environment says
-        if file.path is None:  # unlinked: libhdf5 wants a real path, or an object to read from
-            access.set_fileobj_driver(h5fd.fileobj_driver, _Spooled(os.dup(file.fd)))
-        with _reading(name, "cannot be opened as HDF5"):
-            self._id = h5f.open(os.fsencode(file.path or name), h5f.ACC_RDONLY, access)
-        file.verify_unchanged()  # the path could have been given to another file since
+        self._policy = policy
+        self._probe = None if rehearsed else Probe(Hdf5Rehearsal(file.fd, file.path, name, policy))
+        try:
+            self._rehearse("open", name)
+            access = h5p.create(h5p.FILE_ACCESS)
+            access.set_fapl_sec2()  # whatever the environment says
+            if file.path is None:  # unlinked: libhdf5 wants a real path, or an object to read from
+                access.set_fileobj_driver(h5fd.fileobj_driver, _Spooled(os.dup(file.fd)))
+            with _reading(name, "cannot be opened as HDF5"):
+                self._id = h5f.open(os.fsencode(file.path or name), h5f.ACC_RDONLY, access)
+            file.verify_unchanged()  # the path could have been given to another file since
+        except BaseException:
+            self._end_rehearsal()
+            raise
+
+    def _end_rehearsal(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+
+    def _rehearse(self, request: str, name: str) -> None:
+        """Have another process do it first, unless this is that one.
+
+        Raises
+        ------
+        InputError
+            If the other one did not come back.
+        """
+        if self._probe is None:
+            return
+        with _reading(name, "cannot be tried in a process of its own"):
+            signum = self._probe.ask(request)
+        if signum:
+            what = "does not come back from it" if signum == signal.SIGPROF else "crashes on it"
+            problem = f"libhdf5 {what} ({signal.Signals(signum).name} in a trial run): damaged, or made to"
+            raise InputError(problem, subject=name)
 
     def names(self) -> list[str]:
         """Return the paths of the numeric datasets, sorted, each dataset once; soft links are not followed.
@@ -188,9 +243,10 @@ class Hdf5File:
         LimitError
             If a chunk is too large, or the dataset declares far more than it stores.
         """
+        self._rehearse(f"read {member}", name)
         parent, last = self._resolve(member, name)
         with _reading(name, "cannot be opened"):
-            dataset = h5d.open(parent, last, _access(h5d.open(parent, last), name))
+            dataset = h5d.open(parent, last, _access(h5d.open(parent, last), self._policy.max_chunk, name))
             return self._checked(dataset, _dtype(dataset, name), name)
 
     def _checked(self, dataset: Any, dtype: np.dtype[Any], name: str) -> Source:
@@ -207,11 +263,16 @@ class Hdf5File:
         shape = tuple(int(extent) for extent in dataset.shape)
         declared = math.prod(shape) * dtype.itemsize
         _check_filters(plist, name)
-        _check_sizes(declared, dataset.get_storage_size(), name)
+        if not self._policy.sparse:
+            _check_sizes(declared, dataset.get_storage_size(), name)
         file = self._file.duplicate()
         # Never written: libhdf5 knows the fill value. (Its offset is then undefined, and wraps around a user block.)
         written = layout == h5d.CONTIGUOUS and dataset.get_storage_size() == declared > 0
-        if not written or not dataset.get_type().equal(h5t.py_create(dtype, logical=True)):
+        if not dataset.get_type().equal(h5t.py_create(dtype, logical=True)):
+            return Hdf5Source(dataset, file, shape, dtype, name)
+        if layout == h5d.CHUNKED and (source := self._chunked(dataset, plist, file, dtype, name)):
+            return source
+        if not written:
             return Hdf5Source(dataset, file, shape, dtype, name)
         offset = dataset.get_offset()
         if offset + declared > file.identity.nbytes:
@@ -220,6 +281,34 @@ class Hdf5File:
             problem = f"is truncated: its {declared:,} bytes begin at {offset:,}, and the file has {found:,}"
             raise InputError(problem, subject=name)
         return RawSource(file, offset, shape, dtype, "C", name)
+
+    def _chunked(
+        self, dataset: Any, plist: Any, file: RawFile, dtype: np.dtype[Any], name: str
+    ) -> ChunkedSource | None:
+        """Return the reader of a chunked dataset that does not need libhdf5, or None."""
+        pipeline = map(plist.get_filter, range(plist.get_nfilters()))
+        filters = tuple(Filter(code, values) for code, _, values, _ in pipeline)
+        shape, chunk = tuple(map(int, dataset.shape)), tuple(map(int, plist.get_chunk()))
+        if (
+            not all(step.known(dtype) for step in filters)
+            or math.prod(-(-extent // step) for extent, step in zip(shape, chunk, strict=True)) > MAX_INDEXED_CHUNKS
+            or self._id.get_create_plist().get_userblock()  # releases of libhdf5 differ in what they count from
+            or not hasattr(dataset, "chunk_iter")  # h5py was built with an old one
+        ):
+            return None
+        index = ChunkIndex(shape, chunk)
+        with _reading(name, "has an index of chunks that cannot be read"):
+            dataset.chunk_iter(
+                lambda info: index.add(info.chunk_offset, Stored(info.byte_offset, info.size, info.filter_mask))
+            )
+        if index.end > file.identity.nbytes:
+            file.close()
+            found = file.identity.nbytes
+            raise InputError(f"is truncated: its chunks end at {index.end:,}, and the file has {found:,}", subject=name)
+        fill = np.zeros((), dtype)
+        if plist.fill_value_defined() != h5d.FILL_VALUE_UNDEFINED:
+            plist.get_fill_value(fill)
+        return ChunkedSource(file, index, filters, dtype, fill, name)
 
     def _resolve(self, member: str, name: str) -> tuple[Any, bytes]:
         """Return the group that a dataset is in, and its name there: every link on the way is looked at."""
@@ -258,6 +347,7 @@ class Hdf5File:
 
     def _walk(self) -> Iterator[tuple[str, int, Any]]:
         """Yield path, kind of link, and object of every link; an object only the first time, and for hard links."""
+        self._rehearse("list", self.name)
         with _reading(self.name, "cannot be listed"):
             seen: set[int] = set()
             groups = [("", h5o.open(self._id, b"/"))]
@@ -265,26 +355,76 @@ class Hdf5File:
             count = 0
             while groups:
                 prefix, group = groups.pop()
-                for last in group:
+                for last, kind, address in _links(group, MAX_LINKS + 1 - count):
                     count += 1
                     if count > MAX_LINKS:
                         way_out = "name one dataset, as FILE::NAME"
                         raise LimitError(f"has more than {MAX_LINKS:,} links", subject=self.name, way_out=way_out)
                     path = f"{prefix}/{_text(last)}"
-                    link = group.links.get_info(last)
-                    if link.type != h5l.TYPE_HARD or link.u in seen:
-                        yield path, link.type, None
+                    if kind != h5l.TYPE_HARD or address in seen:
+                        yield path, kind, None
                         continue
-                    seen.add(link.u)
+                    seen.add(address)
                     item = h5o.open(group, last)
-                    yield path, link.type, item
+                    yield path, kind, item
                     if isinstance(item, h5g.GroupID):
                         groups.append((path, item))
 
     def close(self) -> None:
         """Let go of the file; sources that were opened keep what they need of it."""
+        self._end_rehearsal()
         self._file.close()
         self._id.close()
+
+
+@dataclass
+class Hdf5Rehearsal:
+    """What `Hdf5File` asks of libhdf5, for a process that may crash.
+
+    Parameters
+    ----------
+    fd : int
+        The file, open.
+    path : str or None
+        As that of `RawFile`.
+    name : str
+        As of `Hdf5File`.
+    policy : Policy
+        The same.
+    """
+
+    fd: int
+    path: str | None
+    name: str
+    policy: Policy
+    _container: Hdf5File | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, request: str) -> None:
+        """Do ``open``, ``list``, or ``read NAME``: that means both ends, or everything where libhdf5 has to decode it.
+
+        Raises
+        ------
+        GncliError
+            As the methods of `Hdf5File` do.
+        """
+        if self._container is None:
+            file = RawFile.spooled(os.dup(self.fd), self.name)
+            file.path = self.path
+            self._container = Hdf5File(file, self.name, self.policy, rehearsed=True)
+        what, _, member = request.partition(" ")
+        if what == "list":
+            self._container.names()
+        elif what == "read":
+            with closing(self._container.open(member, self.name)) as source:
+                _read_ends(source)
+
+
+def _read_ends(source: Source) -> None:
+    size = math.prod(source.shape)
+    whole = isinstance(source, Hdf5Source) and source.filters & _REHEARSED_WHOLE
+    out = np.empty(min(size, _REHEARSED_PIECE if whole else 1), source.dtype)
+    for start in range(0, size, max(1, out.size if whole else size - 1)):
+        source.read_into(out[: size - start], start)
 
 
 class Hdf5Source:
@@ -313,6 +453,8 @@ class Hdf5Source:
         self._dataset = dataset
         self._file = file
         self._type = h5t.py_create(dtype, logical=True)
+        plist = dataset.get_create_plist()
+        self.filters = frozenset(plist.get_filter(index)[0] for index in range(plist.get_nfilters()))
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` with the elements from `start` on. One thread at a time passes h5py's own lock."""
@@ -399,25 +541,189 @@ def hdf5_sink(
     dtype: np.dtype[Any],
     order: Order,
     attributes: Mapping[str, object],
-) -> RawSink:
-    """Return the sink of a new HDF5 file with one contiguous, C-ordered dataset, whose runs come in `order`."""
+    compression: int | None = None,
+) -> Sink:
+    """Return the sink of a new HDF5 file with one C-ordered dataset, whose runs come in `order`.
+
+    It is contiguous; with a level of `compression` it is in chunks of samples, shuffled and deflated, unless there is
+    nothing to cut.
+    """
+    transposed = order == "F" and len(shape) > 1
+    if compression is not None and shape and 0 not in shape:
+        cut = Cut.of(shape, dtype.itemsize)
+        made = _apart(lambda: _Compressed(file, dataset, cut, dtype, attributes, compression))
+        return TransposingCompressedSink(made, shape, dtype) if transposed else CompressedSink(made, shape, dtype)
     image = _Image()
-    with h5py.File(image, "w", libver=("v110", "v110")) as handle:
-        creation = h5p.create(h5p.DATASET_CREATE)
-        creation.set_layout(h5d.CONTIGUOUS)
-        creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-        creation.set_fill_time(h5d.FILL_TIME_NEVER)
-        creation.set_obj_track_times(False)
-        links = h5p.create(h5p.LINK_CREATE)
-        links.set_create_intermediate_group(True)
-        space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
-        path = dataset.encode("utf-8", "surrogateescape")
-        made = h5d.create(handle.id, path, h5t.py_create(dtype, logical=True), space, creation, links)
-        for key, value in attributes.items():
-            h5py.Dataset(made).attrs[key] = value
-        offset = made.get_offset() or 0  # an empty dataset has none
-    sink = TransposingSink if order == "F" and len(shape) > 1 else RawSink
+
+    def skeleton() -> int:
+        with h5py.File(image, "w", libver=_LIBVER) as handle:
+            creation = _creation(h5d.CONTIGUOUS)
+            creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+            made = _create(handle, dataset, shape, dtype, creation, attributes)
+            return made.get_offset() or 0  # an empty dataset has none
+
+    offset = _apart(skeleton)
+    sink = TransposingSink if transposed else RawSink
     return sink(file, image.pieces, offset, shape, dtype, image.nbytes)
+
+
+_LIBVER = ("v110", "v110")  # whose metadata have checksums: of 6,389 flipped bytes none went unnoticed
+
+Made = TypeVar("Made")
+
+
+def _apart(work: Callable[[], Made]) -> Made:
+    """Return what `work` returns, done by a thread of its own.
+
+    libhdf5 calls back into Python, where in the main thread the exception of a signal may come up at any step. It would
+    take that for a failed write, and crash at exit.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            future = executor.submit(work)
+        except RuntimeError:  # no thread to be had
+            executor.shutdown(cancel_futures=True)
+            return work()
+        return future.result()
+
+
+def _creation(layout: int) -> Any:
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_layout(layout)
+    creation.set_fill_time(h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    return creation
+
+
+def _create(
+    handle: Any,
+    path: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    creation: Any,
+    attributes: Mapping[str, object],
+) -> Any:
+    links = h5p.create(h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
+    name = path.encode("utf-8", "surrogateescape")
+    made = h5d.create(handle.id, name, h5t.py_create(dtype, logical=True), space, creation, links)
+    for key, value in attributes.items():
+        h5py.Dataset(made).attrs[key] = value
+    return made
+
+
+class _Compressed:
+    """A new HDF5 file with one compressed dataset, into which chunks are put one by one."""
+
+    def __init__(
+        self,
+        file: AtomicFile,
+        dataset: str,
+        cut: Cut,
+        dtype: np.dtype[Any],
+        attributes: Mapping[str, object],
+        level: int,
+    ) -> None:
+        self.file = file
+        self.assembly = ChunkAssembly(cut, dtype, level, self._store)
+        self._disk = _Recorded(file)
+        self._handle = h5py.File(self._disk, "w", libver=_LIBVER)
+        creation = _creation(h5d.CHUNKED)
+        creation.set_chunk(cut.chunk)
+        creation.set_shuffle()
+        creation.set_deflate(level)
+        self._dataset = _create(self._handle, dataset, cut.shape, dtype, creation, attributes)
+        self._disk.check()
+
+    def _store(self, corner: tuple[int, ...], data: bytes) -> None:
+        self._disk.check()
+        self._dataset.write_direct_chunk(corner, data)
+        self._disk.check()
+
+    def finish(self) -> None:
+        """Have libhdf5 write what is left; it never comes to know whether that failed."""
+        if self._handle:
+            self._dataset = None
+            _apart(self._handle.close)
+        self._disk.check()
+
+    def drop(self) -> None:
+        """Have libhdf5 close its file, nothing of which is written any more."""
+        self._disk.failed = self._disk.failed or OutputError("was given up", subject=self.file.name)
+        with suppress(OutputError):
+            self.finish()
+
+
+class CompressedSink:
+    """A compressed dataset, in C order.
+
+    Parameters
+    ----------
+    made : _Compressed
+        The file, begun.
+    shape, dtype
+        Of the tensor.
+    """
+
+    sequential = False
+
+    def __init__(self, made: _Compressed, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.name = made.file.name
+        self.shape, self.dtype = shape, dtype
+        self._made = made
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Compress and write `data`, the elements from `start` on."""
+        self._made.assembly.write_from(data, start)
+
+    def commit(self) -> None:
+        """Make the file visible under its name, whole."""
+        self._made.finish()
+        self._made.file.commit()
+
+    def abort(self) -> None:
+        """Remove what was begun."""
+        self._made.drop()
+        self._made.file.abort()
+
+
+class TransposingCompressedSink(CompressedSink):
+    """A compressed dataset that takes its runs in Fortran order: each touches every chunk, so that a copy is put by."""
+
+    def __init__(self, made: _Compressed, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        super().__init__(made, shape, dtype)
+        try:
+            self._copy = TransposingSink(made.file.scratch(), [], 0, shape, dtype)  # type: ignore[arg-type]
+        except BaseException:
+            made.drop()
+            raise
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Write `data`, the elements from `start` on, counted in Fortran order."""
+        self._copy.write_from(data, start)
+
+    def commit(self) -> None:
+        """Compress the copy, and make the file visible under its name, whole."""
+        size, step = math.prod(self.shape), max(1, _COPY_NBYTES // self.dtype.itemsize)
+        piece = np.empty(min(size, step), self.dtype)
+        for start in range(0, size, step):
+            part = piece[: size - start]
+            with writing(self.name):
+                if read_fully(self._copy.file.fd, as_bytes(part), start * self.dtype.itemsize) < part.nbytes:
+                    raise OSError("what was put by has become shorter")
+            super().write_from(part, start)
+        super().commit()
+        self._copy.abort()
+
+    def abort(self) -> None:
+        """Remove what was begun."""
+        self._copy.abort()
+        super().abort()
+
+
+_COPY_NBYTES = 1 << 20
+_REHEARSED_PIECE = 1 << 18
 
 
 class _Spooled(io.FileIO):
@@ -455,7 +761,10 @@ class _Image:
         return bytes(found)
 
     def readinto(self, view: memoryview) -> int:
-        found = bytearray(len(view))
+        return self._overlaid(view, bytearray(len(view)))
+
+    def _overlaid(self, view: memoryview, found: bytearray) -> int:
+        """Fill `view` with `found`, and over it what was written in memory."""
         for at, piece in self.pieces:
             first, last = max(at, self._position), min(at + len(piece), self._position + len(view))
             if first < last:
@@ -470,6 +779,48 @@ class _Image:
 
     def flush(self) -> None:
         pass
+
+
+class _Recorded(_Image):
+    """A file on the disk for libhdf5, which never learns that one of its writes failed: it would crash at exit.
+
+    From the first failure on what it writes is kept in memory, where it finds it again until it has closed the file.
+    """
+
+    def __init__(self, file: AtomicFile) -> None:
+        super().__init__()
+        self.failed: OutputError | None = None
+        self._file = file
+
+    def check(self) -> None:
+        """Raise what went wrong, if anything did."""
+        if self.failed is not None:
+            raise self.failed
+
+    def write(self, data: memoryview) -> int:
+        try:
+            self.check()
+            self._file.write(memoryview(data), self._position)
+        except OutputError as error:
+            self.failed = error
+            return super().write(data)
+        self._position += len(data)
+        self.nbytes = max(self.nbytes, self._position)
+        return len(data)
+
+    def readinto(self, view: memoryview) -> int:
+        found = bytearray(len(view))
+        with suppress(OSError):  # what cannot be read was not written, and `failed` says so
+            read_fully(self._file.fd, memoryview(found), self._position)
+        return self._overlaid(view, found)
+
+    def truncate(self, nbytes: int) -> int:
+        try:
+            self.check()
+            self._file.truncate(nbytes)
+        except OutputError as error:
+            self.failed = error
+        return super().truncate(nbytes)
 
 
 def _dtype(dataset: Any, name: str) -> np.dtype[Any]:
@@ -490,16 +841,17 @@ def _check_filters(plist: Any, name: str) -> None:
         code = plist.get_filter(index)[0]
         if not h5z.filter_avail(code):
             shown = f"{code} ({_FILTERS[code]})" if code in _FILTERS else str(code)
-            way_out = "where the hdf5plugin package is, h5repack -f NONE makes a copy without it"
+            way_out = "--allow-plugins loads it from HDF5_PLUGIN_PATH; the hdf5plugin package may have it"
             raise InputError(f"is compressed by filter {shown}, which is not here", subject=name, way_out=way_out)
 
 
 def _check_sizes(declared: int, stored: int, name: str) -> None:
     if declared > SPARSE_NBYTES and declared > SPARSE_FACTOR * stored:
-        raise LimitError(f"declares {declared:,} bytes and stores {stored:,}", subject=name)
+        problem = f"declares {declared:,} bytes and stores {stored:,}"
+        raise LimitError(problem, subject=name, way_out="--allow-sparse, if that is meant")
 
 
-def _access(dataset: Any, name: str) -> Any:
+def _access(dataset: Any, max_chunk: int, name: str) -> Any:
     """Return how to open a dataset: with room for the chunks that a run touches again.
 
     That is one band of chunks, across the axes after the first chunked one. It has to be known before the dataset is
@@ -510,9 +862,9 @@ def _access(dataset: Any, name: str) -> Any:
     if plist.get_layout() == h5d.CHUNKED:
         chunk, shape = plist.get_chunk(), dataset.shape
         nbytes = math.prod(chunk) * dataset.get_type().get_size()
-        if nbytes > MAX_CHUNK_NBYTES:
-            way_out = "h5repack -l makes a copy with smaller ones"
-            problem = f"has chunks of {nbytes:,} bytes; the limit is {MAX_CHUNK_NBYTES:,}"
+        if nbytes > max_chunk:
+            way_out = f"--max-chunk {nbytes} reads them, each whole in memory"
+            problem = f"has chunks of {nbytes:,} bytes; the limit is {max_chunk:,}"
             raise LimitError(problem, subject=name, way_out=way_out)
         axis = next((k for k, extent in enumerate(chunk) if extent > 1), len(chunk) - 1)
         band = nbytes * math.prod(-(-shape[k] // chunk[k]) for k in range(axis + 1, len(shape)))

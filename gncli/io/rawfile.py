@@ -77,6 +77,8 @@ class RawFile:
         If it cannot be opened, or is no regular file.
     """
 
+    fd = -1
+
     def __init__(self, path: str, name: str) -> None:
         self.path: str | None = path
         self.name = name
@@ -155,6 +157,9 @@ class RawFile:
         if fd >= 0:
             with suppress(OSError):  # nothing is lost with a file that was only read
                 os.close(fd)
+
+    def __del__(self) -> None:  # of the files that a worker process keeps open, the one that is dropped
+        self.close()
 
 
 class RawSource:

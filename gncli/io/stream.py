@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import select
-import tempfile
 from contextlib import suppress
 from typing import Any
 
@@ -129,6 +128,8 @@ class Spool:
     """
 
     def __init__(self) -> None:
+        import tempfile  # slow to import, and seldom needed
+
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
                 self.fd = os.dup(file.fileno())
@@ -236,6 +237,7 @@ class StreamSource:
         count = self._pipe.read_into(view)
         here = self._position
         if count < len(view):
+            self._position = self._header.nbytes  # nothing more will come, so that nothing is left to skip
             raise size_error(self._header, here + count, self.name)
         first, last = max(self._held[0], here), min(self._held[1], here + count)
         if self._spool is not None and first < last:

@@ -1,0 +1,97 @@
+"""``gncli normalize``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gncli import options, process
+from gncli.commands import HIST_FORMS, look_of, operations, say_aside, show
+from gncli.describe import Distribution, NormalizeReport
+from gncli.errors import CheckFailed
+
+
+@click.command()
+@click.argument("tensor", metavar="[TENSOR]", required=False)
+@options.normalizing
+@click.option(
+    "--dtype",
+    type=options.DtypeName(),
+    metavar="DTYPE",
+    help="Of the output: float16, float32, float64; default: as the input.",
+)
+@options.output
+@options.compression
+@options.force
+@click.option("--in-place", is_flag=True, help="OUT is the input: a .npy of the same dtype.")
+@click.option("--save-moments", metavar="FILE.npz", help="Write mean, var and rstd of every group.")
+@click.option("--stages", is_flag=True, help="Show a column a stage, from input to output.")
+@options.hist
+@options.bins
+@click.option("--no-verify", is_flag=True, help="Skip the check.")
+@options.drawing
+@options.permitting
+@options.distributing
+@options.common
+def normalize(
+    tensor: str | None,
+    num_groups: int | None,
+    group_size: int | None,
+    dtype: str | None,
+    output: str | None,
+    in_place: bool,
+    no_verify: bool,
+    hist: bool,
+    bins: int,
+    random: tuple[int, ...] | None,
+    dist: Distribution | None,
+    seed: int | None,
+    **rest: Any,
+) -> int:
+    r"""Apply Group Normalization; show before, after and a check.
+
+    \b
+    gncli normalize x.npy --groups 4
+    gncli normalize x.npy --groups 4 -o y.npy
+    gncli normalize m.h5::/x --gamma m.h5::/gamma --beta m.h5::/beta -o y.h5
+    gncli normalize x.npy --groups 4 --hist
+    gncli normalize --random 64,16,112,112 --groups 4 --stages
+
+    Without -o nothing is written: the report is a dry run.
+    """
+    look = look_of(rest)
+    if num_groups is not None and group_size is not None:
+        raise click.UsageError("either --groups or --group-size, not both")
+    draw = options.drawn(random, dist, seed, dtype if random is not None else None)
+    source = options.named_tensors((tensor,) if tensor is not None else (), draw, rest["gamma"], rest["beta"])
+    if in_place and (output is not None or source in ((), ("-",))):
+        raise click.UsageError("--in-place writes to the FILE that is read; it goes with no other input and no -o")
+    if hist and (output == "-" or look["form"] not in HIST_FORMS):
+        raise click.UsageError(
+            f"there is no place for a histogram; choose --format {', '.join(HIST_FORMS)}, and no -o -"
+        )
+    if output == "-":
+        process.refuse_unfit_stdout()
+    report: NormalizeReport = operations().normalize_file(
+        draw or source[0],
+        output=output,
+        in_place=in_place,
+        num_groups=num_groups,
+        group_size=group_size,
+        dtype=dtype,
+        verify=not no_verify,
+        bins=bins if hist else None,
+        zeros=look["form"] in options.OBJECT_FORMATS,
+        **rest,
+    )
+    if output != "-":
+        show(report, **look)
+    else:
+        from gncli.report import check_line
+
+        say_aside(report, *([] if look["quiet"] else [check_line(report)]))
+    if report.status:
+        left = "discard what was written to stdout" if output == "-" else "nothing was written"
+        raise CheckFailed("the check failed", subject=report.input, way_out=left)
+    return 0

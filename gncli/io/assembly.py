@@ -1,0 +1,153 @@
+"""A tensor cut into chunks of whole samples, each compressed by the worker that fills it, and stored in order.
+
+The chunks of a C-ordered tensor are cut so that each is one contiguous run of it: whole samples, or a part of one. What
+is stored does not depend on which worker was first: a chunk that is early waits for those before it, and there are
+never more of these than visits under way.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK_NBYTES = 1 << 20  # aimed at: what h5py's users call a good size, and what a reader decodes at a time
+
+
+class Cut(NamedTuple):
+    """How a tensor is cut: whole ones of the axes after `axis`, `step` of it, one of those before.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the tensor, which has elements and axes.
+    axis : int
+        The one that is cut.
+    step : int
+        How many entries of it a chunk has.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    step: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], itemsize: int, nbytes: int = CHUNK_NBYTES) -> Cut:
+        """Return the cut into chunks of at most `nbytes`: samples, or parts of one where a sample is larger.
+
+        Examples
+        --------
+        >>> Cut.of((64, 16, 8, 8), 4).chunk, Cut.of((64, 64, 112, 112), 4).chunk
+        ((64, 16, 8, 8), (1, 20, 112, 112))
+        """
+        axis, inner = 0, math.prod(shape[1:]) * itemsize
+        while inner > nbytes and axis < len(shape) - 1:
+            axis += 1
+            inner //= shape[axis]
+        return cls(shape, axis, min(shape[axis], max(1, nbytes // inner)))
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """Shape of a chunk."""
+        return (1,) * self.axis + (self.step,) + self.shape[self.axis + 1 :]
+
+    def corner(self, number: int) -> tuple[int, ...]:
+        """Return where a chunk begins, by axes."""
+        row, column = divmod(number, self._columns)
+        before = (int(k) for k in np.unravel_index(row, self.shape[: self.axis])) if self.axis else ()
+        return (*before, column * self.step, *(0,) * (len(self.shape) - self.axis - 1))
+
+    def number(self, element: int) -> int:
+        """Return the chunk that an element is in."""
+        row, rest = divmod(element, self.shape[self.axis] * self._inner)
+        return row * self._columns + rest // (self.step * self._inner)
+
+    def run(self, number: int) -> tuple[int, int]:
+        """Return the run of elements that a chunk holds; the last one of a row may be short."""
+        row, column = divmod(number, self._columns)
+        length = self.shape[self.axis] * self._inner
+        first = column * self.step * self._inner
+        return row * length + first, row * length + min(length, first + self.step * self._inner)
+
+    @property
+    def _inner(self) -> int:
+        return math.prod(self.shape[self.axis + 1 :])
+
+    @property
+    def _columns(self) -> int:
+        return -(-self.shape[self.axis] // self.step)
+
+
+class ChunkAssembly:
+    """The chunks of a tensor that comes by runs, in about this order, from any thread.
+
+    Parameters
+    ----------
+    cut : Cut
+        Where one ends and the next begins.
+    dtype : numpy.dtype
+        Of the elements.
+    level : int
+        Of the compression, 0 to 9.
+    store : callable
+        ``store(corner, data)`` is called for each chunk, in order, by one thread at a time.
+    """
+
+    def __init__(
+        self, cut: Cut, dtype: np.dtype[Any], level: int, store: Callable[[tuple[int, ...], bytes], None]
+    ) -> None:
+        self.cut, self.dtype, self.level = cut, dtype, level
+        self._store = store
+        self._size = math.prod(cut.chunk)
+        self._open: dict[int, tuple[NDArray[Any], int]] = {}  # with how many elements are still to come
+        self._early: dict[int, bytes] = {}
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Take `data`, the elements from `start` on."""
+        done = 0
+        while done < data.size:
+            number = self.cut.number(start + done)
+            first, stop = self.cut.run(number)
+            piece = data[done : done + stop - start - done]
+            whole = piece if piece.size == self._size else self._filled(number, piece, start + done - first)
+            if whole is not None:
+                self._put(number, compressed(whole, self.level))
+            done += piece.size
+
+    def _filled(self, number: int, piece: NDArray[Any], at: int) -> NDArray[Any] | None:
+        """Put a piece where it belongs in its chunk, and return that if it was the last one missing."""
+        first, stop = self.cut.run(number)
+        with self._lock:
+            fresh = number not in self._open
+            chunk, missing = self._open.pop(number) if not fresh else (np.zeros(self._size, self.dtype), stop - first)
+            chunk[at : at + piece.size] = piece
+            if missing == piece.size:
+                return chunk
+            self._open[number] = (chunk, missing - piece.size)
+            return None
+
+    def _put(self, number: int, data: bytes) -> None:
+        with self._lock:
+            self._early[number] = data
+            while self._next in self._early:
+                self._store(self.cut.corner(self._next), self._early.pop(self._next))
+                self._next += 1
+
+
+def compressed(chunk: NDArray[Any], level: int) -> bytes:
+    r"""Return a chunk as HDF5's filters shuffle and deflate leave it: first bytes first, then second ones, and so on.
+
+    Examples
+    --------
+    >>> zlib.decompress(compressed(np.array([1, 2], "<u2"), 4))
+    b'\x01\x02\x00\x00'
+    """
+    planes = np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, chunk.dtype.itemsize).T)
+    return zlib.compress(planes.data, level)

@@ -1,0 +1,1 @@
+"""The benchmark of gncli against what it is measured by: ``python -m tests.benchmarks``."""

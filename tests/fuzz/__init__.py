@@ -1,0 +1,1 @@
+"""A fuzzer of the .npy reader; what it found lies in `found`."""

@@ -1,0 +1,164 @@
+"""Every call that writes made to fail, one after the other: the old file or the new one, complete, and no third thing.
+
+The faults come from a library that is preloaded (`faults.c`), into children of a process that has imported everything
+(`faults.py`). ``python -m pytest -m soak tests/test_faults.py`` kills many more runs at random.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.faults import Do, End, Run, runner
+
+SOURCE = Path(__file__).with_suffix("").parent / "faults.c"
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+MAX_CALLS = 60  # of a kind in a run: a case that makes more is too large
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the faults are preloaded as Linux does it"),
+    pytest.mark.skipif(COMPILER is None, reason="no C compiler to make the faults with"),
+]
+
+
+Contents = dict[str, bytes]
+
+
+class Case(NamedTuple):
+    """A command line, and the files that it makes or replaces."""
+
+    arguments: str
+    files: tuple[str, ...]
+
+
+SMALL = "--groups 2 --workers 2 --tile 2K --force"
+CASES = {
+    "npy": Case(f"normalize x.npy {SMALL} -o y.npy", ("y.npy",)),
+    "hdf5": Case(f"normalize x.npy {SMALL} -o y.h5", ("y.h5",)),
+    "compressed": Case(f"normalize x.npy {SMALL} -o y.h5 --compression gzip=1", ("y.h5",)),
+    "in place": Case("normalize x.npy --groups 2 --workers 2 --tile 2K --in-place", ("x.npy",)),
+    "moments": Case(f"normalize x.npy {SMALL} -o y.npy --save-moments m.npz", ("m.npz", "y.npy")),
+    "drawn": Case("random 16,256 --seed 1 --workers 2 --tile 2K --force -o y.h5 --compression gzip", ("y.h5",)),
+}
+CALLS = ("write", "pwrite", "fsync", "fallocate", "truncate", "rename")
+FAULTS = [
+    ("once", errno.ENOSPC),
+    ("forever", errno.ENOSPC),
+    ("once", errno.EIO),
+    ("short", 0),
+    ("kill", 0),
+]
+
+
+@pytest.fixture(scope="module")
+def do(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Do]:
+    """Return a function that does a run."""
+    assert COMPILER is not None
+    library = tmp_path_factory.mktemp("faults") / "faults.so"
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl"], check=True)
+    with runner(library) as do:
+        yield do
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a directory with an input and older outputs."""
+    from gncli.io import open_sink
+
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 4, 256), np.float32))
+    np.save(tmp_path / "y.npy", np.zeros(5))
+    np.savez(tmp_path / "m.npz", mean=np.zeros(5))
+    sink = open_sink(str(tmp_path / "y.h5"), shape=(5,), dtype=np.dtype("f8"))
+    sink.write_from(np.zeros(5), 0)
+    sink.commit()
+    return tmp_path
+
+
+def contents(directory: Path) -> Contents:
+    return {entry.name: entry.read_bytes() for entry in directory.iterdir()}
+
+
+def same(name: str, one: bytes, other: bytes) -> bool:
+    """Return whether two files are the same; an archive has the time in it."""
+    if not name.endswith(".npz") or one == other:
+        return one == other
+    return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) <= 48
+
+
+def restore(directory: Path, old: Contents) -> None:
+    for name in os.listdir(directory):
+        if name not in old:
+            (directory / name).unlink()
+    for name, data in old.items():
+        if not (directory / name).exists() or (directory / name).read_bytes() != data:
+            (directory / name).write_bytes(data)
+
+
+def check(end: End, old: Contents, new: Contents, now: Contents, files: tuple[str, ...]) -> None:
+    """Raise unless every file is the old or the new one, and all are new where the status is 0."""
+    killed = end.status == -signal.SIGKILL
+    assert end.status in (0, 4) or killed, end
+    assert "Traceback" not in end.err, end
+    assert end.err.count("\n") == (1 if end.status == 4 else 0), end
+    for name in files:
+        fresh = same(name, now[name], new[name])
+        assert fresh or now[name] == old[name], f"{name} is neither the old file nor the new one: {end}"
+        assert fresh or end.status != 0, f"{name} was not written, and the status says it was: {end}"
+    assert killed or now.keys() == old.keys(), f"left behind: {now.keys() - old.keys()}: {end}"
+    assert all(now[name] == old[name] for name in old.keys() - set(files)), end
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_any_write_that_fails_leaves_the_old_file_or_the_new_one(case: str, do: Do, place: Path) -> None:
+    arguments, files = CASES[case]
+    old = contents(place)
+    end = do(Run(arguments.split(), str(place)))
+    assert (end.status, end.err) == (0, "")
+    new = contents(place)
+    assert all(new[name] != old[name] for name in files)
+    runs = 0
+    for call in CALLS:
+        for how, error in FAULTS:
+            for nth in range(1, MAX_CALLS):
+                restore(place, old)
+                end = do(Run(arguments.split(), str(place), call, nth, how, error))
+                if not end.fired:
+                    break
+                runs += 1
+                check(end, old, new, contents(place), files)
+                assert (how == "kill") == (end.status == -signal.SIGKILL), end
+            else:
+                raise AssertionError(f"more than {MAX_CALLS} calls of {call}")
+    assert runs >= 25, runs
+
+
+@pytest.mark.parametrize(
+    ("case", "kills"),
+    [("npy", 7), ("compressed", 7), ("in place", 6), *(pytest.param(c, 300, marks=pytest.mark.soak) for c in CASES)],
+)
+def test_a_run_that_is_killed_at_random_left_the_old_file_or_the_new_one(
+    case: str, kills: int, do: Do, place: Path
+) -> None:
+    arguments, files = CASES[case]
+    np.save(place / "x.npy", np.random.default_rng(0).random((64, 4, 4096), np.float32))
+    old = contents(place)
+    assert do(Run(arguments.split(), str(place))).status == 0
+    new = contents(place)
+    ended = set()
+    for kill in range(kills):
+        restore(place, old)
+        end = do(Run(arguments.split(), str(place), seconds=random.Random(kill).uniform(0.001, 0.3)))
+        check(end, old, new, contents(place), files)
+        ended.add(end.status)
+    assert -signal.SIGKILL in ended

@@ -1,0 +1,157 @@
+"""Limits of the machine: too little memory, too few descriptors, no threads; and what gncli takes of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gncli.cli import main
+from gncli.threads import Threads
+from tests.test_memory import MIB, peak, sparse_npy
+
+ROOT = Path(__file__).parent.parent
+
+
+def limited(arguments: list[str], limit: Callable[[], object], code: str = "") -> tuple[int, str, str]:
+    """Run gncli under a limit that is set once everything is imported, and return status, stdout and stderr."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GNCLI_", "COV_", "COVERAGE_"))}
+    script = f"""
+import resource, sys, threading
+import h5py, gncli.operations, gncli.report, gncli.io.hdf5
+from gncli.cli import main
+{code}
+sys.exit(main())"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        preexec_fn=limit,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to RLIMIT_AS")
+def test_too_little_memory_is_5_and_names_the_options(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4, 8, 1 << 18), np.float32))
+    statuses = []
+    for more in [*range(0, 64, 4), 96, 128, 256, 512]:
+        code = f"""
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+threading.stack_size(1 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (size + {more * MIB},) * 2)"""
+        status, out, err = limited(
+            ["normalize", str(tmp_path / "x.npy"), "--groups", "1", "--workers", "4"], lambda: None, code
+        )
+        assert status in (0, 5), (more, err)
+        lines = [line for line in err.splitlines() if not re.search("threads are to be had", line)]
+        assert len(lines) == (status == 5), (more, err)
+        assert status == 0 or ("--workers" in err and "--tile" in err and out == ""), (more, err)
+        statuses.append(status)
+    assert {0, 5} == set(statuses)
+    assert statuses[-1] == 0
+
+
+def test_too_few_descriptors_are_an_error_of_the_contract(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4, 8)))
+    with (tmp_path / "x.npy").open("rb"):
+        statuses = []
+        for count in range(3, 24):
+            code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({count},) * 2)"
+            given = ["normalize", str(tmp_path / "x.npy"), "--groups", "1", "-o", str(tmp_path / "y.npy"), "-f"]
+            status, _, err = limited(given, lambda: None, code)
+            assert status in (0, 3, 4, 5), (count, err)
+            assert "Traceback" not in err, (count, err)
+            assert err.count("\n") == (1 if status else 0), (count, err)
+            statuses.append(status)
+    assert statuses[-1] == 0
+    assert statuses[0] != 0
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.npy", "y.npy"]
+
+
+class NoThread(threading.Thread):
+    """A thread that the system has no room for after `free` others."""
+
+    free = 0
+
+    def start(self) -> None:
+        if NoThread.free == 0:
+            raise RuntimeError("can't start new thread")
+        NoThread.free -= 1
+        super().start()
+
+
+@pytest.mark.parametrize("free", [0, 1, 3])
+def test_with_fewer_threads_to_be_had_it_goes_on_with_these_and_says_so_once(
+    free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((32, 8, 64)))
+    given = ["normalize", str(tmp_path / "x.npy"), "-G", "2", "--tile", "1K", "--workers", "4", "--format", "json"]
+    assert main(given) == 0
+    expected = capfd.readouterr().out
+    monkeypatch.setattr(threading, "Thread", NoThread)
+    monkeypatch.setattr(NoThread, "free", free)
+    assert main(given) == 0
+    out, err = capfd.readouterr()
+    assert out == expected
+    assert err == f"gncli: no more than {free} threads are to be had; going on with these\n"
+
+
+@pytest.mark.parametrize("name", ["y.h5", "z.h5"])
+def test_hdf5_is_written_without_a_thread_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "Thread", NoThread)
+    monkeypatch.setattr(NoThread, "free", 0)
+    more = ["--compression", "gzip"] if name == "z.h5" else []
+    assert main(["random", "3,4", "--seed", "0", "-o", str(tmp_path / name), *more]) == 0
+    assert (tmp_path / name).exists()
+
+
+def test_threads_do_what_is_submitted_rest_and_begin_again() -> None:
+    threads = Threads(2)
+    assert [future.result() for future in [threads.submit(pow, 2, k) for k in range(5)]] == [1, 2, 4, 8, 16]
+    threads.rest()
+    threads.rest()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gncli")]
+    assert threads.submit(int, "7").result() == 7
+    failing = threads.submit(int, "x")
+    with pytest.raises(ValueError, match=r"invalid literal"):
+        failing.result()
+    threads.shutdown()
+
+
+def test_threads_that_are_shut_down_drop_what_was_not_begun() -> None:
+    threads, begun, go = Threads(1), threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return go.wait()
+
+    first, second = threads.submit(work), threads.submit(int, "7")
+    assert begun.wait(60)
+    given_up = threads.submit(int, "8")
+    assert given_up.cancel()
+    threading.Timer(0.05, go.set).start()
+    threads.shutdown(cancel_futures=True)
+    assert first.result()
+    assert second.cancelled()
+    wait([given_up])
+    threads.shutdown(wait=False, cancel_futures=True)
+
+
+@pytest.mark.slow
+def test_64_mib_and_4_gib_take_the_same_memory(tmp_path: Path) -> None:
+    peaks = []
+    for nbytes in (64 * MIB, 4096 * MIB):
+        sparse_npy(tmp_path / "x.npy", (-1, 64, 56, 56), nbytes)
+        peaks.append(peak(["stats", str(tmp_path / "x.npy")]))
+    assert abs(peaks[1] - peaks[0]) < 8 * MIB, peaks

@@ -1,0 +1,205 @@
+"""Signals and streams: gncli ends within a second, by the signal, with nothing left behind; and says what it could not.
+
+Nothing here waits for a time to pass: a run stops at a known read or write (`HOOK`), says so, and only then is sent the
+signal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+# From the k-th read or write on each one takes so long that the rest would take minutes; the k-th says so.
+HOOK = """
+import itertools, os, sys, time
+from gncli.io.rawfile import RawFile
+from gncli.io.atomic import OutputFile
+import gncli.io.rawfile, gncli.process
+
+def stopping(real, at):
+    count = itertools.count()
+    def call(*given):
+        number = next(count)
+        if number == at:
+            os.write(2, b"at tile\\n")
+        if number >= at:
+            time.sleep(0.3)
+        return real(*given)
+    return call
+
+RawFile.read = stopping(RawFile.read, {read})
+OutputFile.write = stopping(OutputFile.write, {write})
+"""
+NEVER = 10**9
+
+
+def start(
+    arguments: list[str],
+    hook: str = "",
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = subprocess.PIPE,
+    at_start: Callable[[], object] | None = None,
+    **environment: str,
+) -> subprocess.Popen[bytes]:
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED" and not k.startswith("GNCLI_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys\n{hook}\nfrom gncli.cli import main\nsys.exit(main())", *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
+        preexec_fn=at_start,
+    )
+
+
+def ended(process: subprocess.Popen[bytes], limit: float = 60) -> tuple[int, bytes, bytes]:
+    out, err = process.communicate(timeout=limit)
+    return process.returncode, out or b"", err
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
+
+
+@pytest.fixture
+def x(tmp_path: Path) -> Path:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((64, 8, 512), np.float32))
+    return tmp_path / "x.npy"
+
+
+def sent(process: subprocess.Popen[bytes], ready: bytes, *signals: int) -> float:
+    """Send `signals` once the process has said `ready`, and return the seconds that it then took to end."""
+    assert process.stderr is not None
+    assert process.stderr.readline() == ready
+    started = time.perf_counter()
+    for signum in signals:
+        process.send_signal(signum)
+    process.wait(60)
+    return time.perf_counter() - started
+
+
+RUNS = {
+    "reading": (["normalize", "x.npy"], {"read": 3}),
+    "writing": (["normalize", "x.npy", "-o", "y.npy"], {"write": 4}),
+    "writing HDF5": (["normalize", "x.npy", "-o", "y.h5"], {"write": 6}),
+    "compressing": (["normalize", "x.npy", "-o", "y.h5", "--compression", "gzip=1"], {"read": 3}),
+    "in place": (["normalize", "x.npy", "--in-place", "--save-moments", "m.npz"], {"write": 4}),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_ends_a_run_within_a_second_and_removes_what_was_begun(run: str, signum: int, x: Path) -> None:
+    arguments, at = RUNS[run]
+    before = x.read_bytes()
+    hook = HOOK.format(**({"read": NEVER, "write": NEVER} | at)) + f"os.chdir({str(x.parent)!r})"
+    process = start([*arguments, "--groups", "2", "--tile", "4K", "--workers", "2"], hook)
+    seconds = sent(process, b"at tile\n", signum)
+    assert ended(process) == (-signum, b"", b"")
+    assert seconds < 1
+    assert files(x.parent) == ["x.npy"]
+    assert x.read_bytes() == before
+
+
+def test_a_second_ctrl_c_while_the_first_is_cleaned_up_changes_nothing(x: Path) -> None:
+    hook = HOOK.format(read=3, write=NEVER) + f"os.chdir({str(x.parent)!r})"
+    process = start(["normalize", "x.npy", "-G", "2", "--tile", "4K", "-o", "y.npy"], hook)
+    assert sent(process, b"at tile\n", signal.SIGINT, signal.SIGINT) < 1
+    assert ended(process) == (-signal.SIGINT, b"", b"")
+    assert files(x.parent) == ["x.npy"]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("begun", [b"", b"\x93NUMPY\x01\x00"])
+def test_a_signal_ends_a_read_of_stdin_that_waits(signum: int, begun: bytes, tmp_path: Path) -> None:
+    hook = """
+import os, select
+class Waiting:
+    def __init__(self): self.real = real()
+    def register(self, *given): self.real.register(*given)
+    def poll(self):
+        ready = self.real.poll(0)
+        if not ready:
+            os.write(2, b"waiting\\n")
+            ready = self.real.poll()
+        return ready
+real, select.poll = select.poll, Waiting
+"""
+    reader, writer = os.pipe()
+    os.write(writer, begun)
+    process = start(["stats", "-"], hook, stdin=reader, TMPDIR=str(tmp_path))
+    seconds = sent(process, b"waiting\n", signum)
+    assert ended(process) == (-signum, b"", b"")
+    assert seconds < 1
+    assert files(tmp_path) == []
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_reader_that_goes_away_ends_a_stream_in_silence(x: Path) -> None:
+    process = start(["normalize", str(x), "-G", "2", "-o", "-"])
+    assert process.stdout is not None
+    assert process.stdout.read(10)[:6] == b"\x93NUMPY"
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(60) == -signal.SIGPIPE
+    process.stderr.close()
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+REPORTS = [
+    ["stats", "{x}"],
+    ["stats", "{x}", "--format", "json"],
+    ["normalize", "{x}", "-G", "2"],
+    ["normalize", "{x}", "-G", "2", "-o", "-"],
+    ["random", "9", "--seed", "0"],
+    ["--version"],
+]
+
+
+@FULL
+@pytest.mark.parametrize("arguments", REPORTS, ids=" ".join)
+def test_a_full_or_closed_stdout_is_4_and_one_line(arguments: list[str], x: Path) -> None:
+    given = [argument.format(x=x) for argument in arguments]
+    with Path("/dev/full").open("wb") as full:
+        status, _, err = ended(start(given, stdout=full))
+        assert (status, err.count(b"\n"), b"No space left on device" in err) == (4, 1, True), err
+    status, _, err = ended(start(given, stdout=None, at_start=lambda: os.close(1)))
+    assert (status, err.count(b"\n"), err[:30]) == (4, 1, b"gncli: error: <stdout>: it is "), err
+
+
+@FULL
+@pytest.mark.parametrize("how", ["full", "closed"])
+def test_a_full_or_closed_stderr_loses_what_is_said_and_nothing_else(how: str, x: Path) -> None:
+    def at_start() -> None:
+        if how == "closed":
+            os.close(2)
+        else:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+
+    for arguments, status in ((["stats", str(x), "-s", "size", "--format", "value"], 0), (["stats", "none.npy"], 3)):
+        process = start(arguments, at_start=at_start)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (status, b"262144\n" if status == 0 else b"", b"")
+
+
+def test_the_file_is_committed_before_the_report_is_printed(x: Path) -> None:
+    status, _, _ = ended(
+        start(
+            ["normalize", str(x), "-G", "2", "-o", str(x.parent / "y.npy")], stdout=None, at_start=lambda: os.close(1)
+        )
+    )
+    assert (status, files(x.parent)) == (4, ["x.npy", "y.npy"])
