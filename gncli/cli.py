@@ -98,6 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _run(list(sys.argv[1:] if argv is None else argv), wake)
             except process.Interrupted as interrupted:
                 return process.die(interrupted.signum)
-    except LimitError as error:
+    except LimitError as error:  # pragma: no cover  # without descriptors coverage cannot be saved either
         process.say(error_line(error))
         return error.status

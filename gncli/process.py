@@ -33,7 +33,7 @@ def deliver(text: str) -> None:
     data = text.encode(sys.stdout.encoding, "backslashreplace")
     try:
         write_fully(sys.stdout.fileno(), memoryview(data))
-    except BrokenPipeError:
+    except BrokenPipeError:  # pragma: no cover  # dies of it, and with it what it covered
         raise
     except OSError as error:
         raise OutputError(error.strerror or "it cannot be written", subject="<stdout>") from error
@@ -62,12 +62,12 @@ def refuse_unfit_stdout() -> None:
 class Interrupted(BaseException):
     """A signal has come: everything temporary is to go, and gncli after it."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int) -> None:  # pragma: no cover  # as for `die`
         super().__init__(signum)
         self.signum = signum
 
 
-def die(signum: int) -> int:
+def die(signum: int) -> int:  # pragma: no cover  # a process that dies of a signal cannot save what it covered
     """End by the signal itself, so that a shell and a parent see which."""
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
@@ -85,7 +85,7 @@ def signals_as_interruptions() -> Iterator[int]:
     """
     received = 0
 
-    def receive(signum: int, _frame: FrameType | None) -> None:
+    def receive(signum: int, _frame: FrameType | None) -> None:  # pragma: no cover  # as for `die`
         nonlocal received
         received += 1
         if received == 1:
@@ -97,7 +97,7 @@ def signals_as_interruptions() -> Iterator[int]:
     previous = {signum: signal.getsignal(signum) for signum in wanted}
     try:
         wake, woken = os.pipe()
-    except OSError as error:
+    except OSError as error:  # pragma: no cover  # nor can one without descriptors
         raise LimitError(f"no descriptor is to be had ({error.strerror})", way_out="raise ulimit -n") from error
     os.set_blocking(woken, False)
     previous_fd = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)

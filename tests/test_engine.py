@@ -197,3 +197,12 @@ def test_processors_are_those_that_the_process_may_use(monkeypatch: pytest.Monke
     assert available_processors() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_processors() == 1
+
+
+def test_an_engine_with_an_executor_of_its_callers_leaves_that_alone() -> None:
+    class Watched(Inline):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            raise AssertionError("not ours to shut down")
+
+    with Engine(executor=Watched()) as engine:
+        engine.rest()

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
 from gncli.io import hdf5 as hdf5_module
 from gncli.io import open_sink, open_source, open_sources
+from gncli.io.atomic import AtomicFile
 from gncli.io.rawfile import RawFile, RawSource
+from gncli.policy import Policy
 from gncli.tiles import boxes
 from tests.test_io_npy import DTYPES, make, read_all
 
@@ -448,3 +450,32 @@ def test_a_contiguous_dataset_that_points_outside_its_file_is_refused(tmp_path: 
     ):
         container.open("a", "x.h5::a")
     container.close()
+
+
+def test_sequences_of_varying_length_are_no_numbers(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("a", (2,), h5py.vlen_dtype(np.int32))
+    with pytest.raises(InputError, match="holds sequences of varying length, not numbers"):
+        open_source(str(tmp_path / "x.h5"))
+
+
+def test_what_libhdf5_has_written_it_finds_again(tmp_path: Path) -> None:
+    file = AtomicFile(str(tmp_path / "x.h5"), name="x.h5")
+    recorded = hdf5_module._Recorded(file)
+    recorded.write(memoryview(b"abcdef"))
+    recorded.seek(2)
+    found = memoryview(bytearray(4))
+    assert (recorded.readinto(found), bytes(found)) == (4, b"cdef")
+    file.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_policy_lets_a_sparse_file_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5_module, "SPARSE_NBYTES", 100)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("a", (1000,), np.float32, chunks=(100,))
+    with pytest.raises(LimitError, match="declares 4,000 bytes and stores 0"):
+        open_source(str(tmp_path / "x.h5"))
+    source = open_source(str(tmp_path / "x.h5"), policy=Policy(sparse=True))
+    assert not read_all(source).any()
+    source.close()

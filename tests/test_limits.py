@@ -155,3 +155,28 @@ def test_64_mib_and_4_gib_take_the_same_memory(tmp_path: Path) -> None:
         sparse_npy(tmp_path / "x.npy", (-1, 64, 56, 56), nbytes)
         peaks.append(peak(["stats", str(tmp_path / "x.npy")]))
     assert abs(peaks[1] - peaks[0]) < 8 * MIB, peaks
+
+
+def test_an_item_that_was_cancelled_is_not_done() -> None:
+    threads, begun, go, done = Threads(1), threading.Event(), threading.Event(), []
+
+    def wait() -> None:
+        begun.set()
+        go.wait(10)
+
+    threads.submit(wait)
+    begun.wait(10)
+    cancelled = threads.submit(lambda: done.append("no"))
+    threads.submit(lambda: done.append("yes"))
+    assert cancelled.cancel()
+    go.set()
+    threads.shutdown()
+    assert done == ["yes"]
+
+
+def test_threads_that_were_told_to_rest_can_be_shut_down_at_once() -> None:
+    threads = Threads(1)
+    threads._items.put(None)  # a rest that a signal interrupted has left this behind
+    threads.shutdown(cancel_futures=True)
+    assert threads.submit(lambda: 7).result() == 7
+    threads.shutdown()

@@ -214,3 +214,11 @@ def test_the_width_is_that_of_the_terminal_on_stdout(monkeypatch: pytest.MonkeyP
     finally:
         os.close(parent)
         os.close(child)
+
+
+def test_a_compression_is_gzip_with_a_level() -> None:
+    compression = options.Compression()
+    assert [compression.convert(value, None, None) for value in ("gzip", "gzip=0", "gzip=9", 7)] == [4, 0, 9, 7]
+    for wrong in ("lzf", "gzip=10", "gzip=", "GZIP"):
+        with pytest.raises(click.BadParameter, match="is no compression; write gzip or gzip=LEVEL"):
+            compression.convert(wrong, None, None)
