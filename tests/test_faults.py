@@ -27,6 +27,7 @@ COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 MAX_CALLS = 60  # of a kind in a run: a case that makes more is too large
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the faults are preloaded as Linux does it"),
     pytest.mark.skipif(COMPILER is None, reason="no C compiler to make the faults with"),
 ]

@@ -28,6 +28,8 @@ from tests.faults import Do, Run, piped, runner
 from tests.test_faults import COMPILER
 from tests.test_io_npy import GOOD, make, parse, read_all, saved, with_header
 
+pytestmark = pytest.mark.slow
+
 FOUND = Path(__file__).parent / "fuzz" / "found"
 
 

@@ -81,6 +81,7 @@ def test_every_dtype_and_filter_is_undone(tmp_path: Path, dtype: str, filters: s
     assert got.tobytes() == array.tobytes()
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(1, 7), st.integers(1, 8)), min_size=1, max_size=4),

@@ -18,6 +18,8 @@ from gncli.cli import main
 from gncli.threads import Threads
 from tests.test_memory import MIB, peak, sparse_npy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 
