@@ -27,7 +27,7 @@ from gncli.text import printable
 @options.version
 @options.helpful
 def gncli() -> None:
-    r"""Describe tensors and apply Group Normalization to them.
+    """Describe tensors and apply Group Normalization to them.
 
     \b
     gncli stats x.npy                      what is in it

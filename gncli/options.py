@@ -299,7 +299,7 @@ tile = click.option(
     type=Bytes(),
     metavar="BYTES",
     envvar="GNCLI_TILE",
-    help="Bytes of input worked on at a time; default: 1M.",
+    help="Bytes of input worked on at a time; default: 2M.",
 )
 executor = click.option(
     "--executor",

@@ -396,7 +396,7 @@ def _drawn(
     -----
     Left to itself rich fits a table to 80 columns in a pipe and cuts digits without a word. So every column's width is
     set here, and the console is as wide as their sum. On a narrower terminal headings fold at words, then names
-    anywhere; if that is not enough, the terminal wraps the lines, and every digit is still there.
+    anywhere; if that is not enough, the columns go on in another table below, which begins with the first one again.
     """
     from rich import box
     from rich.cells import cell_len
@@ -417,23 +417,37 @@ def _drawn(
         return max(words + kept + folded, default=0)
 
     floors = [floor(*column) for column in columns]
-    frame = 3 * len(columns) + 1
-    while style.width is not None and sum(widths) + frame > style.width and widths != floors:
-        widest = max(range(len(widths)), key=lambda i: widths[i] - floors[i])
+    everything = list(range(len(columns)))
+
+    def total(sheet: Sequence[int]) -> int:
+        return sum(widths[i] for i in sheet) + 3 * len(sheet) + 1
+
+    while style.width is not None and total(everything) > style.width and widths != floors:
+        widest = max(everything, key=lambda i: widths[i] - floors[i])
         widths[widest] -= 1
+    sheets = [everything[:1]]
+    for i in everything[1:]:
+        full = style.width is not None and total([*sheets[-1], i]) > style.width
+        if full and len(sheets[-1]) > 1:
+            sheets.append([0])
+        sheets[-1].append(i)
 
     unicode = _able(style)("╭─┬╮│├┼┤╰┴╯")
-    table = Table(box=box.ROUNDED if unicode else box.ASCII, border_style="dim", header_style="bold")
-    for title, width, is_right in zip(header, widths, right, strict=True):
-        justify = "right" if is_right else "left"
-        table.add_column(Text(able(title)), width=width, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for first, *rest in rows:
-        table.add_row(Text(able(first), style="cyan"), *(Text(able(cell)) for cell in rest))
+
+    def table_of(sheet: Sequence[int]) -> Table:
+        table = Table(box=box.ROUNDED if unicode else box.ASCII, border_style="dim", header_style="bold")
+        for i in sheet:
+            justify = "right" if right[i] else "left"
+            title = Text(able(header[i]))
+            table.add_column(title, width=widths[i], justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for cells in rows:
+            table.add_row(*(Text(able(cells[i]), style="" if i else "cyan") for i in sheet))
+        return table
 
     console = Console(
         file=io.StringIO(),
         record=True,
-        width=max(sum(widths) + frame, style.width or 0),
+        width=max([total(sheet) for sheet in sheets] + [style.width or 0]),
         height=100,
         color_system="standard" if style.color else None,
         force_terminal=style.color,
@@ -446,7 +460,8 @@ def _drawn(
         highlight=False,
         _environ={},  # COLUMNS, FORCE_COLOR and TERM have been weighed already, in options.py
     )
-    console.print(table)
+    for sheet in sheets:
+        console.print(table_of(sheet))
     for line in drawing:
         console.print(Text(able(line)), soft_wrap=True)
     for line in under:

@@ -482,3 +482,12 @@ def test_a_terminal_gets_colour_but_never_binary(operations: Operations, tmp_pat
 
 def test_the_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version") == (0, f"gncli {gncli.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["", "stats", "normalize", "diff", "random"])
+def test_help_shows_examples_a_line_each(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    status = main([*command.split(), "--help"])
+    shown, said = capfd.readouterr()
+    examples = [line for line in shown.splitlines() if line.startswith(f"  gncli {command}".rstrip())]
+    assert (status, said, len(examples) >= 2, "\\b" in shown) == (0, "", True, False)
+    assert all(line.count("gncli ") == 1 or "|" in line for line in examples)

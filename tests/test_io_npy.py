@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -185,6 +185,7 @@ def test_a_version_3_header_is_utf_8() -> None:
         parse(with_header(GOOD.replace("descr", "d\xe9scr"), b"\x03\x00"))
 
 
+@settings(max_examples=500)
 @given(
     st.binary(max_size=300), st.sampled_from([b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x76\x00", b"\x93NUMPY\x03\x00"])
 )
@@ -193,6 +194,7 @@ def test_any_bytes_give_a_header_or_an_input_error(data: bytes, start: bytes) ->
         parse(start + data)
 
 
+@settings(max_examples=500)
 @given(st.text("{}()[]'\",: 0123456789<>|=fiubFalseTruedescrshapefortran_order", max_size=90))
 def test_any_text_gives_a_header_or_an_input_error(text: str) -> None:
     with suppress(InputError):
@@ -360,3 +362,42 @@ def test_arrays_in_memory_are_sources_too() -> None:
         ArraySource(array.astype("<f2").view("V2"))
     with pytest.raises(InputError, match=r"structured"):
         ArraySource(np.zeros(2, [("a", "i1"), ("b", "i1")]))
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(st.integers(0, 4), max_size=4).map(tuple),
+    st.sampled_from(DTYPES),
+    st.sampled_from("CF"),
+    st.sampled_from([(1, 0), (2, 0), (3, 0)]),
+)
+def test_a_stream_that_numpy_wrote_comes_back_whole(
+    shape: tuple[int, ...], dtype: str, order: str, version: tuple[int, int]
+) -> None:
+    array = make(shape, dtype, order)
+    data = saved(array, version)
+    header = parse(data)
+    assert (header.shape, header.dtype, data[header.offset :]) == (shape, array.dtype, array.tobytes(order="A"))
+
+
+HEADER_PIECES = ["'descr': '<f4'", "'descr': '>i2'", "'descr': '|O'", "'fortran_order': False", "'fortran_order': True"]
+HEADER_PIECES += ["'shape': (2, 3)", "'shape': (6,)", "'shape': ()", "'shape': (3, 2)", "'shape': 6", "'more': 1"]
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(st.sampled_from(HEADER_PIECES), max_size=5), st.sampled_from(["{%s}", "{%s, }", "%s", "{%s}\n", " {%s} "])
+)
+def test_what_is_read_is_read_as_numpy_does(pieces: list[str], around: str) -> None:
+    text = around % ", ".join(pieces)
+    try:
+        header = parse(with_header(text))
+    except InputError:
+        return
+    data = with_header(text, data=bytes(range(header.nbytes)))
+    theirs = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    assert (theirs.shape, theirs.dtype, theirs.tobytes(order="A")) == (
+        header.shape,
+        header.dtype,
+        data[header.offset :],
+    )

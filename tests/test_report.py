@@ -387,3 +387,16 @@ def test_the_status_is_the_highest_of_the_failures() -> None:
 
 def test_a_draw_names_itself_as_it_was_asked_for() -> None:
     assert str(Draw((64, 16))) == "--random 64,16"
+
+
+def test_a_table_too_wide_for_the_terminal_goes_on_in_one_below() -> None:
+    lines = render(STAGED, "table", Style(width=80)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split("│")[2].strip() for line in lines if "Standard Deviation" in line] == [
+        "0.28868741",
+        "0.28868741",
+    ]
+    headings = [
+        cell.strip() for line in lines for cell in line.split("│") if cell.strip() in ("input", "var", "output")
+    ]
+    assert headings == ["input", "var", "output"]

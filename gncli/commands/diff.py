@@ -39,7 +39,7 @@ def diff(
     bins: int,
     **rest: Any,
 ) -> int:
-    r"""Compare tensor A with the reference B, and give a verdict.
+    """Compare tensor A with the reference B, and give a verdict.
 
     \b
     gncli diff y.npy expected.npy

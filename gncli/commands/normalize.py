@@ -49,7 +49,7 @@ def normalize(
     seed: int | None,
     **rest: Any,
 ) -> int:
-    r"""Apply Group Normalization; show before, after and a check.
+    """Apply Group Normalization; show before, after and a check.
 
     \b
     gncli normalize x.npy --groups 4

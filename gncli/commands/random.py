@@ -31,7 +31,7 @@ def random(
     statistics: tuple[str, ...] | None,
     **rest: Any,
 ) -> None:
-    r"""Draw a tensor of SHAPE, bit for bit as NumPy does for the seed.
+    """Draw a tensor of SHAPE, bit for bit as NumPy does for the seed.
 
     \b
     gncli random 64,16,112,112 --seed 0 -o x.npy

@@ -51,7 +51,7 @@ def stats(
     dtype: str | None,
     **rest: Any,
 ) -> int:
-    r"""Describe tensors: shape, mean, standard deviation, extremes, and more.
+    """Describe tensors: shape, mean, standard deviation, extremes, and more.
 
     \b
     gncli stats x.npy
