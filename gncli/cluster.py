@@ -22,18 +22,19 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from pickle import Unpickler
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gncli.engine import Engine, Job, Result
+from gncli.engine import Engine, Job, Result, awaited, cancelled
 from gncli.errors import ChangedError, GncliError, InputError, LimitError, ParameterError
 from gncli.io import Source, open_source
 from gncli.io.ranges import Edge, Ranges
 from gncli.io.rawfile import RawSink
 from gncli.policy import STRICT, Policy
+from gncli.process import Deferred
 from gncli.tiles import Region
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class ClusterEngine(Engine):
         pending: deque[tuple[list[Region], Future[Any]]] = deque()
         try:
             for batch in _batches(regions, self._work_nbytes // source.dtype.itemsize):
-                pending.append((batch, executor.submit(work, order, batch)))
+                with Deferred():
+                    pending.append((batch, executor.submit(work, order, batch)))
                 if len(pending) >= at_once:
                     yield from self._first(pending, sinks)
             while pending:
@@ -127,16 +129,14 @@ class ClusterEngine(Engine):
             source.verify_unchanged()  # what changes under a reader looks damaged
             raise
         finally:
-            for _, future in pending:
-                future.cancel()
-            wait([future for _, future in pending])
+            cancelled([future for _, future in pending])
 
     def _first(
         self, pending: deque[tuple[list[Region], Future[Any]]], sinks: list[RawSink]
     ) -> Iterator[tuple[Region, Any]]:
         batch, future = pending[0]
         try:
-            results, edges = future.result()
+            results, edges = awaited(future)
         except GncliError:
             raise
         except (self._distributed.KilledWorker, CancelledError, OSError) as error:

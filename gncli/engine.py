@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError
 from gncli.io.source import Source
+from gncli.process import Deferred, checkpoint
 from gncli.threads import Threads
 from gncli.tiles import Region
 
@@ -89,12 +90,14 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._own:
-            self._own.shutdown(cancel_futures=True)
+            with Deferred():
+                self._own.shutdown(cancel_futures=True)
 
     def rest(self) -> None:
         """End the threads, which the next run starts again: for what must be done while there is but one."""
         if self._own:
-            self._own.rest()
+            with Deferred():
+                self._own.rest()
 
     def tile_of(self, dtype: np.dtype[Any]) -> int:
         """Return how many elements of `dtype` a tile holds."""
@@ -123,7 +126,8 @@ class Engine:
                 if source.sequential:
                     values = self.buffers.take(region.stop - region.start, source.dtype)
                     source.read_into(values, region.start)
-                pending.append((region, self._executor.submit(self._work, job, source, region, values)))
+                with Deferred():
+                    pending.append((region, self._executor.submit(self._work, job, source, region, values)))
                 if len(pending) >= 2 * self.workers:
                     yield _first(pending)
             while pending:
@@ -133,9 +137,7 @@ class Engine:
             source.verify_unchanged()  # what changes under a reader looks damaged
             raise
         finally:
-            for _, future in pending:
-                future.cancel()
-            wait([future for _, future in pending])
+            cancelled([future for _, future in pending])
 
     def _work(self, job: Job[Result], source: Source, region: Region, values: NDArray[Any] | None) -> Result:
         if values is None:
@@ -149,9 +151,25 @@ class Engine:
 
 def _first(pending: deque[tuple[Region, Future[Result]]]) -> tuple[Region, Result]:
     region, future = pending[0]
-    result = future.result()
+    result = awaited(future)
     pending.popleft()
     return region, result
+
+
+def awaited(future: Future[Result]) -> Result:
+    """Return the result of `future`; a signal ends the waiting for it, but not in the middle of a lock."""
+    with Deferred():
+        while not wait((future,), timeout=0.1).done:
+            checkpoint()
+        return future.result()
+
+
+def cancelled(futures: Collection[Future[Any]]) -> None:
+    """Cancel what has not begun of `futures`, and wait for what has."""
+    with Deferred():
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 def available_processors() -> int:

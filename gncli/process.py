@@ -74,6 +74,34 @@ def die(signum: int) -> int:  # pragma: no cover  # a process that dies of a sig
     return 128 + signum
 
 
+class Deferred:
+    """A section in which a signal waits: `Interrupted` comes from `checkpoint`, or at its end.
+
+    Notes
+    -----
+    A handler that raises while the standard library takes the lock of a future leaves that lock taken, and the worker
+    that waits for it waits for ever. So whoever submits to an executor, or waits for it, does it in such a section.
+    """
+
+    depth = 0
+    pending: int | None = None
+
+    def __enter__(self) -> None:
+        Deferred.depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        Deferred.depth -= 1
+        if kind is None and not Deferred.depth:
+            checkpoint()
+
+
+def checkpoint() -> None:
+    """Raise `Interrupted` if a signal is waiting."""
+    signum, Deferred.pending = Deferred.pending, None
+    if signum is not None:
+        raise Interrupted(signum)
+
+
 @contextlib.contextmanager
 def signals_as_interruptions() -> Iterator[int]:
     """Turn signals into `Interrupted`; give a descriptor that is readable once one has come.
@@ -88,7 +116,9 @@ def signals_as_interruptions() -> Iterator[int]:
     def receive(signum: int, _frame: FrameType | None) -> None:  # pragma: no cover  # as for `die`
         nonlocal received
         received += 1
-        if received == 1:
+        if received == 1 and Deferred.depth:
+            Deferred.pending = signum
+        elif received == 1:
             raise Interrupted(signum)
         if received > 2:
             die(signum)

@@ -10,13 +10,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import pytest
+
+from gncli import process as process_module
+from gncli.engine import awaited
 
 pytestmark = pytest.mark.slow
 
@@ -205,3 +210,27 @@ def test_the_file_is_committed_before_the_report_is_printed(x: Path) -> None:
         )
     )
     assert (status, files(x.parent)) == (4, ["x.npy", "y.npy"])
+
+
+def test_a_signal_waits_for_the_end_of_a_section_that_it_must_not_break() -> None:
+    done = []
+    with process_module.signals_as_interruptions():
+        with pytest.raises(process_module.Interrupted) as interrupted, process_module.Deferred():
+            with process_module.Deferred():
+                os.kill(os.getpid(), signal.SIGTERM)
+            done.append("all of it")
+        assert (done, interrupted.value.signum) == (["all of it"], signal.SIGTERM)
+        process_module.checkpoint()  # it is told once
+
+
+def test_waiting_for_a_worker_ends_with_a_signal_and_an_error_is_not_lost_to_one() -> None:
+    future: Future[None] = Future()
+    with process_module.signals_as_interruptions():
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(process_module.Interrupted):
+            awaited(future)
+    with process_module.signals_as_interruptions(), pytest.raises(ValueError, match="first"), process_module.Deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("first")
+    with pytest.raises(process_module.Interrupted):
+        process_module.checkpoint()
