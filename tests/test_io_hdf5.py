@@ -442,14 +442,15 @@ def test_a_contiguous_dataset_that_points_outside_its_file_is_refused(tmp_path: 
     with pytest.raises(InputError, match=r"::a: (cannot be found \(Unable|is truncated)"):
         open_source(f"{path}::a")
     path.write_bytes(whole)
-    # Older ones of libhdf5 do not look, so that gncli has to.
+    # Some builds of libhdf5 look for themselves; for the others gncli has to.
     container = hdf5_module.Hdf5File(RawFile(str(path), "x.h5"), "x.h5")
     container._file.identity = container._file.identity._replace(nbytes=at + 799)
-    with pytest.raises(
-        InputError, match=rf"is truncated: its 800 bytes begin at {at:,}, and the file has {at + 799:,}"
-    ):
-        container.open("a", "x.h5::a")
-    container.close()
+    ours = rf"is truncated: its 800 bytes begin at {at:,}, and the file has {at + 799:,}"
+    try:
+        with pytest.raises(InputError, match=rf"{ours}|invalid dataset size"):
+            container.open("a", "x.h5::a")
+    finally:
+        container.close()
 
 
 def test_sequences_of_varying_length_are_no_numbers(tmp_path: Path) -> None:
