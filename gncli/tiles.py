@@ -22,6 +22,7 @@ from gncli.partition import Axis, Partition
 
 ROW_BLOCK = 8192  # elements of a row summed at once: pairwise in NumPy, and below OpenBLAS's threshold for threads
 COLUMN_BLOCK = 256  # rows summed one under the other: short, since such a sum is not pairwise
+SEARCHED = 4096  # numbers of blocks that are tried for one that divides a leaf evenly
 WIDE = 1024  # columns that make NumPy's inner loop long enough
 SHORT = 64  # below this a row is too short to be summed alone
 VISIT_BLOCKS = 1 << 15  # moments of a visit, some 100 bytes each: what bounds visits where cells are tiny
@@ -214,7 +215,8 @@ def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice
 def _even(length: int, most: int) -> int:
     """Return the size of blocks of at most `most` that cut `length` evenly, or nearly so where no divisor fits."""
     fewest = -(-length // most)
-    counts = range(fewest, min(2 * fewest, length) + 1)
+    # Not all of them: of 10 TB there are some 10**8.
+    counts = range(fewest, min(2 * fewest, length, fewest + SEARCHED) + 1)
     return -(-length // next((count for count in counts if length % count == 0), fewest))
 
 

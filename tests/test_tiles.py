@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gncli.partition import Axis, Partition
+from gncli.partition import Axis, Partition, whole
 from gncli.tiles import BLOCK_LIMIT, COLUMN_BLOCK, ROW_BLOCK, VISIT_BLOCKS, WIDE, Region, Walk, boxes
 
 # sizes of cell and reduced axes in turn: outer axes, leaf, rows of a block, columns
@@ -136,3 +136,9 @@ def test_boxes_make_up_a_run(shape: tuple[int, ...]) -> None:
             found = [elements[box].reshape(-1) for box in boxes(shape, start, stop)]
             assert len(found) <= max(1, 2 * len(shape) - 1)
             np.testing.assert_array_equal(np.concatenate([np.empty(0, int), *found]), np.arange(start, stop))
+
+
+def test_a_leaf_of_10_tb_without_a_divisor_that_fits_is_cut_at_once() -> None:
+    length = 2_500_000_000_009  # a search through all numbers of blocks would be felt here
+    walk = Walk.of(whole((length,)))
+    assert (walk.length, walk.block, walk.blocks) == (length, ROW_BLOCK, -(-length // ROW_BLOCK))
