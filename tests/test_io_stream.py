@@ -365,3 +365,19 @@ def test_reading_what_was_let_go_is_a_bug_that_shows(monkeypatch: pytest.MonkeyP
         with pytest.raises(ValueError, match=r"let go"):
             source.read_into(out, 0)
         source.close()
+
+
+def test_a_pipe_that_is_full_is_waited_for() -> None:
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += os.write(writable, bytes(4096))
+    reader = threading.Timer(0.1, os.read, (readable, filled))
+    reader.start()
+    write_fully(writable, memoryview(b"the rest"))
+    reader.join()
+    assert os.read(readable, 100) == b"the rest"
+    os.close(readable)
+    os.close(writable)
