@@ -8,17 +8,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gncli.describe import NormalizeReport, StatsReport, TensorStats
-    from gncli.errors import GncliError
+    from gncli.describe import Check, NormalizeReport, Parameters, StatsReport, TensorStats
+    from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
     from gncli.operations import get_stats, group_norm, normalize_file
+    from gncli.policy import Policy
+    from gncli.vocabulary import Draw
 
-__all__ = ["GncliError", "NormalizeReport", "StatsReport", "TensorStats", "get_stats", "group_norm", "normalize_file"]
+__all__ = [
+    "ChangedError",
+    "Check",
+    "Draw",
+    "GncliError",
+    "InputError",
+    "LimitError",
+    "NormalizeReport",
+    "OutputError",
+    "ParameterError",
+    "Parameters",
+    "Policy",
+    "StatsReport",
+    "TensorStats",
+    "get_stats",
+    "group_norm",
+    "normalize_file",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ChangedError": "errors",
+    "Check": "describe",
+    "Draw": "vocabulary",
     "GncliError": "errors",
+    "InputError": "errors",
+    "LimitError": "errors",
     "NormalizeReport": "describe",
+    "OutputError": "errors",
+    "ParameterError": "errors",
+    "Parameters": "describe",
+    "Policy": "policy",
     "StatsReport": "describe",
     "TensorStats": "describe",
     "get_stats": "operations",

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.describe import nearest
 from gncli.errors import ParameterError
 from gncli.groupnorm import Grouping, GroupNorm
 from gncli.io.source import Identity, Order, Source
 from gncli.layout import Layout
 from gncli.partition import Partition, by_axes, by_group
 from gncli.tiles import boxes
+from gncli.vocabulary import nearest
 
 Box = tuple[tuple[int, int], ...]
 """For each axis of a tensor, where it begins and ends."""

@@ -6,15 +6,16 @@ Nothing heavy is imported here, so that ``--help`` and ``--version`` answer at o
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 
 import click
 
 from gncli import options, process
 from gncli.commands import error_line
+from gncli.commands.completion import completion
 from gncli.commands.diff import diff
 from gncli.commands.normalize import normalize
 from gncli.commands.random import random
@@ -25,6 +26,7 @@ from gncli.text import printable
 
 @click.group(context_settings={"max_content_width": 80})
 @options.version
+@options.verbose
 @options.helpful
 def gncli() -> None:
     """Describe tensors and apply Group Normalization to them.
@@ -35,20 +37,27 @@ def gncli() -> None:
     gncli normalize x.npy -G 4 -o y.npy    the same, and the result in y.npy
     gncli diff y.npy expected.npy          how two tensors differ, and a verdict
 
-    A TENSOR is a FILE (.npy, .h5), FILE::NAME for a dataset in it, or - for standard input. Files may be larger than
-    memory.
+    A TENSOR is a FILE (.npy, .npz, .h5, .nc, .safetensors), FILE::NAME for a tensor in it, or - for standard input.
+    Files may be larger than memory.
+
+    Exit status: 0 all is well, 1 the answer is no, 2 usage, 3 input, 4 output, 5 limits, 6 the input changed.
 
     GNCLI_FORMAT, GNCLI_COLOR, GNCLI_PRECISION, GNCLI_WORKERS and GNCLI_TILE set the default of the option of that name.
     """
 
 
-for command in (stats, normalize, diff, random):
+for command in (stats, normalize, diff, random, completion):
     gncli.add_command(command)
 
 
 def _run(arguments: list[str], wake: int) -> int:
     """Run a command line; return its exit status, with every error said."""
     try:
+        if "_GNCLI_COMPLETE" in os.environ:  # the script of a shell asks what may come next
+            from gncli.shells import answer
+
+            process.deliver(answer(gncli, os.environ["_GNCLI_COMPLETE"]))
+            return 0
         with gncli.make_context("gncli", arguments, obj=wake) as context:
             return int(gncli.invoke(context) or 0)
     except click.exceptions.Exit as done:
@@ -72,6 +81,8 @@ def _run(arguments: list[str], wake: int) -> int:
         process.say("gncli: error: memory ran out; take fewer --workers or a smaller --tile")
         return LimitError.status
     except Exception:  # noqa: BLE001, the one place for it: whatever else comes up is ours to mend
+        import traceback
+
         for line in traceback.format_exc().splitlines():
             process.say(printable(line, limit=2000))
         process.say("gncli: this is a bug in gncli; please report it, with the lines above")

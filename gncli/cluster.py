@@ -28,8 +28,9 @@ from pickle import Unpickler
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gncli import progress
 from gncli.engine import Engine, Job, Result, awaited, cancelled
-from gncli.errors import ChangedError, GncliError, InputError, LimitError, ParameterError
+from gncli.errors import ChangedError, GncliError, LimitError, ParameterError
 from gncli.io import Source, open_source
 from gncli.io.ranges import Edge, Ranges
 from gncli.io.rawfile import RawSink
@@ -65,7 +66,9 @@ class ClusterEngine(Engine):
     Raises
     ------
     ParameterError
-        If dask.distributed is not installed.
+        If dask.distributed is not installed; from a run, if the source or the sink goes by one process alone.
+    LimitError
+        From a run, if the cluster cannot be reached, or its workers are lost again and again over the same item.
     """
 
     def __init__(
@@ -101,16 +104,7 @@ class ClusterEngine(Engine):
         if cluster is not None:
             cluster.close()
 
-    def run(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
-        """Yield each of `regions` with what `job` made of its elements, in order; as `Engine.run`.
-
-        Raises
-        ------
-        ParameterError
-            If the source or the sink goes by one process alone.
-        LimitError
-            If the cluster cannot be reached, or its workers are lost again and again over the same item.
-        """
+    def _results(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
         order, sinks = _order(job, source, self, self._policy)
         client = self._joined()
         at_once = 2 * sum(client.nthreads().values())
@@ -121,18 +115,14 @@ class ClusterEngine(Engine):
                 with Deferred():
                     pending.append((batch, executor.submit(work, order, batch)))
                 if len(pending) >= at_once:
-                    yield from self._first(pending, sinks)
+                    yield from self._first(pending, sinks, source)
             while pending:
-                yield from self._first(pending, sinks)
-            source.verify_unchanged()
-        except InputError:
-            source.verify_unchanged()  # what changes under a reader looks damaged
-            raise
+                yield from self._first(pending, sinks, source)
         finally:
             cancelled([future for _, future in pending])
 
     def _first(
-        self, pending: deque[tuple[list[Region], Future[Any]]], sinks: list[RawSink]
+        self, pending: deque[tuple[list[Region], Future[Any]]], sinks: list[RawSink], source: Source
     ) -> Iterator[tuple[Region, Any]]:
         batch, future = pending[0]
         try:
@@ -146,6 +136,7 @@ class ClusterEngine(Engine):
         for sink, ends in zip(sinks, edges, strict=True):
             for offset, data in ends:
                 sink.file.write(memoryview(data), offset)
+        progress.advance((batch[-1].stop - batch[0].start) * source.dtype.itemsize)
         yield from zip(batch, results, strict=True)
 
     def _joined(self) -> Client:
@@ -202,27 +193,6 @@ def _signals_later() -> Iterator[None]:
             signal.signal(signum, handler)
         if came:
             signal.raise_signal(came[0])
-
-
-def engine_on(
-    executor: str = "threads",
-    scheduler: str | None = None,
-    workers: int | None = None,
-    tile: int | None = None,
-    policy: Policy = STRICT,
-) -> Engine:
-    """Return the engine that runs on ``"threads"``, or on ``"dask"`` with the scheduler at that address.
-
-    Raises
-    ------
-    ParameterError
-        If there is a scheduler for threads, or no package for dask.
-    """
-    if executor == "dask":
-        return ClusterEngine(scheduler, workers, tile, policy)
-    if scheduler is not None:
-        raise ParameterError("--scheduler goes with --executor dask")
-    return Engine(workers, tile)
 
 
 def _batches(regions: Iterable[Region], size: int) -> Iterator[list[Region]]:

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.extras import PIECE
-from gncli.moments import NOWHERE, Floats, Fold, Tree, fold_axes, is_wide_integer, places
+from gncli.moments import NOWHERE, Floats, Fold, Tree, counted, fold_axes, is_wide_integer, places
+from gncli.room import room
 from gncli.tiles import SHORT, Region, Walk
 
+FEW = 8  # distances that are counted by comparing, at a tenth of what bincount costs for each
 ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
 
 
@@ -218,11 +220,11 @@ def tally(
         flat = tally(a.T[None], b.T[None], at.reshape(1, -1), stride, tolerance, in_c_order)
         return flat.reshape(-1)
     step = max(1, PIECE // max(1, a[0].size))
-    room = np.empty((5, min(step, a.shape[0]) * a[0].size))  # fresh pages would cost more than the arithmetic on them
+    scratch = room(5 * min(step, a.shape[0]) * a[0].size).reshape(5, -1)
     parts = []
     for start in range(0, a.shape[0], step):
         rows = slice(start, start + step)
-        parts.append(_tally(a[rows], b[rows], at[rows], stride, tolerance, in_c_order, room))
+        parts.append(_tally(a[rows], b[rows], at[rows], stride, tolerance, in_c_order, scratch))
     return parts[0] if len(parts) == 1 else concatenate(parts)
 
 
@@ -233,10 +235,10 @@ def _tally(
     stride: int,
     tolerance: Tolerance,
     in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-    room: Floats,
+    scratch: Floats,
 ) -> Tally:
     a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
-    x, y, gap, size, beyond = (part[: a.size].reshape(a.shape) for part in room)
+    x, y, gap, size, beyond = (part[: a.size].reshape(a.shape) for part in scratch)
     np.copyto(x, a)
     np.copyto(y, b)
     gap, exact = distance(a, b, x, y, gap)
@@ -244,25 +246,31 @@ def _tally(
     none = np.zeros(sets)
     rows, first = float(a.shape[1]), np.full(sets, NOWHERE)
     nan, inf, n, finite = none, none, np.full(sets, rows), None
-    if not np.isfinite(gap).all():
+    total = np.add.reduce(gap, axis=1)
+    if not np.isfinite(total).all():  # a NaN or an infinity, or finite differences whose sum is none
         finite = np.isfinite(x) & np.isfinite(y)
         x_nan, y_nan = np.isnan(x), np.isnan(y)
         by_nan = (x_nan | y_nan) if tolerance.nan_differs else (x_nan != y_nan)
         by_inf = ~finite & ~x_nan & ~y_nan & (x != y)
-        nan, inf = (np.count_nonzero(which, axis=1).astype(np.float64) for which in (by_nan, by_inf))
-        n = np.count_nonzero(finite, axis=1).astype(np.float64)
+        nan, inf, n = (counted(which) for which in (by_nan, by_inf, finite))
         row, rank, *column = np.nonzero(by_nan | by_inf)
         np.minimum.at(first, (row, *column), in_c_order(at[(row, *column)] + rank * stride))
         x[~finite], y[~finite], gap[~finite] = 0.0, 0.0, 0.0
-    low, high = _least(y, finite), -_least(np.negative(y, out=size), finite)
+        total = np.add.reduce(gap, axis=1)
+    if finite is None and b.dtype.kind == "f" and b.dtype.itemsize > 2:  # these extremes cost half in their own dtype
+        low, high = (extreme.reduce(b, axis=1).astype(np.float64) for extreme in (np.minimum, np.maximum))
+    else:
+        low, high = _least(y, finite), -_least(np.negative(y, out=size), finite)
     np.abs(y, out=size)
     np.multiply(size, tolerance.rtol, out=size)
     excess = -_least(np.subtract(size, gap, out=beyond), finite)
+    outside = none
     if exact is not None and not tolerance.rtol:
         which = exact > np.uint64(min(int(tolerance.atol), 2**64 - 1))
-    else:
+        outside = counted(which)
+    elif not (excess <= tolerance.atol / 2).all():  # half, so that no rounding of the sum below can matter
         np.add(size, tolerance.atol, out=size)
-        which = gap > size
+        outside = counted(gap > size)
     ranked = gap if exact is None else exact
     if finite is not None:
         ranked = np.where(finite, gap, -1.0)
@@ -277,8 +285,8 @@ def _tally(
             n,
             nan,
             inf,
-            np.count_nonzero(which, axis=1).astype(np.float64),
-            np.add.reduce(gap, axis=1),
+            outside,
+            total,
             _dot(gap, gap),
             _dot(x, y),
             _dot(x, x),
@@ -335,8 +343,18 @@ def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     return np.asarray(found)
 
 
-def ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
+def ulps(
+    a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+) -> NDArray[np.int64]:
     """Return how many finite pairs of floats of one dtype lie how many representable values apart.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        Of one floating dtype.
+    bits : callable, optional
+        Takes finite values and returns the bits of each, as integers with a sign, where these are not its own: those of
+        a narrower dtype that it was widened from.
 
     Returns
     -------
@@ -344,25 +362,29 @@ def ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
         The last one counts all that lie `ULPS` - 1 and more apart.
     """
     a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
-    kind = np.dtype(f"i{a.dtype.itemsize}")
-    sign = np.array(8 * a.dtype.itemsize - 1, kind)
     counts = np.zeros(ULPS, np.int64)
     for start in range(0, a.size, PIECE):
         pieces = a[start : start + PIECE], b[start : start + PIECE]
         if not all(np.isfinite(piece).all() for piece in pieces):
             both = np.isfinite(pieces[0]) & np.isfinite(pieces[1])
             pieces = pieces[0][both], pieces[1][both]
-        steps = []
-        for piece in pieces:
-            bits = piece.view(kind)
-            negative = bits >> sign  # 0 or -1
-            # The place among all values in order; -0.0 and 0.0 have the same one.
-            steps.append((bits ^ (negative & np.iinfo(kind).max)) - negative)
-        unsigned = np.dtype(f"u{a.dtype.itemsize}")
+        steps = [piece.view(f"i{piece.itemsize}") if bits is None else bits(piece) for piece in pieces]
+        if np.bitwise_xor(*steps).min(initial=0) < 0:  # pairs of one sign are as far apart as their bits
+            steps = [_place(bits) for bits in steps]
+        unsigned = np.dtype(f"u{steps[0].itemsize}")
         apart = np.maximum(*steps).view(unsigned) - np.minimum(*steps).view(unsigned)
-        # bincount takes other types than its own by way of a slow cast.
-        counts += np.bincount(np.minimum(apart, np.array(ULPS - 1, unsigned)).astype(np.int64), minlength=ULPS)
+        most = int(apart.max(initial=0))
+        if most < FEW:
+            counts[: most + 1] += [np.count_nonzero(apart == step) for step in range(most + 1)]
+        else:  # bincount takes other types than its own by way of a slow cast
+            counts += np.bincount(np.minimum(apart, np.array(ULPS - 1, unsigned)).astype(np.int64), minlength=ULPS)
     return counts
+
+
+def _place(bits: NDArray[Any]) -> NDArray[Any]:
+    """Return the places of floats among all values in order, of their bits; -0.0 and 0.0 have the same one."""
+    negative = bits >> np.array(8 * bits.dtype.itemsize - 1, bits.dtype)  # 0 or -1
+    return np.asarray((bits ^ (negative & np.iinfo(bits.dtype).max)) - negative)
 
 
 def _whole(values: NDArray[Any]) -> bool:

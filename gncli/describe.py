@@ -1,160 +1,27 @@
-"""What gncli says of tensors, as data: the statistics, and the reports that hold them.
+"""What gncli says of tensors, as data: the records that a report of ``stats``, ``random`` or ``normalize`` holds.
 
-Nothing here reads, computes or prints. `operations` makes these records and `report` renders them; the standard
-library is all that they need, so that the command line can name statistics without paying for NumPy.
+Nothing here reads, computes or prints: `operations` makes these records and `report` renders them.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, NamedTuple
 
 from gncli.errors import GncliError
+from gncli.text import printable
+from gncli.vocabulary import CELL_STATISTICS, DEFAULT_STATISTICS, NAMED_STATISTICS, NONFINITE, Value, statistic
 
-Number = int | float | None
-"""A statistic: None where it is undefined, such as the mean of an empty tensor."""
-
-Value = str | tuple[int, ...] | Number
-Distribution = Literal["uniform", "normal"]
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """One row of the registry.
-
-    Parameters
-    ----------
-    label : str
-        What a reader sees.
-    reads : bool, default: True
-        Whether the data must be read, or the header is enough.
-    numeric : bool, default: True
-        Whether it is one number.
-    percentile : float, optional
-        Which percentile it is.
-    """
-
-    label: str
-    reads: bool = True
-    numeric: bool = True
-    percentile: float | None = None
-
-
-STATISTICS: Mapping[str, Statistic] = {
-    "object_type": Statistic("Object Type", reads=False, numeric=False),
-    "shape": Statistic("Shape", reads=False, numeric=False),
-    "dtype": Statistic("Data Type", reads=False, numeric=False),
-    "size": Statistic("Size", reads=False),
-    "nbytes": Statistic("Bytes", reads=False),
-    "mean": Statistic("Mean"),
-    "std": Statistic("Standard Deviation"),
-    "var": Statistic("Variance"),
-    "min": Statistic("Min"),
-    "max": Statistic("Max"),
-    "argmin": Statistic("Index of Min", numeric=False),
-    "argmax": Statistic("Index of Max", numeric=False),
-    "sum": Statistic("Sum"),
-    "median": Statistic("Median", percentile=50.0),
-    "nan": Statistic("NaN"),
-    "posinf": Statistic("+Infinity"),
-    "neginf": Statistic("-Infinity"),
-    "first_nan": Statistic("First NaN", numeric=False),
-    "first_inf": Statistic("First Infinity", numeric=False),
-    "zeros": Statistic("Zeros"),
-    "l1": Statistic("L1 Norm"),
-    "l2": Statistic("L2 Norm"),
-    "skewness": Statistic("Skewness"),
-    "kurtosis": Statistic("Kurtosis"),
-}
-"""Every statistic by its contract name, in the order of the contract; percentiles are known to `statistic` alone."""
-
-ALL_STATISTICS = tuple(name for name, row in STATISTICS.items() if row.percentile is None)
-"""What ``-s all`` stands for."""
-
-DEFAULT_STATISTICS = ("object_type", "shape", "dtype", "mean", "std", "min", "max")
-CELL_STATISTICS = ("mean", "std", "min", "max")
-NONFINITE = ("nan", "posinf", "neginf")
 CELL_KEYS = ("size", *CELL_STATISTICS, *NONFINITE, "zeros")
 OBJECT_KEYS = ("object_type", "shape", "dtype", "size", "nbytes", "mean", "std", "min", "max", *NONFINITE, "zeros")
 
-
-def statistic(name: str) -> Statistic:
-    """Return the statistic of that contract name, percentiles (``p99.9``) among them.
-
-    Raises
-    ------
-    KeyError
-        If there is none, with a sentence that names the nearest one.
-
-    Examples
-    --------
-    >>> statistic("p99.9").label, statistic("std").label
-    ('Percentile 99.9', 'Standard Deviation')
-    """
-    if name in STATISTICS:
-        return STATISTICS[name]
-    if re.fullmatch(r"p[0-9]{1,3}(\.[0-9]{1,15})?", name) and float(name[1:]) <= 100:
-        return Statistic(f"Percentile {name[1:]}", percentile=float(name[1:]))
-    if re.fullmatch(r"p-?[0-9.]+", name):
-        raise KeyError(f"{name!r} is not a percentile; write p0 to p100, such as p99.9")
-    hint = nearest(name, [*STATISTICS, "all"]) or f"choose from {' '.join(STATISTICS)} pNN all"
-    raise KeyError(f"{name!r} is not a statistic; {hint}")
+MOST_DRAWN = 12  # tensors in one picture
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the question that names what `name` may have been meant for, None where nothing is near.
-
-    Examples
-    --------
-    >>> nearest("flaot32", ["float32", "float64"])
-    'did you mean float32?'
-    """
-    near = difflib.get_close_matches(name.lower(), list(known), n=1)
-    return f"did you mean {near[0]}?" if near else None
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """Return `shape` as it is typed on the command line.
-
-    Examples
-    --------
-    >>> shape_text((64, 16, 112, 112)), shape_text(())
-    ('64,16,112,112', '()')
-    """
-    return ",".join(map(str, shape)) or "()"
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A tensor to draw: ``--random SHAPE``.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Its shape.
-    dist : str, default: "uniform"
-        ``uniform`` on [0, 1) or standard ``normal``.
-    seed : int, optional
-        The seed of NumPy's default generator; None has one chosen, and reported.
-    dtype : str, default: "float64"
-        ``float16``, ``float32`` or ``float64``.
-    """
-
-    shape: tuple[int, ...]
-    dist: Distribution = "uniform"
-    seed: int | None = None
-    dtype: str = "float64"
-
-    def __str__(self) -> str:
-        return f"--random {shape_text(self.shape)}"
-
-
-@dataclass(frozen=True)
-class Histogram:
+class Histogram(NamedTuple):
     """How many elements fall between edges; each bin has its lower edge, and the last one its upper edge too.
 
     Parameters
@@ -168,9 +35,58 @@ class Histogram:
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
+    def merged(self, most: int) -> Histogram:
+        """Return it with at most `most` bins, neighbours put together.
+
+        Examples
+        --------
+        >>> Histogram((0.0, 1.0, 2.0, 3.0), (4, 5, 6)).merged(2)
+        Histogram(edges=(0.0, 2.0, 3.0), counts=(9, 6))
+        """
+        step = max(1, -(-len(self.counts) // most))
+        starts = range(0, len(self.counts), step)
+        counts = tuple(sum(self.counts[start : start + step]) for start in starts)
+        return Histogram((*self.edges[:-1:step], *self.edges[-1:]), counts)
+
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``histogram``."""
         return {"counts": list(self.counts), "edges": list(self.edges)}
+
+
+class Heatmap(NamedTuple):
+    """Numbers of cells on a plane; where there are many cells, neighbours share a field.
+
+    Parameters
+    ----------
+    names : tuple of str
+        What runs down the plane (nothing: empty) and what across it: letters, or numbers of axes.
+    sizes : tuple of int
+        How many cells there are each way.
+    merged : tuple of int
+        How many of them share a field each way.
+    rows : tuple of tuple of float
+        The fields; NaN where no cell has a number.
+    """
+
+    names: tuple[str, str]
+    sizes: tuple[int, int]
+    merged: tuple[int, int]
+    rows: tuple[tuple[float, ...], ...]
+
+
+class Picture(NamedTuple):
+    """What a picture of a tensor shows beside its statistics.
+
+    Parameters
+    ----------
+    histogram : Histogram
+        Of all elements.
+    maps : mapping of str to Heatmap
+        Of cells, by the contract name of what is shown: mean, std; max_abs of a difference.
+    """
+
+    histogram: Histogram
+    maps: Mapping[str, Heatmap]
 
 
 def place_label(index: Mapping[str, int], note: str = "") -> str:
@@ -185,36 +101,34 @@ def place_label(index: Mapping[str, int], note: str = "") -> str:
     return "  ".join([*places, *filter(None, [note])])
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell of ``--by``: its place, and what is known of it.
 
     Parameters
     ----------
-    index : mapping of str to int
-        The place on each cell axis, by its letter or number.
+    place : mapping of str to int
+        Where it is on each cell axis, by its letter or number.
     stats : TensorStats
         Of its elements.
     note : str, default: ""
         What else tells it from others: the channels of a group.
     """
 
-    index: Mapping[str, int]
+    place: Mapping[str, int]
     stats: TensorStats
     note: str = ""
 
     @property
     def label(self) -> str:
         """The place in words, as ``N 0  G 3  channels 12-15``."""
-        return place_label(self.index, self.note)
+        return place_label(self.place, self.note)
 
     def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
         """Return the cell's JSON object; `extra` are statistics beside those which every object has."""
-        return {"index": dict(self.index)} | self.stats.entries((*CELL_KEYS, *extra))
+        return {"index": dict(self.place)} | self.stats.entries((*CELL_KEYS, *extra))
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(NamedTuple):
     """The cells of a tensor, as many as are kept, in C order of their index.
 
     Parameters
@@ -223,18 +137,18 @@ class Cells:
         What the index is of: letters, or numbers of axes.
     kept : tuple of Cell
         The first ones.
-    count : int
+    total : int
         How many there are.
     """
 
     names: tuple[str, ...]
     kept: tuple[Cell, ...]
-    count: int
+    total: int
 
     @property
     def more(self) -> int:
         """How many are not kept."""
-        return self.count - len(self.kept)
+        return self.total - len(self.kept)
 
 
 @dataclass(frozen=True)
@@ -255,6 +169,16 @@ class TensorStats:
         What is known of its cells, with ``--by``.
     histogram : Histogram, optional
         With ``--hist``.
+    picture : Picture, optional
+        With ``--plot``.
+    axis_names : tuple of str
+        What its file calls its axes, if it does.
+
+    Examples
+    --------
+    >>> stats = TensorStats((2, 3), "float32", {"mean": 0.5, "std": float("nan")})
+    >>> stats.size, stats.nbytes, stats.value("mean"), stats.value("std")
+    (6, 24, 0.5, None)
     """
 
     shape: tuple[int, ...]
@@ -263,6 +187,8 @@ class TensorStats:
     name: str = ""
     cells: Cells | None = None
     histogram: Histogram | None = None
+    picture: Picture | None = None
+    axis_names: tuple[str, ...] = ()
 
     object_type: ClassVar[str] = "numpy.ndarray"
 
@@ -277,6 +203,11 @@ class TensorStats:
         bits = re.search(r"\d+", self.dtype)  # float32, bfloat16, float8_e4m3fn; bool has none
         return self.size * (int(bits.group()) // 8 if bits else 1)
 
+    @property
+    def dimensions(self) -> str | None:
+        """The names of its axes, as its shape is shown."""
+        return f"({', '.join(printable(name) or '-' for name in self.axis_names)})" if self.axis_names else None
+
     def value(self, name: str) -> Value:
         """Return a statistic by its contract name; None where it is undefined or overflowed.
 
@@ -289,6 +220,11 @@ class TensorStats:
         -------
         str, tuple of int, int, float or None
             Plain Python, never a NumPy scalar, and always finite.
+
+        Raises
+        ------
+        KeyError
+            If there is no such statistic, or it was not measured.
         """
         if not statistic(name).reads:
             described: Value = getattr(self, name)
@@ -299,12 +235,14 @@ class TensorStats:
         return number
 
     def has(self, name: str) -> bool:
-        """Return whether the statistic called `name` is known."""
+        """Return whether the statistic called `name` is known: whether `value` can be asked for it."""
+        if name == "dimensions":
+            return bool(self.axis_names)
         return not statistic(name).reads or name in self.values
 
     def shown(self, selected: Collection[str]) -> list[str]:
         """Return the statistics to show: those selected, and NaN and infinities where there are any."""
-        chosen = list(selected or DEFAULT_STATISTICS)
+        chosen = list(selected or (NAMED_STATISTICS if self.axis_names else DEFAULT_STATISTICS))
         return chosen + [name for name in NONFINITE if name not in chosen and self.values.get(name)]
 
     def lines(self, selected: Collection[str] = ()) -> list[str]:
@@ -330,7 +268,7 @@ class TensorStats:
         dict
             Keys in the order of the contract. What was not measured is absent, what is undefined is None.
         """
-        found = {"name": self.name} | self.entries((*OBJECT_KEYS, *extra))
+        found = {"name": self.name} | self.entries((*OBJECT_KEYS, *extra, "dimensions"))
         if self.histogram is not None:
             found["histogram"] = self.histogram.as_dict()
         if self.cells is not None:
@@ -340,7 +278,8 @@ class TensorStats:
     def entries(self, names: Collection[str]) -> dict[str, object]:
         """Return the entries of a JSON object: those of `names` that are known, each once."""
         values = {name: self.value(name) for name in dict.fromkeys(names) if self.has(name)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        found = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return found | ({"dimensions": list(map(printable, self.axis_names))} if "dimensions" in found else {})
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -368,8 +307,7 @@ class Total(TensorStats):
         return None if name in ("object_type", "shape", "dtype") else super().value(name)
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A tensor that ``stats`` of several could not read."""
 
     name: str
@@ -385,12 +323,14 @@ class Failure:
         return {"name": self.name, "error": self.message, "status": self.error.status}
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(NamedTuple):
     """Expectations that did not hold: the first ones in words, and how many there are."""
 
     first: tuple[str, ...] = ()
-    count: int = 0
+    total: int = 0
+
+
+ALL_HOLD = Broken()
 
 
 @dataclass(frozen=True)
@@ -419,6 +359,11 @@ class StatsReport:
         What is to be said beside the report.
     by : bool
         Whether cells were asked for.
+
+    Examples
+    --------
+    >>> StatsReport((TensorStats((2,), "int8", {}),), broken=Broken(("nan == 0",), 1)).status
+    1
     """
 
     tensors: tuple[TensorStats | Failure, ...]
@@ -428,7 +373,7 @@ class StatsReport:
     command: str = "stats"
     output: str | None = None
     total: TensorStats | None = None
-    broken: Broken = Broken()
+    broken: Broken = ALL_HOLD
     notes: tuple[str, ...] = ()
     by: bool = False
 
@@ -440,11 +385,10 @@ class StatsReport:
     @property
     def status(self) -> int:
         """The exit status: the highest of the failures', else 1 if an expectation did not hold, else 0."""
-        return max((failure.error.status for failure in self.failures), default=int(self.broken.count > 0))
+        return max((failure.error.status for failure in self.failures), default=int(self.broken.total > 0))
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """How far the standardized values are from what they should be.
 
     Parameters
@@ -458,6 +402,11 @@ class Check:
         Groups of one value only; groups that hold a NaN or an infinity.
     overflowed : int
         Finite inputs whose result does not fit the output dtype.
+
+    Examples
+    --------
+    >>> Check(groups=256, mean_error=0.02, var_error=0.03).ok
+    True
     """
 
     groups: int
@@ -493,16 +442,14 @@ def finite(number: float | None) -> float | None:
     return float(number) if math.isfinite(number) else None
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """A step of the walkthrough: input, reshaped, mean, var, normalized or output."""
 
     name: str
     stats: TensorStats
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(NamedTuple):
     """What was done, with every default resolved.
 
     Parameters
@@ -519,6 +466,11 @@ class Parameters:
         A number, or the tensor as the user typed it.
     dtype : str
         The dtype of the output.
+
+    Examples
+    --------
+    >>> Parameters(4, 8, 1e-5, "NCHW", "std", 1.0, 0.0, "float32").as_dict()["group_size"]
+    8
     """
 
     groups: int
@@ -566,6 +518,13 @@ class NormalizeReport:
         The seed of a drawn input, if gncli chose it.
     notes : tuple of str
         What is to be said beside the report.
+
+    Examples
+    --------
+    >>> x = TensorStats((2, 8), "float32", {"mean": 0.0})
+    >>> done = Parameters(4, 2, 1e-5, "NC", "std", 1.0, 0.0, "float32")
+    >>> NormalizeReport("x.npy", None, done, x, x, Check(8, 0.02, float("nan"))).status
+    1
     """
 
     input: str
@@ -582,254 +541,6 @@ class NormalizeReport:
     def status(self) -> int:
         """The exit status: 1 if the check failed, else 0."""
         return int(self.check is not None and not self.check.ok)
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One of the tensors that are compared."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    def as_dict(self) -> dict[str, object]:
-        """Return its JSON object."""
-        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The pair of finite elements that lie farthest apart."""
-
-    index: tuple[int, ...]
-    a: int | float
-    b: int | float
-    difference: int | float
-
-    def as_dict(self) -> dict[str, object]:
-        """Return its JSON object."""
-        return {"index": list(self.index), "a": self.a, "b": self.b, "difference": finite(self.difference)}
-
-
-@dataclass(frozen=True)
-class Ulps:
-    """Percentiles of how many representable values lie between two elements; 65535 stands for that and more."""
-
-    median: float
-    p99: float
-    p999: float
-    max: int
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the JSON object."""
-        return {"median": self.median, "p99": self.p99, "p99.9": self.p999, "max": self.max}
-
-    def __str__(self) -> str:
-        """Return it in words."""
-        shown = (
-            "65535 or more" if each >= 65535 else f"{each:.6g}" for each in (self.median, self.p99, self.p999, self.max)
-        )
-        return "median {}, p99 {}, p99.9 {}, max {}".format(*shown)
-
-
-@dataclass(frozen=True)
-class DiffCell:
-    """How one cell of the tensors differs."""
-
-    index: Mapping[str, int]
-    note: str
-    size: int
-    outside: int
-    nan_mismatches: int
-    inf_mismatches: int
-    max_abs: float | None
-    mean_abs: float | None
-    rmse: float | None
-
-    @property
-    def label(self) -> str:
-        """The place in words."""
-        return place_label(self.index, self.note)
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """What is larger the more the cell differs."""
-        largest = -1.0 if self.max_abs is None else self.max_abs
-        return (self.nan_mismatches + self.inf_mismatches, self.outside, largest)
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the cell's JSON object."""
-        return {"index": dict(self.index)} | {name: finite(getattr(self, name)) for name in DIFF_CELL_ROWS}
-
-
-DIFF_CELL_ROWS = {
-    "size": "Size",
-    "outside": "Outside",
-    "nan_mismatches": "NaN Mismatches",
-    "inf_mismatches": "Infinity Mismatches",
-    "max_abs": "Max |a - b|",
-    "mean_abs": "Mean |a - b|",
-    "rmse": "RMSE",
-}
-"""What is shown of a cell, with its label."""
-
-
-@dataclass(frozen=True)
-class DiffReport:
-    """What ``diff`` found.
-
-    Parameters
-    ----------
-    a, b : Operand
-        The tensors; `b` is the reference.
-    rtol, atol : float
-        An element is outside where |a - b| > atol + rtol |b|.
-    max_fraction : float
-        The part of the elements that may be outside.
-    nan_differs : bool
-        Whether a NaN differs from a NaN.
-    compared : bool
-        Whether elements were compared; tensors of different shapes are not.
-    size : int
-        The number of pairs.
-    nan_mismatches, inf_mismatches : int
-        Pairs that differ by a NaN, by an infinity.
-    outside : int
-        All pairs that differ, those included.
-    equal : bool
-        Whether the tensors are the same.
-    first_mismatch : tuple of int, optional
-        Where the first pair is that differs by a NaN or an infinity.
-    worst : Worst, optional
-        The pair that lies farthest apart; None where no pair is finite.
-    mean_abs, rmse, psnr, cosine : float, optional
-        Over finite pairs; the peak of PSNR is the range of `b`.
-    ulp : Ulps, optional
-        For floats of one dtype.
-    smallest_atol : float, optional
-        An atol that makes the tensors the same with this rtol; None if none does.
-    cells, names : tuple
-        With ``--by``.
-    histogram : Histogram, optional
-        Of a - b.
-    output : str, optional
-        Where a - b was written.
-    notes : tuple of str
-        What is to be said beside the report.
-    """
-
-    a: Operand
-    b: Operand
-    rtol: float
-    atol: float
-    max_fraction: float = 0.0
-    nan_differs: bool = False
-    compared: bool = False
-    size: int = 0
-    nan_mismatches: int = 0
-    inf_mismatches: int = 0
-    outside: int = 0
-    equal: bool = False
-    first_mismatch: tuple[int, ...] | None = None
-    worst: Worst | None = None
-    mean_abs: float | None = None
-    rmse: float | None = None
-    psnr: float | None = None
-    cosine: float | None = None
-    ulp: Ulps | None = None
-    smallest_atol: float | None = None
-    cells: tuple[DiffCell, ...] = ()
-    names: tuple[str, ...] = ()
-    histogram: Histogram | None = None
-    output: str | None = None
-    notes: tuple[str, ...] = ()
-    seed: ClassVar[None] = None
-
-    @property
-    def status(self) -> int:
-        """The exit status: 1 if the tensors differ, else 0."""
-        return int(not self.equal)
-
-    @property
-    def fraction(self) -> float:
-        """The part of the pairs that are outside."""
-        return self.outside / self.size if self.size else 0.0
-
-    @property
-    def most_different(self) -> DiffCell | None:
-        """The cell that differs most, if there are any."""
-        return max(self.cells, key=lambda cell: cell.rank, default=None)
-
-    @property
-    def verdict(self) -> str:
-        """The verdict in one line, with the tolerance that would pass."""
-        if not self.compared:
-            return f"DIFFERENT: shapes {self.a.shape} and {self.b.shape}"
-        rule = f"|a - b| <= {self.atol:g} + {self.rtol:g} |b|"
-        if self.rtol == self.atol == 0:
-            rule = "a == b"
-        amount = f"{self.outside:,} of {self.size:,} elements outside {rule}"
-        if self.max_fraction:
-            amount += f", {self.max_fraction:g} of them may be"
-        passing = "no --atol passes" if self.smallest_atol is None else f"--atol {self.smallest_atol!r} passes"
-        return f"{'SAME' if self.equal else 'DIFFERENT'}: {amount}; {passing}"
-
-    def rows(self) -> list[tuple[str, Value]]:
-        """Return what is shown, label by label, in order."""
-        both = (("a", self.a), ("b, the reference", self.b))
-        found: list[tuple[str, Value]] = [
-            (f"{label}", f"{operand.name}, {operand.dtype} {operand.shape}") for label, operand in both
-        ]
-        if not self.compared:
-            return found
-        found += [("NaN Mismatches", self.nan_mismatches), ("Infinity Mismatches", self.inf_mismatches)]
-        if self.first_mismatch is not None:
-            found.append(("First Mismatch", self.first_mismatch))
-        found += [("Outside", self.outside), ("Fraction Outside", self.fraction)]
-        worst = self.worst
-        found.append(("Max |a - b|", None if worst is None else worst.difference))
-        if worst is not None:
-            found += [("  at", worst.index), ("  a", worst.a), ("  b", worst.b)]
-        found += [("Mean |a - b|", self.mean_abs), ("RMSE", self.rmse), ("PSNR (dB)", self.psnr)]
-        found.append(("Cosine", self.cosine))
-        if self.ulp is not None:
-            found.append(("ULP", str(self.ulp)))
-        found.append(("Smallest --atol", self.smallest_atol))
-        return found
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the JSON object, without schema and command."""
-        found: dict[str, object] = {
-            "equal": self.equal,
-            "a": self.a.as_dict(),
-            "b": self.b.as_dict(),
-            "rtol": self.rtol,
-            "atol": self.atol,
-            "max_fraction": self.max_fraction,
-            "nan_differs": self.nan_differs,
-        }
-        if not self.compared:
-            return found
-        found |= {
-            "size": self.size,
-            "nan_mismatches": self.nan_mismatches,
-            "inf_mismatches": self.inf_mismatches,
-            "first_mismatch": None if self.first_mismatch is None else list(self.first_mismatch),
-            "outside": self.outside,
-            "fraction": self.fraction,
-            "worst": None if self.worst is None else self.worst.as_dict(),
-            "mean_abs": finite(self.mean_abs),
-            "rmse": finite(self.rmse),
-            "psnr": finite(self.psnr),
-            "cosine": finite(self.cosine),
-            "ulp": None if self.ulp is None else self.ulp.as_dict(),
-            "smallest_atol": self.smallest_atol,
-        }
-        if self.names:
-            found["cells"] = [cell.as_dict() for cell in self.cells]
-        if self.histogram is not None:
-            found["histogram"] = self.histogram.as_dict()
-        return found
 
 
 Report = StatsReport | NormalizeReport

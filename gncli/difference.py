@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli import histogram, io, percentiles
+from gncli import histogram, io, percentiles, progress
 from gncli.cells import By, cut
 from gncli.compare import ULPS, Tally, TallyFold, Tolerance, delta, distance, tally_region, ulps
-from gncli.describe import DiffCell, DiffReport, Histogram, Operand, Ulps, Worst
+from gncli.describe import Heatmap, Histogram, Picture
 from gncli.engine import Engine
 from gncli.errors import LimitError, ParameterError
+from gncli.heatmap import Plane, in_storage
 from gncli.io.source import Source
+from gncli.io.stream import StreamSource
 from gncli.moments import NOWHERE, fold_axes
 from gncli.pairs import Derived, InCOrder, Pair, stored
 from gncli.partition import Axis, whole
@@ -25,11 +27,20 @@ from gncli.passes import MAX_OPEN_CELLS
 from gncli.policy import STRICT, Policy
 from gncli.survey import counted, select_ranks
 from gncli.tiles import Region, Walk
+from gncli.verdict import DiffCell, DiffReport, Operand, Ulps, Worst
 
-TOLERANCES = {2: (1e-3, 1e-5), 4: (1.3e-6, 1e-5), 8: (1e-7, 1e-7)}
-"""rtol and atol by the bytes of a float, as torch.testing.assert_close."""
+TOLERANCES = {
+    "float8_e5m2": (0.25, 1e-5),
+    "float8_e4m3fn": (0.125, 1e-5),
+    "bfloat16": (1.6e-2, 1e-5),
+    "float16": (1e-3, 1e-5),
+    "float32": (1.3e-6, 1e-5),
+    "float64": (1e-7, 1e-7),
+}
+"""rtol and atol by the name of a float, as torch.testing.assert_close; of float8, which it has not, an epsilon."""
 
 ATOL_DIGITS = 3
+MAX_MAPPED = 1 << 18  # cells of a map that nobody asked for cell by cell: 500 bytes each
 
 
 def diff(
@@ -45,6 +56,8 @@ def diff(
     num_groups: int | None = None,
     group_size: int | None = None,
     bins: int | None = None,
+    picture: int | None = None,
+    before_commit: Callable[[DiffReport], None] | None = None,
     most_cells: int | None = None,
     output: str | None = None,
     force: bool = False,
@@ -70,6 +83,10 @@ def diff(
         As for `GroupNorm`, with `by`.
     bins : int, optional
         Of a histogram of a - b, which is made if they are given.
+    picture : int, optional
+        Bins of the histogram of a picture, whose data are gathered if they are given.
+    before_commit : callable, optional
+        Takes the report before the output replaces anything; what it raises leaves everything as it was.
     most_cells : int, optional
         How many cells there may be.
     output : str, optional
@@ -92,11 +109,14 @@ def diff(
             sources.append(io.open_source(name, policy=policy))
             stack.callback(sources[-1].close)
         left, right = sources
-        given = default_tolerance(left.dtype, right.dtype)
+        given = default_tolerance(io.dtype_name(left), io.dtype_name(right))
         tolerance = Tolerance(given[0] if rtol is None else rtol, given[1] if atol is None else atol, nan_differs)
         operands = (_operand(left), _operand(right))
         if left.shape != right.shape:
-            return DiffReport(*operands, tolerance.rtol, tolerance.atol, max_fraction, nan_differs)
+            report = DiffReport(*operands, tolerance.rtol, tolerance.atol, max_fraction, nan_differs)
+            if before_commit is not None:
+                before_commit(report)
+            return report
         pair = _paired(left, right, stack)
         cells = None
         if by is not None:
@@ -107,6 +127,9 @@ def diff(
             limit = MAX_OPEN_CELLS if most_cells is None else most_cells
             if cells.count > limit:
                 raise LimitError(f"has {cells.count:,} cells; diff shows at most {limit:,}", subject=a)
+        mapped = cells
+        if picture is not None and cells is None:
+            mapped = _mapped(pair)
         sink = None
         if output is not None:
             kind = np.result_type(left.dtype, right.dtype) if left.dtype.kind == right.dtype.kind == "f" else np.float64
@@ -114,11 +137,13 @@ def diff(
             sink = io.open_sink(output, shape=pair.shape, dtype=dtype, order=pair.order, force=force, inputs=sources)
             stack.callback(sink.abort)
         engine = stack.enter_context(Engine(workers, tile))
-        again = bins is not None or max_fraction > 0
+        bars = picture if bins is None else bins
+        again = bars is not None or max_fraction > 0
         if again:
             pair.hold(0, math.prod(pair.shape))
-        found, counts = _tallied(pair, cells, tolerance, engine, sink)
+        found, counts = _tallied(pair, mapped, tolerance, engine, sink)
         total = _total(found)
+        histogram = None if bars is None else _histogram(pair, total, bars, engine)
         outside = int(total.outside[0] + total.nan[0] + total.inf[0])
         size = math.prod(pair.shape)
         report = DiffReport(
@@ -140,29 +165,32 @@ def diff(
             smallest_atol=_smallest_atol(pair, total, tolerance, max_fraction, engine),
             cells=() if cells is None else _cells(found, cells),
             names=() if cells is None else cells.names,
-            histogram=None if bins is None else _histogram(pair, total, bins, engine),
+            histogram=None if bins is None else histogram,
+            picture=None if picture is None or histogram is None else Picture(histogram, _maps(found, mapped)),
             output=output,
             notes=_notes(sources, pair, again=again),
         )
         pair.verify_unchanged()
+        if before_commit is not None:
+            before_commit(report)
         if sink is not None:
             sink.commit()
         return report
 
 
-def default_tolerance(a: np.dtype[Any], b: np.dtype[Any]) -> tuple[float, float]:
-    """Return rtol and atol for tensors of these dtypes: of the coarser float; integers are exact.
+def default_tolerance(a: str, b: str) -> tuple[float, float]:
+    """Return rtol and atol for tensors of dtypes of these names: of the coarser float; integers are exact.
 
     Examples
     --------
-    >>> default_tolerance(np.dtype("f2"), np.dtype("f8")), default_tolerance(np.dtype("i4"), np.dtype("i8"))
+    >>> default_tolerance("float16", "float64"), default_tolerance("int32", "int64")
     ((0.001, 1e-05), (0.0, 0.0))
     """
-    return max((TOLERANCES[dtype.itemsize] for dtype in (a, b) if dtype.kind == "f"), default=(0.0, 0.0))
+    return max((TOLERANCES[name] for name in (a, b) if name in TOLERANCES), default=(0.0, 0.0))
 
 
 def _operand(source: Source) -> Operand:
-    return Operand(source.name, source.shape, source.dtype.name)
+    return Operand(source.name, source.shape, io.dtype_name(source))
 
 
 def _paired(a: Source, b: Source, stack: contextlib.ExitStack) -> Pair:
@@ -185,7 +213,8 @@ def _kept(source: Source, stack: contextlib.ExitStack) -> Source:
 
 
 def _notes(sources: list[Source], pair: Pair, *, again: bool) -> tuple[str, ...]:
-    streamed = [s for s in sources if s.sequential and (again or (s is not pair.a and s is not pair.b))]
+    turned = [s for s in sources if s.sequential and s is not pair.a and s is not pair.b]
+    streamed = [s for s in sources if s in turned or (again and isinstance(s, StreamSource))]
     notes = [f"{s.name}: kept in a file in $TMPDIR, to be read more than once" for s in streamed]
     if any(isinstance(source, InCOrder) for source in (pair.a, pair.b)):
         notes.append(
@@ -199,19 +228,22 @@ def _tallied(
 ) -> tuple[Tally, NDArray[np.int64] | None]:
     """Return the tally of each cell, in storage order, and how far floats of one dtype lie apart; and write a - b."""
     partition = whole(pair.shape) if cells is None else cells.partition()
-    floats = pair.a.dtype.kind == "f" and pair.a.dtype.newbyteorder("=") == pair.b.dtype.newbyteorder("=")
+    floats = pair.a.dtype.kind == "f" and io.dtype_name(pair.a) == io.dtype_name(pair.b)
+    narrow = io.stored_as(pair.a)
+    bits = None if narrow is None else narrow.bits
     if not partition.size:
         nothing = Tally.nothing(pair.a.dtype, pair.b.dtype)
         counts = np.zeros(ULPS, np.int64) if floats else None
         return nothing.each(lambda array: np.repeat(array, partition.num_cells)), counts
     walk, tile = Walk.of(partition), engine.tile_of(pair.dtype)
+    progress.begin("compare", pair.name, partition.size * pair.dtype.itemsize)
 
     def job(region: Region, values: NDArray[Any]) -> tuple[Tally, NDArray[np.int64] | None]:
         a, b = pair.split(values)
         found = tally_region(walk, region, a, b, tile, tolerance, _in_c_order(pair))
         if sink is not None:
             sink.write_from(delta(a, b).astype(sink.dtype), region.start)
-        return found, ulps(a, b) if floats else None
+        return found, ulps(a, b, bits) if floats else None
 
     fold = TallyFold(walk)
     total = np.zeros(ULPS, np.int64)
@@ -346,7 +378,7 @@ def _cells(found: Tally, by: By) -> tuple[DiffCell, ...]:
         where = tuple(int(i) for i in at)
         cells.append(
             DiffCell(
-                index=dict(zip(by.names, where, strict=True)),
+                place=dict(zip(by.names, where, strict=True)),
                 note=by.note(where),
                 size=int(one.size[0]),
                 outside=int(one.outside[0] + one.nan[0] + one.inf[0]),
@@ -358,6 +390,25 @@ def _cells(found: Tally, by: By) -> tuple[DiffCell, ...]:
             )
         )
     return tuple(cells)
+
+
+def _mapped(pair: Pair) -> By | None:
+    """Return the cells of a picture where none were asked for: (sample, channel), or what comes near to it."""
+    ndim = len(pair.shape)
+    for axes in ("N,C" if 2 <= ndim <= 5 else "0,1", "0"):
+        if ndim > axes.count(",") and (cells := cut(axes, pair.shape, pair.order)).count <= MAX_MAPPED:
+            return cells
+    return None
+
+
+def _maps(found: Tally, by: By | None) -> dict[str, Heatmap]:
+    """Return the map of the largest |a - b| of each cell, infinite where the tensors differ by a NaN or an infinity."""
+    if by is None:
+        return {}
+    plane = Plane(by.names, by.sizes, largest=True)
+    worst = np.where(found.n > 0, found.worst, np.nan)
+    plane.add(in_storage(by.partition(), 0, worst.size), np.where(found.nan + found.inf > 0, np.inf, worst))
+    return {"max_abs": plane.heatmap()}
 
 
 def _histogram(pair: Pair, total: Tally, bins: int, engine: Engine) -> Histogram:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Executor, Future, wait
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli import progress
 from gncli.errors import InputError
 from gncli.io.source import Source
 from gncli.process import Deferred, checkpoint
-from gncli.threads import Threads
+from gncli.room import LINE, aligned, arithmetic
 from gncli.tiles import Region
+
+if TYPE_CHECKING:  # a file of one item needs neither, and they take as long to import as it takes to read
+    from concurrent.futures import Executor, Future
+    from types import TracebackType
+
+    from gncli.threads import Threads
 
 DEFAULT_TILE = 2 << 20  # bytes of input: with float64 scratch it stays in the cache (0.5 to 4 MiB were tried)
 TILES_PER_VISIT = 8
@@ -41,10 +47,10 @@ class Buffers:
         try:
             buffer = self._free.pop()
         except IndexError:
-            buffer = np.empty(nbytes, np.uint8)
-        if buffer.size < nbytes:
-            buffer = np.empty(nbytes, np.uint8)
-        return buffer[:nbytes].view(dtype)
+            buffer = np.empty(nbytes + LINE, np.uint8)
+        if buffer.size < nbytes + LINE:
+            buffer = np.empty(nbytes + LINE, np.uint8)
+        return aligned(buffer)[:nbytes].view(dtype)
 
     def give(self, array: NDArray[Any]) -> None:
         """Take back what `take` gave, which nobody may use any more."""
@@ -66,7 +72,7 @@ class Engine:
     visit : int, optional
         The bytes that are read at once; by default eight tiles.
     executor : concurrent.futures.Executor, optional
-        Where items run; by default threads of its own, which it stops when it is left.
+        Where items run; by default threads of its own, which it stops when it is left. A lone item then needs none.
     """
 
     def __init__(
@@ -80,8 +86,8 @@ class Engine:
         self.tile = tile or DEFAULT_TILE
         self.visit = visit or TILES_PER_VISIT * self.tile
         self.buffers = Buffers()
-        self._own = None if executor else Threads(self.workers)
-        self._executor: Executor = executor or self._own  # type: ignore[assignment]  # one of the two is there
+        self._given = executor
+        self._own: Threads | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +125,31 @@ class Engine:
         ChangedError
             If the file behind the source has changed by the end, or when it could not be read.
         """
+        try:
+            yield from self._results(job, source, regions)
+            source.verify_unchanged()
+        except InputError:
+            source.verify_unchanged()  # what changes under a reader looks damaged
+            raise
+
+    def _results(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
+        plan = iter(regions)
+        ahead = list(islice(plan, 2))
+        if len(ahead) < 2 and self._given is None:
+            return self._done_here(job, source, ahead)
+        return self._shared_out(job, source, chain(ahead, plan))
+
+    def _done_here(
+        self, job: Job[Result], source: Source, regions: Iterable[Region]
+    ) -> Iterator[tuple[Region, Result]]:
+        for region in regions:
+            result = self._work(job, source, region, None)
+            progress.advance((region.stop - region.start) * source.dtype.itemsize)
+            yield region, result
+
+    def _shared_out(
+        self, job: Job[Result], source: Source, regions: Iterable[Region]
+    ) -> Iterator[tuple[Region, Result]]:
         pending: deque[tuple[Region, Future[Result]]] = deque()
         try:
             for region in regions:
@@ -127,37 +158,45 @@ class Engine:
                     values = self.buffers.take(region.stop - region.start, source.dtype)
                     source.read_into(values, region.start)
                 with Deferred():
-                    pending.append((region, self._executor.submit(self._work, job, source, region, values)))
+                    pending.append((region, self._executor().submit(self._work, job, source, region, values)))
                 if len(pending) >= 2 * self.workers:
-                    yield _first(pending)
+                    yield _first(pending, source)
             while pending:
-                yield _first(pending)
-            source.verify_unchanged()
-        except InputError:
-            source.verify_unchanged()  # what changes under a reader looks damaged
-            raise
+                yield _first(pending, source)
         finally:
             cancelled([future for _, future in pending])
+
+    def _executor(self) -> Executor:
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            from gncli.threads import Threads
+
+            self._own = Threads(self.workers)
+        return self._own
 
     def _work(self, job: Job[Result], source: Source, region: Region, values: NDArray[Any] | None) -> Result:
         if values is None:
             values = self.buffers.take(region.stop - region.start, source.dtype)
             source.read_into(values, region.start)
-        with np.errstate(all="ignore"):  # overflow and NaN are counted and reported, not warned of
+        with arithmetic():
             result = job(region, values)
         self.buffers.give(values)
         return result
 
 
-def _first(pending: deque[tuple[Region, Future[Result]]]) -> tuple[Region, Result]:
+def _first(pending: deque[tuple[Region, Future[Result]]], source: Source) -> tuple[Region, Result]:
     region, future = pending[0]
     result = awaited(future)
     pending.popleft()
+    progress.advance((region.stop - region.start) * source.dtype.itemsize)
     return region, result
 
 
 def awaited(future: Future[Result]) -> Result:
     """Return the result of `future`; a signal ends the waiting for it, but not in the middle of a lock."""
+    from concurrent.futures import wait
+
     with Deferred():
         while not wait((future,), timeout=0.1).done:
             checkpoint()
@@ -166,6 +205,8 @@ def awaited(future: Future[Result]) -> Result:
 
 def cancelled(futures: Collection[Future[Any]]) -> None:
     """Cancel what has not begun of `futures`, and wait for what has."""
+    from concurrent.futures import wait
+
     with Deferred():
         for future in futures:
             future.cancel()

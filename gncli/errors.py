@@ -29,6 +29,17 @@ class GncliError(Exception):
         The input, output or option that it is about, as the user typed it.
     way_out : str, optional
         What to do about it.
+
+    Attributes
+    ----------
+    status : int
+        The exit status that the command ends with.
+
+    Examples
+    --------
+    >>> error = InputError("ends early", subject="x.npy", way_out="copy it again")
+    >>> str(error), error.status
+    ('x.npy: ends early; copy it again', 3)
     """
 
     status: ClassVar[int]

@@ -6,9 +6,9 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from gncli.describe import Value, statistic
+from gncli.vocabulary import Value, statistic
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -41,8 +41,7 @@ class ExpectationError(ValueError):
         super().__init__(f"{problem}, at character {place + 1}: {text[:place]} >>> {text[place:] or 'the end'}")
 
 
-@dataclass(frozen=True)
-class Expectation:
+class Expectation(NamedTuple):
     """What a statistic should be.
 
     Attributes

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from gncli.errors import ParameterError
 from gncli.layout import Layout
 from gncli.moments import Floats, Moments, shifted
 from gncli.partition import Partition, by_group
+from gncli.room import room
 from gncli.tiles import SHORT, Region, Walk, boxes
 
 DEFAULT_GROUPS = 32
@@ -308,7 +309,7 @@ def normalize_region(
     # Whole rows where they fit, so that most tiles are one box.
     unit = next((size for size in (length * width, width) if size <= tile), 1)
     step = tile // unit * unit
-    scratch = np.empty(min(step, values.size))
+    scratch = room(min(step, values.size))
     for start in range(0, values.size, step):
         stop = min(start + step, values.size)
         wide = scratch[: stop - start]
@@ -384,8 +385,7 @@ def all_checks(checks: Sequence[Check]) -> Check:
     """Return the check of all the groups of `checks` together."""
     total = Check(0, None, None, 0, 0, 0)
     for part in checks:
-        total = replace(
-            total,
+        total = Check(
             groups=total.groups + part.groups,
             mean_error=_larger(total.mean_error, part.mean_error),
             var_error=_larger(total.var_error, part.var_error),

@@ -5,36 +5,33 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gncli import io
 from gncli.cells import By, cut
-from gncli.cluster import engine_on
-from gncli.describe import (
-    DEFAULT_STATISTICS,
-    Broken,
-    Cell,
-    Draw,
-    Failure,
-    StatsReport,
-    TensorStats,
-    Total,
-    Value,
-    statistic,
-)
+from gncli.describe import MOST_DRAWN, Broken, Cell, Failure, Histogram, Picture, StatsReport, TensorStats, Total
 from gncli.engine import Engine
 from gncli.errors import GncliError, LimitError, ParameterError
-from gncli.expect import Expectation
+from gncli.executors import engine_on
+from gncli.heatmap import Plane
 from gncli.io.source import Source
 from gncli.io.stream import StreamSource
 from gncli.moments import Moments
 from gncli.partition import whole
 from gncli.policy import STRICT, Policy
 from gncli.statistics import finished, pooled
-from gncli.survey import Found, OnCells, Wanted, reads_twice, survey, survey_cells
+from gncli.survey import Found, OnCells, Wanted, measured, reads_twice, survey, survey_cells
+from gncli.vocabulary import DEFAULT_STATISTICS, Draw, Value, statistic
+
+if TYPE_CHECKING:
+    from gncli.expect import Expectation
 
 MAX_BROKEN = 20  # expectations that did not hold, in words
+MAPPED = ("mean", "std")  # what of cells a picture shows
 
 
 def stats(
@@ -48,6 +45,8 @@ def stats(
     num_groups: int | None = None,
     group_size: int | None = None,
     bins: int | None = None,
+    picture: int | None = None,
+    zeros: bool = False,
     expect: Sequence[Expectation] = (),
     match: str | None = None,
     sort: str | None = None,
@@ -79,6 +78,10 @@ def stats(
         As for `GroupNorm`, with `by`.
     bins : int, optional
         Of a histogram, which is made if they are given.
+    picture : int, optional
+        Bins of the histogram of a picture, whose data are gathered if they are given.
+    zeros : bool
+        Whether zeros are counted, where anything is.
     expect : sequence of Expectation
         What every tensor, or every cell, should be.
     match : str, optional
@@ -111,11 +114,12 @@ def stats(
         If nothing matches.
     """
     order = sort.removeprefix("-") if sort else None
-    more = dict.fromkeys([*(e.name for e in expect), *([order] if order else [])])
-    measured = tuple(dict.fromkeys([*(statistics or DEFAULT_STATISTICS), *more]))
+    more = [*(e.name for e in expect), *([order] if order else [])]
+    asked = measured([*(statistics or DEFAULT_STATISTICS), *more], zeros=zeros)
     with engine_on(executor, scheduler, workers, tile, policy) as engine:
-        run = _Run(engine, Wanted(measured, ddof, bins), tuple(expect), keep_cells, most_cells, on_cells)
+        run = _Run(engine, Wanted(asked, ddof, bins), tuple(expect), keep_cells, most_cells, on_cells)
         run.cutting = (by, layout, num_groups, group_size)
+        run.picture, run.drawn_first = picture, sort is None
         seed = None
         if random is not None:
             drawn = io.RandomSource(random.shape, random.dist, random.seed, random.dtype)
@@ -155,6 +159,8 @@ class _Run:
     broken_count: int = 0
     notes: list[str] = field(default_factory=list)
     passed_over: int = 0
+    picture: int | None = None
+    drawn_first: bool = True  # whether the first tensors are those that will be drawn
     _totals: list[tuple[Moments, Source]] = field(default_factory=list)
     _sizes: list[TensorStats] = field(default_factory=list)
 
@@ -193,15 +199,24 @@ class _Run:
         """Add one tensor."""
         by = self._by(source)
         partition = whole(source.shape) if by is None else by.partition()
-        if isinstance(source, StreamSource) and reads_twice(source, partition, self.engine, self.wanted):
+        drawn = self.picture is not None and not (self.drawn_first and len(self._sizes) >= MOST_DRAWN)
+        wanted = self.wanted._replace(bins=self.picture) if drawn else self.wanted
+        if isinstance(source, StreamSource) and reads_twice(source, partition, self.engine, wanted):
             self.notes.append(f"{source.name}: kept in a file in $TMPDIR, to be read more than once")
-        found = self._surveyed(source, by)
-        self.records.append(found.stats)
-        self._sizes.append(found.stats)
+        planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if drawn and by is not None else {}
+        found = self._surveyed(source, by, wanted, planes)
+        stats = found.stats
+        if drawn:
+            picture = Picture(
+                stats.histogram or Histogram((), ()), {name: plane.heatmap() for name, plane in planes.items()}
+            )
+            stats = replace(stats, picture=picture, histogram=None if self.wanted.bins is None else stats.histogram)
+        self.records.append(stats)
+        self._sizes.append(stats)
         if found.moments is not None:
             self._totals.append((found.moments, source))
         if by is None:
-            self._check(found.stats, source.name)
+            self._check(stats, source.name)
 
     def _by(self, source: Source) -> By | None:
         text, layout, num_groups, group_size = self.cutting
@@ -219,17 +234,20 @@ class _Run:
             )
         return by
 
-    def _surveyed(self, source: Source, by: By | None) -> Found:
+    def _surveyed(self, source: Source, by: By | None, wanted: Wanted, planes: Mapping[str, Plane]) -> Found:
         if by is None:
-            return survey(source, self.engine, self.wanted)
+            return survey(source, self.engine, wanted)
 
         def taken(tensor: TensorStats, cells: list[Cell]) -> None:
             for cell in cells if self.expect else ():
                 self._check(cell.stats, f"{source.name}: {cell.label}")
+            for name, plane in planes.items():
+                index = np.array([tuple(cell.place.values()) for cell in cells], np.int64).reshape(len(cells), -1)
+                plane.add(index, np.array([cell.stats.value(name) for cell in cells], np.float64))
             if self.on_cells is not None:
                 self.on_cells(tensor, cells)
 
-        return survey_cells(source, by, self.engine, self.wanted, self.keep_cells, taken)
+        return survey_cells(source, by, self.engine, wanted, self.keep_cells, taken)
 
     def _check(self, found: TensorStats, name: str) -> None:
         for expectation in self.expect:

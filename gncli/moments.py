@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.partition import Axis
+from gncli.room import room
 from gncli.tiles import SHORT, Region, Tile, Walk
 
 Floats = NDArray[np.float64]
@@ -331,15 +332,12 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
         of = values if fast and values.strides[-1] == values.dtype.itemsize else wide
         low = np.minimum.reduce(of, axis=1).astype(np.float64)
         high = np.maximum.reduce(of, axis=1).astype(np.float64)
-    num_zeros = np.add.reduce(values == 0, axis=1, dtype=np.float64) if zeros else None
+    num_zeros = counted(values == 0) if zeros else None
     n = np.full(low.shape, rows)
     nan = posinf = neginf = power = finite = None
     if not np.isfinite(high - low).all():  # a NaN or an infinity, or extremes too far apart for their difference
         finite = np.isfinite(wide)
-        nan, posinf, neginf = (
-            np.add.reduce(which, axis=1, dtype=np.float64)
-            for which in (np.isnan(wide), wide == np.inf, wide == -np.inf)
-        )
+        nan, posinf, neginf = (counted(which) for which in (np.isnan(wide), wide == np.inf, wide == -np.inf))
         n = rows - nan - posinf - neginf
         low = np.minimum.reduce(wide, axis=1, initial=np.inf, where=finite)
         high = np.maximum.reduce(wide, axis=1, initial=-np.inf, where=finite)
@@ -359,6 +357,18 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
     square = np.vecdot(wide, wide) if wide.ndim == 2 else np.einsum("arq,arq->aq", wide, wide)
     m2 = np.maximum(square - n * (lo * lo), 0.0)
     return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, num_zeros)
+
+
+def counted(which: NDArray[np.bool_]) -> Floats:
+    """Return how many of `which` (A, R) or (A, R, Q) are true along axis 1: five times as fast as `numpy.sum`."""
+    bytes_ = np.ascontiguousarray(which).view(np.uint8)
+    if which.ndim == 2:
+        if which.shape[1] % 8 == 0:
+            bytes_ = np.bitwise_count(bytes_.view(np.uint64))
+        return np.asarray(np.add.reduce(bytes_, axis=1, dtype=np.float64))
+    most = np.iinfo(np.uint8).max
+    parts = (bytes_[:, start : start + most] for start in range(0, which.shape[1], most))
+    return sum((np.add.reduce(part, axis=1, dtype=np.uint8) for part in parts), np.zeros(1))
 
 
 def measure_region(
@@ -398,7 +408,7 @@ def measure_region(
     num_blocks = -(-length // walk.block)
     seen = values.reshape(num_x, length, width) if walk.columns else values.reshape(num_x, length)
     tail = seen.shape[2:]
-    scratch = np.empty(max(1, min(values.size, max(tile, walk.block * min(width, tile)))))
+    scratch = room(max(1, min(values.size, max(tile, walk.block * min(width, tile)))))
     blocks = _Blocks((num_x, num_blocks, *tail))
     for part in walk.tiles(region, tile):
         count = part.blocks.stop - part.blocks.start

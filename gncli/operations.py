@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,20 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli import histogram, io
-from gncli.cluster import engine_on
-from gncli.describe import (
-    Draw,
-    Histogram,
-    NormalizeReport,
-    Parameters,
-    Stage,
-    StatsReport,
-    TensorStats,
-)
-from gncli.difference import diff as diff
+from gncli.describe import Heatmap, Histogram, NormalizeReport, Parameters, Picture, Stage, StatsReport, TensorStats
 from gncli.engine import Engine
 from gncli.errors import InputError, OutputError, ParameterError
+from gncli.executors import engine_on
 from gncli.groupnorm import DEFAULT_EPS, Affine, Grouping, GroupNorm
+from gncli.heatmap import Plane, in_storage
 from gncli.inspection import stats as stats  # an operation like those below
 from gncli.io.source import Sink, Source
 from gncli.io.stream import StreamSource
@@ -34,7 +26,8 @@ from gncli.pairs import stored
 from gncli.passes import Normalization, Outcome
 from gncli.policy import STRICT, Policy
 from gncli.statistics import finished
-from gncli.survey import CountingSink, Wanted, counted, survey
+from gncli.survey import CountingSink, Wanted, counted, measured, survey
+from gncli.vocabulary import Draw
 
 # --- stats -----------------------------------------------------------------------------------------------------------
 
@@ -65,6 +58,8 @@ def random(
     force: bool = False,
     compression: int | None = None,
     statistics: Sequence[str] = (),
+    zeros: bool = False,
+    before_commit: Callable[[StatsReport], None] | None = None,
     workers: int | None = None,
     tile: int | None = None,
 ) -> StatsReport:
@@ -90,10 +85,14 @@ def random(
                 compression=compression,
             )
             stack.callback(sink.abort)
-        found = describe(_Tee(source, sink) if sink else source, engine, statistics)
+        found = describe(_Tee(source, sink) if sink else source, engine, measured(statistics, zeros=zeros))
+        seed = _chosen(draw, source)
+        report = StatsReport((found,), tuple(statistics), seed=seed, command="random", output=output)
+        if before_commit is not None:
+            before_commit(report)
         if sink:
             sink.commit()
-    return StatsReport((found,), tuple(statistics), seed=_chosen(draw, source), command="random", output=output)
+    return report
 
 
 class _Tee:
@@ -138,6 +137,8 @@ def normalize_file(
     verify: bool = True,
     zeros: bool = False,
     bins: int | None = None,
+    picture: int | None = None,
+    before_commit: Callable[[NormalizeReport], None] | None = None,
     compression: int | None = None,
     policy: Policy = STRICT,
     workers: int | None = None,
@@ -145,16 +146,24 @@ def normalize_file(
     executor: str = "threads",
     scheduler: str | None = None,
 ) -> NormalizeReport:
-    """Apply Group Normalization to a tensor, write the result to `output`, and return what was found before and after.
+    """Return what was found before and after Group Normalization (Wu & He 2018), and write the result to `output`.
+
+    It is what ``gncli normalize`` does, streamed: the tensor may be larger than memory.
 
     Parameters
     ----------
     tensor : str or Draw
-        As the command line names it, or what to draw.
-    num_groups, group_size, eps, layout, denominator
-        As for `GroupNorm`.
+        As the command line names it, ``FILE`` or ``FILE::NAME``; or what to draw.
+    num_groups, group_size : int, optional
+        The number of groups, 32 by default, or else the channels in each; what it leaves must come out even.
+    eps : float
+        Added to the variance, inside the root.
+    layout : str, optional
+        One letter an axis, as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
+    denominator : {"std", "variance"}
+        ``sqrt(var + eps)``, the paper; or ``var + eps``, as the walkthrough article divides.
     output : str, optional
-        Where to; by default nowhere.
+        Where to, as ``y.npy`` or ``y.h5::NAME``; by default nowhere.
     force, in_place : bool
         Whether an existing output, or the input itself, is replaced.
     gamma, beta : str or float
@@ -167,24 +176,53 @@ def normalize_file(
         Whether the stages of the walkthrough are kept, the check made, zeros counted.
     bins : int, optional
         Of histograms before and after, which are made if they are given.
+    picture : int, optional
+        Bins of the histograms of a picture, whose data are gathered if they are given.
+    before_commit : callable, optional
+        Takes the report before the output replaces anything; what it raises leaves everything as it was.
     compression : int, optional
         Level of deflate of an HDF5 output; by default it is stored as it is.
     policy : Policy, optional
         What the inputs may do and ask for.
     workers, tile : int, optional
-        As for `Engine`.
-    executor, scheduler : str
-        As for `engine_on`.
+        Threads, by default one a CPU; and bytes of input that each works on at a time. Neither alters a bit.
+    executor : {"threads", "dask"}
+        What does the work.
+    scheduler : str, optional
+        The address of a dask cluster; by default processes on this machine.
+
+    Returns
+    -------
+    NormalizeReport
+        What ``gncli normalize`` shows, as data. A check that fails is not an error: the report says so (``check.ok``),
+        and no file is written.
 
     Raises
     ------
     ParameterError
-        If parameters do not fit the tensor.
-    GncliError
-        If anything cannot be read or written. A check that fails is not an error: the report says it, and no file is
-        written.
+        If parameters do not fit the tensor, or one another.
+    InputError
+        If an input cannot be read, is malformed, or is refused by `policy`.
+    OutputError
+        If an output cannot be written, or exists and `force` is not given.
+    LimitError
+        If a limit was passed.
+    ChangedError
+        If an input changed while it was read.
+
+    Examples
+    --------
+    >>> from gncli import Draw
+    >>> report = normalize_file(Draw((2, 8, 16), seed=0), num_groups=4)
+    >>> report.check.ok, report.check.groups, report.parameters.layout
+    (True, 8, 'NCL')
     """
     norm = GroupNorm(num_groups, group_size, eps, layout, denominator)
+    bars = picture if bins is None else bins
+    if bars is not None and executor != "threads":
+        raise ParameterError(
+            "histograms are not made by a cluster", way_out="leave out --hist and --plot, or --executor dask"
+        )
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(engine_on(executor, scheduler, workers, tile, policy))
         source: Source
@@ -194,7 +232,7 @@ def normalize_file(
             source = io.open_source(tensor, policy=policy)
         stack.callback(source.close)
         notes: tuple[str, ...] = ()
-        if bins is not None and isinstance(source, StreamSource):
+        if bars is not None and isinstance(source, StreamSource):
             notes = (f"{source.name}: kept in a file in $TMPDIR, to be read more than once",)
             source = stored(source)
             stack.callback(source.close)
@@ -208,6 +246,12 @@ def normalize_file(
             _channel_values(beta, grouping, "beta", stack, inputs, policy),
             grouping.channel_shape,
         )
+        if dtype is None and io.stored_as(source) is not None:
+            raise ParameterError(
+                f"{io.dtype_name(source)} is read, and not written",
+                subject=source.name,
+                way_out="say --dtype float16, float32 or float64",
+            )
         kept = np.dtype(dtype) if dtype else output_dtype(source.dtype)
         if kept.kind != "f" or kept.itemsize > 8:
             raise ParameterError(f"{kept} cannot hold the result", way_out="choose float16, float32 or float64")
@@ -243,6 +287,7 @@ def normalize_file(
                 )
             archive = io.open_npz(save_moments, force=force, inputs=inputs)
             stack.callback(archive.abort)
+        cells = None if picture is None else _Mapped(grouping)
         outcome = Normalization(
             source,
             sink,
@@ -254,23 +299,26 @@ def normalize_file(
             stages=stages,
             zeros=zeros,
             verify=verify or stages,
+            on_cells=cells,
         ).run()
-        histograms = (
-            (None, None) if bins is None else _histograms(source, grouping, affine, kept, engine, outcome, bins)
-        )
+        histograms = None if bars is None else _histograms(source, grouping, affine, kept, engine, outcome, bars)
         source.verify_unchanged()
         found = outcome.check if verify else None
-        if found is None or found.ok:
-            if archive is not None and outcome.kept is not None:
-                archive.write(dict(zip(("mean", "var", "rstd"), outcome.kept, strict=True)))
-                archive.commit()
-            if sink is not None:
-                sink.commit()
-        elif output != "-":
+        held = found is None or found.ok
+        if not held and output != "-":
             output = None
         before = _tensor_stats(source.name, source.shape, source.dtype, outcome.before)
-        after = _tensor_stats(output or "", source.shape, kept, outcome.after)
-        return NormalizeReport(
+        before = replace(before, dtype=io.dtype_name(source), axis_names=io.dimensions(source))
+        after = replace(
+            _tensor_stats(output or "", source.shape, kept, outcome.after), axis_names=io.dimensions(source)
+        )
+        staged = _stages(grouping, outcome, before, after) if stages else ()
+        if histograms is not None and bins is not None:
+            before, after = (replace(s, histogram=h) for s, h in zip((before, after), histograms, strict=True))
+        if histograms is not None and cells is not None:
+            pictures = (Picture(h, maps) for h, maps in zip(histograms, cells.heatmaps(), strict=True))
+            before, after = (replace(s, picture=p) for s, p in zip((before, after), pictures, strict=True))
+        report = NormalizeReport(
             input=source.name,
             output=output,
             parameters=Parameters(
@@ -283,13 +331,42 @@ def normalize_file(
                 beta=beta,
                 dtype=kept.name,
             ),
-            before=replace(before, histogram=histograms[0]),
-            after=replace(after, histogram=histograms[1]),
+            before=before,
+            after=after,
             check=found,
-            stages=_stages(grouping, outcome, before, after) if stages else (),
+            stages=staged,
             seed=_chosen(tensor, source) if isinstance(tensor, Draw) else None,
             notes=notes,
         )
+        if before_commit is not None:
+            before_commit(report)
+        if held and archive is not None and outcome.kept is not None:
+            archive.write(dict(zip(("mean", "var", "rstd"), outcome.kept, strict=True)))
+            archive.commit()
+        if held and sink is not None:
+            sink.commit()
+        return report
+
+
+class _Mapped:
+    """Takes what a picture shows of the groups, as they are complete."""
+
+    def __init__(self, grouping: Grouping) -> None:
+        self._partition = grouping.partition
+        self._done = 0
+        self._planes = [Plane(("N", "G"), grouping.partition.cells) for _ in range(4)]
+
+    def __call__(self, found: tuple[Floats, ...]) -> None:
+        """Take mean and deviation, before and after, of the next groups in storage order."""
+        index = in_storage(self._partition, self._done, found[0].size)
+        self._done += found[0].size
+        for plane, values in zip(self._planes, found, strict=True):
+            plane.add(index, values)
+
+    def heatmaps(self) -> list[dict[str, Heatmap]]:
+        """Return the maps by statistic, before and after."""
+        mean, std, mean_after, std_after = (plane.heatmap() for plane in self._planes)
+        return [{"mean": mean, "std": std}, {"mean": mean_after, "std": std_after}]
 
 
 def _histograms(
@@ -326,7 +403,7 @@ def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: Te
     dtype = np.dtype(after.dtype)
     return (
         Stage("input", before),
-        Stage("reshaped", replace(before, shape=grouping.split_shape)),
+        Stage("reshaped", replace(before, shape=grouping.split_shape, axis_names=())),
         Stage("mean", _tensor_stats("", grouping.cell_shape, double, outcome.means)),
         Stage("var", _tensor_stats("", grouping.cell_shape, double, outcome.variances)),
         Stage("normalized", _tensor_stats("", grouping.split_shape, dtype, outcome.normalized)),
@@ -346,7 +423,7 @@ def output_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _in_place(tensor: str | Draw, source: Source, dtype: np.dtype[Any]) -> str:
-    if isinstance(tensor, Draw) or source.sequential or not tensor.lower().endswith(".npy"):
+    if isinstance(tensor, Draw) or not (tensor.lower().endswith(".npy") and io.is_npy(tensor)):
         raise ParameterError(
             "--in-place needs a .npy file", subject=source.name, way_out="write to another file with -o"
         )
@@ -462,6 +539,11 @@ def get_stats(x: NDArray[Any]) -> TensorStats:
     ----------
     x : ndarray
         Boolean, integer or floating.
+
+    Returns
+    -------
+    TensorStats
+        Of the finite elements; NaN and infinities are counted.
 
     Raises
     ------

@@ -11,19 +11,31 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from gncli.describe import ALL_STATISTICS, DEFAULT_STATISTICS, STATISTICS, Distribution, Draw, nearest, statistic
+from gncli import completion
 from gncli.errors import ParameterError
-from gncli.expect import Expectation, ExpectationError, parse
-from gncli.policy import Policy
+from gncli.policy import STRICT, Policy
 from gncli.process import deliver, is_terminal
+from gncli.vocabulary import (
+    ALL_STATISTICS,
+    FORMS,
+    PICTURE_FORMS,
+    REPORT_FORMS,
+    STATISTICS,
+    Distribution,
+    Draw,
+    nearest,
+    statistic,
+)
 
 if TYPE_CHECKING:
+    from gncli.expect import Expectation
+
     _ParamType = click.ParamType[Any]
 else:  # older releases of click cannot be subscripted
     _ParamType = click.ParamType
@@ -31,8 +43,7 @@ else:  # older releases of click cannot be subscripted
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
-FORMATS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
-OBJECT_FORMATS = ("json", "jsonl")  # whose objects always count zeros, which costs every element a comparison
+OBJECT_FORMATS = frozenset({"json", "jsonl"})  # whose objects always count zeros: a comparison an element
 DRAWN_DTYPES = ("float16", "float32", "float64")
 
 
@@ -81,6 +92,8 @@ class ExpectationText(_ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Expectation:
         """Return the expectation."""
+        from gncli.expect import Expectation, ExpectationError, parse
+
         if isinstance(value, Expectation):
             return value
         try:
@@ -164,6 +177,25 @@ class Fraction(_ParamType):
         return number
 
 
+class FileOf(_ParamType):
+    """A file that is written, by a suffix that says its form."""
+
+    name = "file"
+
+    def __init__(self, forms: Collection[str]) -> None:
+        self.forms = forms
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the path."""
+        if suffix_of(value) not in self.forms:
+            self.fail(f"{value!r} ends in none of {', '.join(self.forms)}", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Return files that have such a suffix."""
+        return completion.files(*self.forms)(ctx, param, incomplete)
+
+
 class Bytes(_ParamType):
     """A number of bytes: ``65536``, ``64K``, ``1M``, ``1MiB``; the units are powers of 1024."""
 
@@ -195,12 +227,43 @@ class Compression(_ParamType):
         return int(match[1] or 4)
 
 
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file that is written, in small letters."""
+    return os.path.splitext(path)[1].lower()
+
+
 def _together(*decorators: Decorator[F]) -> Decorator[F]:
     """Return one decorator that adds several options, in the order of the help page."""
     return lambda command: reduce(lambda done, decorator: decorator(done), reversed(decorators), command)
 
 
 # What every command has.
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Options": (),
+    "To draw a tensor": ("random", "dist", "seed"),
+    "How it is shown": ("form", "report_file", "precision", "color", "quiet"),
+    "How it is computed": ("executor", "scheduler", "workers", "tile"),
+    "What an input may do": ("max_chunk", "allow_sparse", "allow_plugins"),
+}
+"""The sections of a help page, and the options in each; the first one has all that no other names."""
+
+
+class Command(click.Command):
+    """A command whose help page has its options in sections, what it is for first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        section_of = {name: title for title, names in SECTIONS.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in SECTIONS}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx)
+            if row is not None and isinstance(param, click.Option):  # of arguments there is nothing more to say
+                rows[section_of.get(param.name or "", "Options")].append(row)
+        for title, some in rows.items():
+            if some:
+                with formatter.section(title):
+                    formatter.write_dl(some)
 
 
 def _help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -209,19 +272,44 @@ def _help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from gncli import __version__
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    """Take one of ``--version`` and ``-v``, and answer with the second of them, in whatever order they come."""
+    asked = ctx.meta.setdefault("gncli.version", {})
+    asked[param.name] = wanted
+    if len(asked) < 2 or not any(asked.values()) or ctx.resilient_parsing:
+        return
+    if not asked["version"]:
+        raise click.UsageError("-v goes with --version", ctx)
+    from gncli import __version__
 
-        deliver(f"gncli {__version__}\n")
-        ctx.exit()
+    lines = [f"gncli {__version__}"]
+    if asked["verbose"]:
+        import platform
+
+        from gncli.io import versions
+
+        lines += [f"Python {platform.python_version()}", *(f"{name} {v}" for name, v in versions().items())]
+        lines.append(f"platform {platform.platform()}")
+    deliver("\n".join(lines) + "\n")
+    ctx.exit()
 
 
 # Not click's own callbacks: their text would go through Python's buffer, where a full disk is noticed too late.
 version = click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
 )
-helpful = click.help_option("-h", "--help", callback=_help, help="Show this page and exit.")
+verbose = click.option(
+    "-v",
+    "verbose",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="With --version: those of Python, NumPy, h5py and HDF5, and the platform.",
+)
+helpful = click.option(
+    "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=_help, help="Show this page and exit."
+)
 
 
 # What a command prints.
@@ -229,11 +317,11 @@ helpful = click.help_option("-h", "--help", callback=_help, help="Show this page
 form = click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=click.Choice(FORMS),
     metavar="FORM",
     default="table",
     envvar="GNCLI_FORMAT",
-    help=f"{', '.join(FORMATS)}; default: table.",
+    help=f"{', '.join(FORMS)}; default: table.",
 )
 precision = click.option(
     "--precision",
@@ -251,6 +339,13 @@ color = click.option(
     envvar="GNCLI_COLOR",
     help="Colour in tables: auto, always, never; default: auto.",
 )
+report_file = click.option(
+    "--report",
+    "report_file",
+    type=FileOf(REPORT_FORMS),
+    metavar="FILE",
+    help=f"Write the report to FILE as well: {', '.join(REPORT_FORMS)}.",
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="Nothing on stdout but data.")
 
 statistics = click.option(
@@ -261,16 +356,27 @@ statistics = click.option(
     metavar="NAMES",
     help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, pNN for a percentile (p99.9); "
     "all: all but median and percentiles.",
+    shell_complete=completion.statistics,
 )
 
 # What stats and diff are about: cells, histograms, expectations, several tensors.
 
 by = click.option(
-    "--by", metavar="AXES", help="A row a cell: letters (C; N,C), numbers of axes (0,1), or group with --groups."
+    "--by",
+    metavar="AXES",
+    help="A row for each cell: C for channels; N,C for channels of each sample; 0,1 for axes by number; group, with "
+    "--groups, for the groups of each sample.",
+    shell_complete=completion.cuts,
 )
 hist = click.option("--hist", is_flag=True, help="Draw a histogram; one more pass over the data.")
 bins = click.option(
     "--bins", type=click.IntRange(1, 1 << 16), metavar="INT", default=64, help="Bins of the histogram; default: 64."
+)
+plot = click.option(
+    "--plot",
+    type=FileOf(PICTURE_FORMS),
+    metavar="FILE",
+    help=f"Draw histograms, and maps of cells, to FILE: {', '.join(PICTURE_FORMS)}; one more pass over the data.",
 )
 expect = click.option(
     "--expect",
@@ -278,10 +384,15 @@ expect = click.option(
     multiple=True,
     metavar="'STAT OP NUMBER'",
     help="Exit with 1 unless it holds, with --by in every cell: 'nan == 0', 'abs(mean) < 1e-6'; may be repeated.",
+    shell_complete=completion.expectations,
 )
 match = click.option("--match", metavar="GLOB", help="Only tensors whose name, or name in its file, matches.")
 sort = click.option(
-    "--sort", type=SortKey(), metavar="STAT", help="Order tensors by a statistic; -STAT: the largest first."
+    "--sort",
+    type=SortKey(),
+    metavar="STAT",
+    help="Order tensors by a statistic; -STAT: the largest first.",
+    shell_complete=completion.orders,
 )
 total = click.option("--total", is_flag=True, help="One more row: all tensors together.")
 
@@ -292,14 +403,14 @@ workers = click.option(
     type=click.IntRange(1, 1024),
     metavar="N",
     envvar="GNCLI_WORKERS",
-    help="Threads at work; default: one a CPU.",
+    help="Threads at work, which alters no result; default: one a CPU.",
 )
 tile = click.option(
     "--tile",
     type=Bytes(),
     metavar="BYTES",
     envvar="GNCLI_TILE",
-    help="Bytes of input worked on at a time; default: 2M.",
+    help="Bytes of input worked on at a time, which alters no result; default: 2M.",
 )
 executor = click.option(
     "--executor",
@@ -308,10 +419,12 @@ executor = click.option(
     help="What does the work: threads, or a dask cluster; default: threads.",
 )
 scheduler = click.option(
-    "--scheduler", metavar="ADDRESS", help="Of the dask cluster; by default processes on this machine."
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Where the dask cluster is, as HOST:8786; by default processes on this machine.",
 )
 distributing = _together(executor, scheduler)
-common = _together(form, precision, color, quiet, workers, tile, helpful)
+common = _together(form, report_file, precision, color, quiet, workers, tile, helpful)
 
 # Drawn tensors. None stands for the default where --random must have been given too.
 
@@ -320,7 +433,7 @@ dist = click.option(
     "--dist",
     type=click.Choice(["uniform", "normal"]),
     metavar="DIST",
-    help="Draw uniform on [0, 1), the default, or normal.",
+    help="What is drawn: uniform on [0, 1), the default, or normal.",
 )
 seed = click.option(
     "--seed",
@@ -330,7 +443,11 @@ seed = click.option(
 )
 drawing = _together(random, dist, seed)
 dtype = click.option(
-    "--dtype", type=DtypeName(), metavar="DTYPE", help="Draw float16, float32 or float64, the default."
+    "--dtype",
+    type=DtypeName(),
+    shell_complete=completion.words(*DRAWN_DTYPES),
+    metavar="DTYPE",
+    help="Dtype of what is drawn: float16, float32 or float64, the default.",
 )
 
 # What an input may do.
@@ -339,14 +456,14 @@ _allow_plugins = click.option(
     "--allow-plugins", is_flag=True, help="Let HDF5 load filter plugins, which are code, from HDF5_PLUGIN_PATH."
 )
 _allow_sparse = click.option(
-    "--allow-sparse", is_flag=True, help="Read what declares over 4 GiB and 1000 times what it stores."
+    "--allow-sparse", is_flag=True, help="Read what declares over 4 GiB and 1000 times (.npz: 100) what it stores."
 )
 _max_chunk = click.option(
     "--max-chunk",
     type=Bytes(),
     metavar="BYTES",
-    default=Policy.max_chunk,
-    help="Largest chunk of an HDF5 dataset; default: 64M.",
+    default=STRICT.max_chunk,
+    help="Refuse an HDF5 dataset with larger chunks; default: 64M.",
 )
 
 
@@ -370,14 +487,16 @@ output = click.option(
     "--output",
     metavar="OUT",
     help="Write FILE.npy, FILE.h5[::NAME], or - (.npy on stdout).",
+    shell_complete=completion.outputs,
 )
 compression = click.option(
     "--compression",
     type=Compression(),
     metavar="gzip[=LEVEL]",
     help="Compress an HDF5 OUT, in chunks of samples; LEVEL is 0 to 9, default: 4.",
+    shell_complete=completion.compressions,
 )
-force = click.option("-f", "--force", is_flag=True, help="Replace OUT if it exists.")
+force = click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
 
 # Group Normalization; `stats --by group` will take the first two and the layout.
 
@@ -404,12 +523,24 @@ eps = click.option(
 layout = click.option(
     "--layout",
     metavar="LETTERS",
-    help="A letter an axis, such as NHWC: C once, N at most once; default: NC, NCL, NCHW, NCDHW for 2 to 5 axes.",
+    help="A letter an axis, such as NHWC: C for channels, once; N for samples, at most once; the rest is space. "
+    "Default: NC, NCL, NCHW, NCDHW for 2 to 5 axes.",
+    shell_complete=completion.layouts,
 )
 gamma = click.option(
-    "--gamma", type=NumberOrTensor(), default=1.0, help="Scale: a number, or a TENSOR of shape (C,); default: 1."
+    "--gamma",
+    type=NumberOrTensor(),
+    default=1.0,
+    help="Scale: a number, or a TENSOR of shape (C,); default: 1.",
+    shell_complete=completion.tensors,
 )
-beta = click.option("--beta", type=NumberOrTensor(), default=0.0, help="Shift: the same; default: 0.")
+beta = click.option(
+    "--beta",
+    type=NumberOrTensor(),
+    default=0.0,
+    help="Shift: a number, or a TENSOR of shape (C,); default: 0.",
+    shell_complete=completion.tensors,
+)
 denominator = click.option(
     "--denominator",
     type=click.Choice(["std", "variance"]),
@@ -456,25 +587,13 @@ def named_tensors(names: tuple[str, ...], draw: Draw | None, *others: float | st
 
 def drawn(shape: tuple[int, ...] | None, dist: Distribution | None, seed: int | None, dtype: str | None) -> Draw | None:
     """Return what to draw, or None without --random, when nothing about a draw may be given either."""
+    given: dict[str, Any] = {"dist": dist, "seed": seed, "dtype": dtype}
+    given = {name: value for name, value in given.items() if value is not None}
     if shape is not None:
-        return Draw(shape, dist or Draw.dist, seed, dtype or Draw.dtype)
-    for option, value in {"--dist": dist, "--seed": seed, "--dtype": dtype}.items():
-        if value is not None:
-            raise click.UsageError(f"{option} is about a drawn tensor; give --random SHAPE too")
+        return Draw(shape, **given)
+    for name in given:
+        raise click.UsageError(f"--{name} is about a drawn tensor; give --random SHAPE too")
     return None
-
-
-def measured(
-    statistics: tuple[str, ...] | None, form: str, default: tuple[str, ...] = DEFAULT_STATISTICS
-) -> tuple[str, ...]:
-    """Return the statistics to ask for: those given to -s (none: the default ones), and zeros for a JSON object.
-
-    Statistics that the header answers are not joined by one that reads the data.
-    """
-    chosen = statistics or ()
-    if form in OBJECT_FORMATS and any(statistic(name).reads for name in chosen or default):
-        return tuple(dict.fromkeys((*(chosen or default), "zeros")))
-    return chosen
 
 
 def colored(choice: str, stream_is_terminal: bool) -> bool:

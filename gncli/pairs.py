@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli import progress
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
 from gncli.io.source import Identity, Order, Source
 from gncli.io.stream import Spool
@@ -171,10 +172,12 @@ def stored(source: Source) -> RawSource:
     spool = Spool()
     try:
         size = math.prod(source.shape)
+        progress.begin("copy", source.name, size * source.dtype.itemsize)
         for start in range(0, size, PIECE):
             values = np.empty(min(PIECE, size - start), source.dtype)
             source.read_into(values, start)
             spool.write(as_bytes(values), start * source.dtype.itemsize)
+            progress.advance(values.nbytes)
         source.verify_unchanged()
         file = RawFile.spooled(os.dup(spool.fd), source.name)
     finally:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli import progress
 from gncli.describe import Check
 from gncli.engine import Engine
 from gncli.errors import LimitError
@@ -155,12 +156,17 @@ class Outcome:
     kept: tuple[Floats, ...] | None = None
 
 
+OnCells = Callable[[tuple[Floats, ...]], None]
+"""Takes mean and deviation before, mean and deviation after, of the next cells in storage order."""
+
+
 class _Summary(NamedTuple):
     """What a run keeps of some whole spans."""
 
     nodes: dict[str, Moments]
     check: Check
     kept: tuple[Floats, ...] | None
+    shown: tuple[Floats, ...] | None
 
 
 class Normalization:
@@ -189,6 +195,8 @@ class Normalization:
         Whether zeros are counted, before and after.
     verify : bool
         Whether standardized values are measured apart from the result where `affine` changes them.
+    on_cells : callable, optional
+        Takes what a picture shows of the cells, as they are complete.
     """
 
     def __init__(
@@ -204,19 +212,22 @@ class Normalization:
         stages: bool = False,
         zeros: bool = False,
         verify: bool = True,
+        on_cells: OnCells | None = None,
     ) -> None:
         self.source, self.sink, self.grouping, self.affine = source, sink, grouping, affine
         self.dtype, self.engine = dtype, engine
         self.keep, self.stages, self.zeros = keep, stages, zeros
         self.apart = verify and not affine.identity
+        self.shows = on_cells is not None
         self.tile = engine.tile_of(source.dtype)
         self._trees: defaultdict[str, Tree] = defaultdict(Tree)
         self._kept: list[tuple[Floats, ...]] = []
         self._check = all_checks([])
+        self._on_cells = on_cells
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a worker in another process needs to know: not what has been found so far."""
-        return self.__dict__ | {"_trees": None, "_kept": None}
+        return self.__dict__ | {"_trees": None, "_kept": None, "_on_cells": None}
 
     def run(self) -> Outcome:
         """Do it, and return what was found.
@@ -229,10 +240,13 @@ class Normalization:
         if self.grouping.partition.size:
             self.walk = _walk(self.grouping.partition, self.source)
             visit = self.engine.visit_of(self.source)
-            if self.walk.cut(visit) == 0:
+            once, spans = self.walk.cut(visit) == 0, self.walk.units[0].size
+            nbytes = self.grouping.partition.size * self.source.dtype.itemsize
+            progress.begin("normalize", self.source.name, nbytes, 1 if once else 2, spans)
+            if once:
                 self._run_whole(visit)
             else:
-                for span in range(self.walk.units[0].size):
+                for span in range(spans):
                     self._run_span(visit, span)
         return self._outcome()
 
@@ -304,7 +318,10 @@ class Normalization:
         nodes = {"before": cells.before, "after": cells.y}
         if self.apart:
             nodes["normalized"] = cells.z
-        kept = None
+        kept = shown = None
+        if self.shows:
+            after = cells.y.settled()
+            shown = (cells.before.mean, cells.before.std(), after.mean, after.std())
         if self.keep or self.stages:
             mean, var = cells.before.mean, cells.before.var()
             if self.keep:
@@ -313,7 +330,7 @@ class Normalization:
                 nodes |= {"means": Moments.of_values(mean), "variances": Moments.of_values(var)}
         inner = (Axis(False, spans), Axis(False, cells.before.n.size // spans))
         folded = {name: fold_axes(moments, inner, keep_first=False) for name, moments in nodes.items()}
-        return _Summary(folded, check(cells.before, cells.z, cells.y, self.grouping.norm, self.dtype), kept)
+        return _Summary(folded, check(cells.before, cells.z, cells.y, self.grouping.norm, self.dtype), kept, shown)
 
     def _take(self, summary: _Summary) -> None:
         for name, node in summary.nodes.items():
@@ -321,6 +338,8 @@ class Normalization:
         self._check = all_checks([self._check, summary.check])
         if summary.kept is not None:
             self._kept.append(summary.kept)
+        if self._on_cells is not None and summary.shown is not None:
+            self._on_cells(summary.shown)
 
     def _outcome(self) -> Outcome:
         def total(name: str, dtype: np.dtype[Any]) -> Moments:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What an input may do and ask for.
 
     Parameters
@@ -17,6 +16,11 @@ class Policy:
         Whether a dataset may declare far more than it stores.
     max_chunk : int
         The most bytes of one HDF5 chunk: it has to be in memory whole.
+
+    Examples
+    --------
+    >>> Policy(max_chunk=1 << 30).plugins
+    False
     """
 
     plugins: bool = False

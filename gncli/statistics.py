@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.describe import Value
 from gncli.moments import NOWHERE, Floats, Moments, Tree, two_sum
+from gncli.vocabulary import Value
 
 BASIC = ("mean", "std", "var", "min", "max", "nan", "posinf", "neginf")
 SMALL = 2.0**-450  # a variance below it has a fourth moment that is not a number any more

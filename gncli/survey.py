@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli import histogram, percentiles
+from gncli import histogram, percentiles, progress
 from gncli.cells import By, Part
-from gncli.describe import Cell, Cells, Histogram, TensorStats, Value, statistic
+from gncli.describe import Cell, Cells, Histogram, TensorStats
 from gncli.engine import Engine
 from gncli.errors import LimitError
 from gncli.extras import EXTRAS, PIECE, Extras
 from gncli.groupnorm import spread
-from gncli.io.source import Source
+from gncli.io.source import Source, dimensions, dtype_name
 from gncli.moments import Floats, Fold, Moments, Tree, concatenate, fold_axes, measure_region
 from gncli.partition import Axis, Partition, whole
 from gncli.passes import MAX_OPEN_CELLS, measure_spans
 from gncli.statistics import finished
 from gncli.tiles import Region, Walk
+from gncli.vocabulary import DEFAULT_STATISTICS, Value, statistic
 
 MAX_PASSES = 16  # over a cell that does not fit a visit
 MAX_COUNTS = 64  # histograms of 64 Ki buckets, 512 KB each, held at once
@@ -33,8 +34,7 @@ OnCells = Callable[[TensorStats, Batch], None]
 """Takes the tensor, without values, and its next cells, in order."""
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What is wanted of a tensor, or of each of its cells.
 
     Attributes
@@ -69,8 +69,22 @@ class Wanted:
         return Extras(names, source.shape, source.order) if names else None
 
 
-@dataclass(frozen=True)
-class Found:
+def measured(statistics: Sequence[str], *, zeros: bool = False) -> tuple[str, ...]:
+    """Return what is measured for `statistics`, none of which stands for the default ones; and zeros, if asked for.
+
+    Statistics that the header answers are not joined by one that reads the data.
+
+    Examples
+    --------
+    >>> measured(["mean"], zeros=True), measured(["shape"], zeros=True)
+    (('mean', 'zeros'), ('shape',))
+    """
+    asked = tuple(statistics) or DEFAULT_STATISTICS
+    joined = zeros and any(statistic(name).reads for name in asked)
+    return tuple(dict.fromkeys((*asked, *(["zeros"] if joined else []))))
+
+
+class Found(NamedTuple):
     """What a survey found: the record, and the moments behind it, settled, of shape (1,); None if nothing was read."""
 
     stats: TensorStats
@@ -79,11 +93,12 @@ class Found:
 
 def survey(source: Source, engine: Engine, wanted: Wanted) -> Found:
     """Return what is found out of all of `source`; its data are read only if something wanted needs them."""
-    header = TensorStats(source.shape, source.dtype.name, {}, source.name)
+    header = TensorStats(source.shape, dtype_name(source), {}, source.name, axis_names=dimensions(source))
     if not wanted.reads:
         return Found(header)
     if wanted.bins is not None:
         source.hold(0, math.prod(source.shape))
+    _announce(source, whole(source.shape), engine, wanted)
     ((moments, selected),) = _spans(source, whole(source.shape), engine, wanted, held=wanted.bins is not None)
     moments = moments.settled()
     columns = finished(moments, source.dtype, source.shape, wanted.statistics, wanted.ddof)
@@ -113,6 +128,7 @@ def counted(source: Source, engine: Engine, edges: Floats) -> NDArray[np.int64]:
     """Return how many elements of `source` lie between `edges`, from one pass."""
     counts = np.zeros(edges.size - 1, np.int64)
     walk, bins = Walk.of(whole(source.shape)), histogram.Bins(edges, source.dtype)
+    progress.begin("histogram", source.name, _nbytes(source))
 
     def job(_region: Region, values: NDArray[Any]) -> NDArray[np.int64]:
         return bins.count(values)
@@ -120,6 +136,19 @@ def counted(source: Source, engine: Engine, edges: Floats) -> NDArray[np.int64]:
     for _, part in engine.run(job, source, walk.regions(engine.visit_of(source))):
         counts += part
     return counts
+
+
+def _nbytes(source: Source) -> int:
+    return math.prod(source.shape) * source.dtype.itemsize
+
+
+def _announce(source: Source, partition: Partition, engine: Engine, wanted: Wanted) -> None:
+    """Say how often a survey is going to read the source, but for its histogram."""
+    passes = spans = 1
+    if reads_twice(source, partition, engine, wanted._replace(bins=None)):
+        walk = Walk.of(partition)
+        passes, spans = 1 + _selecting(walk, source, len(wanted.percentiles)), walk.units[0].size
+    progress.begin("measure" if passes == 1 else "percentiles", source.name, _nbytes(source), passes, spans)
 
 
 def reads_twice(source: Source, partition: Partition, engine: Engine, wanted: Wanted) -> bool:
@@ -185,10 +214,12 @@ def survey_cells(source: Source, by: By, engine: Engine, wanted: Wanted, keep: i
     LimitError
         If a pipe has more open cells than are held at once, or percentiles would take too many passes.
     """
-    header = TensorStats(source.shape, source.dtype.name, {}, source.name)
+    header = TensorStats(source.shape, dtype_name(source), {}, source.name, axis_names=dimensions(source))
     kept: list[Cell] = []
     tree = Tree()
     first = 0
+    if wanted.bins is not None:
+        source.hold(0, math.prod(source.shape))
     for index, columns, total in _batches(source, by, engine, wanted):
         cells = _cells(source, by, index, columns)
         first += len(cells)
@@ -201,10 +232,13 @@ def survey_cells(source: Source, by: By, engine: Engine, wanted: Wanted, keep: i
     moments = tree.total()
     if moments is None:
         return Found(found)
-    source.verify_unchanged()
     moments = moments.settled()
     columns = finished(moments, source.dtype, source.shape, wanted.statistics, wanted.ddof)
-    return Found(replace(found, values={name: column[0] for name, column in columns.items()}), moments)
+    found = replace(found, values={name: column[0] for name, column in columns.items()})
+    if wanted.bins is not None:
+        found = replace(found, histogram=histogram_of(source, engine, moments, wanted.bins))
+    source.verify_unchanged()
+    return Found(found, moments)
 
 
 Columns = Mapping[str, Sequence[Value]]
@@ -212,7 +246,7 @@ Columns = Mapping[str, Sequence[Value]]
 
 def _cells(source: Source, by: By, index: NDArray[np.int64], columns: Columns) -> list[Cell]:
     """Return the cells of a batch, of which row i of `index` is the place and ``columns[name][i]`` a statistic."""
-    shape, dtype = by.cell_shape, source.dtype.name
+    shape, dtype = by.cell_shape, dtype_name(source)
     names = tuple(columns)
     rows: Any = zip(*columns.values(), strict=True) if columns else [()] * len(index)
     found = []
@@ -234,14 +268,16 @@ def _batches(
         return
     held = Walk.of(partition).span_cells if in_order and partition.size else by.count
     if held <= MAX_OPEN_CELLS:
+        _announce(source, partition, engine, wanted)
         parts: Iterator[tuple[Source, list[tuple[int, int]]]] = iter([(source, [(0, size) for size in source.shape])])
     elif source.sequential:
         raise LimitError(
             f"{held:,} cells are open at once in this storage order, more than {MAX_OPEN_CELLS:,}",
             subject=source.name,
-            way_out="a file can be read in parts; store the pipe first",
+            way_out="a file can be read in parts; store this as a .npy first",
         )
     else:
+        progress.begin("measure", source.name, _nbytes(source))
         parts = ((Part(source, box), [*box]) for box in by.ranges(MAX_OPEN_CELLS))
     for part, box in parts:
         part_by = replace(by, shape=part.shape)
@@ -249,7 +285,7 @@ def _batches(
         corner = [box[axis][0] // by.unit(axis) for axis in by.axes]
         corner = [0] * (len(by.names) - len(corner)) + corner  # the N of groups without one
         offsets = [start for start, _ in box]
-        spans = _spans(part, partition, engine, wanted)
+        spans = _spans(part, partition, engine, wanted, held=wanted.bins is not None)
         done = 0
         if not in_order:
             whole_part = list(spans)
@@ -314,13 +350,13 @@ def _spans(
     walk, visit, tile = Walk.of(partition), engine.visit_of(source), engine.tile_of(source.dtype)
     kernel = None if extras is None else extras.measure
 
-    def measured(region: Region, values: NDArray[Any]) -> Moments:
+    def moments_of(region: Region, values: NDArray[Any]) -> Moments:
         return measure_region(walk, region, values, tile, zeros=zeros, extras=kernel)
 
     if walk.cut(visit) == 0:
 
         def job(region: Region, values: NDArray[Any]) -> tuple[Moments, Floats]:
-            return measured(region, values), percentiles.of_rows(_rows(walk, region, values), chosen)
+            return moments_of(region, values), percentiles.of_rows(_rows(walk, region, values), chosen)
 
         for _, pair in engine.run(job, source, walk.regions(visit)):
             yield pair
@@ -330,7 +366,7 @@ def _spans(
         if not held:
             source.hold(span * walk.span, (span + 1) * walk.span)
         fold = Fold(walk, top=1)
-        for region, moments in engine.run(measured, source, walk.regions(visit, range(span, span + 1))):
+        for region, moments in engine.run(moments_of, source, walk.regions(visit, range(span, span + 1))):
             fold.push(region, moments)
         assert fold.result is not None  # every region of the span was pushed
         yield fold.result, select(source, walk, span, fold.result.n, chosen, engine)
@@ -351,8 +387,13 @@ def _cells_at_once(chosen: int) -> int:
     return max(1, MAX_COUNTS // (2 * chosen))
 
 
+def _selecting(walk: Walk, source: Source, chosen: int) -> int:
+    """Return how many passes the percentiles of cells that do not fit a visit take."""
+    return -(-walk.span_cells // _cells_at_once(chosen)) * percentiles.steps(source.dtype)
+
+
 def _refuse_many_passes(source: Source, walk: Walk, chosen: int) -> None:
-    passes = -(-walk.span_cells // _cells_at_once(chosen)) * percentiles.steps(source.dtype)
+    passes = _selecting(walk, source, chosen)
     if passes > MAX_PASSES and walk.span_cells > 1:
         raise LimitError(
             f"percentiles of {walk.span_cells:,} open cells would take {passes:,} passes, more than {MAX_PASSES}",
@@ -402,6 +443,7 @@ def select(source: Source, walk: Walk, span: int, sizes: Floats, chosen: Sequenc
 def select_ranks(source: Source, ranks: Sequence[int], engine: Engine) -> list[int | float]:
     """Return the elements of these ranks, counted from 0, among the finite ones of all of `source`."""
     walk = Walk.of(whole(source.shape))
+    progress.begin("tolerance", source.name, _nbytes(source), percentiles.steps(source.dtype))
     found = _selected(source, walk, 0, range(1), {(0, rank) for rank in ranks}, engine)
     return [found[0, rank] for rank in ranks]
 

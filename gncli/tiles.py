@@ -25,7 +25,7 @@ COLUMN_BLOCK = 256  # rows summed one under the other: short, since such a sum i
 SEARCHED = 4096  # numbers of blocks that are tried for one that divides a leaf evenly
 WIDE = 1024  # columns that make NumPy's inner loop long enough
 SHORT = 64  # below this a row is too short to be summed alone
-VISIT_BLOCKS = 1 << 15  # moments of a visit, some 100 bytes each: what bounds visits where cells are tiny
+VISIT_BLOCKS = 1 << 16  # moments of a visit, some 100 bytes each: what bounds visits where cells are tiny
 BLOCK_LIMIT = 1 << 20  # elements of a block of rows, all columns together
 
 

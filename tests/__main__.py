@@ -1,4 +1,4 @@
-"""All that must pass: ``python -m tests``. Lint, format, types, then every test with branch coverage."""
+"""All that must pass: ``python -m tests``. Lint, format, types, the reference, then every test with branch coverage."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+REFERENCE = "gncli/docs/reference.md"
+WRITE_IT = f"write it anew: python -m cogapp -r {REFERENCE}"
+
 CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
+    ("cogapp", "--check", "--check-fail-msg", WRITE_IT, REFERENCE),
     ("coverage", "erase"),
     ("coverage", "run", "-m", "pytest", "-q", "-m", "cluster"),
     ("coverage", "run", "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal"),

@@ -86,7 +86,7 @@ def normalized(
     beta: NDArray[Any] | float = 0.0,
     dtype: Any = None,
     forward: bool = False,
-    **options: bool,
+    **options: Any,
 ) -> tuple[NDArray[Any], Outcome]:
     """Return the group norm of `x`, and what was found on the way."""
     source = Forward(x) if forward else ArraySource(x)

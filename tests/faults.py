@@ -128,7 +128,7 @@ def main() -> int:
 
     import gncli.io.hdf5
     import gncli.operations
-    import gncli.report  # noqa: F401
+    import gncli.report.table  # noqa: F401
 
     library = ctypes.CDLL(None)
     arm = getattr(library, "fault_arm", None)

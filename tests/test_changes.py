@@ -16,6 +16,9 @@ import pytest
 
 from gncli.cli import main
 from gncli.engine import Engine
+from gncli.errors import ChangedError
+from gncli.io import open_source
+from gncli.tiles import Region
 from tests.test_io_npy import saved
 
 SHAPE = (128, 8, 64)
@@ -98,6 +101,16 @@ def test_a_change_while_it_is_read_is_6_and_nothing_is_written(
     assert count > at
     assert (status, out, err.count("\n"), err[:17]) == (6, "", 1, "gncli: error: x: "), err
     assert not {entry.name for entry in tmp_path.iterdir()} - {"x", "x.other"}
+
+
+def test_each_pass_ends_with_a_look_at_the_file(tmp_path: Path) -> None:
+    FORMATS["npy"](tmp_path / "x")
+    os.utime(tmp_path / "x", ns=(1, 1))
+    source = open_source(str(tmp_path / "x"))
+    with Engine(1) as engine, pytest.raises(ChangedError, match="was changed while it was read"):
+        for _ in engine.run(lambda *_: grown(tmp_path / "x"), source, [Region(0, 8, 0, (), 0, 1)]):
+            pass
+    source.close()
 
 
 def test_gamma_that_changes_is_6_too(

@@ -6,6 +6,7 @@ The operations are stand-ins here: their own tests and the golden transcripts ru
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -16,13 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import h5py
+import numpy as np
 import pytest
 
 import gncli
 from gncli.cli import main
-from gncli.describe import Check, Draw, Failure, NormalizeReport, Parameters, StatsReport, TensorStats
+from gncli.describe import Check, Failure, NormalizeReport, Parameters, StatsReport, TensorStats
 from gncli.errors import ChangedError, InputError, OutputError
 from gncli.policy import STRICT
+from gncli.vocabulary import Draw
 
 VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
 X = TensorStats((4, 16), "float64", VALUES, "x.npy")
@@ -40,6 +44,7 @@ INSPECTING: dict[str, Any] = {
     "group_size": None,
     "layout": None,
     "bins": None,
+    "zeros": False,
     "expect": (),
     "match": None,
     "sort": None,
@@ -159,6 +164,7 @@ def test_random_into_a_pipe_is_the_stream(operations: Operations, run: Run) -> N
         "force": False,
         "compression": None,
         "statistics": (),
+        "zeros": False,
         "workers": None,
         "tile": None,
     }
@@ -438,6 +444,30 @@ def test_help_and_version_import_nothing_heavy() -> None:
         assert (status, out.splitlines()[-1], err) == (0, b"[]", b"")
 
 
+UNNEEDED = (
+    "asyncio concurrent.futures csv difflib distributed h5py html json logging matplotlib multiprocessing subprocess "
+    "tempfile traceback zipfile gncli.cluster gncli.difference gncli.expect gncli.plot gncli.threads gncli.verdict"
+)
+
+
+@pytest.mark.parametrize("arguments", [("stats", "x.npy"), ("normalize", "x.npy", "--groups", "2")])
+def test_what_a_small_npy_does_not_need_is_not_imported(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 4)))
+    code = "import atexit, sys; import numpy, click, rich.table, rich.console; before = set(sys.modules);"
+    code += f"atexit.register(lambda: print(sorted(set({UNNEEDED!r}.split()) & (set(sys.modules) - before))));"
+    code += "from gncli.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("COV_", "COVERAGE_"))}
+        | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "[]", "")
+
+
 def test_closed_standard_streams_are_not_taken_by_files() -> None:
     code = "operations.stats = lambda *given, **named: sys.exit(0 if open(sys.executable).fileno() > 2 else 1)"
     assert ended(python(code, at_start=lambda: os.closerange(0, 3)))[0] == 0
@@ -484,7 +514,22 @@ def test_the_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version") == (0, f"gncli {gncli.__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["", "stats", "normalize", "diff", "random"])
+@pytest.mark.parametrize("arguments", [["--version", "-v"], ["-v", "--version"]])
+def test_the_version_with_v_is_that_of_all_that_matters(arguments: list[str], run: Run) -> None:
+    status, shown, said = run(*arguments)
+    first = [f"gncli {gncli.__version__}", f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
+    last = [f"h5py {h5py.__version__}", f"HDF5 {h5py.version.hdf5_version}", f"platform {platform.platform()}"]
+    assert (status, shown.splitlines(), said) == (0, first + last, "")
+
+
+def test_the_version_alone_imports_nothing_for_it() -> None:
+    code = "import sys; from gncli.cli import main; main(['--version']); print({'numpy', 'h5py'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+    assert (done.stdout, done.stderr) == (f"gncli {gncli.__version__}\nset()\n".encode(), b"")
+
+
+@pytest.mark.parametrize("command", ["", "stats", "normalize", "diff", "random", "completion"])
 def test_help_shows_examples_a_line_each(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     status = main([*command.split(), "--help"])
     shown, said = capfd.readouterr()

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gncli import cluster as cluster_module
-from gncli.cluster import ClusterEngine, engine_on
+from gncli.cluster import ClusterEngine
 from gncli.engine import Engine
 from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
+from gncli.executors import engine_on
 from gncli.groupnorm import Affine, GroupNorm
 from gncli.io import ArraySource, open_sink, open_source, ranges
 from gncli.io.ranges import GRAIN_NBYTES, Ranges

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gncli import pairs
-from gncli.compare import Tolerance, delta, tally
-from gncli.describe import DiffReport
+from gncli.compare import ULPS, Tolerance, delta, tally, ulps
 from gncli.difference import default_tolerance, diff
 from gncli.errors import InputError, LimitError, ParameterError
 from gncli.io import ArraySource
 from gncli.pairs import Derived, InCOrder, Pair
-from tests.arrays import Forward
+from gncli.verdict import DiffReport
+from tests.arrays import Forward, assert_same_bits
 from tests.test_extras import drawn
 
 DTYPES = ["?", "u1", "i4", "u8", "i8", ">i8", "f2", ">f2", "f4", "f8", ">f8"]
@@ -85,7 +85,7 @@ def test_the_report_is_the_definition(dtype: str, tmp_path: Path) -> None:
         b = drawn(shape, dtype, "F" if seed % 2 else "C", seed)
         a = changed(b, seed)
         for rtol, atol, nan_differs in ((None, None, False), (1e-3, 0.0, True), (0.0, 1.0, False), (0.0, 0.0, False)):
-            given_rtol, given_atol = default_tolerance(a.dtype, b.dtype)
+            given_rtol, given_atol = default_tolerance(a.dtype.name, b.dtype.name)
             used = (given_rtol if rtol is None else rtol, given_atol if atol is None else atol)
             report = found(tmp_path, a, b, rtol=rtol, atol=atol, nan_differs=nan_differs)
             expected = Longhand(a, b, *used, nan_differs)
@@ -174,6 +174,30 @@ def test_ulps_are_counted_for_floats_of_one_dtype(tmp_path: Path) -> None:
     assert found(tmp_path, np.ones(3, np.float32), np.ones(3)).ulp is None
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+@pytest.mark.parametrize("most", [0, 3, 8, 1000, 70_000])
+@pytest.mark.parametrize("offset", [-1.0, 0.0, 1.0])
+def test_ulps_are_those_of_a_walk_through_the_values(dtype: str, most: int, offset: float) -> None:
+    """The place of a value among all values in order, by Python's integers; -0.0 and 0.0 share one."""
+    rng = np.random.default_rng(most)
+    kind = np.dtype(dtype).newbyteorder("=")
+    integer, low = np.dtype(f"i{kind.itemsize}"), -(2 ** (8 * kind.itemsize - 1))
+
+    def place(value: NDArray[Any]) -> int:
+        bits = int(value.view(integer))
+        return bits if bits >= 0 else low - bits
+
+    a = (rng.standard_normal(500) * 1e-2 + offset).astype(kind)
+    steps = rng.integers(0, most + 1, 500).astype(f"i{kind.itemsize}") if most < 2**15 or kind.itemsize > 2 else most
+    b = np.where(np.abs(a) > 1e-3, (a.view(integer) + np.int64(steps)).astype(integer).view(kind), -a)
+    b[::50] = [np.nan, np.inf] * 5
+    expected = np.zeros(ULPS, np.int64)
+    for x, y in zip(a, b, strict=True):
+        if np.isfinite(x) and np.isfinite(y):
+            expected[min(abs(place(x) - place(y)), ULPS - 1)] += 1
+    assert_same_bits(ulps(a.astype(dtype), b.astype(dtype)), expected)
+
+
 @pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
 def test_memory_orders_make_no_difference(orders: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "SLAB", 3000)
@@ -182,7 +206,7 @@ def test_memory_orders_make_no_difference(orders: str, tmp_path: Path, monkeypat
     plain = found(tmp_path, a, b, by="1", layout=None)
     turned = found(tmp_path, np.array(a, order=orders[0]), np.array(b, order=orders[1]), by="1", bins=8)  # type: ignore[call-overload]
     assert (turned.outside, turned.worst, turned.first_mismatch) == (plain.outside, plain.worst, plain.first_mismatch)
-    assert [cell.index for cell in turned.cells] == [cell.index for cell in plain.cells]
+    assert [cell.place for cell in turned.cells] == [cell.place for cell in plain.cells]
     assert [cell.outside for cell in turned.cells] == [cell.outside for cell in plain.cells]
     assert turned.histogram is not None
     finite = np.isfinite(a) & np.isfinite(b)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gncli.engine import DEFAULT_TILE, TILES_PER_VISIT, Buffers, Engine, available_processors
 from gncli.io import ArraySource
 from gncli.partition import whole
+from gncli.room import BUFFER, LINE
 from gncli.tiles import Region, Walk
 from tests.arrays import Forward, Inline
 
@@ -141,6 +142,28 @@ def test_an_executor_that_is_given_is_used_and_not_stopped() -> None:
         assert threads.submit(int).result() == 0
 
 
+def test_a_lone_item_is_done_by_whoever_asks() -> None:
+    def job(region: Region, values: NDArray[Any]) -> tuple[threading.Thread, float]:
+        return threading.current_thread(), first(region, values)
+
+    for source, regions in ((ArraySource(ELEMENTS), REGIONS[:1]), (Forward(ELEMENTS), REGIONS[:1])):
+        with Engine(2) as engine:
+            (found,) = engine.run(job, source, regions)
+            assert found == (REGIONS[0], (threading.main_thread(), 0.0))
+            engine.rest()
+    with Engine(2) as engine:
+        threads = {thread for _, (thread, _) in engine.run(job, ArraySource(ELEMENTS), REGIONS[:2])}
+        assert threading.main_thread() not in threads
+
+
+def test_threads_that_rest_are_started_again() -> None:
+    with Engine(2) as engine:
+        for _ in range(2):
+            assert len(list(engine.run(first, ArraySource(ELEMENTS), REGIONS[:4]))) == 4
+            engine.rest()
+            assert not any(thread.name.startswith("gncli") for thread in threading.enumerate())
+
+
 def test_threads_of_its_own_are_stopped() -> None:
     with Engine(2) as engine:
         list(engine.run(first, ArraySource(ELEMENTS), REGIONS[:4]))
@@ -154,6 +177,23 @@ def test_overflow_in_an_item_is_no_warning() -> None:
 
     with Engine(1) as engine:
         assert dict(engine.run(job, ArraySource(ELEMENTS), REGIONS[:1]))[REGIONS[0]] == np.inf
+
+
+def test_an_item_computes_without_copies_of_what_is_broadcast_and_leaves_numpy_as_it_was() -> None:
+    array = np.zeros(4)
+    partition = whole(array.shape)
+    with Engine(1, executor=Inline()) as engine:
+        regions = Walk.of(partition).regions(8)
+        (found,) = (result for _, result in engine.run(lambda *_: np.getbufsize(), ArraySource(array), regions))
+    assert (found, np.getbufsize()) == (BUFFER, 8192)
+
+
+def test_buffers_begin_at_a_cache_line() -> None:
+    buffers = Buffers()
+    taken = [buffers.take(size, np.dtype("f4")) for size in (1, 1000, 1 << 20)]
+    buffers.give(taken[0])
+    taken.append(buffers.take(3, np.dtype("f2")))
+    assert [array.ctypes.data % LINE for array in taken] == [0] * 4
 
 
 def test_buffers_are_used_again() -> None:

@@ -48,6 +48,7 @@ CASES = {
     "npy": Case(f"normalize x.npy {SMALL} -o y.npy", ("y.npy",)),
     "hdf5": Case(f"normalize x.npy {SMALL} -o y.h5", ("y.h5",)),
     "compressed": Case(f"normalize x.npy {SMALL} -o y.h5 --compression gzip=1", ("y.h5",)),
+    "transposed": Case(f"normalize f.npy {SMALL} -o y.h5", ("y.h5",)),
     "in place": Case("normalize x.npy --groups 2 --workers 2 --tile 2K --in-place", ("x.npy",)),
     "moments": Case(f"normalize x.npy {SMALL} -o y.npy --save-moments m.npz", ("m.npz", "y.npy")),
     "drawn": Case("random 16,256 --seed 1 --workers 2 --tile 2K --force -o y.h5 --compression gzip", ("y.h5",)),
@@ -78,6 +79,7 @@ def place(tmp_path: Path) -> Path:
     from gncli.io import open_sink
 
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 4, 256), np.float32))
+    np.save(tmp_path / "f.npy", np.asfortranarray(np.load(tmp_path / "x.npy")))
     np.save(tmp_path / "y.npy", np.zeros(5))
     np.savez(tmp_path / "m.npz", mean=np.zeros(5))
     sink = open_sink(str(tmp_path / "y.h5"), shape=(5,), dtype=np.dtype("f8"))
@@ -153,6 +155,7 @@ def test_a_run_that_is_killed_at_random_left_the_old_file_or_the_new_one(
 ) -> None:
     arguments, files = CASES[case]
     np.save(place / "x.npy", np.random.default_rng(0).random((64, 4, 4096), np.float32))
+    np.save(place / "f.npy", np.asfortranarray(np.load(place / "x.npy")))
     old = contents(place)
     assert do(Run(arguments.split(), str(place))).status == 0
     new = contents(place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -251,7 +250,7 @@ def test_what_is_not_finite_makes_its_group_nan_and_changes_nothing_else(dtype: 
     rest = np.ones((3, 6), bool)
     rest[1, 2:4] = False
     assert_same_bits(y[rest], plain[rest])
-    assert outcome.check == replace(outcome.check, nonfinite_groups=1, overflowed=0)
+    assert outcome.check == outcome.check._replace(nonfinite_groups=1, overflowed=0)
     assert outcome.check.ok
     assert before.check.nonfinite_groups == 0
     assert outcome.after.number("nan") == 180

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -9,9 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import types
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import h5py
 import numpy as np
 import pytest
 
-from gncli.errors import InputError
-from gncli.io import hdf5, open_source
+from gncli.errors import ChangedError, InputError, LimitError
+from gncli.io import open_source
+from gncli.io.hdf5 import names_in, reading
 from gncli.io.npy import size_error
-from gncli.io.probe import serve
+from gncli.io.probe import ROOM_NBYTES, Died, Probe, _Process, serve
 from gncli.policy import Policy
+from tests import test_io_npz, test_io_safetensors
+from tests.archives import Packed, zipped
 from tests.faults import Do, Run, piped, runner
 from tests.test_faults import COMPILER
 from tests.test_io_npy import GOOD, make, parse, read_all, saved, with_header
@@ -88,9 +92,17 @@ def listening(path: Path) -> None:
         endpoint.bind(os.path.relpath(path))
 
 
-def bomb(path: Path) -> None:
+def padded(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", with_header(GOOD) + bytes(1 << 20))
+
+
+def archive(what: str) -> Make:
+    return lambda path: path.write_bytes(test_io_npz.DAMAGED[what][0])
+
+
+def header(what: str) -> Make:
+    return lambda path: path.write_bytes(test_io_safetensors.DAMAGED[what][0])
 
 
 FILTER = b"\x01\x00\x08\x00\x01\x00\x01\x00deflate\x00"  # id, length of the name, flags, number of values, the name
@@ -115,7 +127,24 @@ INPUTS: dict[str, tuple[Make, int, str, bool]] = {
     "a directory": (Path.mkdir, 3, "is a directory", False),
     "a socket": (listening, 3, "No such device or address", False),
     "a device": (lambda path: path.symlink_to("/dev/zero"), 3, "is a device", False),
-    "an .npz": (bomb, 3, "zip", True),
+    "an .npz with more than it declares": (padded, 3, "has bytes after the array", True),
+    "an .npz that is encrypted": (archive("encrypted"), 3, "is encrypted", True),
+    "an .npz of another method": (archive("bzip2"), 3, "compressed by zip method 12 (bzip2)", True),
+    "an .npz with two of a name": (archive("two of a name"), 3, "more than one member a.npy", True),
+    "an .npz whose members overlap": (archive("members that overlap"), 3, "members that overlap", True),
+    "an .npz that is cut": (archive("no end"), 3, "it is truncated, or bytes follow it", True),
+    "an .npz with a wrong checksum": (archive("a wrong checksum"), 3, "not have the checksum declared", True),
+    "an .npz bomb": (archive("a bomb"), 5, "declares 5,368,709,120 bytes and stores", True),
+    "an .npz of objects": (
+        lambda p: p.write_bytes(zipped(Packed(data=with_header(GOOD.replace("<f4", "|O"))))),
+        3,
+        "objects",
+        True,
+    ),
+    "a .safetensors that is cut": (header("data cut"), 3, "declares 24 bytes of data, 23 are there", True),
+    "a .safetensors with bytes after": (header("bytes after"), 3, "bytes after the tensors", True),
+    "a .safetensors beyond its end": (header("a length beyond the file"), 3, "header is 99,999 bytes long", True),
+    "a .safetensors that is no JSON": (header("deep brackets"), 3, "is not JSON", True),
     "a pickle": (lambda path: path.write_bytes(b"\x80\x04\x95"), 3, "pickle, which would run code", True),
     "nothing": (lambda path: path.write_bytes(b""), 3, "is empty", True),
     "sparse HDF5": (
@@ -132,7 +161,7 @@ INPUTS: dict[str, tuple[Make, int, str, bool]] = {
     "a file that crashes libhdf5": (
         lambda p: p.write_bytes((FOUND / "scaleoffset.h5").read_bytes()),
         3,
-        "SIGSEGV",
+        "::/s: cannot be read (",
         True,
     ),
 }
@@ -151,7 +180,24 @@ def test_what_is_refused_is_refused_in_one_line(
         assert "Traceback" not in end.err
         if status and what != "a file that crashes libhdf5":  # whose other datasets are fine
             assert end.out == ""
-            assert end.err.startswith(f"gncli: error: {'<stdin>' if run.stdin else 'x'}: ")
+            assert end.err.startswith(f"gncli: error: {'<stdin>' if run.stdin else 'x'}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to RLIMIT_AS")
+def test_a_file_does_not_make_libhdf5_take_all_memory(do: Do, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    h5(lambda file: file.update({"g/a": [1.0]}), libver=("earliest", "v110"))(path)
+    data = bytearray(path.read_bytes())
+    # The heap that holds the names of /g: it declares 4 GiB, and so does the file, which has a hole of that size.
+    large = 4 << 30
+    heap = data.rindex(b"HEAP")
+    data[heap + 8 : heap + 16] = large.to_bytes(8, "little")
+    data[40:48] = (large + len(data)).to_bytes(8, "little")
+    path.write_bytes(data)
+    os.truncate(path, large + len(data))
+    end = do(Run(["stats", "x.h5"], str(tmp_path)))
+    assert (end.status, end.out, end.err.count("\n")) == (3, "", 1), end
+    assert end.err.startswith("gncli: error: x.h5: cannot be listed ("), end
 
 
 LINKS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -225,15 +271,16 @@ def test_a_plugin_is_code_and_not_loaded_unless_asked_for(tmp_path: Path) -> Non
 def test_a_crash_or_a_hang_ends_another_process(
     code: str, said: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Saboteur(hdf5.Hdf5Rehearsal):
+    class Saboteur(reading.Hdf5Rehearsal):
         def __call__(self, request: str) -> None:
             if request.startswith("read"):
                 exec(code)
 
         def __repr__(self) -> str:  # what a Python of its own is given
-            return f"type('S', (), {{'__call__': lambda s, r: r.startswith('read') and exec({code!r})}})()"
+            call = f"lambda s, r: exec({code!r}) if r.startswith('read') else None"
+            return f"type('S', (), {{'room': 0, '__call__': {call}}})()"
 
-    monkeypatch.setattr(hdf5, "Hdf5Rehearsal", Saboteur)
+    monkeypatch.setattr(reading, "Hdf5Rehearsal", Saboteur)
     monkeypatch.setattr("gncli.io.probe.CPU_SECONDS", 0.2)
     Saboteur.__module__ = "gncli.io.probe"
     if way == "spawned":
@@ -250,7 +297,8 @@ def test_the_other_process_reads_what_this_one_will(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     h5(lambda file: file.create_dataset("g/a", data=np.arange(40), chunks=(4,), scaleoffset=0))(path)
     fd = os.open(path, os.O_RDONLY)
-    rehearsal = hdf5.Hdf5Rehearsal(fd, str(path), "x.h5", Policy())
+    rehearsal = reading.Hdf5Rehearsal(fd, str(path), "x.h5", Policy(max_chunk=1000))
+    assert rehearsal.room == 4000
     for request in ("open", "list", "read g/a"):
         rehearsal(request)
     with pytest.raises(InputError, match=r"no such dataset"):
@@ -262,18 +310,24 @@ def test_the_other_process_reads_what_this_one_will(tmp_path: Path) -> None:
 
 REBEGUN = """
 import os, signal
-from gncli.io.probe import Probe
+from gncli.io.probe import Died, Probe
 
 class Sometimes:
-    fd = 0
+    fd = room = 0
 
     def __call__(self, request):
         if request == "die":
             os.kill(os.getpid(), signal.SIGBUS)
         raise ValueError("which is no reason to die")
 
+def asked(request):
+    try:
+        return probe.ask(request)
+    except Died as death:
+        return int(death.signum)
+
 probe = Probe(Sometimes())
-print(*(int(probe.ask(request)) for request in ("live", "die", "live", "die")), int(probe.close()))
+print(*(asked(request) for request in ("live", "die", "live", "die")), probe.close())
 """
 
 
@@ -281,35 +335,183 @@ def test_a_probe_that_died_is_begun_again() -> None:
     # In a process of its own, since one that has other threads would not fork.
     done = subprocess.run([sys.executable, "-c", REBEGUN], capture_output=True, text=True, timeout=60, check=False)
     bus = int(signal.SIGBUS)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"0 {bus} 0 {bus} 0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"None {bus} None {bus} 0\n", "")
 
 
-def test_the_other_process_answers_each_request_and_leaves_signals_to_its_parent() -> None:
-    asked = []
+class Odd:
+    """A rehearsal that says what it was asked, or fails in the ways that there are."""
 
-    class Failing:
-        fd = 0
+    fd = room = 0
 
-        def __call__(self, request: str) -> None:
-            asked.append((request, signal.getsignal(signal.SIGINT), signal.getitimer(signal.ITIMER_PROF)[0] > 0))
-            raise ValueError("which is no reason to die")
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
 
+    def __call__(self, request: str) -> object:
+        self.asked.append((request, signal.getsignal(signal.SIGINT), signal.getitimer(signal.ITIMER_PROF)[0] > 0))
+        match request:
+            case "limit":
+                raise LimitError("has more than 3 links", subject="x.h5", way_out="name one")
+            case "memory":
+                raise MemoryError
+            case "bug":
+                raise AssertionError("which is no reason to die")
+            case "much":
+                return "x" * 100
+        return [["/a", "\udcff"], []]
+
+
+@contextmanager
+def served() -> Iterator[None]:
+    """Undo what `serve` makes of the process that it is in."""
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPROF)
     before = {signum: signal.getsignal(signum) for signum in wanted}
-    core = resource.getrlimit(resource.RLIMIT_CORE)
-    ours, theirs = socket.socketpair()
+    limits = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_CORE, resource.RLIMIT_AS)}
     try:
-        ours.sendall(b'"open"\n"read \\udcff"\n')
-        ours.shutdown(socket.SHUT_WR)
-        serve(Failing(), theirs)
-        assert ours.recv(10) == b".."
+        yield
     finally:
-        ours.close()
-        resource.setrlimit(resource.RLIMIT_CORE, core)
+        for limit, values in limits.items():
+            resource.setrlimit(limit, values)
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    assert asked == [("open", signal.SIG_IGN, True), ("read \udcff", signal.SIG_IGN, True)]
+
+
+def test_the_other_process_answers_each_request_and_leaves_signals_to_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gncli.io.probe.MAX_ANSWER_NBYTES", 80)
+    requests = ["list", "read \udcff", "limit", "memory", "bug", "much"]
+    odd = Odd()
+    ours, theirs = socket.socketpair()
+    with ours, served():
+        for request in requests:
+            ours.sendall(json.dumps(request).encode() + b"\n")
+        ours.shutdown(socket.SHUT_WR)
+        serve(odd, theirs)
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+        if sys.platform == "linux":
+            assert ROOM_NBYTES < resource.getrlimit(resource.RLIMIT_AS)[0] < ROOM_NBYTES + (64 << 30)
+        answers = [json.loads(line) for line in ours.makefile()]
+    assert answers == [
+        {"answer": [["/a", "\udcff"], []]},
+        {"answer": [["/a", "\udcff"], []]},
+        {"error": [5, "has more than 3 links", "name one"]},
+        {"error": [5, "would take more memory than any file should", None]},
+        {},
+        {"error": [5, "has names of 115 bytes together", None]},
+    ]
+    assert odd.asked == [(request, signal.SIG_IGN, True) for request in requests]
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
+
+
+# What the other process says is as little to be trusted as the file that it read.
+MESSAGES: list[tuple[bytes, object]] = [
+    (b'{"answer": [["/a"], []]}\n', [["/a"], []]),
+    (b"{}\n", None),
+    (b'{"error": [5, "is too large", null]}\n', LimitError),
+    (b'{"error": [6, "was changed", "try again"]}\n', ChangedError),
+    (b'{"error": [70, "x", null]}\n', Died),
+    (b'{"error": [3, 3, null]}\n', Died),
+    (b'{"error": "x"}\n', Died),
+    (b'{"surprise": 1}\n', Died),
+    (b"[]\n", Died),
+    (b"[" * 70_000 + b"\n", Died),
+    (b"\xff\n", Died),
+    (b'{"answer": "' + b"x" * 200_000 + b'"}\n', Died),
+    (b"", Died),
+]
+
+
+@pytest.mark.parametrize(("message", "expected"), MESSAGES, ids=range(len(MESSAGES)))
+def test_what_the_other_process_says_is_checked(message: bytes, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gncli.io.probe.MAX_ANSWER_NBYTES", 100_000)
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        try:
+            theirs.recv(100)
+            theirs.sendall(message)
+        finally:
+            os._exit(0)
+    theirs.close()
+    probe = Probe(Odd())
+    probe._socket = ours
+    probe._process = _Process(child, lambda: -min(0, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+    try:
+        if isinstance(expected, type):
+            with pytest.raises(expected) as caught:
+                probe.ask("list")
+            if isinstance(caught.value, Died):
+                assert caught.value.signum == signal.SIGKILL
+        else:
+            assert probe.ask("list") == expected
+    finally:
+        probe.close()
+    assert probe.close() == 0
+
+
+@pytest.mark.parametrize("answer", [None, [], [[], [], []], [["/a"], [1]], ["/a", "/b"], {"names": []}])
+def test_a_listing_that_makes_no_sense_is_refused(answer: Any) -> None:
+    with pytest.raises(InputError, match=r"^x.h5: cannot be listed \(what a trial run says makes no sense\)$"):
+        reading._checked_listing(answer, "x.h5")
+
+
+ONCE = """
+import os, sys
+from gncli.io.hdf5 import reading
+real = reading.Hdf5File._walk
+def walk(self):
+    os.write(int(sys.argv[2]), b"other " if os.getpid() != main else b"this ")
+    return real(self)
+main, reading.Hdf5File._walk = os.getpid(), walk
+from gncli.io import open_sources
+listing = open_sources(sys.argv[1])
+print(sum(1 for _ in listing), listing.skipped)
+"""
+
+
+def test_a_file_is_listed_once_and_by_the_other_process(tmp_path: Path) -> None:
+    path, said = tmp_path / "x.h5", tmp_path / "said"
+    h5(lambda file: file.update({"a": [1.0], "g/b": [2.0], "t": "text"}))(path)
+    with said.open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", ONCE, path, str(out.fileno())],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            pass_fds=(out.fileno(),),
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 1\n", "")
+    assert said.read_bytes() == b"other "
+
+
+LATE = """
+import sys, time
+from gncli.errors import LimitError
+from gncli.io.hdf5 import names_in, reading
+class Late(reading.Hdf5Rehearsal):
+    def __call__(self, request):
+        time.sleep(60)
+reading.Hdf5Rehearsal = Late
+started = time.perf_counter()
+try:
+    names_in(sys.argv[1], 0.2)
+except LimitError as error:
+    print(error)
+print(time.perf_counter() - started < 2)
+"""
+
+
+def test_names_come_in_time_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    h5(lambda file: file.update({"a": [1.0], "g/b": [2.0], "t": "text"}))(path)
+    assert names_in(str(path), 60) == ["/a", "/g/b"]
+    done = subprocess.run([sys.executable, "-c", LATE, path], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: takes longer than 0.2 s\nTrue\n", "")
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
+    with pytest.raises(InputError, match=r"x.h5: cannot be opened as HDF5"):
+        names_in(str(path), 60)
 
 
 # Changes and cuts, byte by byte.
@@ -374,14 +576,10 @@ def test_a_changed_byte_in_hdf5_is_never_a_crash_or_a_hang(libver: str, step: in
 
 
 @pytest.mark.parametrize("what", [*HEADERS, "earliest", "v110"])
-def test_a_file_cut_anywhere_is_refused_and_so_is_a_pipe(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_cut_anywhere_is_refused_and_so_is_a_pipe(what: str, tmp_path: Path, unrehearsed: None) -> None:
     whole = HEADERS[what] if what in HEADERS else flipped_files(tmp_path)[what].read_bytes()
     path = tmp_path / "x"
     path.write_bytes(whole)
-    # All of them in one process: forked for each, they would take minutes.
-    monkeypatch.setattr("gncli.io.hdf5.Probe", lambda _: types.SimpleNamespace(ask=lambda _: 0, close=lambda: 0))
     name = f"{path}::c" if what not in HEADERS else str(path)
     assert read_all(open_source(name)) is not None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import random
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,10 @@ from hypothesis import strategies as st
 
 from gncli.cli import main
 from gncli.errors import InputError, OutputError, ParameterError
+from gncli.io import ArraySink, open_sink, open_source, transposition
 from gncli.io import assembly as assembly_module
-from gncli.io import open_sink, open_source
 from gncli.io.assembly import Cut
+from gncli.io.atomic import OutputFile
 from tests.test_io_npy import read_all
 
 SHAPES: tuple[tuple[int, ...], ...] = ((9,), (5, 7), (64, 3, 5), (2, 9, 100), (1, 1, 300), (3, 1, 7, 11), (), (0, 3))
@@ -150,11 +154,62 @@ def test_a_flipped_byte_in_a_compressed_output_is_seen(tmp_path: Path) -> None:
         path.write_bytes(data)
 
 
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple), st.data())
+def test_a_fortran_ordered_input_is_transposed_whatever_is_put_by_and_gathered_at_a_time(
+    shape: tuple[int, ...], data: st.DataObject
+) -> None:
+    array = np.arange(math.prod(shape), dtype="<i4").reshape(shape)
+    sizes = {name: data.draw(st.integers(1, 200)) for name in ("STORED_NBYTES", "REGION_NBYTES", "PASSED_NBYTES")}
+    runs: list[tuple[int, int]] = []
+    kept = np.zeros(array.size, "<i4")
+
+    class Taking(ArraySink):
+        def write_from(self, values: Any, start: int) -> None:
+            runs.append((start, values.size))
+            kept[start : start + values.size] = values
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, nbytes in sizes.items():
+            patch.setattr(transposition, name, nbytes)
+        with tempfile.TemporaryFile() as file:
+            scratch = OutputFile(os.dup(file.fileno()), "y.h5", lasting=False)
+        sink = transposition.TransposingSink(Taking(shape, array.dtype, "C"), scratch, shape, array.dtype)
+        flat = array.ravel(order="F")
+        cuts = sorted({0, *data.draw(st.lists(st.integers(0, flat.size), max_size=9)), flat.size})
+        starts = data.draw(st.permutations(list(itertools.pairwise(cuts))))
+        for start, stop in starts:
+            sink.write_from(flat[start:stop], start)
+        sink.commit()
+    assert np.array_equal(kept, array.reshape(-1))
+    assert [start for start, _ in runs] == list(itertools.accumulate((size for _, size in runs), initial=0))[:-1]
+    assert scratch.fd == -1
+
+
+def test_a_transposed_output_is_written_in_large_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # N varies fastest: element by element it would be 40,000 writes.
+    array = np.asfortranarray(np.random.default_rng(0).random((100, 4, 10, 10)))
+    np.save(tmp_path / "x.npy", array)
+    monkeypatch.setattr(transposition, "STORED_NBYTES", 1 << 15)
+    monkeypatch.setattr(transposition, "REGION_NBYTES", 1 << 16)
+    writes = []
+    real = OutputFile.write
+
+    def write(file: OutputFile, view: memoryview, offset: int) -> None:
+        writes.append(len(view))
+        real(file, view, offset)
+
+    monkeypatch.setattr(OutputFile, "write", write)
+    given = ["normalize", str(tmp_path / "x.npy"), "-G", "2", "--tile", "4K", "-q", "-o"]
+    assert main([*given, str(tmp_path / "y.h5")]) == 0
+    assert len(writes) < 40, writes
+    assert main([*given, str(tmp_path / "y.npy")]) == 0
+    with h5py.File(tmp_path / "y.h5") as file:
+        assert np.array_equal(file["data"][()], np.load(tmp_path / "y.npy"))
+
+
 def test_no_room_for_the_copy_of_a_fortran_ordered_input_is_an_output_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -165,7 +220,7 @@ def test_no_room_for_the_copy_of_a_fortran_ordered_input_is_an_output_error(
     assert list(tmp_path.iterdir()) == []
     sink = open_sink(str(tmp_path / "y.h5"), shape=(3, 4), dtype=np.dtype("f4"), order="F", compression=4)
     sink.write_from(np.zeros(12, "f4"), 0)
-    monkeypatch.setattr("gncli.io.hdf5.read_fully", lambda *_: 0)
+    monkeypatch.setattr("gncli.io.transposition.read_fully", lambda *_: 0)
     with pytest.raises(OutputError, match=r"has become shorter"):
         sink.commit()
     sink.abort()

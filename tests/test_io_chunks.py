@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 import threading
@@ -362,10 +363,26 @@ def test_what_is_not_covered_goes_through_libhdf5(tmp_path: Path, monkeypatch: p
     assert np.array_equal(read_all(source, 70), x)
     source.close()
     write(path, x, chunks=(1, 1))
-    monkeypatch.setattr(hdf5, "MAX_INDEXED_CHUNKS", 799)
+    monkeypatch.setattr(hdf5.reading, "MAX_INDEXED_CHUNKS", 799)
     source = open_source(str(path))
     assert isinstance(source, Hdf5Source)
     source.close()
+
+
+def test_a_chunk_that_libhdf5_would_read_declares_no_more_bytes_than_it_can_need(tmp_path: Path) -> None:
+    x = np.arange(800).reshape(20, 40)
+    for nbytes in (2 * 3200 + 1024, 2 * 3200 + 1025):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            dataset = file.create_dataset("a", data=x, chunks=(10, 40), compression="lzf")
+            dataset.id.write_direct_chunk((10, 0), bytes(nbytes))
+        container = hdf5.Hdf5File(RawFile(str(tmp_path / "x.h5"), "x.h5"), "x.h5", rehearsed=True)
+        if nbytes == 7424:
+            container.open("a", "x.h5::a").close()
+        else:
+            problem = "the chunk at (10, 0) is damaged: its 7,425 bytes are more than it can need"
+            with pytest.raises(InputError, match=re.escape(f"x.h5::a: cannot be read ({problem})")):
+                container.open("a", "x.h5::a")
+        container.close()
 
 
 def test_a_dataset_that_was_resized_is_read_as_it_is_now(tmp_path: Path) -> None:

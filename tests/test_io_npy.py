@@ -248,7 +248,7 @@ def test_pickles_are_not_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"", "is empty"), (b"PK\x03\x04", "zip"), (b"\x80\x04", "pickle"), (b"hello world", "neither .npy nor HDF5")],
+    [(b"", "is empty"), (b"PK\x03\x04", "zip"), (b"\x80\x04", "pickle"), (b"hello world", "neither .npy, .npz")],
 )
 def test_other_files_are_refused_by_their_first_bytes(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "x.npy"

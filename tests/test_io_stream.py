@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
@@ -236,13 +237,13 @@ def test_a_stream_on_stdout_is_what_numpy_would_save(tmp_path: Any, shape: tuple
 
 
 def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
-    array = make((200_000,), "<f4")
+    array = make((800_000,), "<f4")
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     got: list[bytes] = []
 
     def drain() -> None:
-        while data := os.read(readable, 5_000):
+        while data := os.read(readable, 50_000):
             got.append(data)
 
     thread = threading.Thread(target=drain)
@@ -254,6 +255,22 @@ def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
     thread.join()
     os.close(readable)
     assert b"".join(got) == saved(array)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="only Linux lets a pipe be widened")
+def test_pipes_are_widened_on_both_sides() -> None:
+    array = make((10,), "<f4")
+    for open_one in (
+        lambda _, fd: open_source("-", stdin=fd),
+        lambda fd, _: open_sink("-", shape=(10,), dtype=array.dtype, stdout=fd),
+    ):
+        readable, writable = os.pipe()
+        os.write(writable, saved(array))
+        before = fcntl.fcntl(readable, fcntl.F_GETPIPE_SZ)
+        open_one(writable, readable)
+        assert (before, fcntl.fcntl(readable, fcntl.F_GETPIPE_SZ)) == (1 << 16, 1 << 20)
+        os.close(readable)
+        os.close(writable)
 
 
 def test_a_reader_that_went_away_and_a_full_device_are_told_apart() -> None:

@@ -28,7 +28,7 @@ def limited(arguments: list[str], limit: Callable[[], object], code: str = "") -
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("GNCLI_", "COV_", "COVERAGE_"))}
     script = f"""
 import resource, sys, threading
-import h5py, gncli.operations, gncli.report, gncli.io.hdf5
+import difflib, h5py, gncli.operations, gncli.report.table, gncli.io.hdf5
 from gncli.cli import main
 {code}
 sys.exit(main())"""

@@ -20,6 +20,7 @@ from gncli.moments import (
     Moments,
     Tree,
     concatenate,
+    counted,
     fold_axes,
     is_wide_integer,
     measure,
@@ -506,3 +507,13 @@ def test_a_visit_of_one_span_is_the_moments_of_its_cells() -> None:
     assert [m.mean.tolist() for m in found] == [[2.5], [8.5], [14.5], [20.5]]
     assert reduce(operator.add, (m.n.item() for m in found)) == 24
     assert_same_bits(concatenate(found).mean, np.array([2.5, 8.5, 14.5, 20.5]))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 8), (2, 7168), (5, 49), (1, 8192), (2, 3, 4), (2, 255, 7), (1, 256, 9), (2, 600, 3)]
+)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_what_is_counted_is_what_there_is(shape: tuple[int, ...], share: float) -> None:
+    which = np.random.default_rng(0).random(shape) < share
+    for some in (which, np.asfortranarray(which)):
+        assert_same_bits(counted(some), np.count_nonzero(which, axis=1).astype(np.float64))

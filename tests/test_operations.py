@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 import gncli
 from gncli import operations, passes, survey
-from gncli.describe import STATISTICS, Check, Draw, NormalizeReport, TensorStats
+from gncli.describe import Check, NormalizeReport, TensorStats
 from gncli.engine import Engine
 from gncli.errors import ChangedError, GncliError, InputError, OutputError, ParameterError
 from gncli.io import ArraySource
 from gncli.operations import describe, get_stats, group_norm, normalize_file, output_dtype, random, stats
+from gncli.vocabulary import STATISTICS, Draw
 from tests import oracle
 from tests.arrays import assert_same_bits, plain
 

@@ -11,9 +11,9 @@ import click
 import pytest
 
 from gncli import options
-from gncli.describe import ALL_STATISTICS, DEFAULT_STATISTICS, STATISTICS, Draw
 from gncli.errors import ParameterError
 from gncli.expect import Expectation
+from gncli.vocabulary import ALL_STATISTICS, STATISTICS, Draw
 
 VALID: list[tuple[Any, str, object]] = [
     (options.Shape(), "64,16,112,112", (64, 16, 112, 112)),
@@ -94,23 +94,6 @@ def test_what_cannot_be_a_value_says_how_to_type_one(kind: Any, text: str, messa
     with pytest.raises(click.BadParameter) as caught:
         kind.convert(text, None, None)
     assert caught.value.message == message
-
-
-@pytest.mark.parametrize(
-    ("statistics", "form", "asked"),
-    [
-        (None, "table", ()),
-        (None, "json", (*DEFAULT_STATISTICS, "zeros")),
-        (("var",), "jsonl", ("var", "zeros")),
-        (("zeros", "var"), "json", ("zeros", "var")),
-        (("shape", "size"), "json", ("shape", "size")),
-        (("mean",), "csv", ("mean",)),
-    ],
-)
-def test_a_json_object_counts_zeros_unless_the_header_answers_all(
-    statistics: tuple[str, ...] | None, form: str, asked: tuple[str, ...]
-) -> None:
-    assert options.measured(statistics, form) == asked
 
 
 def test_a_draw_has_numpys_defaults() -> None:

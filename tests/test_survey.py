@@ -95,8 +95,8 @@ def test_each_cell_has_the_statistics_of_its_elements(dtype: str) -> None:
             for visit, forward in ((1 << 16, False), (40, False), (40, True)):
                 found = surveyed(x, by, Wanted((*names, "argmax")), visit, forward).stats.cells
                 assert found is not None
-                assert [tuple(cell.index.values()) for cell in found.kept] == list(np.ndindex(*by.sizes))
-                assert found.count == len(rows) == len(found.kept)
+                assert [tuple(cell.place.values()) for cell in found.kept] == list(np.ndindex(*by.sizes))
+                assert found.total == len(rows) == len(found.kept)
                 for cell, row in zip(found.kept, rows, strict=True):
                     values = row[np.isfinite(row)].astype(np.float64)
                     assert cell.stats.size == row.size
@@ -123,9 +123,9 @@ def test_cells_come_as_they_are_complete_and_only_the_first_are_kept() -> None:
 
     found = surveyed(x, cut("0", x.shape, "C"), Wanted(), 400, keep=3, on_cells=take).stats
     assert len(batches) == 10
-    assert [cell.index["0"] for batch in batches for cell in batch] == list(range(40))
+    assert [cell.place["0"] for batch in batches for cell in batch] == list(range(40))
     assert found.cells is not None
-    assert (len(found.cells.kept), found.cells.count, found.cells.more) == (3, 40, 37)
+    assert (len(found.cells.kept), found.cells.total, found.cells.more) == (3, 40, 37)
     assert found.value("mean") == 1999.5
     assert headers[0].name == ""
 
@@ -145,7 +145,7 @@ def test_more_open_cells_than_are_held_are_walked_in_ranges(
     parts = surveyed(x, by, wanted, 1 << 16).stats.cells
     assert whole is not None
     assert parts is not None
-    assert [cell.index for cell in parts.kept] == [cell.index for cell in whole.kept]
+    assert [cell.place for cell in parts.kept] == [cell.place for cell in whole.kept]
     for a, b in zip(parts.kept, whole.kept, strict=True):
         for name, value in b.stats.values.items():
             near = value if isinstance(value, tuple) or value is None else pytest.approx(value)

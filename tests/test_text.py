@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from gncli.describe import Failure, StatsReport, TensorStats
 from gncli.errors import InputError
-from gncli.report import Style, render
+from gncli.report import render
+from gncli.report.style import Style
 from gncli.text import csv_cell, printable, without_surrogates
 
 ESCAPED = [

@@ -1,8 +1,11 @@
-"""Transcripts: ``$ gncli ...`` and what comes back, run again and compared. One runner for the README and the goldens.
+"""Transcripts: ``$ gncli ...`` and what comes back, run again and compared: in the README, its pages, and the goldens.
 
 In a transcript a line that begins with ``$`` is a command, given to bash; the lines after it are its stdout, then those
 of stderr after ``2>``, then ``[status 3]`` if that is not 0. ``python -m tests.transcripts FILE ...`` writes anew what
 comes back, to be read before it is committed.
+
+A recipe is another kind: a block of ``sh`` to be pasted into an empty directory, and after it a block of ``text``, what
+a terminal shows then; ``[...]`` stands for what varies, a part of a line or any number of lines. It is kept by hand.
 
 Notes
 -----
@@ -28,6 +31,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
 FENCE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+RECIPE = re.compile(r"^## ([^\n]+)$|^```sh\n(.*?)^```\n+(?:^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+VARIES = "[...]"
 
 
 @dataclass
@@ -57,6 +62,26 @@ def blocks(markdown: str) -> Iterator[str]:
     return (match.group(1) for match in FENCE.finditer(markdown))
 
 
+@dataclass
+class Recipe:
+    """A script, and what a terminal shows of it; under which heading it stands."""
+
+    title: str
+    script: str
+    shown: list[str]
+
+
+def recipes(markdown: str) -> list[Recipe]:
+    """Return the recipes of a Markdown page; each must say what it shows."""
+    found, title = [], ""
+    for heading, script, shown in RECIPE.findall(markdown):
+        title = heading or title
+        if script:
+            assert shown, f"{title!r} does not say what its script shows"
+            found.append(Recipe(title, script, shown.splitlines()))
+    return found
+
+
 def environment() -> dict[str, str]:
     """Return an environment in which gncli is found, and nothing of this one's terminal is."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GNCLI_")}
@@ -68,22 +93,34 @@ def environment() -> dict[str, str]:
 
 def outcome(command: str, folder: Path) -> list[str]:
     """Run `command` in `folder`, and return what comes back as a transcript shows it."""
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    done = _run(["bash", "-o", "pipefail", "-c", command], folder, stderr=subprocess.PIPE)
     lines = done.stdout.decode().splitlines()
     lines += [f"2> {line}".rstrip() for line in done.stderr.decode().splitlines()]
     return lines + ([f"[status {done.returncode}]"] if done.returncode else [])
 
 
+def screen(script: str, folder: Path) -> list[str]:
+    """Run `script` in `folder`, up to the first failure, and return what a terminal shows."""
+    done = _run(["bash", "-eu", "-o", "pipefail", "-c", script], folder, stderr=subprocess.STDOUT)
+    return done.stdout.decode().splitlines() + ([f"[status {done.returncode}]"] if done.returncode else [])
+
+
+def _run(command: list[str], folder: Path, stderr: int) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        timeout=60,
+        check=False,
+    )
+
+
 def compare(expected: list[str], found: list[str]) -> None:
     """Raise AssertionError unless the lines say the same."""
+    expected = _admitted(expected, found)
     assert [_shape(line) for line in found] == [_shape(line) for line in expected], "\n".join(["", *found])
     for want, have in zip(expected, found, strict=True):
         if want == have:
@@ -94,6 +131,22 @@ def compare(expected: list[str], found: list[str]) -> None:
         for a, b in zip(NUMBER.findall(want), NUMBER.findall(have), strict=True):
             far = abs(float(a) - float(b))
             assert noise or far <= max(1e-9, 1e-7 * abs(float(a))), f"{a} became {b} in\n{have}"
+
+
+def _admitted(expected: list[str], found: list[str]) -> list[str]:
+    """Return `expected` with what was found in the place of what varies."""
+    if VARIES in expected:
+        start = expected.index(VARIES)
+        end = start + max(0, len(found) - len(expected) + 1)
+        expected = [*expected[:start], *found[start:end], *expected[start + 1 :]]
+    beside = [*found, *[""] * len(expected)]
+    return [
+        have if VARIES in want and _fits(want, have) else want for want, have in zip(expected, beside, strict=False)
+    ]
+
+
+def _fits(want: str, have: str) -> bool:
+    return bool(re.fullmatch(re.escape(want).replace(re.escape(VARIES), ".*"), have))
 
 
 def _shape(line: str) -> str:
@@ -121,6 +174,11 @@ def prepare(folder: Path) -> None:
     np.save(folder / "half.npy", (x * 1000).astype(np.float16))
     np.save(folder / "gamma.npy", np.linspace(0.5, 2, 16))
     np.save(folder / "wrong.npy", np.ones((4, 4)))
+    np.savez(folder / "two.npz", x=x, objects=np.array([{}], object), bias=np.arange(16.0))
+    np.savez_compressed(folder / "deflated.npz", x=x, bias=np.arange(16.0))
+    np.savez(folder / "lone.npz", np.array([{}], object))
+    for name in ("small.safetensors", "small.nc"):
+        (folder / name).symlink_to(ROOT / "tests" / "data" / name)
     with h5py.File(folder / "two.h5", "w", libver=("v110", "v110")) as file:
         file.create_dataset("a", data=x)
         file.create_group("deep").create_dataset("b", data=np.arange(6.0).reshape(1, 6))

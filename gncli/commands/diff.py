@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import options
-from gncli.commands import HIST_FORMS, MOST_JSON_CELLS, look_of, operations, show
-from gncli.describe import DiffReport
+from gncli import completion, options
+from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, look_of, operations, show
+
+if TYPE_CHECKING:
+    from gncli.verdict import DiffReport
 
 
-@click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.command(cls=options.Command)
+@click.argument("a", metavar="A", shell_complete=completion.tensors)
+@click.argument("b", metavar="B", shell_complete=completion.tensors)
 @options.rtol
 @options.atol
 @options.max_fraction
@@ -22,10 +24,11 @@ from gncli.describe import DiffReport
 @options.groups
 @options.group_size
 @options.layout
-@options.output
+@click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
 @options.force
 @options.hist
 @options.bins
+@options.plot
 @options.permitting
 @options.common
 def diff(
@@ -44,33 +47,35 @@ def diff(
     \b
     gncli diff y.npy expected.npy
     gncli diff y.npy model.h5::/out --rtol 1e-3 --atol 1e-5
-    gncli normalize x.npy -G 4 -o - | gncli diff expected.npy -
-    gncli diff y.npy expected.npy --by C                 which channel differs most
-    gncli diff y.npy expected.npy -o delta.npy --hist    a - b, and its histogram
+    gncli normalize x.npy -G 4 -o - | gncli diff y.npy -   is y the group norm?
+    gncli diff y.npy expected.npy --by C                   which channel is worst
+    gncli diff y.npy expected.npy -o delta.npy --hist      a - b, its histogram
+    gncli diff y.npy expected.npy --plot d.png             where they differ
 
-    SAME: |a - b| <= atol + rtol |b| everywhere, and NaN and infinities where b has them: status 0; DIFFERENT: 1.
+    The verdict is SAME, exit status 0, where |a - b| <= atol + rtol |b| for every element and NaN and infinities stand
+    where B has them; else DIFFERENT, exit status 1.
     """
     look = look_of(rest)
     form = look["form"]
-    if num_groups is not None and group_size is not None:
-        raise click.UsageError("either --groups or --group-size, not both")
-    if by is None and (num_groups, group_size, rest["layout"]) != (None, None, None):
-        raise click.UsageError("--groups, --group-size and --layout are about cells; give --by too")
+    check_cells(by, num_groups, group_size, rest["layout"])
     if output == "-":
         raise click.UsageError("stdout carries the report; write a - b to a file")
-    if hist and form not in HIST_FORMS:
-        raise click.UsageError(f"{form} has no place for a histogram; choose --format {', '.join(HIST_FORMS)}")
+    shown = bins_shown(hist, bins, form)
     options.named_tensors((a, b), None)
-    report: DiffReport = operations().diff(
+    home = operations("difference")
+    beside = Beside(rest, look["precision"], (a, b), (output,))
+    report: DiffReport = home.diff(
         a,
         b,
         by=by,
         num_groups=num_groups,
         group_size=group_size,
         output=output,
-        bins=bins if hist else None,
-        most_cells=MOST_JSON_CELLS if form == "json" else None,
+        bins=shown,
+        most_cells=MOST_JSON_CELLS if "json" in (form, beside.form) else None,
+        **beside.asks(bins),
         **rest,
     )
+    beside.commit()
     show(report, **look)
     return report.status

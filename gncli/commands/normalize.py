@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import options, process
-from gncli.commands import HIST_FORMS, look_of, operations, say_aside, show
-from gncli.describe import Distribution, NormalizeReport
+from gncli import completion, options, process
+from gncli.commands import HIST_FORMS, Beside, check_grouping, look_of, operations, say_aside, show
 from gncli.errors import CheckFailed
+from gncli.vocabulary import Distribution
+
+if TYPE_CHECKING:
+    from gncli.describe import NormalizeReport
 
 
-@click.command()
-@click.argument("tensor", metavar="[TENSOR]", required=False)
+@click.command(cls=options.Command)
+@click.argument("tensor", metavar="[TENSOR]", required=False, shell_complete=completion.tensors)
 @options.normalizing
 @click.option(
     "--dtype",
     type=options.DtypeName(),
+    shell_complete=completion.words(*options.DRAWN_DTYPES),
     metavar="DTYPE",
-    help="Of the output: float16, float32, float64; default: as the input.",
+    help="Dtype of the output: float16, float32, float64; default: as the input, if that is floating.",
 )
 @options.output
 @options.compression
 @options.force
-@click.option("--in-place", is_flag=True, help="OUT is the input: a .npy of the same dtype.")
-@click.option("--save-moments", metavar="FILE.npz", help="Write mean, var and rstd of every group.")
+@click.option("--in-place", is_flag=True, help="Write over the input, a .npy, once all is done; instead of -o.")
+@click.option(
+    "--save-moments",
+    metavar="FILE.npz",
+    help="Write mean, var and rstd of every group.",
+    shell_complete=completion.files(".npz"),
+)
 @click.option("--stages", is_flag=True, help="Show a column a stage, from input to output.")
 @options.hist
 @options.bins
-@click.option("--no-verify", is_flag=True, help="Skip the check.")
+@options.plot
+@click.option("--no-verify", is_flag=True, help="Skip the check of the result.")
 @options.drawing
 @options.permitting
 @options.distributing
@@ -56,13 +66,13 @@ def normalize(
     gncli normalize x.npy --groups 4 -o y.npy
     gncli normalize m.h5::/x --gamma m.h5::/gamma --beta m.h5::/beta -o y.h5
     gncli normalize x.npy --groups 4 --hist
+    gncli normalize x.npy --groups 4 --plot x.png --report x.html
     gncli normalize --random 64,16,112,112 --groups 4 --stages
 
     Without -o nothing is written: the report is a dry run.
     """
     look = look_of(rest)
-    if num_groups is not None and group_size is not None:
-        raise click.UsageError("either --groups or --group-size, not both")
+    check_grouping(num_groups, group_size)
     draw = options.drawn(random, dist, seed, dtype if random is not None else None)
     source = options.named_tensors((tensor,) if tensor is not None else (), draw, rest["gamma"], rest["beta"])
     if in_place and (output is not None or source in ((), ("-",))):
@@ -73,7 +83,9 @@ def normalize(
         )
     if output == "-":
         process.refuse_unfit_stdout()
-    report: NormalizeReport = operations().normalize_file(
+    home = operations()
+    beside = Beside(rest, look["precision"], (*source, rest["gamma"], rest["beta"]), (output, rest["save_moments"]))
+    report: NormalizeReport = home.normalize_file(
         draw or source[0],
         output=output,
         in_place=in_place,
@@ -82,13 +94,15 @@ def normalize(
         dtype=dtype,
         verify=not no_verify,
         bins=bins if hist else None,
-        zeros=look["form"] in options.OBJECT_FORMATS,
+        zeros=not options.OBJECT_FORMATS.isdisjoint((look["form"], beside.form)),
+        **beside.asks(bins),
         **rest,
     )
+    beside.commit()
     if output != "-":
         show(report, **look)
     else:
-        from gncli.report import check_line
+        from gncli.report.lines import check_line
 
         say_aside(report, *([] if look["quiet"] else [check_line(report)]))
     if report.status:

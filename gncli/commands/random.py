@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gncli import options, process
-from gncli.commands import look_of, operations, say_aside, show
-from gncli.describe import Distribution, StatsReport
+from gncli.commands import Beside, look_of, operations, say_aside, show
+from gncli.vocabulary import Distribution
+
+if TYPE_CHECKING:
+    from gncli.describe import StatsReport
 
 
-@click.command()
+@click.command(cls=options.Command)
 @click.argument("shape", type=options.Shape())
 @options.dist
 @options.seed
@@ -31,23 +34,28 @@ def random(
     statistics: tuple[str, ...] | None,
     **rest: Any,
 ) -> None:
-    """Draw a tensor of SHAPE, bit for bit as NumPy does for the seed.
+    """Draw a tensor of SHAPE, bit for bit as NumPy would.
 
     \b
     gncli random 64,16,112,112 --seed 0 -o x.npy
     gncli random 64x16x112x112 --dist normal | gncli normalize - -G 4
 
-    Without -o a pipe gets the .npy, and a terminal the statistics.
+    SHAPE is the lengths of the axes. Without -o a pipe gets the .npy, and a terminal the statistics.
     """
     look = look_of(rest)
     if output is None and not process.is_terminal(sys.stdout):
         output = "-"
     if output == "-":
         process.refuse_unfit_stdout()
-    report: StatsReport = operations().random(
+    home = operations()
+    beside = Beside(rest, look["precision"], (), (output,))
+    report: StatsReport = home.random(
         options.drawn(shape, dist, seed, dtype),
         output=output,
-        statistics=options.measured(statistics, look["form"]),
+        statistics=statistics or (),
+        zeros=not options.OBJECT_FORMATS.isdisjoint((look["form"], beside.form)),
+        **beside.asks(),
         **rest,
     )
+    beside.commit()
     show(report, **look) if output != "-" else say_aside(report)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import options, process
-from gncli.commands import HIST_FORMS, MOST_JSON_CELLS, error_line, look_of, operations, show
-from gncli.describe import CELL_STATISTICS, DEFAULT_STATISTICS, Distribution, Failure, StatsReport
+from gncli import completion, options, process
+from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, error_line, look_of, operations, show
+from gncli.vocabulary import Distribution
+
+if TYPE_CHECKING:
+    from gncli.describe import Cell, StatsReport, TensorStats
 
 
-@click.command()
-@click.argument("tensors", metavar="[TENSOR]...", nargs=-1)
+@click.command(cls=options.Command)
+@click.argument("tensors", metavar="[TENSOR]...", nargs=-1, shell_complete=completion.tensors)
 @options.statistics
 @click.option(
     "--ddof",
     type=click.IntRange(0, 1),
     metavar="N",
     default=0,
-    help="Divide by n - N in std and var: 0 or 1; default: 0.",
+    help="Divide by n - N in std and var: 0, as np.std does, or 1; default: 0.",
 )
 @options.by
 @options.groups
@@ -27,6 +31,8 @@ from gncli.describe import CELL_STATISTICS, DEFAULT_STATISTICS, Distribution, Fa
 @options.layout
 @options.hist
 @options.bins
+@options.plot
+@options.force
 @options.expect
 @options.match
 @options.sort
@@ -51,7 +57,7 @@ def stats(
     dtype: str | None,
     **rest: Any,
 ) -> int:
-    """Describe tensors: shape, mean, standard deviation, extremes, and more.
+    """Describe tensors: shape, mean, deviation, extremes and more.
 
     \b
     gncli stats x.npy
@@ -59,46 +65,43 @@ def stats(
     gncli stats x.npy --by C -s std,zeros,nan           which channel is dead
     gncli stats x.npy --by group --groups 4
     gncli stats x.npy --hist --bins 32
+    gncli stats x.npy --by N,C --plot x.png
     gncli stats x.npy --expect 'nan == 0' --expect 'abs(mean) < 1e-6'
     gncli stats *.npy model.h5 --match '*norm*' --sort -std --total
     gncli stats --random 64,16,112,112 --seed 0
     """
     look = look_of(rest)
     form = look["form"]
-    if num_groups is not None and group_size is not None:
-        raise click.UsageError("either --groups or --group-size, not both")
-    if by is None and (num_groups, group_size, rest["layout"]) != (None, None, None):
-        raise click.UsageError("--groups, --group-size and --layout are about cells; give --by too")
+    check_cells(by, num_groups, group_size, rest["layout"])
     if by is not None and (hist or sort is not None):
         raise click.UsageError(f"{'--hist' if hist else '--sort'} is about whole tensors; leave out --by")
-    if hist and form not in HIST_FORMS:
-        raise click.UsageError(f"{form} has no place for a histogram; choose --format {', '.join(HIST_FORMS)}")
+    shown = bins_shown(hist, bins, form)
     draw = options.drawn(random, dist, seed, dtype)
     names = options.named_tensors(tensors, draw)
-    chosen = options.measured(statistics, form, DEFAULT_STATISTICS if by is None else CELL_STATISTICS)
-    cells: dict[str, Any] = {}
-    if by is not None:
-        from gncli.report import STREAMED, CellStream
-
-        if form in STREAMED:
-            stream = CellStream(form, chosen)
-            cells = {"keep_cells": 0, "on_cells": lambda tensor, some: process.deliver(stream.rows(tensor, some))}
-        elif form == "json":
-            cells = {"keep_cells": MOST_JSON_CELLS, "most_cells": MOST_JSON_CELLS}
-    report: StatsReport = operations().stats(
+    chosen = statistics or ()
+    home = operations()
+    beside = Beside(rest, look["precision"], names)
+    del rest["force"]
+    forms = [each for each in (form, beside.form) if each is not None]
+    cells = streamed(forms, chosen, beside) if by is not None else {}
+    report: StatsReport = home.stats(
         names,
         random=draw,
         statistics=chosen,
         by=by,
         num_groups=num_groups,
         group_size=group_size,
-        bins=bins if hist else None,
+        bins=shown,
+        zeros=not options.OBJECT_FORMATS.isdisjoint(forms),
         sort=sort,
         **cells,
+        **beside.asks(bins, in_time=False),
         **rest,
     )
-    if len(report.tensors) == 1 and isinstance(report.tensors[0], Failure):
-        raise report.tensors[0].error
+    if len(report.tensors) == len(report.failures) == 1:
+        raise report.failures[0].error
+    beside.write(report)
+    beside.commit()
     show(report, **look)
     for failure in report.failures:
         process.say(error_line(failure.error.about(failure.name)))
@@ -106,10 +109,32 @@ def stats(
     return report.status
 
 
+def streamed(forms: Sequence[str], chosen: tuple[str, ...], beside: Beside) -> dict[str, Any]:
+    """Return how the cells come to the forms of the report, on stdout and then in a file, that show all of them."""
+    from gncli.report.stream import STREAMED, CellStream
+
+    takers = [
+        (CellStream(form, chosen), take)
+        for form, take in zip(forms, (process.deliver, beside.append), strict=False)
+        if form in STREAMED
+    ]
+
+    def on_cells(tensor: TensorStats, some: list[Cell]) -> None:
+        for stream, take in takers:
+            take(stream.rows(tensor, some))
+
+    found: dict[str, Any] = {"on_cells": on_cells} if takers else {}
+    if len(takers) == len(forms):
+        found["keep_cells"] = 0
+    elif "json" in forms:
+        found |= {"keep_cells": MOST_JSON_CELLS, "most_cells": MOST_JSON_CELLS}
+    return found
+
+
 def say_broken(report: StatsReport) -> None:
     """Say on stderr which expectations did not hold."""
-    if report.broken.count:
-        from gncli.report import broken_lines
+    if report.broken.total:
+        from gncli.report.lines import broken_lines
 
         for line in broken_lines(report):
             process.say(f"gncli: {line}")

@@ -1,7 +1,7 @@
 """Tensors by name: the only place that sees file names.
 
-The format of an input is told by its first bytes, never by its name; that of an output by its suffix. h5py, which
-takes longer to import than most tensors take to read, is imported where an HDF5 file is met.
+The format of an input is told by its first bytes, never by its name; that of an output by its suffix. What is for one
+format alone is imported where a file of it is met: h5py takes longer than most tensors take to read.
 """
 
 from __future__ import annotations
@@ -11,43 +11,57 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.errors import InputError, ParameterError
+from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io import npy
 from gncli.io.atomic import AtomicFile, same_file
+from gncli.io.container import Container, list_names
 from gncli.io.memory import ArraySink, ArraySource
-from gncli.io.npz import NpzSink
+from gncli.io.page import Page
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
-from gncli.io.source import Identity, Order, Sink, Source
+from gncli.io.source import Identity, Order, Sink, Source, dimensions, dtype_name, stored_as
 from gncli.io.stream import STDIN, STDOUT, Pipe, StreamSink, StreamSource, listen
 from gncli.policy import STRICT, Policy
+
+if TYPE_CHECKING:
+    from gncli.io.npz import NpzSink
 
 __all__ = [
     "ArraySink",
     "ArraySource",
     "Identity",
     "Listing",
-    "NpzSink",
     "Order",
+    "Page",
     "Policy",
     "RandomSource",
     "Sink",
     "Source",
+    "dimensions",
+    "dtype_name",
+    "is_npy",
     "listen",
+    "member_names",
     "open_npz",
+    "open_page",
     "open_sink",
     "open_source",
     "open_sources",
     "same_file",
+    "stored_as",
+    "versions",
     "write_npz",
 ]
 
+_HEAD_NBYTES = 9  # of a file, that tell its format
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # a member, or the end of an archive that has none
+_SAFETENSORS_HEADER_NBYTES = 100_000_000  # the format's own limit: no text and no other format begins with less
 _HDF5_NAME = "data"
 _HDF5_OUT = re.compile(r"(.*?\.(?:h5|hdf5))(?:::(.*))?", re.DOTALL | re.IGNORECASE)
 _NAME_ONE = "name one, as FILE::NAME"
@@ -93,14 +107,15 @@ def open_sources(text: str, *, policy: Policy = STRICT, stdin: int | None = None
     """
     if text == "-":
         pipe = Pipe(0 if stdin is None else stdin)
-        if _begins_as_hdf5(pipe):
-            return _datasets(pipe.spool(), pipe.name, policy)
-        return Listing(_concatenated(pipe))
-    path, member = _split(text)
-    file = RawFile(path, text)
+        if not _begins_as_container(pipe):
+            return Listing(_concatenated(pipe))
+        file, text, member = pipe.spool(), pipe.name, None
+    else:
+        path, member = _split(text)
+        file = RawFile(path, text)
     try:
-        if member is None and _is_hdf5(file):
-            return _datasets(file, text, policy)
+        if member is None and (container := _container(file, text, policy)) is not None:
+            return _all_of(container, text)
         source = _open_member(file, text, member, policy)
     except BaseException:
         file.close()
@@ -128,7 +143,7 @@ def open_source(text: str, *, policy: Policy = STRICT, stdin: int | None = None)
     """
     if text == "-":
         pipe = Pipe(0 if stdin is None else stdin)
-        if not _begins_as_hdf5(pipe):
+        if not _begins_as_container(pipe):
             return StreamSource(pipe)
         file, path, member = pipe.spool(), pipe.name, None
     else:
@@ -139,6 +154,37 @@ def open_source(text: str, *, policy: Policy = STRICT, stdin: int | None = None)
     except BaseException:
         file.close()
         raise
+
+
+def is_npy(text: str) -> bool:
+    """Return whether TENSOR names a .npy file, and so a tensor that is a file of its own."""
+    if text == "-" or _split(text)[1] is not None:
+        return False
+    with contextlib.closing(RawFile(text, text)) as file:
+        return file.head(len(npy.MAGIC)) == npy.MAGIC
+
+
+def member_names(path: str, seconds: float) -> list[str]:
+    """Return the names of the numeric tensors in a file; none where it is not one of several.
+
+    Raises
+    ------
+    InputError
+        If it cannot be listed.
+    LimitError
+        If listing an HDF5 file takes longer than `seconds`.
+    """
+    with contextlib.closing(RawFile(path, path)) as file:
+        if _is_hdf5(file):
+            names: list[str] = _hdf5().names_in(path, seconds)
+            return names
+        container = _container(file, path, STRICT)
+        return [] if container is None else container.names()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what tensors are read with."""
+    return {"NumPy": np.__version__, **_hdf5().VERSIONS}
 
 
 def open_sink(
@@ -222,7 +268,41 @@ def open_npz(text: str, *, force: bool = False, inputs: Sequence[Source] = ()) -
     """
     if not text.lower().endswith(".npz"):
         raise _unknown_suffix(text, "FILE.npz")
+    from gncli.io.npz import NpzSink
+
     return NpzSink(AtomicFile(text, name=text, force=force, inputs=inputs))
+
+
+def open_page(
+    text: str, *, force: bool = False, inputs: Sequence[str] = (), outputs: Sequence[str | None] = ()
+) -> Page:
+    """Return a small file that stands beside the output, begun, before anything is opened.
+
+    Parameters
+    ----------
+    text : str
+        Its path.
+    force : bool
+        Whether an existing file may be replaced.
+    inputs : sequence of str
+        The tensors that will be read, as they were named.
+    outputs : sequence of str
+        What else will be written, as it was named; None is nothing.
+
+    Raises
+    ------
+    OutputError
+        If it is one of these files, or cannot be written, or may not be written over.
+    """
+    for name in inputs:
+        if name != "-" and same_file(text, _split(name)[0]):
+            raise OutputError(f"is the same file as the input {name}", subject=text, way_out="choose another name")
+    for name in filter(None, outputs):
+        match = _HDF5_OUT.fullmatch(name)
+        if name != "-" and same_file(text, match[1] if match else name):
+            way_out = "choose another name for one of them"
+            raise OutputError(f"is the same file as the output {name}", subject=text, way_out=way_out)
+    return Page(AtomicFile(text, name=text, force=force))
 
 
 def write_npz(
@@ -284,49 +364,67 @@ def _is_hdf5(file: RawFile) -> bool:
     return False
 
 
+def _is_safetensors(head: bytes) -> bool:
+    """Return whether a file begins with the length of a header, and the header with a brace."""
+    length = int.from_bytes(head[: _HEAD_NBYTES - 1], "little")
+    return length <= _SAFETENSORS_HEADER_NBYTES and head[_HEAD_NBYTES - 1 : _HEAD_NBYTES] == b"{"
+
+
+def _container(file: RawFile, text: str, policy: Policy) -> Container | None:
+    """Return the file as one of several tensors, which owns it; None if that is not its format."""
+    head = file.head(_HEAD_NBYTES)
+    if head.startswith(_ZIP_MAGICS):
+        from gncli.io.npz import NpzFile
+
+        return NpzFile(file, text, policy)
+    if _is_safetensors(head):
+        from gncli.io.safetensors import SafetensorsFile
+
+        return SafetensorsFile(file, text)
+    if _is_hdf5(file):
+        container: Container = _hdf5(policy).Hdf5File(file, text, policy)
+        return container
+    return None
+
+
 def _open_member(file: RawFile, text: str, member: str | None, policy: Policy) -> Source:
     """Return the tensor of that name in the file, or the only one."""
-    start = file.head(len(npy.MAGIC))
-    if start == npy.MAGIC:
+    start = file.head(_HEAD_NBYTES)
+    if start.startswith(npy.MAGIC):
         if member is not None:
             raise InputError("a .npy holds one tensor, without a name", subject=text, way_out="leave out the ::NAME")
         return npy.open_npy(file, text)
-    if not _is_hdf5(file):
+    container = _container(file, text, policy)
+    if container is None:
         raise _unknown_format(start, text)
-    container = _hdf5(policy).Hdf5File(file, text, policy)
     with contextlib.closing(container):
         return _only_or_named(container, text, member)
 
 
-def _only_or_named(container: Any, text: str, member: str | None) -> Source:
+def _only_or_named(container: Container, text: str, member: str | None) -> Source:
     if member is None:
-        names = container.names()
-        if not names and len(container.skipped) != 1:
-            raise _no_tensor(len(container.skipped), text)
+        names = _names(container, text)
         if len(names) > 1:
-            from gncli.io.hdf5 import list_names
-
             problem = f"holds {len(names):,} tensors: {list_names(names)}"
             raise InputError(problem, subject=text, way_out=_NAME_ONE)
-        member = (names or container.skipped)[0]  # a lone one that is refused says why itself
-    source: Source = container.open(member, text)
-    return source
+        member = names[0]
+    return container.open(member, text)
 
 
-def _datasets(file: RawFile, text: str, policy: Policy) -> Listing:
+def _names(container: Container, text: str) -> list[str]:
+    """Return the names of the numeric tensors; of a lone one that is none, which will say why itself when opened."""
+    names = container.names()
+    if not names and len(container.skipped) != 1:
+        raise InputError(f"holds no numeric tensor ({len(container.skipped):,} others)", subject=text)
+    return names or container.skipped
+
+
+def _all_of(container: Container, text: str) -> Listing:
     try:
-        container = _hdf5(policy).Hdf5File(file, text, policy)
-    except BaseException:
-        file.close()
-        raise
-    try:
-        names = container.names()
-        if not names and len(container.skipped) != 1:
-            raise _no_tensor(len(container.skipped), text)
+        members = _names(container, text)
     except BaseException:
         container.close()
         raise
-    members = names or container.skipped  # a lone one that is refused says why itself
 
     def openers() -> Iterator[Callable[[], Source]]:
         try:
@@ -336,7 +434,7 @@ def _datasets(file: RawFile, text: str, policy: Policy) -> Listing:
         finally:
             container.close()
 
-    return Listing(openers(), len(container.skipped) if names else 0)
+    return Listing(openers(), 0 if members is container.skipped else len(container.skipped))
 
 
 def _concatenated(pipe: Pipe) -> Iterator[Callable[[], Source]]:
@@ -348,24 +446,21 @@ def _concatenated(pipe: Pipe) -> Iterator[Callable[[], Source]]:
         count += 1
 
 
-def _begins_as_hdf5(pipe: Pipe) -> bool:
-    start = pipe.peek(len(_HDF5_MAGIC))
+def _begins_as_container(pipe: Pipe) -> bool:
+    start = pipe.peek(_HEAD_NBYTES)
     if not start:
         raise InputError("is empty: nothing came", subject=pipe.name)
-    if start != _HDF5_MAGIC and not start.startswith(npy.MAGIC[: len(start)]):
+    if start.startswith((*_ZIP_MAGICS, _HDF5_MAGIC)) or _is_safetensors(start):
+        return True
+    if not start.startswith(npy.MAGIC[: len(start)]):
         raise _unknown_format(start, pipe.name)
-    return start == _HDF5_MAGIC
-
-
-def _no_tensor(skipped: int, text: str) -> InputError:
-    return InputError(f"holds no numeric tensor ({skipped:,} others)", subject=text)
+    return False
 
 
 def _unknown_format(start: bytes, text: str) -> InputError:
     if not start:
         return InputError("is empty (0 bytes)", subject=text)
-    if start.startswith(b"PK"):
-        return InputError("is a zip archive, which is not read yet", subject=text, way_out="save its arrays as .npy")
     if start.startswith(b"\x80"):
         return InputError("is a pickle, which would run code", subject=text, way_out="save the array with np.save")
-    return InputError(f"is neither .npy nor HDF5 (it begins with {start!r})", subject=text)
+    problem = f"is neither .npy, .npz, HDF5 nor .safetensors (it begins with {start[:8]!r})"
+    return InputError(problem, subject=text)

@@ -62,6 +62,11 @@ class Cut(NamedTuple):
         before = (int(k) for k in np.unravel_index(row, self.shape[: self.axis])) if self.axis else ()
         return (*before, column * self.step, *(0,) * (len(self.shape) - self.axis - 1))
 
+    def box(self, number: int) -> tuple[slice, ...]:
+        """Return what a chunk holds, by axes; the last one of a row may be short."""
+        corner, shape = self.corner(number), self.shape
+        return tuple(slice(at, min(at + n, size)) for at, n, size in zip(corner, self.chunk, shape, strict=True))
+
     def number(self, element: int) -> int:
         """Return the chunk that an element is in."""
         row, rest = divmod(element, self.shape[self.axis] * self._inner)
@@ -75,6 +80,11 @@ class Cut(NamedTuple):
         return row * length + first, row * length + min(length, first + self.step * self._inner)
 
     @property
+    def chunks(self) -> int:
+        """How many chunks there are."""
+        return math.prod(self.shape[: self.axis]) * self._columns
+
+    @property
     def _inner(self) -> int:
         return math.prod(self.shape[self.axis + 1 :])
 
@@ -83,8 +93,53 @@ class Cut(NamedTuple):
         return -(-self.shape[self.axis] // self.step)
 
 
+class Gathering:
+    """Runs of a tensor, in any order and from any thread, put together to whole chunks of it.
+
+    Parameters
+    ----------
+    cut : Cut
+        Where one chunk ends and the next begins.
+    dtype : numpy.dtype
+        Of the elements.
+    take : callable
+        ``take(number, values)`` is called for each chunk by the thread that brought the last of it. The values are not
+        to be used afterwards.
+    """
+
+    def __init__(self, cut: Cut, dtype: np.dtype[Any], take: Callable[[int, NDArray[Any]], None]) -> None:
+        self.cut, self.dtype = cut, dtype
+        self._take = take
+        self._open: dict[int, tuple[NDArray[Any], int]] = {}  # with how many elements are still to come
+        self._lock = threading.Lock()
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Take `data`, the elements from `start` on."""
+        done = 0
+        while done < data.size:
+            number = self.cut.number(start + done)
+            first, stop = self.cut.run(number)
+            piece = data[done : done + stop - start - done]
+            values = piece if piece.size == stop - first else self._filled(number, piece, start + done - first)
+            if values is not None:
+                self._take(number, values)
+            done += piece.size
+
+    def _filled(self, number: int, piece: NDArray[Any], at: int) -> NDArray[Any] | None:
+        """Put a piece where it belongs in its chunk, and return that if it was the last one missing."""
+        first, stop = self.cut.run(number)
+        with self._lock:
+            fresh = number not in self._open
+            chunk, missing = (np.empty(stop - first, self.dtype), stop - first) if fresh else self._open.pop(number)
+            chunk[at : at + piece.size] = piece
+            if missing == piece.size:
+                return chunk
+            self._open[number] = (chunk, missing - piece.size)
+            return None
+
+
 class ChunkAssembly:
-    """The chunks of a tensor that comes by runs, in about this order, from any thread.
+    """The compressed chunks of a tensor that comes by runs, in about this order, from any thread.
 
     Parameters
     ----------
@@ -101,39 +156,18 @@ class ChunkAssembly:
     def __init__(
         self, cut: Cut, dtype: np.dtype[Any], level: int, store: Callable[[tuple[int, ...], bytes], None]
     ) -> None:
-        self.cut, self.dtype, self.level = cut, dtype, level
+        self.cut, self.level = cut, level
+        self.write_from = Gathering(cut, dtype, self._compress).write_from
         self._store = store
         self._size = math.prod(cut.chunk)
-        self._open: dict[int, tuple[NDArray[Any], int]] = {}  # with how many elements are still to come
         self._early: dict[int, bytes] = {}
         self._next = 0
         self._lock = threading.Lock()
 
-    def write_from(self, data: NDArray[Any], start: int) -> None:
-        """Take `data`, the elements from `start` on."""
-        done = 0
-        while done < data.size:
-            number = self.cut.number(start + done)
-            first, stop = self.cut.run(number)
-            piece = data[done : done + stop - start - done]
-            whole = piece if piece.size == self._size else self._filled(number, piece, start + done - first)
-            if whole is not None:
-                self._put(number, compressed(whole, self.level))
-            done += piece.size
-
-    def _filled(self, number: int, piece: NDArray[Any], at: int) -> NDArray[Any] | None:
-        """Put a piece where it belongs in its chunk, and return that if it was the last one missing."""
-        first, stop = self.cut.run(number)
-        with self._lock:
-            fresh = number not in self._open
-            chunk, missing = self._open.pop(number) if not fresh else (np.zeros(self._size, self.dtype), stop - first)
-            chunk[at : at + piece.size] = piece
-            if missing == piece.size:
-                return chunk
-            self._open[number] = (chunk, missing - piece.size)
-            return None
-
-    def _put(self, number: int, data: bytes) -> None:
+    def _compress(self, number: int, values: NDArray[Any]) -> None:
+        if values.size < self._size:  # the last one of a row: HDF5 stores it whole
+            values = np.append(values, np.zeros(self._size - values.size, values.dtype))
+        data = compressed(values, self.level)
         with self._lock:
             self._early[number] = data
             while self._next in self._early:

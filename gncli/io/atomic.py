@@ -64,11 +64,14 @@ class OutputFile:
         The file, which is closed with this.
     name : str
         The output as the user typed it, for errors.
+    lasting : bool
+        Whether it will be kept, so that writing it to the disk should begin early.
     """
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, *, lasting: bool = True) -> None:
         self.fd = fd
         self.name = name
+        self.lasting = lasting
 
     def allocate(self, nbytes: int) -> None:
         """Make the file `nbytes` long, with room on the disk where the system can promise that."""
@@ -89,7 +92,7 @@ class OutputFile:
         """Write `view` at `offset`."""
         with writing(self.name):
             write_fully(self.fd, view, offset)
-        if len(view) >= WRITE_BACK:
+        if self.lasting and len(view) >= WRITE_BACK:
             _begin_write_back(self.fd, offset, len(view))
 
     def abort(self) -> None:
@@ -181,7 +184,7 @@ class AtomicFile(OutputFile):
         import tempfile  # slow to import, and seldom needed
 
         with writing(self.name), tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
-            return OutputFile(os.dup(file.fileno()), self.name)
+            return OutputFile(os.dup(file.fileno()), self.name, lasting=False)
 
     def commit(self) -> None:
         """Make the file visible under its name, and lasting; a second time, do nothing.

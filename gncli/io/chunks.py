@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError
 from gncli.io.rawfile import RawFile, as_bytes
-from gncli.io.source import Identity, Order
+from gncli.io.source import Described, Identity, Order
 from gncli.tiles import boxes
 
 if TYPE_CHECKING:
@@ -161,6 +161,16 @@ def _folded(total: int) -> int:
     return (total - 1) % 65535 + 1 if total else 0
 
 
+def check_stored(corner: tuple[int, ...], stored: int, nbytes: int, name: str) -> None:
+    """Raise InputError if `stored` bytes are more than any filter makes of a chunk of `nbytes`."""
+    if stored > 2 * nbytes + _SLACK_NBYTES:
+        raise _damaged(corner, f"its {stored:,} bytes are more than it can need", name)
+
+
+def _damaged(corner: tuple[int, ...], why: object, name: str) -> InputError:
+    return InputError(f"cannot be read (the chunk at {corner} is damaged: {why})", subject=name)
+
+
 class ChunkIndex:
     """Where the chunks of a tensor lie, by number: the chunk grid counted in C order. 16 bytes for each of them.
 
@@ -256,7 +266,7 @@ class _Slot:
         self.values: NDArray[Any] | None = None
 
 
-class ChunkedSource:
+class ChunkedSource(Described):
     """A tensor in chunks whose filters are undone here, by as many workers as read at once.
 
     Parameters
@@ -356,25 +366,18 @@ class ChunkedSource:
 
     def _decode(self, number: int) -> NDArray[Any]:
         stored = self._index[number]
-        if stored.nbytes > 2 * self._nbytes + _SLACK_NBYTES:
-            raise self._damaged(number, f"its {stored.nbytes:,} bytes are more than it can need")
+        corner = self._index.corner(number)
+        check_stored(corner, stored.nbytes, self._nbytes, self.name)
         try:
             data = decode(self._read(stored), self._filters, stored.skipped, self._nbytes)
         except _DamagedError as error:
-            corner = self._index.corner(number)
-            raise InputError(
-                f"cannot be read (the chunk at {corner} is damaged: {error})", subject=self.name
-            ) from error
+            raise _damaged(corner, error, self.name) from error
         return data.view(self.dtype).reshape(self._index.chunk)
 
     def _read(self, stored: Stored) -> Bytes:
         data = np.empty(stored.nbytes, np.uint8)
         self._file.read(as_bytes(data), stored.offset)
         return data
-
-    def _damaged(self, number: int, why: str) -> InputError:
-        corner = self._index.corner(number)
-        return InputError(f"cannot be read (the chunk at {corner} is damaged: {why})", subject=self.name)
 
     def _took(self, number: int, count: int) -> None:
         with self._changed:

@@ -1,10 +1,12 @@
-"""Which dtypes are tensors, and a sentence for every other one."""
+"""Which dtypes are tensors, how those that NumPy does not have are widened, and a sentence for every other one."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gncli.errors import InputError
 
@@ -24,7 +26,11 @@ _WORDS: dict[str, tuple[str, str | None]] = {
 }
 
 
-def refuse_dtype(kind: str, itemsize: int, shown: str, name: str) -> InputError:
+class NotNumericError(InputError):
+    """An input is whole, but of elements that are not numbers, or not such as gncli reads."""
+
+
+def refuse_dtype(kind: str, itemsize: int, shown: str, name: str) -> NotNumericError:
     """Return the error that says in words why a dtype of this NumPy kind is not read.
 
     Parameters
@@ -41,7 +47,7 @@ def refuse_dtype(kind: str, itemsize: int, shown: str, name: str) -> InputError:
     words, way_out = _WORDS.get(kind, ("elements of a type that is not a number", None))
     if (kind, itemsize) == ("V", 2):
         words, way_out = "2-byte raw elements: bfloat16 saved as raw bytes?", "save it as float32"
-    return InputError(f"holds {words} (dtype {shown})", subject=name, way_out=way_out)
+    return NotNumericError(f"holds {words} (dtype {shown})", subject=name, way_out=way_out)
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
@@ -53,7 +59,78 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
         If it is anything else.
     """
     if dtype.subdtype is not None:
-        raise InputError(f"holds small arrays as elements (dtype {dtype})", subject=name)
+        raise NotNumericError(f"holds small arrays as elements (dtype {dtype})", subject=name)
     if f"{dtype.kind}{dtype.itemsize}" not in NUMERIC:
         raise refuse_dtype(dtype.kind, dtype.itemsize if dtype.names is None else 0, str(dtype), name)
     return dtype
+
+
+class Widening(NamedTuple):
+    """A floating dtype that NumPy does not have: every value of it is one of float32, which is what is read.
+
+    Parameters
+    ----------
+    name : str
+        As ml_dtypes, JAX and PyTorch call it.
+    exponent, mantissa : int
+        How many bits of an element are for each; the sign has the bit before them.
+    infinite : bool
+        Whether the largest exponent is for infinities and NaN, as in IEEE 754; else all bits set are the one NaN.
+    """
+
+    name: str
+    exponent: int
+    mantissa: int
+    infinite: bool = True
+
+    @property
+    def raw(self) -> np.dtype[Any]:
+        """The little-endian unsigned integer of an element's size."""
+        return np.dtype(f"<u{(1 + self.exponent + self.mantissa) // 8}")
+
+    def widen(self, raw: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """Fill `out` with the values whose bits are in `raw`."""
+        if self.raw.itemsize == 2:
+            np.left_shift(raw, 16, out=out.view(np.uint32), dtype=np.uint32)
+        else:
+            np.take(_values(self), raw, out=out, mode="clip")  # with "raise" it would go by way of a copy
+
+    def bits(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the bits that finite `values` were widened from, as integers with a sign.
+
+        Examples
+        --------
+        >>> WIDENED["BF16"].bits(np.float32([1, -1])), WIDENED["F8_E5M2"].bits(np.float32([1, -1]))
+        (array([ 16256, -16512], dtype=int16), array([ 60, -68], dtype=int8))
+        """
+        if self.raw.itemsize == 2:
+            return np.asarray(values.view(np.uint32) >> 16).astype(np.uint16).view(np.int16)
+        table = _values(self)
+        positive = np.searchsorted(table[: int(np.isfinite(table[:128]).sum())], np.abs(values))
+        return np.asarray(positive + 128 * np.signbit(values)).astype(np.uint8).view(np.int8)
+
+
+@functools.cache
+def _values(kind: Widening) -> NDArray[np.float32]:
+    """Return the value of each byte."""
+    codes = np.arange(256)
+    exponents, mantissas = codes >> kind.mantissa & (1 << kind.exponent) - 1, codes & (1 << kind.mantissa) - 1
+    bias = (1 << kind.exponent - 1) - 1
+    normal = exponents > 0
+    significands = (normal << kind.mantissa) + mantissas
+    values = np.ldexp(significands.astype(np.float32), np.maximum(exponents, 1) - bias - kind.mantissa)
+    last = codes & 127 == 127
+    if kind.infinite:
+        last = exponents == (1 << kind.exponent) - 1
+        values[last & (mantissas == 0)] = np.inf
+        last &= mantissas > 0
+    values[last] = np.nan
+    return np.asarray(np.copysign(values, np.where(codes < 128, 1, -1)), np.float32)
+
+
+WIDENED = {
+    "BF16": Widening("bfloat16", 8, 7),
+    "F8_E4M3": Widening("float8_e4m3fn", 4, 3, infinite=False),
+    "F8_E5M2": Widening("float8_e5m2", 5, 2),
+}
+"""By the name that .safetensors gives them."""

@@ -112,27 +112,42 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> 
     return MAGIC + b"\x01\x00" + struct.pack("<H", len(text)) + text.encode("ascii")
 
 
-def open_npy(file: RawFile, name: str) -> RawSource:
+def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None) -> RawSource:
     """Return the tensor of a .npy file, which has exactly the size that its header declares.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file, which is closed with the source.
+    name : str
+        What errors call it.
+    start, stop : int, optional
+        Where it lies in the file, if that holds more than this .npy.
 
     Raises
     ------
     InputError
         If the header is malformed, or the data are shorter or longer than it says.
     """
-    position = 0
+    stop = file.identity.nbytes if stop is None else stop
+    header = header_at(file, start, stop, name)
+    offset = start + header.offset
+    if stop - offset != header.nbytes:
+        raise size_error(header, stop - offset, name)
+    return RawSource(file, offset, header.shape, header.dtype, header.order, name)
+
+
+def header_at(file: RawFile, start: int, stop: int, name: str) -> Header:
+    """Return the header of a .npy that lies from `start` to `stop` in the file, as `read_header` does."""
+    position = start
 
     def read(nbytes: int) -> bytes:
         nonlocal position
-        data = file.head(nbytes, position)
+        data = file.head(min(nbytes, stop - position), position)
         position += len(data)
         return data
 
-    header = read_header(read, name)
-    found = file.identity.nbytes - header.offset
-    if found != header.nbytes:
-        raise size_error(header, found, name)
-    return RawSource(file, header.offset, header.shape, header.dtype, header.order, name)
+    return read_header(read, name)
 
 
 def npy_sink(file: AtomicFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> RawSink:

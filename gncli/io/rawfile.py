@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gncli.errors import ChangedError, InputError
-from gncli.io.source import Identity, Order
+from gncli.io.source import Described, Identity, Order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,9 +132,9 @@ class RawFile:
 
     def head(self, nbytes: int, offset: int = 0) -> bytes:
         """Return up to `nbytes` bytes from `offset` on: fewer only at the end of the file."""
-        buffer = bytearray(nbytes)
+        view = memoryview(bytearray(nbytes))
         with reading(self.name):
-            return bytes(buffer[: read_fully(self.fd, memoryview(buffer), offset)])
+            return bytes(view[: read_fully(self.fd, view, offset)])
 
     def verify_unchanged(self) -> None:
         """Raise ChangedError if the file is not what it was, or if the path now names another one."""
@@ -162,8 +162,8 @@ class RawFile:
         self.close()
 
 
-class RawSource:
-    """A tensor whose elements lie one after the other in a file: a .npy, or a contiguous dataset.
+class RawSource(Described):
+    """A tensor whose elements lie one after the other in a file: a .npy, stored in a .npz, or a contiguous dataset.
 
     Parameters
     ----------

@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.io.dtypes import Widening
+
 Order = Literal["C", "F"]
 
 
@@ -25,6 +27,36 @@ class Identity(NamedTuple):
     ctime_ns: int
 
 
+class Described:
+    """A tensor of which its file says more than a shape and NumPy's dtype.
+
+    Attributes
+    ----------
+    stored_as : Widening or None
+        Its dtype where NumPy has none like it, and a wider one is read: bfloat16.
+    dimensions : tuple of str
+        The names of its axes, as netCDF gives them; empty where they have none.
+    """
+
+    stored_as: Widening | None = None
+    dimensions: tuple[str, ...] = ()
+
+
+def stored_as(source: Source) -> Widening | None:
+    """Return the dtype in which a tensor is stored if it is another one than it is read in."""
+    return source.stored_as if isinstance(source, Described) else None
+
+
+def dtype_name(source: Source) -> str:
+    """Return the name of the dtype in which a tensor is stored, whatever the byte order."""
+    return str((stored_as(source) or source.dtype).name)
+
+
+def dimensions(source: Source) -> tuple[str, ...]:
+    """Return the names of the axes of a tensor; none where its file says none."""
+    return source.dimensions if isinstance(source, Described) else ()
+
+
 class Source(Protocol):
     """A tensor that can be read.
 
@@ -35,7 +67,7 @@ class Source(Protocol):
     shape : tuple of int
         As NumPy shows it.
     dtype : numpy.dtype
-        As stored, byte order included; boolean, integer or float16/32/64.
+        As read, byte order included; boolean, integer or float16/32/64.
     order : {"C", "F"}
         "C" where the last axis runs fastest in storage, "F" where the first one does.
     sequential : bool

@@ -9,6 +9,7 @@ and go back to Python, where the handler runs and raises.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli import progress
 from gncli.errors import InputError, LimitError
 from gncli.io.atomic import writing
 from gncli.io.npy import header_bytes, read_header, size_error
@@ -35,6 +37,16 @@ def listen(fd: int | None) -> None:
     """Let `fd`, the readable end of `signal.set_wakeup_fd`, end every wait for standard input; None: none does."""
     global _wakeup_fd
     _wakeup_fd = fd
+
+
+def _widen(fd: int) -> None:
+    """Let a pipe hold as much as an unprivileged process may ask for: with 64 KiB its ends wait for each other.
+
+    From `cat` to `stats` that takes a third of the time away. What is no pipe, and systems that cannot, stay as they
+    are.
+    """
+    with suppress(OSError, AttributeError):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIECE)
 
 
 def interruptible_read(fd: int, view: memoryview, wakeup_fd: int | None = None) -> int:
@@ -79,6 +91,7 @@ class Pipe:
         self.fd = fd
         self.name = name
         self._peeked = b""
+        _widen(fd)
 
     def read_into(self, view: memoryview) -> int:
         """Fill `view`, and return how many bytes there were: fewer only at the end of the stream."""
@@ -110,9 +123,11 @@ class Pipe:
         try:
             buffer = memoryview(bytearray(_PIECE))
             size = 0
+            progress.begin("copy", self.name, None)
             while count := self.read_into(buffer):
                 spool.write(buffer[:count], size)
                 size += count
+                progress.advance(count)
             return RawFile.spooled(os.dup(spool.fd), self.name)
         finally:
             spool.close()
@@ -276,6 +291,7 @@ class StreamSink:
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, fd: int = 1) -> None:
         self._fd = fd
+        _widen(fd)
         self._dtype = dtype
         self._header = header_bytes(shape, dtype, order)
         self._position = 0

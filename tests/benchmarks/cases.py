@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-COMPLETION = "env _GNCLI_COMPLETE=bash_complete COMP_CWORD=2".split()
+COMPLETION = ["env", "_GNCLI_COMPLETE=bash_complete", "_GNCLI_LINE=gncli stats --"]
 
 
 def gncli() -> list[str]:
@@ -149,7 +149,7 @@ def _start() -> Case:
     competitors = {
         "gncli --version": [*gncli(), "--version"],
         "gncli --help": [*gncli(), "--help"],
-        "completion of options": [*COMPLETION, "COMP_WORDS=gncli stats --", *gncli()],
+        "completion of options": [*COMPLETION, *gncli()],
         "import click": _python("import click"),
     }
     return Case((), competitors, tuple(Target(name, "import click", 2) for name in list(competitors)[:3]))

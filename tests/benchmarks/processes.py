@@ -36,6 +36,11 @@ class Skipped(Exception):
     """Why a competitor did not run, in a few words."""
 
 
+def _environment() -> dict[str, str]:
+    """Return ours, in which gncli may keep its bytecode, as it is kept where pip has installed it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(command: Sequence[str]) -> Sample:
     """Run a command without input, its output thrown away, and return what it took.
 
@@ -48,7 +53,9 @@ def run(command: Sequence[str]) -> Sample:
     """
     with tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=_environment()
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = code = os.waitstatus_to_exitcode(status)

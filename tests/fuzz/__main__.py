@@ -1,6 +1,6 @@
-"""``python -m tests.fuzz [SECONDS]``: atheris on the .npy parser, 60 s by default.
+"""``python -m tests.fuzz [PARSER] [SECONDS]``: atheris on the parser of npy (the default), npz or safetensors, 60 s.
 
-It needs the extra ``fuzz``, which atheris has wheels for on Linux. Any exception but an InputError ends the run, and
+It needs the extra ``fuzz``, which atheris has wheels for on Linux. Any exception but an error of ours ends the run, and
 leaves the bytes that raised it in a file ``crash-...``: they belong in `found`, with a test.
 """
 
@@ -8,24 +8,48 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["gncli"]):
-    from gncli.errors import InputError
+    from gncli.errors import InputError, LimitError
+    from gncli.io import open_sources
     from gncli.io.npy import read_header
 
-SEEDS = (
-    b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
-    b"\x93NUMPY\x02\x00v\x00\x00\x00{'descr': '|b1', 'fortran_order': True, 'shape': (), }",
-    b"\x93NUMPY\x03\x00v\x00\x00\x00{'descr': [('a', '>i8')], 'fortran_order': False, 'shape': (1L,), }",
-)
+from tests.archives import NPY, Packed, entry, tensors, wide, zipped
+from tests.test_io_npy import read_all
+
+Test = Callable[[bytes], None]
+
+NPY_SEEDS = [
+    seed.ljust(128) + b"\n"
+    for seed in (
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
+        b"\x93NUMPY\x02\x00v\x00\x00\x00{'descr': '|b1', 'fortran_order': True, 'shape': (), }",
+        b"\x93NUMPY\x03\x00v\x00\x00\x00{'descr': [('a', '>i8')], 'fortran_order': False, 'shape': (1L,), }",
+    )
+]
+NPZ_SEEDS = [
+    zipped(Packed()),
+    zipped(Packed(method=8), Packed("b", b"text")),
+    zipped(Packed(), comment=b"comment"),
+    wide(Packed(method=8)),
+]
+SAFETENSORS_SEEDS = [
+    tensors({"x": entry()}, NPY[-24:]),
+    tensors(
+        {"__metadata__": {"a": '{"b": 1}'}, "x": entry("BF16", [2], 0, 4), "\\": entry("C64", [1], 4, 12)}, bytes(12)
+    ),
+    tensors("{}  "),
+]
 
 
-def test_one(data: bytes) -> None:
+def test_npy(data: bytes) -> None:
     """Raise unless the bytes are a header, or are refused."""
     with contextlib.suppress(InputError):
         header = read_header(io.BytesIO(data).read, "x.npy")
@@ -33,15 +57,39 @@ def test_one(data: bytes) -> None:
         assert all(extent >= 0 for extent in header.shape)
 
 
+def test_container(data: bytes) -> None:
+    """Raise unless all tensors in the bytes can be read, or they are refused."""
+    fd = os.memfd_create("x")
+    try:
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        with contextlib.suppress(InputError, LimitError):
+            for source in open_sources(f"/proc/self/fd/{fd}"):
+                with contextlib.closing(source):
+                    if source.dtype.itemsize * max(1, *source.shape, 1) <= len(data):
+                        read_all(source, 1 << 16)
+    finally:
+        os.close(fd)
+
+
+PARSERS: dict[str, tuple[Test, list[bytes]]] = {
+    "npy": (test_npy, NPY_SEEDS),
+    "npz": (test_container, NPZ_SEEDS),
+    "safetensors": (test_container, SAFETENSORS_SEEDS),
+}
+
+
 def main() -> None:
     """Run for as long as was asked."""
-    seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
+    given = sys.argv[1:]
+    parser = given.pop(0) if given and given[0] in PARSERS else "npy"
+    test, seeds = PARSERS[parser]
+    seconds = given[0] if given else "60"
     with tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate(SEEDS):
-            (Path(corpus) / str(number)).write_bytes(seed.ljust(128) + b"\n")
-        atheris.Setup(
-            [sys.argv[0], f"-max_total_time={seconds}", "-max_len=512", "-print_final_stats=1", corpus], test_one
-        )
+        for number, seed in enumerate(seeds):
+            (Path(corpus) / str(number)).write_bytes(seed)
+        options = [f"-max_total_time={seconds}", "-max_len=1024", "-print_final_stats=1"]
+        atheris.Setup([sys.argv[0], *options, corpus], test)
         atheris.Fuzz()
 
 

@@ -1,0 +1,30 @@
+"""``gncli completion``."""
+
+from __future__ import annotations
+
+import click
+
+from gncli import options, process
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS), metavar="{bash|zsh|fish}", required=False)
+@options.helpful
+def completion(shell: str | None) -> None:
+    """Print the script that lets a shell complete what is typed.
+
+    \b
+    source <(gncli completion bash)
+    gncli completion zsh > ~/.zfunc/_gncli
+    gncli completion fish > ~/.config/fish/completions/gncli.fish
+
+    TAB then completes commands, options and their values, files, and the names inside a file: gncli stats x.h5::/no.
+    The script says how to install it.
+    """
+    if shell is None:  # click would say so on several lines
+        raise click.UsageError(f"no shell is named; choose one of {', '.join(SHELLS)}")
+    from gncli.shells import script
+
+    process.deliver(script(shell))

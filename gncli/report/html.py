@@ -1,0 +1,13 @@
+"""The table as a page of its own, by rich's own export."""
+
+from __future__ import annotations
+
+from gncli.describe import Report
+from gncli.report.lines import title_of
+from gncli.report.style import Style
+from gncli.report.table import exported, part_of
+
+
+def text(report: Report, style: Style) -> str:
+    """Return the HTML page of `report`."""
+    return exported([part_of(report, style)], "html", title_of(report), style)

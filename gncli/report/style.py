@@ -1,0 +1,50 @@
+"""How the text of a report is to look."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gncli.vocabulary import Value
+
+UNDEFINED = "-"
+
+
+class Style(NamedTuple):
+    """How the text is to look; no form loses a fact to it.
+
+    Parameters
+    ----------
+    precision : int
+        Significant digits of floats in tables; integers are whole.
+    color : bool
+        Whether tables are coloured.
+    width : int, optional
+        Columns of the terminal; None (a pipe) is as wide as the table needs.
+    encoding : str
+        What the reader can take: other characters are escaped, and boxes drawn in ASCII.
+    quiet : bool
+        Whether a table stands alone, without the lines under it.
+    page : bool
+        Whether it is a page of its own, as wide as its table, on which lines are broken at words.
+    """
+
+    precision: int = 8
+    color: bool = False
+    width: int | None = None
+    encoding: str = "utf-8"
+    quiet: bool = False
+    page: bool = False
+
+    def rounded(self, value: Value) -> str:
+        """Return a value as tables show it."""
+        if isinstance(value, float):
+            return f"{value:.{self.precision}g}"
+        return UNDEFINED if value is None else str(value)
+
+    def fitted(self, text: str) -> str:
+        """Return `text` with what the reader cannot take escaped."""
+        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+
+    def fits(self, text: str) -> bool:
+        """Return whether the reader can take `text` as it is."""
+        return self.fitted(text) == text

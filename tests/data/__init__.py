@@ -1,0 +1,1 @@
+"""Small files that other libraries made; `python -m tests.data` makes them anew."""
