@@ -450,6 +450,21 @@ UNNEEDED = (
 )
 
 
+@pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("3", "3")])
+def test_blas_starts_no_threads_unless_it_is_told_to(given: str | None, kept: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(8.0))
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
+    code = "import os; from gncli.cli import main; main(['stats', 'x.npy']); print(os.environ['OPENBLAS_NUM_THREADS'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        env=environment | ({} if given is None else {"OPENBLAS_NUM_THREADS": given}),
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()[-1], done.stderr) == (0, kept.encode(), b"")
+
+
 @pytest.mark.parametrize("arguments", [("stats", "x.npy"), ("normalize", "x.npy", "--groups", "2")])
 def test_what_a_small_npy_does_not_need_is_not_imported(arguments: tuple[str, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 4)))
