@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gncli.describe import Check, NormalizeReport, Parameters, StatsReport, TensorStats
+    from gncli.api import get_stats, group_norm
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
-    from gncli.operations import get_stats, group_norm, normalize_file
-    from gncli.policy import Policy
-    from gncli.vocabulary import Draw
+    from gncli.kernels.groupnorm import Check
+    from gncli.names import Draw, Policy
+    from gncli.report.records import NormalizeReport, Parameters, StatsReport, TensorStats
+    from gncli.tasks.normalize import normalize_file
 
 __all__ = [
     "ChangedError",
@@ -37,21 +38,21 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ChangedError": "errors",
-    "Check": "describe",
-    "Draw": "vocabulary",
+    "Check": "kernels.groupnorm",
+    "Draw": "names",
     "GncliError": "errors",
     "InputError": "errors",
     "LimitError": "errors",
-    "NormalizeReport": "describe",
+    "NormalizeReport": "report.records",
     "OutputError": "errors",
     "ParameterError": "errors",
-    "Parameters": "describe",
-    "Policy": "policy",
-    "StatsReport": "describe",
-    "TensorStats": "describe",
-    "get_stats": "operations",
-    "group_norm": "operations",
-    "normalize_file": "operations",
+    "Parameters": "report.records",
+    "Policy": "names",
+    "StatsReport": "report.records",
+    "TensorStats": "report.records",
+    "get_stats": "api",
+    "group_norm": "api",
+    "normalize_file": "tasks.normalize",
 }
 
 

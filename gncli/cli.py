@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import click
 
-from gncli import options, process
-from gncli.commands import error_line
+from gncli import descriptors, signals
+from gncli.commands import error_line, options, terminal
 from gncli.commands.completion import completion
 from gncli.commands.diff import diff
 from gncli.commands.normalize import normalize
@@ -54,38 +54,38 @@ def _run(arguments: list[str], wake: int) -> int:
     """Run a command line; return its exit status, with every error said."""
     try:
         if "_GNCLI_COMPLETE" in os.environ:  # the script of a shell asks what may come next
-            from gncli.shells import answer
+            from gncli.commands.shells import answer
 
-            process.deliver(answer(gncli, os.environ["_GNCLI_COMPLETE"]))
+            terminal.deliver(answer(gncli, os.environ["_GNCLI_COMPLETE"]))
             return 0
         with gncli.make_context("gncli", arguments, obj=wake) as context:
             return int(gncli.invoke(context) or 0)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        process.say(error.format_message())
+        terminal.say(error.format_message())
         return error.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "gncli"
         message = printable(error.format_message().rstrip("."), limit=2000)
-        process.say(f"gncli: error: {message[:1].lower()}{message[1:]}; try '{path} --help'")
+        terminal.say(f"gncli: error: {message[:1].lower()}{message[1:]}; try '{path} --help'")
         return ParameterError.status
     except GncliError as error:
         if isinstance(error.__cause__, BrokenPipeError):
-            return process.die(signal.SIGPIPE)
-        process.say(error_line(error))
+            return signals.die(signal.SIGPIPE)
+        terminal.say(error_line(error))
         return error.status
     except BrokenPipeError:
-        return process.die(signal.SIGPIPE)
+        return signals.die(signal.SIGPIPE)
     except MemoryError:
-        process.say("gncli: error: memory ran out; take fewer --workers or a smaller --tile")
+        terminal.say("gncli: error: memory ran out; take fewer --workers or a smaller --tile")
         return LimitError.status
     except Exception:  # noqa: BLE001, the one place for it: whatever else comes up is ours to mend
         import traceback
 
         for line in traceback.format_exc().splitlines():
-            process.say(printable(line, limit=2000))
-        process.say("gncli: this is a bug in gncli; please report it, with the lines above")
+            terminal.say(printable(line, limit=2000))
+        terminal.say("gncli: this is a bug in gncli; please report it, with the lines above")
         return 70
 
 
@@ -102,13 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status. A signal does not return: it ends the process, once everything temporary has been removed.
     """
-    process.hold_standard_descriptors()
+    descriptors.hold_standard_descriptors()
     try:
-        with process.signals_as_interruptions() as wake:
+        with signals.signals_as_interruptions() as wake:
             try:
                 return _run(list(sys.argv[1:] if argv is None else argv), wake)
-            except process.Interrupted as interrupted:
-                return process.die(interrupted.signum)
+            except signals.Interrupted as interrupted:
+                return signals.die(interrupted.signum)
     except LimitError as error:  # pragma: no cover  # without descriptors coverage cannot be saved either
-        process.say(error_line(error))
+        terminal.say(error_line(error))
         return error.status

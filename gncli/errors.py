@@ -27,7 +27,7 @@ class GncliError(Exception):
         What is wrong, with the values that show it.
     subject : str, optional
         The input, output or option that it is about, as the user typed it.
-    way_out : str, optional
+    hint : str, optional
         What to do about it.
 
     Attributes
@@ -37,22 +37,22 @@ class GncliError(Exception):
 
     Examples
     --------
-    >>> error = InputError("ends early", subject="x.npy", way_out="copy it again")
+    >>> error = InputError("ends early", subject="x.npy", hint="copy it again")
     >>> str(error), error.status
     ('x.npy: ends early; copy it again', 3)
     """
 
     status: ClassVar[int]
 
-    def __init__(self, problem: str, *, subject: str | None = None, way_out: str | None = None) -> None:
+    def __init__(self, problem: str, *, subject: str | None = None, hint: str | None = None) -> None:
         super().__init__(problem)
         self.problem = problem
         self.subject = subject
-        self.way_out = way_out
+        self.hint = hint
 
     def __str__(self) -> str:
         head = f"{self.subject}: " if self.subject else ""
-        tail = f"; {self.way_out}" if self.way_out else ""
+        tail = f"; {self.hint}" if self.hint else ""
         return f"{head}{self.problem}{tail}"
 
     def about(self, subject: str) -> GncliError:

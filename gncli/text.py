@@ -5,6 +5,8 @@ A name is never markup, a control sequence, a second line, a formula or 10 kB lo
 
 from __future__ import annotations
 
+import math
+
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _FORMULA_STARTS = frozenset("=+-@\t\r")
 
@@ -73,3 +75,10 @@ def _escape(character: str) -> str:
     if code < 0x100:
         return _SHORT.get(character) or f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def finite(number: float | None) -> float | None:
+    """Return a number as strict JSON can carry it: None where it is not finite; integers stay integers."""
+    if number is None or isinstance(number, int):
+        return number
+    return float(number) if math.isfinite(number) else None

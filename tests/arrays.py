@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.engine import Engine
-from gncli.groupnorm import Affine, GroupNorm
 from gncli.io import ArraySink, ArraySource
-from gncli.moments import Moments
-from gncli.passes import Normalization, Outcome
+from gncli.kernels.groupnorm import Affine, GroupNorm
+from gncli.kernels.moments import Moments
+from gncli.run.engine import Engine
+from gncli.run.passes import Normalization, Outcome
 
 
 class Forward(ArraySource):

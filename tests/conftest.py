@@ -21,4 +21,4 @@ settings.load_profile("gncli")
 def unrehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have this process do alone what else another one does first: its guards are there too, and are covered."""
     nobody = types.SimpleNamespace(ask=lambda *_: None, close=lambda: 0)
-    monkeypatch.setattr("gncli.io.hdf5.reading.Probe", lambda _: nobody)
+    monkeypatch.setattr("gncli.io.formats.hdf5.reading.Probe", lambda _: nobody)

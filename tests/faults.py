@@ -126,10 +126,6 @@ def main() -> int:
     """Do the runs that stdin tells of, one after the other."""
     import h5py  # noqa: F401
 
-    import gncli.io.hdf5
-    import gncli.operations
-    import gncli.report.table  # noqa: F401
-
     library = ctypes.CDLL(None)
     arm = getattr(library, "fault_arm", None)
     shared = mmap.mmap(-1, mmap.PAGESIZE)

@@ -23,10 +23,10 @@ import pytest
 
 import gncli
 from gncli.cli import main
-from gncli.describe import Check, Failure, NormalizeReport, Parameters, StatsReport, TensorStats
 from gncli.errors import ChangedError, InputError, OutputError
-from gncli.policy import STRICT
-from gncli.vocabulary import Draw
+from gncli.kernels.groupnorm import Check
+from gncli.names import STRICT, Draw
+from gncli.report.records import Failure, NormalizeReport, Parameters, StatsReport, TensorStats
 
 VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
 X = TensorStats((4, 16), "float64", VALUES, "x.npy")
@@ -55,16 +55,16 @@ INSPECTING: dict[str, Any] = {
 
 
 class Operations(types.ModuleType):
-    """A stand-in for `gncli.operations` that answers with `answer`, and keeps what it was asked."""
+    """A stand-in for the tasks that answers with `answer`, and keeps what it was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__("gncli.operations")
+        super().__init__("gncli.tasks.normalize")
         self.answer: object = None
         self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         for name in ("stats", "normalize_file", "random"):
             setattr(self, name, self._answering(name))
-        monkeypatch.setitem(sys.modules, "gncli.operations", self)
-        monkeypatch.setattr(gncli, "operations", self, raising=False)
+        for name in ("stats", "normalize", "random"):
+            monkeypatch.setitem(sys.modules, f"gncli.tasks.{name}", self)
 
     def _answering(self, name: str) -> Callable[..., object]:
         def operation(*given: Any, **named: Any) -> object:
@@ -198,7 +198,7 @@ def test_a_failed_check_is_shown_and_ends_with_1(operations: Operations, run: Ru
 
 
 def test_stats_of_several_goes_on_and_ends_with_the_highest_status(operations: Operations, run: Run) -> None:
-    failures = (Failure("a", InputError("empty")), Failure("b\x1b", ChangedError("it changed", way_out="again")))
+    failures = (Failure("a", InputError("empty")), Failure("b\x1b", ChangedError("it changed", hint="again")))
     operations.answer = StatsReport((failures[0], X, failures[1]), ("mean",))
     assert run("stats", "a", "x.npy", "b", "--format", "csv") == (
         6,
@@ -287,7 +287,7 @@ def test_gncli_alone_shows_its_help_as_an_error(run: Run) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (InputError("it ends\nearly", subject="a\x1bb", way_out="copy it"), 3, r"a\x1bb: it ends\nearly; copy it"),
+        (InputError("it ends\nearly", subject="a\x1bb", hint="copy it"), 3, r"a\x1bb: it ends\nearly; copy it"),
         (OutputError("no space", subject="y.npy"), 4, "y.npy: no space"),
         (MemoryError(), 5, "memory ran out; take fewer --workers or a smaller --tile"),
     ],
@@ -313,10 +313,10 @@ def test_a_bug_keeps_its_traceback(operations: Operations, run: Run) -> None:
 
 STAND_IN = f"""
 import sys, types, gncli
-from gncli.describe import *
-operations = types.ModuleType("gncli.operations")
+from gncli.report.records import *
+operations = types.ModuleType("gncli.tasks.stats")
 operations.stats = lambda *given, **named: StatsReport(({X!r},) * 3000, ("mean",))
-sys.modules["gncli.operations"] = gncli.operations = operations
+sys.modules["gncli.tasks.stats"] = operations
 """
 ROOT = Path(__file__).parent.parent
 
@@ -446,7 +446,8 @@ def test_help_and_version_import_nothing_heavy() -> None:
 
 UNNEEDED = (
     "asyncio concurrent.futures csv difflib distributed h5py html json logging matplotlib multiprocessing subprocess "
-    "tempfile traceback zipfile gncli.cluster gncli.difference gncli.expect gncli.plot gncli.threads gncli.verdict"
+    "tempfile traceback zipfile gncli.run.cluster gncli.tasks.diff gncli.tasks.expect "
+    "gncli.report.plot gncli.run.threads gncli.report.verdict"
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.engine import Engine
+from gncli.run.engine import Engine
 from tests import oracle
 from tests.arrays import Inline, assert_same_bits, normalized
 

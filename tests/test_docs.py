@@ -16,7 +16,7 @@ import pytest
 
 import gncli
 from gncli.cli import gncli as group
-from gncli.options import SECTIONS
+from gncli.commands.options import SECTIONS
 from tests import transcripts
 
 DOCS = Path(gncli.__file__).parent / "docs"

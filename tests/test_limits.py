@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gncli.cli import main
-from gncli.threads import Threads
+from gncli.run.threads import Threads
 from tests.test_memory import MIB, peak, sparse_npy
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def limited(arguments: list[str], limit: Callable[[], object], code: str = "") -
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("GNCLI_", "COV_", "COVERAGE_"))}
     script = f"""
 import resource, sys, threading
-import difflib, h5py, gncli.operations, gncli.report.table, gncli.io.hdf5
+import difflib, h5py, gncli.tasks.normalize, gncli.report.table, gncli.io.formats.hdf5
 from gncli.cli import main
 {code}
 sys.exit(main())"""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gncli.io.npy import header_bytes
+from gncli.io.formats.npy import header_bytes
 
 MIB = 1 << 20
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from gncli import difference, operations, progress, survey
-from gncli.vocabulary import Draw
+from gncli import progress
+from gncli.names import Draw
+from gncli.tasks import diff, normalize, random, stats, survey
 from tests.terminal import Terminal, pictures, screen
 from tests.test_signals import HOOK, NEVER
 
@@ -67,17 +68,17 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 NBYTES = 8 * 4 * 4096 * 4
 BIG = 1 << 30  # a visit for all of it
 RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], list[str]]] = {
-    "stats": (operations.stats, {}, ["measure 1"]),
-    "percentiles": (operations.stats, {"statistics": ["p99", "mean"]}, ["percentiles 3"]),
-    "percentiles that fit": (operations.stats, {"statistics": ["p99"], "tile": BIG}, ["measure 1"]),
-    "histogram": (operations.stats, {"bins": 5}, ["measure 1", "histogram 1"]),
-    "by a cell axis": (operations.stats, {"by": "N"}, ["measure 1"]),
-    "by one that stays open": (operations.stats, {"by": "C"}, ["measure 1"]),
-    "percentiles by span": (operations.stats, {"by": "N", "statistics": ["p9"]}, ["percentiles 3 of spans"]),
-    "normalize in visits": (operations.normalize_file, {"num_groups": 4, "tile": BIG}, ["normalize 1"]),
-    "normalize twice": (operations.normalize_file, {"num_groups": 4}, ["normalize 2 of spans"]),
+    "stats": (stats.stats, {}, ["measure 1"]),
+    "percentiles": (stats.stats, {"statistics": ["p99", "mean"]}, ["percentiles 3"]),
+    "percentiles that fit": (stats.stats, {"statistics": ["p99"], "tile": BIG}, ["measure 1"]),
+    "histogram": (stats.stats, {"bins": 5}, ["measure 1", "histogram 1"]),
+    "by a cell axis": (stats.stats, {"by": "N"}, ["measure 1"]),
+    "by one that stays open": (stats.stats, {"by": "C"}, ["measure 1"]),
+    "percentiles by span": (stats.stats, {"by": "N", "statistics": ["p9"]}, ["percentiles 3 of spans"]),
+    "normalize in visits": (normalize.normalize_file, {"num_groups": 4, "tile": BIG}, ["normalize 1"]),
+    "normalize twice": (normalize.normalize_file, {"num_groups": 4}, ["normalize 2 of spans"]),
     "normalize and draw": (
-        operations.normalize_file,
+        normalize.normalize_file,
         {"num_groups": 4, "bins": 5},
         ["normalize 2 of spans", "histogram 1", "normalize 2 of spans"],
     ),
@@ -88,7 +89,7 @@ RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("run", RUNS)
 def test_each_pass_deals_with_as_many_bytes_as_it_says(run: str, workers: int, x: Path, recorder: Recorder) -> None:
     command, options, expected = RUNS[run]
-    named = [str(x)] if command is operations.stats else str(x)
+    named = [str(x)] if command is stats.stats else str(x)
     command(named, **({"workers": workers, "tile": 256} | options))
     assert [doing for doing, _, _ in recorder.runs] == expected
     assert all(whole == done > 0 for _, whole, done in recorder.runs), recorder.runs
@@ -96,14 +97,14 @@ def test_each_pass_deals_with_as_many_bytes_as_it_says(run: str, workers: int, x
 
 def test_one_group_of_all_is_told_pass_by_pass(tmp_path: Path, recorder: Recorder) -> None:
     np.save(tmp_path / "one.npy", np.ones((1, 4, 8192)))
-    operations.normalize_file(str(tmp_path / "one.npy"), num_groups=1, tile=256)
+    normalize.normalize_file(str(tmp_path / "one.npy"), num_groups=1, tile=256)
     assert recorder.runs == [("normalize 2", 2 * 4 * 8192 * 8, 2 * 4 * 8192 * 8)]
 
 
 def test_cells_in_parts_are_one_pass(tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "MAX_OPEN_CELLS", 8)
     np.save(tmp_path / "x.npy", np.ones((16, 4, 8)))
-    operations.stats([str(tmp_path / "x.npy")], by="C,L", layout="NCL")
+    stats.stats([str(tmp_path / "x.npy")], by="C,L", layout="NCL")
     assert recorder.runs == [("measure 1", 16 * 4 * 8 * 8, 16 * 4 * 8 * 8)]
 
 
@@ -113,14 +114,14 @@ def test_a_comparison_is_one_pass_and_its_tolerance_some_more(tmp_path: Path, re
         np.save(tmp_path / f"{name}.npy", rng.random((4, 1000), np.float32))
     np.save(tmp_path / "f.npy", np.asfortranarray(rng.random((4, 1000), np.float32)))
     a, b, f = (str(tmp_path / f"{name}.npy") for name in "abf")
-    difference.diff(a, b, bins=5, max_fraction=0.5)
+    diff.diff(a, b, bins=5, max_fraction=0.5)
     assert recorder.runs == [
         ("compare 1", 4000 * 8, 4000 * 8),
         ("histogram 1", 4000 * 8, 4000 * 8),
         ("tolerance 4", 4000 * 8 * 4, 4000 * 8 * 4),
     ]
     recorder.runs.clear()
-    difference.diff(a, f)
+    diff.diff(a, f)
     assert recorder.runs == [("compare 1", 4000 * 8, 4000 * 8)]
 
 
@@ -135,7 +136,7 @@ def test_a_pipe_is_counted_with_its_copy(
         for name in ("x.h5", "x.npy"):
             with (tmp_path / name).open("rb") as piped:
                 os.dup2(piped.fileno(), 0)
-            operations.stats(["-"]) if name == "x.h5" else operations.normalize_file("-", num_groups=2, bins=3)
+            stats.stats(["-"]) if name == "x.h5" else normalize.normalize_file("-", num_groups=2, bins=3)
     finally:
         os.dup2(real, 0)
         os.close(real)
@@ -150,7 +151,7 @@ def test_a_pipe_is_counted_with_its_copy(
 
 
 def test_a_draw_is_counted(tmp_path: Path, recorder: Recorder) -> None:
-    operations.random(Draw((3, 1000), seed=0), output=str(tmp_path / "y.npy"))
+    random.random(Draw((3, 1000), seed=0), output=str(tmp_path / "y.npy"))
     assert recorder.runs == [("measure 1", 24000, 24000)]
 
 
@@ -418,10 +419,10 @@ def test_an_error_in_the_middle_leaves_its_line_alone(x: Path, terminal: Termina
 @pytest.mark.slow
 def test_what_is_said_in_the_middle_has_a_line_of_its_own(x: Path, terminal: Terminal) -> None:
     hook = EAGER + (
-        "\nimport itertools, gncli.engine as engine, gncli.process\n"
+        "\nimport itertools, gncli.run.engine as engine, gncli.commands.terminal\n"
         "real, count = engine.awaited, itertools.count()\n"
         "def awaited(future):\n"
-        "    if next(count) == 9: gncli.process.say('gncli: by the way')\n"
+        "    if next(count) == 9: gncli.commands.terminal.say('gncli: by the way')\n"
         "    return real(future)\n"
         "engine.awaited = awaited"
     )

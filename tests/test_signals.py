@@ -20,8 +20,8 @@ from typing import IO
 import numpy as np
 import pytest
 
-from gncli import process as process_module
-from gncli.engine import awaited
+from gncli import signals
+from gncli.run.engine import awaited
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ HOOK = """
 import itertools, os, sys, time
 from gncli.io.rawfile import RawFile
 from gncli.io.atomic import OutputFile
-import gncli.io.rawfile, gncli.process
+import gncli.io.rawfile
 
 def stopping(real, at):
     count = itertools.count()
@@ -136,7 +136,7 @@ def test_a_signal_ends_a_transposition_within_a_second(more: list[str], x: Path)
 
 TRIAL = """
 import os
-from gncli.io.hdf5 import reading
+from gncli.io.formats.hdf5 import reading
 terminal = os.dup(2)
 def endless(rehearsal, request):
     os.write(terminal, b"in a trial\\n")
@@ -248,23 +248,23 @@ def test_the_file_is_committed_before_the_report_is_printed(x: Path) -> None:
 
 def test_a_signal_waits_for_the_end_of_a_section_that_it_must_not_break() -> None:
     done = []
-    with process_module.signals_as_interruptions():
-        with pytest.raises(process_module.Interrupted) as interrupted, process_module.Deferred():
-            with process_module.Deferred():
+    with signals.signals_as_interruptions():
+        with pytest.raises(signals.Interrupted) as interrupted, signals.Deferred():
+            with signals.Deferred():
                 os.kill(os.getpid(), signal.SIGTERM)
             done.append("all of it")
         assert (done, interrupted.value.signum) == (["all of it"], signal.SIGTERM)
-        process_module.checkpoint()  # it is told once
+        signals.checkpoint()  # it is told once
 
 
 def test_waiting_for_a_worker_ends_with_a_signal_and_an_error_is_not_lost_to_one() -> None:
     future: Future[None] = Future()
-    with process_module.signals_as_interruptions():
+    with signals.signals_as_interruptions():
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        with pytest.raises(process_module.Interrupted):
+        with pytest.raises(signals.Interrupted):
             awaited(future)
-    with process_module.signals_as_interruptions(), pytest.raises(ValueError, match="first"), process_module.Deferred():
+    with signals.signals_as_interruptions(), pytest.raises(ValueError, match="first"), signals.Deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         raise ValueError("first")
-    with pytest.raises(process_module.Interrupted):
-        process_module.checkpoint()
+    with pytest.raises(signals.Interrupted):
+        signals.checkpoint()

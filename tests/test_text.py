@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gncli.describe import Failure, StatsReport, TensorStats
 from gncli.errors import InputError
 from gncli.report import render
+from gncli.report.records import Failure, StatsReport, TensorStats
 from gncli.report.style import Style
 from gncli.text import csv_cell, printable, without_surrogates
 
@@ -105,7 +105,7 @@ def test_no_name_writes_a_control_byte(form: str, encoding: str, width: int | No
     assert len(names) == 200
     for name in names:
         found = TensorStats((4, 16), "float64", values, name)
-        report = StatsReport((found, Failure(name, InputError(f"of {name}", way_out=name))), skipped=((name, 3),))
+        report = StatsReport((found, Failure(name, InputError(f"of {name}", hint=name))), skipped=((name, 3),))
         text = render(report, form, Style(encoding=encoding, width=width))
         text = text.encode(encoding, "strict" if form == "table" else "backslashreplace").decode(encoding)
         assert all(character.isprintable() for character in text.replace("\n", "")), repr(name)

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import options, process, progress
+from gncli import progress
+from gncli.commands import options, terminal
 from gncli.errors import GncliError
+from gncli.names import PICTURE_FORMS, REPORT_FORMS
 from gncli.text import printable
-from gncli.vocabulary import PICTURE_FORMS, REPORT_FORMS
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from gncli.describe import Report
-    from gncli.verdict import DiffReport
+    from gncli.report.records import Report
+    from gncli.report.verdict import DiffReport
 
 HIST_FORMS = ("table", "plain", "json", "jsonl")
 """The forms that have a place for a histogram."""
@@ -33,7 +34,7 @@ MOST_JSON_CELLS = 100_000
 def error_line(error: GncliError) -> str:
     """Return the one line that an error is to its user."""
     subject = f"{printable(error.subject)}: " if error.subject else ""
-    facts = "; ".join(filter(None, (error.problem, error.way_out)))
+    facts = "; ".join(filter(None, (error.problem, error.hint)))
     return f"gncli: error: {subject}{printable(facts, limit=2000)}"
 
 
@@ -94,7 +95,7 @@ class Beside:
         self._precision = precision
         self._pages: dict[str, Any] = {}
         if self.draws:
-            from gncli.plot import require
+            from gncli.report.plot import require
 
             require()
         for name, path, others in (("plot", plot, outputs), ("report", report, (*outputs, plot))):
@@ -117,7 +118,7 @@ class Beside:
     def write(self, report: Report | DiffReport) -> None:
         """Draw the picture, and show it; write the report."""
         if self._picture is not None:
-            from gncli.plot import draw
+            from gncli.report.plot import draw
 
             self._pages["plot"].write(draw(report, self._picture))
         if self.form is not None:
@@ -141,13 +142,13 @@ def show(report: Report | DiffReport, form: str, precision: int, color: str, qui
 
     style = Style(
         precision=precision,
-        color=options.colored(color, process.is_terminal(sys.stdout)),
+        color=options.colored(color, terminal.is_terminal(sys.stdout)),
         width=options.terminal_width(),
         encoding=getattr(sys.stdout, "encoding", "utf-8"),
         quiet=quiet,
     )
     if not (quiet and form == "table" and report.output is not None):  # the data are in the file
-        process.deliver(render(report, form, style))
+        terminal.deliver(render(report, form, style))
     if form != "table" or quiet:
         say_aside(report)
 
@@ -157,21 +158,21 @@ def say_aside(report: Report | DiffReport, *more: str) -> None:
     from gncli.report.lines import seed_and_skipped
 
     for line in (*seed_and_skipped(report), *more):
-        process.say(f"gncli: {line}")
+        terminal.say(f"gncli: {line}")
 
 
-def operations(home: str = "operations") -> ModuleType:
+def operations(home: str) -> ModuleType:
     """Return the module of gncli that has the operation, whose import is what a command pays for NumPy."""
     # What we ask of BLAS is too small for threads, and those it starts spin for a while on the cores of the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    module = import_module(f"gncli.{home}")
-    from gncli.io.stream import listen
+    module = import_module(f"gncli.tasks.{home}")
+    from gncli.io.pipe import listen
 
     root = click.get_current_context().find_root()
     listen(root.obj)  # a signal then ends a read of stdin at once
     root.call_on_close(lambda: listen(None))
     given = click.get_current_context().params
-    if not given["quiet"] and process.is_terminal(sys.stderr) and os.environ.get("TERM", "") not in progress.DUMB:
+    if not given["quiet"] and terminal.is_terminal(sys.stderr) and os.environ.get("TERM", "") not in progress.DUMB:
         color = options.colored(given["color"], stream_is_terminal=True)
         root.with_resource(progress.shown(sys.stderr.fileno(), color=color, encoding=sys.stderr.encoding))
     return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gncli import options, process
+from gncli.commands import options, terminal
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -25,6 +25,6 @@ def completion(shell: str | None) -> None:
     """
     if shell is None:  # click would say so on several lines
         raise click.UsageError(f"no shell is named; choose one of {', '.join(SHELLS)}")
-    from gncli.shells import script
+    from gncli.commands.shells import script
 
-    process.deliver(script(shell))
+    terminal.deliver(script(shell))

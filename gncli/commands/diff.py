@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import completion, options
-from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, look_of, operations, show
+from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, look_of, operations, options, show, suggest
 
 if TYPE_CHECKING:
-    from gncli.verdict import DiffReport
+    from gncli.report.verdict import DiffReport
 
 
 @click.command(cls=options.Command)
-@click.argument("a", metavar="A", shell_complete=completion.tensors)
-@click.argument("b", metavar="B", shell_complete=completion.tensors)
+@click.argument("a", metavar="A", shell_complete=suggest.tensors)
+@click.argument("b", metavar="B", shell_complete=suggest.tensors)
 @options.rtol
 @options.atol
 @options.max_fraction
@@ -62,7 +61,7 @@ def diff(
         raise click.UsageError("stdout carries the report; write a - b to a file")
     shown = bins_shown(hist, bins, form)
     options.named_tensors((a, b), None)
-    home = operations("difference")
+    home = operations("diff")
     beside = Beside(rest, look["precision"], (a, b), (output,))
     report: DiffReport = home.diff(
         a,

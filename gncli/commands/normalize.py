@@ -6,22 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import completion, options, process
-from gncli.commands import HIST_FORMS, Beside, check_grouping, look_of, operations, say_aside, show
+from gncli.commands import (
+    HIST_FORMS,
+    Beside,
+    check_grouping,
+    look_of,
+    operations,
+    options,
+    say_aside,
+    show,
+    suggest,
+    terminal,
+)
 from gncli.errors import CheckFailed
-from gncli.vocabulary import Distribution
+from gncli.names import Distribution
 
 if TYPE_CHECKING:
-    from gncli.describe import NormalizeReport
+    from gncli.report.records import NormalizeReport
 
 
 @click.command(cls=options.Command)
-@click.argument("tensor", metavar="[TENSOR]", required=False, shell_complete=completion.tensors)
+@click.argument("tensor", metavar="[TENSOR]", required=False, shell_complete=suggest.tensors)
 @options.normalizing
 @click.option(
     "--dtype",
     type=options.DtypeName(),
-    shell_complete=completion.words(*options.DRAWN_DTYPES),
+    shell_complete=suggest.words(*options.DRAWN_DTYPES),
     metavar="DTYPE",
     help="Dtype of the output: float16, float32, float64; default: as the input, if that is floating.",
 )
@@ -33,7 +43,7 @@ if TYPE_CHECKING:
     "--save-moments",
     metavar="FILE.npz",
     help="Write mean, var and rstd of every group.",
-    shell_complete=completion.files(".npz"),
+    shell_complete=suggest.files(".npz"),
 )
 @click.option("--stages", is_flag=True, help="Show a column a stage, from input to output.")
 @options.hist
@@ -82,8 +92,8 @@ def normalize(
             f"there is no place for a histogram; choose --format {', '.join(HIST_FORMS)}, and no -o -"
         )
     if output == "-":
-        process.refuse_unfit_stdout()
-    home = operations()
+        terminal.refuse_unfit_stdout()
+    home = operations("normalize")
     beside = Beside(rest, look["precision"], (*source, rest["gamma"], rest["beta"]), (output, rest["save_moments"]))
     report: NormalizeReport = home.normalize_file(
         draw or source[0],
@@ -107,5 +117,5 @@ def normalize(
         say_aside(report, *([] if look["quiet"] else [check_line(report)]))
     if report.status:
         left = "discard what was written to stdout" if output == "-" else "nothing was written"
-        raise CheckFailed("the check failed", subject=report.input, way_out=left)
+        raise CheckFailed("the check failed", subject=report.input, hint=left)
     return 0

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import options, process
-from gncli.commands import Beside, look_of, operations, say_aside, show
-from gncli.vocabulary import Distribution
+from gncli.commands import Beside, look_of, operations, options, say_aside, show, terminal
+from gncli.names import Distribution
 
 if TYPE_CHECKING:
-    from gncli.describe import StatsReport
+    from gncli.report.records import StatsReport
 
 
 @click.command(cls=options.Command)
@@ -43,11 +42,11 @@ def random(
     SHAPE is the lengths of the axes. Without -o a pipe gets the .npy, and a terminal the statistics.
     """
     look = look_of(rest)
-    if output is None and not process.is_terminal(sys.stdout):
+    if output is None and not terminal.is_terminal(sys.stdout):
         output = "-"
     if output == "-":
-        process.refuse_unfit_stdout()
-    home = operations()
+        terminal.refuse_unfit_stdout()
+    home = operations("random")
     beside = Beside(rest, look["precision"], (), (output,))
     report: StatsReport = home.random(
         options.drawn(shape, dist, seed, dtype),

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gncli import completion, options, process
-from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, error_line, look_of, operations, show
-from gncli.vocabulary import Distribution
+from gncli.commands import (
+    MOST_JSON_CELLS,
+    Beside,
+    bins_shown,
+    check_cells,
+    error_line,
+    look_of,
+    operations,
+    options,
+    show,
+    suggest,
+    terminal,
+)
+from gncli.names import Distribution
 
 if TYPE_CHECKING:
-    from gncli.describe import Cell, StatsReport, TensorStats
+    from gncli.report.records import Cell, StatsReport, TensorStats
 
 
 @click.command(cls=options.Command)
-@click.argument("tensors", metavar="[TENSOR]...", nargs=-1, shell_complete=completion.tensors)
+@click.argument("tensors", metavar="[TENSOR]...", nargs=-1, shell_complete=suggest.tensors)
 @options.statistics
 @click.option(
     "--ddof",
@@ -79,7 +90,7 @@ def stats(
     draw = options.drawn(random, dist, seed, dtype)
     names = options.named_tensors(tensors, draw)
     chosen = statistics or ()
-    home = operations()
+    home = operations("stats")
     beside = Beside(rest, look["precision"], names)
     del rest["force"]
     forms = [each for each in (form, beside.form) if each is not None]
@@ -104,7 +115,7 @@ def stats(
     beside.commit()
     show(report, **look)
     for failure in report.failures:
-        process.say(error_line(failure.error.about(failure.name)))
+        terminal.say(error_line(failure.error.about(failure.name)))
     say_broken(report)
     return report.status
 
@@ -115,7 +126,7 @@ def streamed(forms: Sequence[str], chosen: tuple[str, ...], beside: Beside) -> d
 
     takers = [
         (CellStream(form, chosen), take)
-        for form, take in zip(forms, (process.deliver, beside.append), strict=False)
+        for form, take in zip(forms, (terminal.deliver, beside.append), strict=False)
         if form in STREAMED
     ]
 
@@ -137,4 +148,4 @@ def say_broken(report: StatsReport) -> None:
         from gncli.report.lines import broken_lines
 
         for line in broken_lines(report):
-            process.say(f"gncli: {line}")
+            terminal.say(f"gncli: {line}")

@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, OutputError, ParameterError
-from gncli.io import npy
+from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, same_file
 from gncli.io.container import Container, list_names
-from gncli.io.memory import ArraySink, ArraySource
+from gncli.io.formats import npy
 from gncli.io.page import Page
+from gncli.io.pipe import STDIN, STDOUT, Pipe, StreamSink, StreamSource, listen
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Identity, Order, Sink, Source, dimensions, dtype_name, stored_as
-from gncli.io.stream import STDIN, STDOUT, Pipe, StreamSink, StreamSource, listen
-from gncli.policy import STRICT, Policy
+from gncli.names import STRICT, Policy
 
 if TYPE_CHECKING:
-    from gncli.io.npz import NpzSink
+    from gncli.io.formats.npz import NpzSink
 
 __all__ = [
     "ArraySink",
@@ -230,12 +230,12 @@ def open_sink(
     """
     match = _HDF5_OUT.fullmatch(text)
     if compression is not None and match is None:
-        way_out = "leave out --compression, or write to FILE.h5"
-        raise ParameterError("only HDF5 is compressed", subject=STDOUT if text == "-" else text, way_out=way_out)
+        hint = "leave out --compression, or write to FILE.h5"
+        raise ParameterError("only HDF5 is compressed", subject=STDOUT if text == "-" else text, hint=hint)
     if text == "-":
         fd = 1 if stdout is None else stdout
         if os.isatty(fd):
-            raise ParameterError("is a terminal, which takes no binary data", subject=STDOUT, way_out="redirect it")
+            raise ParameterError("is a terminal, which takes no binary data", subject=STDOUT, hint="redirect it")
         return StreamSink(shape, dtype, order, fd)
     if text.lower().endswith(".npy"):
         file = AtomicFile(text, name=text, force=force, inputs=inputs, in_place=in_place)
@@ -268,7 +268,7 @@ def open_npz(text: str, *, force: bool = False, inputs: Sequence[Source] = ()) -
     """
     if not text.lower().endswith(".npz"):
         raise _unknown_suffix(text, "FILE.npz")
-    from gncli.io.npz import NpzSink
+    from gncli.io.formats.npz import NpzSink
 
     return NpzSink(AtomicFile(text, name=text, force=force, inputs=inputs))
 
@@ -296,12 +296,12 @@ def open_page(
     """
     for name in inputs:
         if name != "-" and same_file(text, _split(name)[0]):
-            raise OutputError(f"is the same file as the input {name}", subject=text, way_out="choose another name")
+            raise OutputError(f"is the same file as the input {name}", subject=text, hint="choose another name")
     for name in filter(None, outputs):
         match = _HDF5_OUT.fullmatch(name)
         if name != "-" and same_file(text, match[1] if match else name):
-            way_out = "choose another name for one of them"
-            raise OutputError(f"is the same file as the output {name}", subject=text, way_out=way_out)
+            hint = "choose another name for one of them"
+            raise OutputError(f"is the same file as the output {name}", subject=text, hint=hint)
     return Page(AtomicFile(text, name=text, force=force))
 
 
@@ -332,7 +332,7 @@ class _Undoing:
 def _unknown_suffix(text: str, known: str) -> ParameterError:
     suffix = os.path.splitext(text)[1]
     problem = f"{suffix} is not a format that can be written" if suffix else "has no suffix that says a format"
-    return ParameterError(problem, subject=text, way_out=f"choose {known}")
+    return ParameterError(problem, subject=text, hint=f"choose {known}")
 
 
 def _split(text: str) -> tuple[str, str | None]:
@@ -349,7 +349,7 @@ def _split(text: str) -> tuple[str, str | None]:
 def _hdf5(policy: Policy = STRICT) -> ModuleType:
     """Return the module that reads and writes HDF5; plugins are off, or not, from its first import on."""
     os.environ["HDF5_PLUGIN_PRELOAD"] = "" if policy.plugins else "::"
-    from gncli.io import hdf5
+    from gncli.io.formats import hdf5
 
     return hdf5
 
@@ -374,11 +374,11 @@ def _container(file: RawFile, text: str, policy: Policy) -> Container | None:
     """Return the file as one of several tensors, which owns it; None if that is not its format."""
     head = file.head(_HEAD_NBYTES)
     if head.startswith(_ZIP_MAGICS):
-        from gncli.io.npz import NpzFile
+        from gncli.io.formats.npz import NpzFile
 
         return NpzFile(file, text, policy)
     if _is_safetensors(head):
-        from gncli.io.safetensors import SafetensorsFile
+        from gncli.io.formats.safetensors import SafetensorsFile
 
         return SafetensorsFile(file, text)
     if _is_hdf5(file):
@@ -392,7 +392,7 @@ def _open_member(file: RawFile, text: str, member: str | None, policy: Policy) -
     start = file.head(_HEAD_NBYTES)
     if start.startswith(npy.MAGIC):
         if member is not None:
-            raise InputError("a .npy holds one tensor, without a name", subject=text, way_out="leave out the ::NAME")
+            raise InputError("a .npy holds one tensor, without a name", subject=text, hint="leave out the ::NAME")
         return npy.open_npy(file, text)
     container = _container(file, text, policy)
     if container is None:
@@ -406,7 +406,7 @@ def _only_or_named(container: Container, text: str, member: str | None) -> Sourc
         names = _names(container, text)
         if len(names) > 1:
             problem = f"holds {len(names):,} tensors: {list_names(names)}"
-            raise InputError(problem, subject=text, way_out=_NAME_ONE)
+            raise InputError(problem, subject=text, hint=_NAME_ONE)
         member = names[0]
     return container.open(member, text)
 
@@ -461,6 +461,6 @@ def _unknown_format(start: bytes, text: str) -> InputError:
     if not start:
         return InputError("is empty (0 bytes)", subject=text)
     if start.startswith(b"\x80"):
-        return InputError("is a pickle, which would run code", subject=text, way_out="save the array with np.save")
+        return InputError("is a pickle, which would run code", subject=text, hint="save the array with np.save")
     problem = f"is neither .npy, .npz, HDF5 nor .safetensors (it begins with {start[:8]!r})"
     return InputError(problem, subject=text)

@@ -13,10 +13,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from gncli.descriptors import write_fully
 from gncli.errors import OutputError
 from gncli.io.rawfile import reason
 from gncli.io.source import Source
-from gncli.process import write_fully
 
 WRITE_BACK = 1 << 20  # bytes; smaller writes are left for the fsync
 
@@ -170,13 +170,13 @@ class AtomicFile(OutputFile):
             if source.identity is None or source.identity[:2] != (old.st_dev, old.st_ino):
                 continue
             if not in_place:
-                way_out = "choose another name, or --in-place for a .npy"
-                raise OutputError(f"is the same file as the input {source.name}", subject=self.name, way_out=way_out)
+                hint = "choose another name, or --in-place for a .npy"
+                raise OutputError(f"is the same file as the input {source.name}", subject=self.name, hint=hint)
             if position:
                 raise OutputError(f"is the same file as {source.name}, which is read too", subject=self.name)
             force = True
         if not force:
-            raise OutputError("already exists", subject=self.name, way_out="--force replaces it")
+            raise OutputError("already exists", subject=self.name, hint="--force replaces it")
         return stat.S_IMODE(old.st_mode)
 
     def scratch(self) -> OutputFile:

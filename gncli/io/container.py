@@ -61,5 +61,5 @@ def not_found(member: str, names: list[str], kind: str, name: str) -> InputError
     import difflib  # of use only once a name is wrong
 
     near = difflib.get_close_matches(member, names, SHOWN_NAMES) or names
-    way_out = f"the file has {list_names(near)}" if near else f"the file holds no numeric {kind}"
-    return InputError(f"no such {kind}", subject=name, way_out=way_out)
+    hint = f"the file has {list_names(near)}" if near else f"the file holds no numeric {kind}"
+    return InputError(f"no such {kind}", subject=name, hint=hint)

@@ -44,10 +44,10 @@ def refuse_dtype(kind: str, itemsize: int, shown: str, name: str) -> NotNumericE
     name : str
         The input that the error is about.
     """
-    words, way_out = _WORDS.get(kind, ("elements of a type that is not a number", None))
+    words, hint = _WORDS.get(kind, ("elements of a type that is not a number", None))
     if (kind, itemsize) == ("V", 2):
-        words, way_out = "2-byte raw elements: bfloat16 saved as raw bytes?", "save it as float32"
-    return NotNumericError(f"holds {words} (dtype {shown})", subject=name, way_out=way_out)
+        words, hint = "2-byte raw elements: bfloat16 saved as raw bytes?", "save it as float32"
+    return NotNumericError(f"holds {words} (dtype {shown})", subject=name, hint=hint)
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:

@@ -87,9 +87,9 @@ class RandomSource:
         self.dist: Distribution = dist
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float16, np.float32, np.float64):
-            raise ParameterError(f"{self.dtype} cannot be drawn", way_out="choose float16, float32 or float64")
+            raise ParameterError(f"{self.dtype} cannot be drawn", hint="choose float16, float32 or float64")
         if seed is not None and seed < 0:
-            raise ParameterError(f"the seed {seed} is negative", way_out="choose one from 0 on")
+            raise ParameterError(f"the seed {seed} is negative", hint="choose one from 0 on")
         self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
         self._draws = _Draws(dist, self.dtype, self.seed)
         self._again = _Draws(dist, self.dtype, self.seed)

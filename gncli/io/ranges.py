@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from gncli.descriptors import write_fully
 from gncli.io.atomic import writing
 from gncli.io.rawfile import as_bytes
-from gncli.process import write_fully
 
 GRAIN_NBYTES = 1 << 20  # clients of a network file system write back whole pages; this is a multiple of any
 

@@ -110,8 +110,8 @@ class RawFile:
             if stat.S_ISDIR(status.st_mode):
                 raise InputError("is a directory", subject=self.name)
             if stat.S_ISFIFO(status.st_mode):
-                raise InputError("is a FIFO", subject=self.name, way_out="to read a pipe, give - and redirect it")
-            raise InputError("is a device, not a file", subject=self.name, way_out="to read a stream, give -")
+                raise InputError("is a FIFO", subject=self.name, hint="to read a pipe, give - and redirect it")
+            raise InputError("is a device, not a file", subject=self.name, hint="to read a stream, give -")
         self.identity = identity_of(status)
 
     def read(self, view: memoryview, offset: int) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from gncli.describe import NormalizeReport, Report, StatsReport
+from gncli.report.records import NormalizeReport, Report, StatsReport
 from gncli.report.rows import by_cells
 from gncli.report.style import Style
 
 if TYPE_CHECKING:
-    from gncli.verdict import DiffReport
+    from gncli.report.verdict import DiffReport
 
 
 class Form(Protocol):
@@ -24,7 +24,7 @@ class Form(Protocol):
 
 
 def render(report: Report | DiffReport, form: str, style: Style | None = None) -> str:
-    """Return the whole text of `report` in one of `gncli.vocabulary.FORMS`.
+    """Return the whole text of `report` in one of `gncli.names.FORMS`.
 
     Parameters
     ----------

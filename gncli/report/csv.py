@@ -6,11 +6,11 @@ import csv
 import io
 from collections.abc import Iterable
 
-from gncli.describe import Failure, Report
+from gncli.names import DEFAULT_STATISTICS, NONFINITE
+from gncli.report.records import Failure, Report
 from gncli.report.rows import exact, key, records, selected
 from gncli.report.style import Style
 from gncli.text import csv_cell, printable
-from gncli.vocabulary import DEFAULT_STATISTICS, NONFINITE
 
 
 def text(report: Report, _style: Style) -> str:

@@ -12,8 +12,8 @@ from gncli.report.markdown import literal
 from gncli.report.markdown import table as markdown_table
 from gncli.report.rows import MOST_CELLS, Sheet, exact
 from gncli.report.style import UNDEFINED, Style
+from gncli.report.verdict import DIFF_CELL_ROWS, DiffReport
 from gncli.text import printable, without_surrogates
-from gncli.verdict import DIFF_CELL_ROWS, DiffReport
 
 if TYPE_CHECKING:
     from gncli.report.table import Part

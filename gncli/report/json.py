@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gncli.describe import Failure, NormalizeReport, Report, TensorStats
+from gncli.report.records import Failure, NormalizeReport, Report, TensorStats
 from gncli.report.rows import selected
 from gncli.report.style import Style
 from gncli.text import without_surrogates

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gncli.describe import NormalizeReport, Report
 from gncli.report.json import dumped, object_of
+from gncli.report.records import NormalizeReport, Report
 from gncli.report.rows import records
 from gncli.report.style import Style
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gncli.describe import Histogram, NormalizeReport, Parameters, Report, StatsReport
+from gncli.report.records import Histogram, NormalizeReport, Parameters, Report, StatsReport
 from gncli.report.style import UNDEFINED, Style
 from gncli.text import printable
 
 if TYPE_CHECKING:
-    from gncli.verdict import DiffReport
+    from gncli.report.verdict import DiffReport
 
 PIPE_WIDTH = 80  # columns of a histogram where there is no terminal
 
@@ -78,7 +78,7 @@ def output_line(output: str | None, *, written: bool) -> str:
 
 def histogram_lines(histogram: Histogram, style: Style) -> list[str]:
     """Return a histogram, drawn in characters."""
-    from gncli.drawing import EIGHTHS, FRAME, bars
+    from gncli.report.bars import EIGHTHS, FRAME, bars
 
     blocks = style.fits(EIGHTHS + "".join(FRAME))
     return bars(histogram, style.width or PIPE_WIDTH, blocks=blocks, precision=style.precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gncli.describe import Report
+from gncli.report.records import Report
 from gncli.report.rows import Sheet, by_cells, more_cells, sheet_of
 from gncli.report.style import Style
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gncli.describe import Failure, NormalizeReport, Report
 from gncli.report.lines import histogram_lines
+from gncli.report.records import Failure, NormalizeReport, Report
 from gncli.report.rows import key, records, selected
 from gncli.report.style import Style
 from gncli.text import printable

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gncli.describe import Cell, Failure, NormalizeReport, Report, StatsReport, TensorStats
-from gncli.report.style import Style
-from gncli.text import printable
-from gncli.vocabulary import (
+from gncli.names import (
     CELL_STATISTICS,
     DEFAULT_STATISTICS,
     NAMED_STATISTICS,
@@ -16,6 +13,9 @@ from gncli.vocabulary import (
     shape_text,
     statistic,
 )
+from gncli.report.records import Cell, Failure, NormalizeReport, Report, StatsReport, TensorStats
+from gncli.report.style import Style
+from gncli.text import printable
 
 MOST_CELLS = 1000  # in a table; the others are counted
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gncli.describe import Cell, Failure, Report, TensorStats
+from gncli.names import CELL_STATISTICS, NONFINITE
 from gncli.report.csv import named, written
 from gncli.report.json import dumped, object_of
+from gncli.report.records import Cell, Failure, Report, TensorStats
 from gncli.report.rows import exact, records
 from gncli.report.style import UNDEFINED
 from gncli.text import printable, without_surrogates
-from gncli.vocabulary import CELL_STATISTICS, NONFINITE
 
 STREAMED = ("csv", "jsonl", "plain", "value")
 """The forms that show all cells, however many there are."""

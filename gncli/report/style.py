@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gncli.vocabulary import Value
+from gncli.names import Value
 
 UNDEFINED = "-"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gncli.describe import Report
 from gncli.report.lines import title_of
+from gncli.report.records import Report
 from gncli.report.style import Style
 from gncli.report.table import exported, part_of
 

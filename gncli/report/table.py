@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gncli.describe import NormalizeReport, Report, TensorStats
+from gncli.names import statistic
 from gncli.report.lines import histogram_lines, lines_under
+from gncli.report.records import NormalizeReport, Report, TensorStats
 from gncli.report.rows import Foldable, Sheet, by_cells, more_cells, records, sheet_of, shown
 from gncli.report.style import Style
 from gncli.text import printable
-from gncli.vocabulary import statistic
 
 NARROWEST_NAME = 24  # columns that a folded name keeps on a narrow terminal
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gncli.describe import Report, TensorStats
+from gncli.names import DEFAULT_STATISTICS
+from gncli.report.records import Report, TensorStats
 from gncli.report.rows import exact, records, selected
 from gncli.report.style import UNDEFINED, Style
-from gncli.vocabulary import DEFAULT_STATISTICS
 
 
 def text(report: Report, _style: Style) -> str:

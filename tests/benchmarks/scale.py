@@ -53,10 +53,10 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
 
     import numpy as np
 
-    from gncli import cluster
-    from gncli.groupnorm import Affine, GroupNorm
     from gncli.io import open_sink, open_source
-    from gncli.passes import Normalization
+    from gncli.kernels.groupnorm import Affine, GroupNorm
+    from gncli.run import cluster
+    from gncli.run.passes import Normalization
 
     samples = item_nbytes // (4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
     path = os.path.join(directory, "x.npy")

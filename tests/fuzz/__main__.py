@@ -19,10 +19,10 @@ import atheris
 with atheris.instrument_imports(include=["gncli"]):
     from gncli.errors import InputError, LimitError
     from gncli.io import open_sources
-    from gncli.io.npy import read_header
+    from gncli.io.formats.npy import read_header
 
 from tests.archives import NPY, Packed, entry, tensors, wide, zipped
-from tests.test_io_npy import read_all
+from tests.io.formats.test_npy import read_all
 
 Test = Callable[[bytes], None]
 

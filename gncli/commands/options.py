@@ -1,0 +1,612 @@
+"""The options that commands share, each one named object with its default, help and environment variable.
+
+Each parses once, at the edge, into a value that cannot be wrong; nobody checks again. The environment sets how a
+report looks and how fast it comes, never a number in it or a file that is written.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from gncli.commands import suggest
+from gncli.commands.terminal import deliver, is_terminal
+from gncli.errors import ParameterError
+from gncli.names import (
+    ALL_STATISTICS,
+    FORMS,
+    PICTURE_FORMS,
+    REPORT_FORMS,
+    STATISTICS,
+    STRICT,
+    Distribution,
+    Draw,
+    Policy,
+    nearest,
+    statistic,
+)
+
+if TYPE_CHECKING:
+    from gncli.tasks.expect import Expectation
+
+    _ParamType = click.ParamType[Any]
+else:  # older releases of click cannot be subscripted
+    _ParamType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+OBJECT_FORMATS = frozenset({"json", "jsonl"})  # whose objects always count zeros: a comparison an element
+DRAWN_DTYPES = ("float16", "float32", "float64")
+
+
+class Shape(_ParamType):
+    """A shape: ``64,16,112,112`` or ``64x16x112x112``; ``()`` for a scalar."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the lengths of the axes."""
+        if isinstance(value, tuple):
+            return value
+        lengths = () if value == "()" else re.split("[,x]", value)
+        if not all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths) or len(lengths) > 64:
+            self.fail(f"{value!r} is not a shape; write 64,16,112,112 or 64x16x112x112", param, ctx)
+        shape = tuple(map(int, lengths))
+        if math.prod(length or 1 for length in shape) >= 2**60:  # so that no dtype's bytes overflow an off_t
+            self.fail(f"{value!r} has too many elements", param, ctx)
+        return shape
+
+
+class StatisticNames(_ParamType):
+    """Statistics by name, comma-separated, in the order to show; ``all`` is every one."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return contract names, each once."""
+        if isinstance(value, tuple):
+            return value
+        names: list[str] = []
+        for name in (part.strip() for part in value.split(",")):
+            if name != "all":
+                try:
+                    statistic(name)
+                except KeyError as error:
+                    self.fail(error.args[0], param, ctx)
+            names += ALL_STATISTICS if name == "all" else [name]
+        return tuple(dict.fromkeys(names))
+
+
+class ExpectationText(_ParamType):
+    """An expectation: ``abs(mean) < 1e-6``."""
+
+    name = "expectation"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Expectation:
+        """Return the expectation."""
+        from gncli.tasks.expect import Expectation, ExpectationError, parse
+
+        if isinstance(value, Expectation):
+            return value
+        try:
+            return parse(value)
+        except ExpectationError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SortKey(_ParamType):
+    """A statistic, with ``-`` before it for the largest first."""
+
+    name = "stat"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the contract name, with its sign."""
+        try:
+            statistic(value.removeprefix("-"))
+        except KeyError as error:
+            self.fail(error.args[0], param, ctx)
+        return str(value)
+
+
+class DtypeName(_ParamType):
+    """A dtype that can be drawn and written."""
+
+    name = "dtype"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return NumPy's name of it."""
+        if value not in DRAWN_DTYPES:
+            hint = nearest(value, DRAWN_DTYPES) or "choose one of"
+            self.fail(f"{value!r} is not a dtype for this; {hint} ({', '.join(DRAWN_DTYPES)})", param, ctx)
+        return str(value)
+
+
+class NumberOrTensor(_ParamType):
+    """A finite number, else a TENSOR; a file whose name is a number is ``./1``."""
+
+    name = "number|tensor"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return the number, or the name."""
+        try:
+            number = float(value)
+        except ValueError:
+            return str(value)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not finite", param, ctx)
+        return number
+
+
+class Epsilon(_ParamType):
+    """A number that may be added to a variance."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number: finite, at least 0."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            self.fail(f"{value!r} is not a finite number of at least 0", param, ctx)
+        return number
+
+
+class Fraction(_ParamType):
+    """A part of the whole: 0 to 1."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number <= 1:
+            self.fail(f"{value!r} is not a number from 0 to 1", param, ctx)
+        return number
+
+
+class FileOf(_ParamType):
+    """A file that is written, by a suffix that says its form."""
+
+    name = "file"
+
+    def __init__(self, forms: Collection[str]) -> None:
+        self.forms = forms
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the path."""
+        if suffix_of(value) not in self.forms:
+            self.fail(f"{value!r} ends in none of {', '.join(self.forms)}", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Return files that have such a suffix."""
+        return suggest.files(*self.forms)(ctx, param, incomplete)
+
+
+class Bytes(_ParamType):
+    """A number of bytes: ``65536``, ``64K``, ``1M``, ``1MiB``; the units are powers of 1024."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes, at least 1."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,12})(?:([kmg])(?:ib)?)?", value.strip(), re.IGNORECASE)
+        nbytes = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[(match[2] or "").lower()] if match else 0
+        if nbytes < 1:
+            self.fail(f"{value!r} is not a number of bytes; write 65536, 64K or 1M", param, ctx)
+        return nbytes
+
+
+class Compression(_ParamType):
+    """A way to compress: ``gzip`` or ``gzip=LEVEL``."""
+
+    name = "method"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the level, 0 to 9."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"gzip(?:=([0-9]))?", value)
+        if match is None:
+            self.fail(f"{value!r} is no compression; write gzip or gzip=LEVEL, from 0 to 9", param, ctx)
+        return int(match[1] or 4)
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file that is written, in small letters."""
+    return os.path.splitext(path)[1].lower()
+
+
+def _together(*decorators: Decorator[F]) -> Decorator[F]:
+    """Return one decorator that adds several options, in the order of the help page."""
+    return lambda command: reduce(lambda done, decorator: decorator(done), reversed(decorators), command)
+
+
+# What every command has.
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Options": (),
+    "To draw a tensor": ("random", "dist", "seed"),
+    "How it is shown": ("form", "report_file", "precision", "color", "quiet"),
+    "How it is computed": ("executor", "scheduler", "workers", "tile"),
+    "What an input may do": ("max_chunk", "allow_sparse", "allow_plugins"),
+}
+"""The sections of a help page, and the options in each; the first one has all that no other names."""
+
+
+class Command(click.Command):
+    """A command whose help page has its options in sections, what it is for first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        section_of = {name: title for title, names in SECTIONS.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in SECTIONS}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx)
+            if row is not None and isinstance(param, click.Option):  # of arguments there is nothing more to say
+                rows[section_of.get(param.name or "", "Options")].append(row)
+        for title, some in rows.items():
+            if some:
+                with formatter.section(title):
+                    formatter.write_dl(some)
+
+
+def _help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        deliver(ctx.get_help() + "\n")
+        ctx.exit()
+
+
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    """Take one of ``--version`` and ``-v``, and answer with the second of them, in whatever order they come."""
+    asked = ctx.meta.setdefault("gncli.version", {})
+    asked[param.name] = wanted
+    if len(asked) < 2 or not any(asked.values()) or ctx.resilient_parsing:
+        return
+    if not asked["version"]:
+        raise click.UsageError("-v goes with --version", ctx)
+    from gncli import __version__
+
+    lines = [f"gncli {__version__}"]
+    if asked["verbose"]:
+        import platform
+
+        from gncli.io import versions
+
+        lines += [f"Python {platform.python_version()}", *(f"{name} {v}" for name, v in versions().items())]
+        lines.append(f"platform {platform.platform()}")
+    deliver("\n".join(lines) + "\n")
+    ctx.exit()
+
+
+# Not click's own callbacks: their text would go through Python's buffer, where a full disk is noticed too late.
+version = click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
+verbose = click.option(
+    "-v",
+    "verbose",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="With --version: those of Python, NumPy, h5py and HDF5, and the platform.",
+)
+helpful = click.option(
+    "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=_help, help="Show this page and exit."
+)
+
+
+# What a command prints.
+
+form = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    metavar="FORM",
+    default="table",
+    envvar="GNCLI_FORMAT",
+    help=f"{', '.join(FORMS)}; default: table.",
+)
+precision = click.option(
+    "--precision",
+    type=click.IntRange(1, 17),
+    metavar="N",
+    default=8,
+    envvar="GNCLI_PRECISION",
+    help="Significant digits in tables; default: 8.",
+)
+color = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    metavar="WHEN",
+    default="auto",
+    envvar="GNCLI_COLOR",
+    help="Colour in tables: auto, always, never; default: auto.",
+)
+report_file = click.option(
+    "--report",
+    "report_file",
+    type=FileOf(REPORT_FORMS),
+    metavar="FILE",
+    help=f"Write the report to FILE as well: {', '.join(REPORT_FORMS)}.",
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="Nothing on stdout but data.")
+
+statistics = click.option(
+    "-s",
+    "--stat",
+    "statistics",
+    type=StatisticNames(),
+    metavar="NAMES",
+    help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, pNN for a percentile (p99.9); "
+    "all: all but median and percentiles.",
+    shell_complete=suggest.statistics,
+)
+
+# What stats and diff are about: cells, histograms, expectations, several tensors.
+
+by = click.option(
+    "--by",
+    metavar="AXES",
+    help="A row for each cell: C for channels; N,C for channels of each sample; 0,1 for axes by number; group, with "
+    "--groups, for the groups of each sample.",
+    shell_complete=suggest.cuts,
+)
+hist = click.option("--hist", is_flag=True, help="Draw a histogram; one more pass over the data.")
+bins = click.option(
+    "--bins", type=click.IntRange(1, 1 << 16), metavar="INT", default=64, help="Bins of the histogram; default: 64."
+)
+plot = click.option(
+    "--plot",
+    type=FileOf(PICTURE_FORMS),
+    metavar="FILE",
+    help=f"Draw histograms, and maps of cells, to FILE: {', '.join(PICTURE_FORMS)}; one more pass over the data.",
+)
+expect = click.option(
+    "--expect",
+    type=ExpectationText(),
+    multiple=True,
+    metavar="'STAT OP NUMBER'",
+    help="Exit with 1 unless it holds, with --by in every cell: 'nan == 0', 'abs(mean) < 1e-6'; may be repeated.",
+    shell_complete=suggest.expectations,
+)
+match = click.option("--match", metavar="GLOB", help="Only tensors whose name, or name in its file, matches.")
+sort = click.option(
+    "--sort",
+    type=SortKey(),
+    metavar="STAT",
+    help="Order tensors by a statistic; -STAT: the largest first.",
+    shell_complete=suggest.orders,
+)
+total = click.option("--total", is_flag=True, help="One more row: all tensors together.")
+
+# How fast, in how much memory. No default here: the engine knows the machine.
+
+workers = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    envvar="GNCLI_WORKERS",
+    help="Threads at work, which alters no result; default: one a CPU.",
+)
+tile = click.option(
+    "--tile",
+    type=Bytes(),
+    metavar="BYTES",
+    envvar="GNCLI_TILE",
+    help="Bytes of input worked on at a time, which alters no result; default: 2M.",
+)
+executor = click.option(
+    "--executor",
+    type=click.Choice(["threads", "dask"]),
+    default="threads",
+    help="What does the work: threads, or a dask cluster; default: threads.",
+)
+scheduler = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Where the dask cluster is, as HOST:8786; by default processes on this machine.",
+)
+distributing = _together(executor, scheduler)
+common = _together(form, report_file, precision, color, quiet, workers, tile, helpful)
+
+# Drawn tensors. None stands for the default where --random must have been given too.
+
+random = click.option("--random", type=Shape(), metavar="SHAPE", help="Draw a tensor instead: 64,16,112,112.")
+dist = click.option(
+    "--dist",
+    type=click.Choice(["uniform", "normal"]),
+    metavar="DIST",
+    help="What is drawn: uniform on [0, 1), the default, or normal.",
+)
+seed = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="INT",
+    help="Draw what NumPy's default_rng(INT) gives; default: one is chosen, and shown.",
+)
+drawing = _together(random, dist, seed)
+dtype = click.option(
+    "--dtype",
+    type=DtypeName(),
+    shell_complete=suggest.words(*DRAWN_DTYPES),
+    metavar="DTYPE",
+    help="Dtype of what is drawn: float16, float32 or float64, the default.",
+)
+
+# What an input may do.
+
+_allow_plugins = click.option(
+    "--allow-plugins", is_flag=True, help="Let HDF5 load filter plugins, which are code, from HDF5_PLUGIN_PATH."
+)
+_allow_sparse = click.option(
+    "--allow-sparse", is_flag=True, help="Read what declares over 4 GiB and 1000 times (.npz: 100) what it stores."
+)
+_max_chunk = click.option(
+    "--max-chunk",
+    type=Bytes(),
+    metavar="BYTES",
+    default=STRICT.max_chunk,
+    help="Refuse an HDF5 dataset with larger chunks; default: 64M.",
+)
+
+
+def permitting(command: F) -> F:
+    """Add the options that become the command's one argument ``policy``."""
+
+    @functools.wraps(command)
+    def with_policy(*given: Any, allow_plugins: bool, allow_sparse: bool, max_chunk: int, **rest: Any) -> Any:
+        return command(*given, policy=Policy(allow_plugins, allow_sparse, max_chunk), **rest)
+
+    added: Any = with_policy
+    for option in (_max_chunk, _allow_sparse, _allow_plugins):
+        added = option(added)
+    return cast("F", added)
+
+
+# What is written.
+
+output = click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="Write FILE.npy, FILE.h5[::NAME], or - (.npy on stdout).",
+    shell_complete=suggest.outputs,
+)
+compression = click.option(
+    "--compression",
+    type=Compression(),
+    metavar="gzip[=LEVEL]",
+    help="Compress an HDF5 OUT, in chunks of samples; LEVEL is 0 to 9, default: 4.",
+    shell_complete=suggest.compressions,
+)
+force = click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
+
+# Group Normalization; `stats --by group` will take the first two and the layout.
+
+groups = click.option(
+    "-G",
+    "--groups",
+    "num_groups",
+    type=click.IntRange(min=1),
+    metavar="INT",
+    help="Number of groups, which must divide the channels; default: 32.",
+)
+group_size = click.option(
+    "--group-size",
+    type=click.IntRange(min=1),
+    metavar="INT",
+    help="Channels in a group, instead of --groups.",
+)
+eps = click.option(
+    "--eps",
+    type=Epsilon(),
+    default=1e-5,
+    help="Added to the variance, inside the root; default: 1e-5.",
+)
+layout = click.option(
+    "--layout",
+    metavar="LETTERS",
+    help="A letter an axis, such as NHWC: C for channels, once; N for samples, at most once; the rest is space. "
+    "Default: NC, NCL, NCHW, NCDHW for 2 to 5 axes.",
+    shell_complete=suggest.layouts,
+)
+gamma = click.option(
+    "--gamma",
+    type=NumberOrTensor(),
+    default=1.0,
+    help="Scale: a number, or a TENSOR of shape (C,); default: 1.",
+    shell_complete=suggest.tensors,
+)
+beta = click.option(
+    "--beta",
+    type=NumberOrTensor(),
+    default=0.0,
+    help="Shift: a number, or a TENSOR of shape (C,); default: 0.",
+    shell_complete=suggest.tensors,
+)
+denominator = click.option(
+    "--denominator",
+    type=click.Choice(["std", "variance"]),
+    metavar="NAME",
+    default="std",
+    help="Divide by std, sqrt(var + eps), the default, or by variance, var + eps.",
+)
+normalizing = _together(groups, group_size, eps, layout, gamma, beta, denominator)
+
+
+rtol = click.option(
+    "--rtol", type=Epsilon(), help="Relative tolerance; default: by dtype, as torch.testing.assert_close."
+)
+atol = click.option("--atol", type=Epsilon(), help="Absolute tolerance; default: by dtype, as for --rtol.")
+max_fraction = click.option(
+    "--max-fraction",
+    type=Fraction(),
+    metavar="F",
+    default=0.0,
+    help="SAME if at most this part is outside; default: 0.",
+)
+nan_differs = click.option("--nan-differs", is_flag=True, help="A NaN differs from a NaN.")
+
+
+def named_tensors(names: tuple[str, ...], draw: Draw | None, *others: float | str) -> tuple[str, ...]:
+    """Return the tensors that were named: stdin where none is, and it is no terminal."""
+    command = click.get_current_context().command_path
+    if draw is not None and names:
+        raise click.UsageError(f"either a TENSOR or --random, not both: {names[0]}")
+    if draw is None and not names:
+        if is_terminal(sys.stdin):
+            raise ParameterError(
+                f"no TENSOR; name a file ({command} x.npy), pipe one in ({command} - < x.npy), "
+                f"or draw one ({command} --random 64,16,112,112)"
+            )
+        names = ("-",)
+    piped = (*names, *others).count("-")
+    if piped > 1:
+        raise click.UsageError(f"standard input can be read once, but - was given {piped} times")
+    if piped and is_terminal(sys.stdin):
+        raise click.UsageError("- is standard input, and that is a terminal; pipe a tensor in")
+    return names
+
+
+def drawn(shape: tuple[int, ...] | None, dist: Distribution | None, seed: int | None, dtype: str | None) -> Draw | None:
+    """Return what to draw, or None without --random, when nothing about a draw may be given either."""
+    given: dict[str, Any] = {"dist": dist, "seed": seed, "dtype": dtype}
+    given = {name: value for name, value in given.items() if value is not None}
+    if shape is not None:
+        return Draw(shape, **given)
+    for name in given:
+        raise click.UsageError(f"--{name} is about a drawn tensor; give --random SHAPE too")
+    return None
+
+
+def colored(choice: str, stream_is_terminal: bool) -> bool:
+    """Return whether to colour, given --color: ``auto`` respects NO_COLOR and a dumb terminal."""
+    if choice != "auto":
+        return choice == "always"
+    return stream_is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that stdout is, or None where it is something else."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (AttributeError, OSError, ValueError):  # closed, a pipe or a file, replaced
+        return None

@@ -1,0 +1,14 @@
+"""HDF5: the one place that imports h5py. What is read, and refused, is in `reading`; what is written in `writing`."""
+
+from __future__ import annotations
+
+import os
+
+# Before h5py is imported: no filter plugins, which would be code from outside, and no failure where locks do not work.
+os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
+os.environ.setdefault("HDF5_USE_FILE_LOCKING", "BEST_EFFORT")
+
+from gncli.io.formats.hdf5.reading import VERSIONS, Hdf5File, Hdf5Rehearsal, Hdf5Source, names_in
+from gncli.io.formats.hdf5.writing import check_replaceable, hdf5_sink
+
+__all__ = ["VERSIONS", "Hdf5File", "Hdf5Rehearsal", "Hdf5Source", "check_replaceable", "hdf5_sink", "names_in"]

@@ -1,0 +1,220 @@
+"""The .npz format: several .npy in one zip archive, as `np.savez` and `np.savez_compressed` write them.
+
+Notes
+-----
+A stored member is read as a .npy is: by its offset, from any thread. (So the checksum that the archive has of it is not
+looked at, as a .npy has none.) A deflated one is inflated forwards, by the thread that submits the work; to read a span
+again it is inflated again, from a copy of zlib's state at the beginning of the span.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import InputError
+from gncli.io.atomic import AtomicFile, writing
+from gncli.io.container import not_found
+from gncli.io.dtypes import NotNumericError
+from gncli.io.formats.npy import header_at, open_npy, read_header, size_error
+from gncli.io.formats.zip import Inflater, Member, check_size, members
+from gncli.io.rawfile import RawFile, as_bytes
+from gncli.io.source import Identity, Order, Source
+from gncli.names import STRICT, Policy
+
+_SUFFIX = ".npy"
+
+
+class NpzFile:
+    """A .npz: its numeric arrays by name, each of which can be opened.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file, which is closed with this.
+    name : str
+        The file as the user typed it.
+    policy : Policy, optional
+        What it may ask for.
+
+    Attributes
+    ----------
+    skipped : list of str
+        Members that are no arrays of numbers; known after `names`.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    LimitError
+        If it has more members than anyone would name.
+    """
+
+    def __init__(self, file: RawFile, name: str, policy: Policy = STRICT) -> None:
+        self.skipped: list[str] = []
+        self._file, self._name, self._policy = file, name, policy
+        self._members: dict[str, Member] = {}
+        for member in members(file, name):
+            called = member.name.removesuffix(_SUFFIX) or member.name
+            if called in self._members:
+                raise InputError(f"has more than one member {called}", subject=name, hint="write it again")
+            if not called.endswith("/"):  # a directory
+                self._members[called] = member
+
+    def names(self) -> list[str]:
+        """Return the names of the numeric arrays, without their suffix, in the order of the archive."""
+        found: list[str] = []
+        self.skipped = []
+        for called, member in self._members.items():
+            (found if self._numeric(member) else self.skipped).append(called)
+        return found
+
+    def _numeric(self, member: Member) -> bool:
+        """Return whether a member is an array of numbers; one that cannot be read is left to say so itself."""
+        if not member.name.endswith(_SUFFIX):
+            return False
+        try:
+            start = member.begin(self._file, self._name)
+            if member.deflated:
+                read_header(Inflater(self._file, member, start, self._name).read, self._name)
+            else:
+                header_at(self._file, start, start + member.nbytes, self._name)
+        except NotNumericError:
+            return False
+        except InputError:
+            pass
+        return True
+
+    def open(self, member: str, name: str) -> Source:
+        """Return the array of that name, with or without its suffix.
+
+        Parameters
+        ----------
+        member : str
+            The name.
+        name : str
+            What errors call it.
+
+        Raises
+        ------
+        InputError
+            If there is none, or it is damaged, or not numeric.
+        LimitError
+            If it declares far more than it stores.
+        """
+        found = self._members.get(member) or self._members.get(member.removesuffix(_SUFFIX))
+        if found is None:
+            raise not_found(member, self.names(), "array", name)
+        start = found.begin(self._file, name)
+        if not self._policy.sparse:
+            check_size(found, name)
+        file = self._file.duplicate()
+        try:
+            if found.deflated:
+                return DeflatedSource(file, Inflater(file, found, start, name), found.nbytes, name)
+            return open_npy(file, name, start, start + found.nbytes)
+        except BaseException:
+            file.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file; sources that were opened keep what they need of it."""
+        self._file.close()
+
+
+class DeflatedSource:
+    """A deflated member: read forwards, and again from the beginning of what is held, or from its own.
+
+    Parameters
+    ----------
+    file : RawFile
+        The archive, which is closed with the source.
+    inflater : Inflater
+        At the first byte of the member.
+    nbytes : int
+        How many come out.
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    InputError
+        If it is no .npy, or not as long as its header says.
+    """
+
+    sequential = True
+
+    def __init__(self, file: RawFile, inflater: Inflater, nbytes: int, name: str) -> None:
+        header = read_header(inflater.read, name)
+        if nbytes - header.offset != header.nbytes:
+            raise size_error(header, nbytes - header.offset, name)
+        self.name = name
+        self.shape, self.dtype = header.shape, header.dtype
+        self.order: Order = header.order
+        self.identity: Identity | None = file.identity
+        self._file, self._offset = file, header.offset
+        self._inflater = inflater
+        self._first = self._held = inflater.copy()
+        self._lock = threading.Lock()
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the elements from `start` on: the next ones soon, earlier ones by inflating again."""
+        with self._lock:
+            self._go_to(start)
+            self._inflater.read_into(as_bytes(out))
+
+    def hold(self, start: int, stop: int) -> None:
+        """Keep zlib's state at `start`, so that what follows can be inflated again from there."""
+        with self._lock:
+            self._go_to(start)
+            self._held = self._inflater.copy()
+
+    def _go_to(self, start: int) -> None:
+        place = self._offset + start * self.dtype.itemsize
+        if self._inflater.position > place:
+            self._inflater = (self._held if self._held.position <= place else self._first).copy()
+        self._inflater.skip(place - self._inflater.position)
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if the file is not what it was when it was opened."""
+        self._file.verify_unchanged()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class NpzSink:
+    """Several small arrays for one file, which appears whole, on `commit`.
+
+    Parameters
+    ----------
+    file : AtomicFile
+        The file, begun.
+    """
+
+    def __init__(self, file: AtomicFile) -> None:
+        self.file = file
+        self.name = file.name
+
+    def write(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write the arrays under their names, once."""
+        import zipfile  # with all that it can compress by: 10 ms
+
+        # As np.savez does, which in NumPy 2.0 takes allow_pickle=False for one more array.
+        with writing(self.name), open(self.file.fd, "wb", closefd=False) as out, zipfile.ZipFile(out, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+
+    def commit(self) -> None:
+        """Make the file visible under its name, whole."""
+        self.file.commit()
+
+    def abort(self) -> None:
+        """Remove what was begun."""
+        self.file.abort()

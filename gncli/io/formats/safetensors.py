@@ -1,0 +1,265 @@
+"""The .safetensors format: a header of JSON, then the bytes of every tensor, each read as a .npy is, by its offset.
+
+Notes
+-----
+A header is read as its own library reads it: every byte of the file belongs to exactly one tensor, no name comes twice,
+and the bytes of a tensor are as many as its shape and dtype need. It is cut into its entries before JSON is parsed, so
+that a header of 100 MB, which the format allows, takes no more memory than its bytes twice and its names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import InputError, LimitError
+from gncli.io.container import MAX_MEMBERS, not_found
+from gncli.io.dtypes import WIDENED, NotNumericError, Widening, refuse_dtype
+from gncli.io.formats.npy import MAX_NBYTES, MAX_NDIM
+from gncli.io.rawfile import RawFile, RawSource, as_bytes
+from gncli.names import STRICT, Policy
+
+MAX_ENTRY_NBYTES = 4096  # a shape of 64 axes takes less
+
+_LENGTH = struct.Struct("<Q")
+_PIECE = 1 << 17  # elements that are widened at a time: as bytes and as floats they stay in the cache
+_METADATA = "__metadata__"
+_DTYPES = {
+    "BOOL": "|b1",
+    "I8": "|i1",
+    "U8": "|u1",
+    "I16": "<i2",
+    "U16": "<u2",
+    "I32": "<i4",
+    "U32": "<u4",
+    "I64": "<i8",
+    "U64": "<u8",
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+}
+_COMPLEX = {"C64": 8, "C128": 16}
+
+_SPACE = rb"[ \t\r\n]*+"
+_STRING = rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrtu])*+"'
+_KEY = re.compile(rb"%b(%b)%b:%b" % (_SPACE, _STRING, _SPACE, _SPACE))
+_ENTRY = re.compile(rb'\{(?:[^{}"]++|%b)*+\}' % _STRING)
+_SEPARATOR = re.compile(rb"%b([,}])" % _SPACE)
+_PADDING = re.compile(_SPACE)
+
+
+class Entry(NamedTuple):
+    """What the header says of a tensor; its bytes are those from `first` to `last` after the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    first: int
+    last: int
+
+    def check(self, name: str) -> None:
+        """Raise InputError unless shape and dtype need the bytes that it has, as far as the dtype is known."""
+        itemsize = _itemsize(self.dtype)
+        needed = math.prod(self.shape) * itemsize
+        # As NumPy counts: a zero does not excuse the others.
+        if len(self.shape) > MAX_NDIM or math.prod(filter(None, self.shape)) * itemsize > MAX_NBYTES:
+            raise _malformed(f"declares a tensor that no machine can hold ({self.shape})", name)
+        if itemsize and needed != self.last - self.first:
+            declared = f"{needed:,} bytes ({self.dtype} {self.shape})"
+            raise _malformed(f"declares a tensor of {declared} and gives it {self.last - self.first:,}", name)
+
+
+def _itemsize(dtype: str) -> int:
+    if dtype in WIDENED:
+        return WIDENED[dtype].raw.itemsize
+    return np.dtype(_DTYPES[dtype]).itemsize if dtype in _DTYPES else _COMPLEX.get(dtype, 0)
+
+
+def read_header(file: RawFile, name: str) -> tuple[int, dict[str, Entry]]:
+    """Return where the bytes of the tensors begin, and the tensors by name, in the order of their bytes.
+
+    Raises
+    ------
+    InputError
+        If the header is malformed, or the file is not as long as it says.
+    LimitError
+        If it has more tensors than anyone would name.
+    """
+    (length,) = _LENGTH.unpack(file.head(_LENGTH.size))
+    offset = _LENGTH.size + length
+    if offset > file.identity.nbytes:
+        raise InputError(
+            f"is truncated: the .safetensors header is {length:,} bytes long, the file {file.identity.nbytes:,}",
+            subject=name,
+        )
+    found = _entries(file.head(length, _LENGTH.size), name)
+    for called, entry in found.items():
+        entry.check(f"{name}::{called}")
+    ordered = dict(sorted(found.items(), key=lambda item: item[1][2:]))
+    end = 0
+    for called, entry in ordered.items():
+        if entry.first != end:
+            how = "overlaps the tensor before it" if entry.first < end else "leaves a gap before it"
+            raise _malformed(f"gives it bytes from {entry.first:,} on, which {how}", f"{name}::{called}")
+        end = entry.last
+    there = file.identity.nbytes - offset
+    if there != end:
+        what = "is truncated" if there < end else "has bytes after the tensors"
+        problem = f"{what}: the header declares {end:,} bytes of data, {there:,} are there"
+        raise InputError(problem, subject=name)
+    return offset, ordered
+
+
+def _entries(header: bytes, name: str) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    seen: set[str] = set()
+    position, ended = 1, False
+    if empty := re.compile(_SPACE + rb"\}").match(header, position):
+        position, ended = empty.end(), True
+    while not ended:
+        key = _KEY.match(header, position)
+        entry = _ENTRY.match(header, key.end()) if key else None
+        separator = _SEPARATOR.match(header, entry.end()) if entry else None
+        if key is None or entry is None or separator is None:
+            shown = header[position : position + 40]
+            raise _malformed(f"is not JSON of one object a tensor (byte {position:,}: {shown!r})", name)
+        called = _parsed(key[1], name)
+        if called in seen:
+            raise _malformed(f"has more than one tensor {called}", name)
+        seen.add(called)
+        if called != _METADATA:
+            found[called] = _entry(entry[0], f"{name}::{called}")
+            if len(found) > MAX_MEMBERS:
+                raise LimitError(f"has more than {MAX_MEMBERS:,} tensors", subject=name)
+        position, ended = separator.end(), separator[1] == b"}"
+    if not _PADDING.fullmatch(header, position):
+        raise _malformed(f"has more than one object (byte {position:,})", name)
+    return found
+
+
+def _parsed(text: bytes, name: str) -> Any:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in items}) < len(items):
+            raise ValueError("a key comes twice")
+        return dict(items)
+
+    try:
+        return json.loads(text.decode("utf-8"), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise _malformed(f"is not JSON ({error})", name) from error
+
+
+def _entry(text: bytes, name: str) -> Entry:
+    if len(text) > MAX_ENTRY_NBYTES:
+        raise _malformed(f"has {len(text):,} bytes about one tensor", name)
+    value = _parsed(text, name)
+    match value:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [first, last], **rest} if not rest:
+            numbers = [*shape, first, last]
+            if all(type(number) is int and 0 <= number <= MAX_NBYTES for number in numbers) and first <= last:
+                return Entry(dtype, tuple(shape), first, last)
+    shown = text[:80].decode("utf-8", "replace")
+    raise _malformed(f"does not say dtype, shape and data_offsets alone ({shown!r})", name)
+
+
+class SafetensorsFile:
+    """A .safetensors: its tensors by name, each of which can be opened.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file, which is closed with this.
+    name : str
+        The file as the user typed it.
+    policy : Policy, optional
+        What it may do; there is nothing to forbid.
+
+    Attributes
+    ----------
+    skipped : list of str
+        Tensors of a dtype that is not read.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    LimitError
+        If it has more tensors than anyone would name.
+    """
+
+    def __init__(self, file: RawFile, name: str, policy: Policy = STRICT) -> None:
+        self._file = file
+        self._offset, self._entries = read_header(file, name)
+        self.skipped = [called for called, entry in self._entries.items() if not _known(entry.dtype)]
+
+    def names(self) -> list[str]:
+        """Return the names of the tensors, in the order of their bytes."""
+        return [called for called, entry in self._entries.items() if _known(entry.dtype)]
+
+    def open(self, member: str, name: str) -> RawSource:
+        """Return the tensor `member`, which errors call `name`.
+
+        Raises
+        ------
+        InputError
+            If there is none, or its dtype is not read.
+        """
+        entry = self._entries.get(member)
+        if entry is None:
+            raise not_found(member, self.names(), "tensor", name)
+        offset = self._offset + entry.first
+        if entry.dtype in WIDENED:
+            return WidenedSource(self._file.duplicate(), offset, entry.shape, WIDENED[entry.dtype], name)
+        if entry.dtype not in _DTYPES:
+            if entry.dtype in _COMPLEX:
+                raise refuse_dtype("c", _COMPLEX[entry.dtype], entry.dtype, name)
+            problem = f"holds elements of a type that is not read (dtype {entry.dtype})"
+            raise NotNumericError(problem, subject=name, hint="save it as bfloat16 or float32")
+        return RawSource(self._file.duplicate(), offset, entry.shape, np.dtype(_DTYPES[entry.dtype]), "C", name)
+
+    def close(self) -> None:
+        """Let go of the file; sources that were opened keep what they need of it."""
+        self._file.close()
+
+
+def _known(dtype: str) -> bool:
+    return dtype in _DTYPES or dtype in WIDENED
+
+
+class WidenedSource(RawSource):
+    """A tensor of a dtype that NumPy does not have, which is widened to float32 as it is read: exactly.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file, which is closed with the source.
+    offset : int
+        Where the first element begins, in bytes.
+    shape : tuple of int
+        Of the tensor.
+    widening : Widening
+        Its dtype.
+    name : str
+        As the user typed it.
+    """
+
+    def __init__(self, file: RawFile, offset: int, shape: tuple[int, ...], widening: Widening, name: str) -> None:
+        super().__init__(file, offset, shape, np.dtype(np.float32), "C", name)
+        self.stored_as: Widening = widening
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the elements from `start` on."""
+        raw = np.empty(min(_PIECE, out.size), self.stored_as.raw)
+        for done in range(0, out.size, _PIECE):
+            part = raw[: out.size - done]
+            self.file.read(as_bytes(part), self.offset + (start + done) * raw.itemsize)
+            self.stored_as.widen(part, out[done : done + part.size])
+
+
+def _malformed(problem: str, name: str) -> InputError:
+    return InputError(f"the .safetensors header {problem}", subject=name)

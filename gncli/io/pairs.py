@@ -1,0 +1,185 @@
+"""Two tensors read as one: the same elements of both at a time, whatever order each is stored in."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli import progress
+from gncli.io.pipe import Spool
+from gncli.io.rawfile import RawFile, RawSource, as_bytes
+from gncli.io.source import Identity, Order, Source
+
+PIECE = 1 << 20  # elements of a stream that are stored at once
+SLAB = 64 << 20  # bytes that are held to turn one memory order into the other
+
+
+class InCOrder:
+    """A Fortran-ordered tensor, read in C order.
+
+    Parameters
+    ----------
+    source : Source
+        Fortran-ordered, and read anywhere.
+
+    Notes
+    -----
+    A slab of the first axis is held, up to `SLAB` bytes of it. To fill it the whole tensor is read once, so a tensor
+    of n bytes is read n / `SLAB` times: storing it in C order is cheaper if it is to be compared again.
+    """
+
+    sequential = True
+    order: Order = "C"
+
+    def __init__(self, source: Source) -> None:
+        self.name, self.shape, self.dtype = source.name, source.shape, source.dtype
+        self.identity: Identity | None = source.identity
+        self._source = source
+        self._row = math.prod(self.shape[1:])
+        self._rows = max(1, SLAB // max(1, self._row * self.dtype.itemsize))
+        self._first = -self._rows
+        self._slab: NDArray[Any] = np.empty((0, self._row), self.dtype)
+        self._lock = threading.Lock()
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the elements from `start` on, counted in C order."""
+        done = 0
+        with self._lock:
+            while done < out.size:
+                row, rest = divmod(start + done, self._row)
+                if not self._first <= row < self._first + self._slab.shape[0]:
+                    self._fill(row // self._rows * self._rows)
+                have = self._slab.reshape(-1)[(row - self._first) * self._row + rest :][: out.size - done]
+                out[done : done + have.size] = have
+                done += have.size
+
+    def _fill(self, first: int) -> None:
+        rows = min(self._rows, self.shape[0] - first)
+        slab = np.empty((*self.shape[1:][::-1], rows), self.dtype).reshape(-1, rows)
+        at_once = max(1, SLAB // 4 // (self.shape[0] * self.dtype.itemsize))
+        for begin in range(0, slab.shape[0], at_once):
+            count = min(at_once, slab.shape[0] - begin)
+            values = np.empty(count * self.shape[0], self.dtype)
+            self._source.read_into(values, begin * self.shape[0])
+            slab[begin : begin + count] = values.reshape(count, -1)[:, first : first + rows]
+        turned = slab.reshape((*self.shape[1:][::-1], rows)).transpose()
+        self._first, self._slab = first, np.ascontiguousarray(turned).reshape(rows, self._row)
+
+    def hold(self, start: int, stop: int) -> None:
+        """Do nothing: the tensor can be read again."""
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if the file behind it is not what it was."""
+        self._source.verify_unchanged()
+
+    def close(self) -> None:
+        """Do nothing: the tensor belongs to whoever opened it."""
+
+
+class Pair:
+    """Two tensors of one shape and order as one source, whose elements are of raw bytes: those of `a`, then of `b`.
+
+    Parameters
+    ----------
+    a, b : Source
+        Of one shape and one storage order.
+    """
+
+    def __init__(self, a: Source, b: Source) -> None:
+        self.a, self.b = a, b
+        self.name, self.shape, self.order = f"{a.name} and {b.name}", a.shape, a.order
+        self.dtype: np.dtype[Any] = np.dtype((np.void, a.dtype.itemsize + b.dtype.itemsize))
+        self.sequential = a.sequential or b.sequential
+        self.identity: Identity | None = None
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with a run of `a`, and the same of `b`."""
+        a, b = self.split(out)
+        self.a.read_into(a, start)
+        self.b.read_into(b, start)
+
+    def split(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the elements of `a` and of `b` in what was read."""
+        raw = values.view(np.uint8)
+        cut = values.size * self.a.dtype.itemsize
+        return raw[:cut].view(self.a.dtype), raw[cut:].view(self.b.dtype)
+
+    def hold(self, start: int, stop: int) -> None:
+        """Say that the run will be read again."""
+        self.a.hold(start, stop)
+        self.b.hold(start, stop)
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if a file behind it is not what it was."""
+        self.a.verify_unchanged()
+        self.b.verify_unchanged()
+
+    def close(self) -> None:
+        """Do nothing: the tensors belong to whoever opened them."""
+
+
+class Derived:
+    """What a function makes of each pair, as a float64 tensor.
+
+    Parameters
+    ----------
+    pair : Pair
+        What it is made of.
+    function : callable
+        Takes runs of `a` and `b`, and returns one of float64.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.float64)
+
+    def __init__(self, pair: Pair, function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> None:
+        self.name, self.shape, self.order = pair.name, pair.shape, pair.order
+        self.sequential, self.identity = pair.sequential, pair.identity
+        self._pair, self._function = pair, function
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with what the function makes of the pairs from `start` on."""
+        values = np.empty(out.size, self._pair.dtype)
+        self._pair.read_into(values, start)
+        with np.errstate(all="ignore"):
+            out[...] = self._function(*self._pair.split(values))
+
+    def hold(self, start: int, stop: int) -> None:
+        """Say that the run will be read again."""
+        self._pair.hold(start, stop)
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if a file behind it is not what it was."""
+        self._pair.verify_unchanged()
+
+    def close(self) -> None:
+        """Do nothing: the tensors belong to whoever opened them."""
+
+
+def stored(source: Source) -> RawSource:
+    """Return a stream, from its first element on, as an unlinked file in $TMPDIR, which can be read anywhere.
+
+    Raises
+    ------
+    LimitError
+        If there is no room for it.
+    """
+    spool = Spool()
+    try:
+        size = math.prod(source.shape)
+        progress.begin("copy", source.name, size * source.dtype.itemsize)
+        for start in range(0, size, PIECE):
+            values = np.empty(min(PIECE, size - start), source.dtype)
+            source.read_into(values, start)
+            spool.write(as_bytes(values), start * source.dtype.itemsize)
+            progress.advance(values.nbytes)
+        source.verify_unchanged()
+        file = RawFile.spooled(os.dup(spool.fd), source.name)
+    finally:
+        spool.close()
+    return RawSource(file, 0, source.shape, source.dtype, source.order, source.name)

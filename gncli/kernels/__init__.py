@@ -1,0 +1,1 @@
+"""Pure numbers: NumPy and nothing of files, reports or signals."""

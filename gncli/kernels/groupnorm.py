@@ -1,0 +1,458 @@
+"""Group Normalization (Wu & He 2018, arXiv:1803.08494): what is to be done, the map, and the check of its result.
+
+For sample n and group g, a contiguous block of C/G channels, with m elements::
+
+    mean = sum(x) / m        var = sum((x - mean)^2) / m
+    y = (x - mean) / sqrt(var + eps) * gamma[c] + beta[c]
+
+``denominator="variance"`` divides by ``var + eps``, as the code of the walkthrough article does.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import ParameterError
+from gncli.kernels.layout import Layout
+from gncli.kernels.moments import Floats, Moments, shifted
+from gncli.kernels.partition import Partition, by_group
+from gncli.kernels.scratch import room
+from gncli.kernels.walk import SHORT, Region, Walk, boxes
+from gncli.text import finite
+
+DEFAULT_GROUPS = 32
+DEFAULT_EPS = 1e-5
+DENOMINATORS = ("std", "variance")
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """What to do, before it is known to what.
+
+    Attributes
+    ----------
+    num_groups : int or None
+        G, which must divide the number of channels; 32 where neither this nor `group_size` is given.
+    group_size : int or None
+        The channels of a group, instead.
+    eps : float
+        Added to the variance inside the root, finite and not negative (1e-5 in the paper).
+    layout : str or None
+        One letter an axis; None for the usual layout of 2 to 5 axes.
+    denominator : {"std", "variance"}
+        ``sqrt(var + eps)``, the paper; or ``var + eps``, the article's code.
+    """
+
+    num_groups: int | None = None
+    group_size: int | None = None
+    eps: float = DEFAULT_EPS
+    layout: str | None = None
+    denominator: str = "std"
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that are wrong for any tensor."""
+        if self.num_groups is not None and self.group_size is not None:
+            raise ParameterError("both the number of groups and their size are given", hint="give one of them")
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise ParameterError(f"eps is {self.eps}", hint="give a finite number, at least 0")
+        if self.denominator not in DENOMINATORS:
+            raise ParameterError(f"denominator is {self.denominator!r}", hint=f"choose {' or '.join(DENOMINATORS)}")
+
+    def on(self, shape: tuple[int, ...], order: str) -> Grouping:
+        """Return what this means for a tensor of `shape`, stored in `order`.
+
+        Raises
+        ------
+        ParameterError
+            If the layout does not fit, or the groups do not divide the channels.
+        """
+        layout = Layout.of(self.layout, shape)
+        channels = shape[layout.channel]
+        groups = self._groups(channels)
+        return Grouping(self, shape, order, layout, groups, by_group(shape, order, layout, groups))
+
+    def _groups(self, channels: int) -> int:
+        if channels == 0:
+            raise ParameterError("there are no channels to be grouped", hint="check --layout")
+        small = [d for d in range(1, math.isqrt(channels) + 1) if channels % d == 0]
+        divisors = sorted({*small, *(channels // d for d in small)})
+        if self.group_size is not None:
+            size = operator.index(self.group_size)
+            if size not in divisors:
+                choices = ", ".join(map(str, divisors))
+                raise ParameterError(
+                    f"{channels} channels cannot be split into groups of {size}", hint=f"choose one of {choices}"
+                )
+            return channels // size
+        groups = operator.index(DEFAULT_GROUPS if self.num_groups is None else self.num_groups)
+        if groups not in divisors:
+            choices = ", ".join(map(str, divisors))
+            raise ParameterError(
+                f"{channels} channels cannot be split into {groups} groups", hint=f"choose one of {choices}"
+            )
+        return groups
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A GroupNorm on a tensor: the layout and the groups are known, and fit."""
+
+    norm: GroupNorm
+    shape: tuple[int, ...]
+    order: str
+    layout: Layout
+    num_groups: int
+    partition: Partition
+
+    @property
+    def channels(self) -> int:
+        """The number of channels, C."""
+        return self.shape[self.layout.channel]
+
+    @property
+    def group_size(self) -> int:
+        """The number of channels of a group, C/G."""
+        return self.channels // self.num_groups
+
+    @property
+    def split_shape(self) -> tuple[int, ...]:
+        """The shape with the channels split, as (N, G, C//G, H, W)."""
+        channel = self.layout.channel
+        return (*self.shape[:channel], self.num_groups, self.group_size, *self.shape[channel + 1 :])
+
+    @property
+    def cell_shape(self) -> tuple[int, ...]:
+        """The shape of the moments with the reduced axes kept, as (N, G, 1, 1, 1)."""
+        kept = {self.layout.channel}
+        if self.layout.batch is not None:
+            kept.add(self.layout.batch + (self.layout.batch > self.layout.channel))
+        return tuple(size if axis in kept else 1 for axis, size in enumerate(self.split_shape))
+
+    @property
+    def channel_shape(self) -> tuple[int, int, int]:
+        """The tensor's elements in storage order, as (before the channels, C, after them)."""
+        axis = self.layout.channel
+        before, after = self.shape[:axis], self.shape[axis + 1 :]
+        outer, inner = (before, after) if self.order == "C" else (after, before)
+        return math.prod(outer), self.channels, math.prod(inner)
+
+
+class Affine(NamedTuple):
+    """The affine map after the normalization: gamma and beta, one of each for a channel.
+
+    Attributes
+    ----------
+    gamma, beta : ndarray of float64, shape (C,)
+    shape : tuple of int
+        `Grouping.channel_shape`.
+    """
+
+    gamma: Floats
+    beta: Floats
+    shape: tuple[int, int, int]
+
+    @property
+    def identity(self) -> bool:
+        """Whether it changes nothing."""
+        return bool((self.gamma == 1).all() and (self.beta == 0).all())
+
+    def apply(self, run: Floats, start: int) -> None:
+        """Map `run`, whose first element is element `start` of the tensor in storage order, in place."""
+        done = 0
+        for box in boxes(self.shape, start, start + run.size):
+            shape = tuple(part.stop - part.start for part in box)
+            piece = run[done : done + math.prod(shape)].reshape(shape)
+            done += piece.size
+            piece *= self.gamma[None, box[1], None]
+            piece += self.beta[None, box[1], None]
+
+
+class Standardization(NamedTuple):
+    """How the elements of each cell are standardized: ``((x * 2**-power - hi) - lo) * rstd``.
+
+    Attributes
+    ----------
+    hi, lo, rstd : ndarray of float64
+        NaN in `rstd` where the cell holds a NaN or an infinity.
+    base : ndarray of int64 or uint64, or None
+        Taken from 64-bit integers before they are widened.
+    power : ndarray of int32, or None
+    """
+
+    hi: Floats
+    lo: Floats
+    rstd: Floats
+    base: NDArray[Any] | None = None
+    power: NDArray[np.int32] | None = None
+
+    def apply(self, values: NDArray[Any], out: Floats) -> None:
+        """Standardize `values`, of a shape that the arrays broadcast to, into `out`."""
+        if self.base is not None:
+            out[...] = shifted(values.astype(self.base.dtype, copy=False), self.base)
+        else:
+            np.copyto(out, values)
+        if self.power is not None:
+            np.ldexp(out, -self.power, out=out)
+        np.subtract(out, self.hi, out=out)
+        np.subtract(out, self.lo, out=out)
+        np.multiply(out, self.rstd, out=out)
+
+    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Standardization:
+        """Return the same with every array changed by `change`."""
+        hi, lo, rstd = change(self.hi), change(self.lo), change(self.rstd)
+        base, power = (None if array is None else change(array) for array in (self.base, self.power))
+        return Standardization(hi, lo, rstd, base, power)
+
+
+def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
+    """Return how the cells that have the moments `cells` are standardized.
+
+    Parameters
+    ----------
+    cells : Moments
+        Settled, one for each cell.
+    norm : GroupNorm
+        Of which eps and denominator count.
+    """
+    # With x scaled by 2**-power, var is scaled by its square; so is eps, and then the root.
+    total = cells.scaled_var() + _scaled_eps(norm, cells)
+    divisor = np.sqrt(total)
+    if norm.denominator == "variance":
+        divisor = total if cells.power is None else np.ldexp(total, cells.power)
+    rstd = 1.0 / np.where(divisor == 0, 1.0, divisor)
+    if cells.nan is not None:
+        rstd[~cells.finite] = np.nan
+    wide = cells.min.dtype.kind in "iu"
+    return Standardization(cells.hi, cells.lo, rstd, cells.min if wide else None, cells.power)
+
+
+def _scaled_eps(norm: GroupNorm, cells: Moments) -> Any:
+    return norm.eps if cells.power is None else np.ldexp(norm.eps, -2 * cells.power)
+
+
+def factor(mapping: Standardization) -> Floats:
+    """Return what deviations from the mean are multiplied by: 1/sqrt(var + eps), or 1/(var + eps)."""
+    return mapping.rstd if mapping.power is None else np.ldexp(mapping.rstd, -mapping.power)
+
+
+def spread(walk: Walk, region: Region, cells: NDArray[Any]) -> NDArray[Any]:
+    """Return `cells` laid out for the elements of `region`, seen as (X, L, Q).
+
+    Parameters
+    ----------
+    walk : Walk
+        Of the whole tensor.
+    region : Region
+        Of `walk`.
+    cells : ndarray, 1-D
+        A value for each cell, in storage order: of the region, where that runs over whole spans; else of its span.
+
+    Returns
+    -------
+    ndarray, shape (X, 1, Q), or (X, 1) where a leaf has no columns
+    """
+    axis, run = region.axis, region.last - region.first
+    sizes = [unit.size if unit.cell else 1 for unit in (*walk.units, *walk.columns)]
+    sizes[0] = run if axis == 0 else 1
+    at: list[int | slice] = [region.prefix[p] if p and walk.units[p].cell else 0 for p in range(axis)]
+    at.append(slice(region.first, region.last) if axis and walk.units[axis].cell else slice(None))
+    found = cells.reshape(sizes)[tuple(at)]
+    leaf = axis == len(walk.outer)
+    shape = [1 if leaf else run, *(unit.size for unit in walk.outer[axis + 1 :])]
+    shape += ([] if leaf else [1]) + [column.size for column in walk.columns]
+    laid = np.broadcast_to(found, shape)
+    num_x, _, width = walk.view(region)
+    return laid.reshape(num_x, 1, width) if walk.columns else laid.reshape(num_x, 1)
+
+
+def normalize_region(
+    walk: Walk,
+    region: Region,
+    values: NDArray[Any],
+    mapping: Standardization,
+    affine: Affine,
+    tile: int,
+    *,
+    z: NDArray[Any] | None,
+    y: NDArray[Any],
+) -> None:
+    """Standardize a visit, map it, and round it once.
+
+    Parameters
+    ----------
+    walk, region
+        Which visit.
+    values : ndarray, 1-D
+        Its elements, in storage order.
+    mapping : Standardization
+        Of its cells, as `spread` wants them.
+    affine : Affine
+        What comes after.
+    tile : int
+        How many elements are worked on at a time.
+    z : ndarray of float16, float32 or float64, 1-D, or None
+        Takes the standardized values before `affine`, rounded.
+    y : ndarray of float16, float32 or float64, 1-D
+        Takes the result, rounded once from float64.
+    """
+    num_x, length, width = walk.view(region)
+    shape = (num_x, length, width) if walk.columns else (num_x, length)
+    placed = mapping.each(lambda cells: spread(walk, region, cells))
+    identity = affine.identity
+    # Whole rows where they fit, so that most tiles are one box.
+    unit = next((size for size in (length * width, width) if size <= tile), 1)
+    step = tile // unit * unit
+    scratch = room(min(step, values.size))
+    for start in range(0, values.size, step):
+        stop = min(start + step, values.size)
+        wide = scratch[: stop - start]
+        done = start
+        for box in boxes(shape, start, stop):
+            lengths = tuple(part.stop - part.start for part in box)
+            last = done + math.prod(lengths)
+            _standardize(placed, box, values[done:last].reshape(lengths), wide[done - start : last - start])
+            done = last
+        if z is not None:
+            np.copyto(z[start:stop], wide, casting="same_kind")
+        if not identity:
+            affine.apply(wide, region.start + start)
+        np.copyto(y[start:stop], wide, casting="same_kind")
+
+
+def _standardize(placed: Standardization, box: tuple[slice, ...], values: NDArray[Any], out: Floats) -> None:
+    at = (box[0], slice(None), *box[2:])
+    rows = values.shape[1]
+    if values.ndim == 2 and rows < SHORT:  # NumPy's inner loop would be as short as a row
+        placed.each(lambda array: np.repeat(array[at], rows)).apply(values.reshape(-1), out)
+    else:
+        placed.each(lambda array: array[at]).apply(values, out.reshape(values.shape))
+
+
+class Check(NamedTuple):
+    """How far the standardized values are from what they should be.
+
+    Parameters
+    ----------
+    groups : int
+        How many (sample, group) there are.
+    mean_error, var_error : float, optional
+        The largest abs(mean) and abs(variance - expected), as fractions of what rounding allows; None without a group
+        to check.
+    constant_groups, nonfinite_groups : int
+        Groups of one value only; groups that hold a NaN or an infinity.
+    overflowed : int
+        Finite inputs whose result does not fit the output dtype.
+
+    Examples
+    --------
+    >>> Check(groups=256, mean_error=0.02, var_error=0.03).ok
+    True
+    """
+
+    groups: int
+    mean_error: float | None
+    var_error: float | None
+    constant_groups: int = 0
+    nonfinite_groups: int = 0
+    overflowed: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is within what rounding allows; a NaN is not."""
+        errors = (error for error in (self.mean_error, self.var_error) if error is not None)
+        return self.overflowed == 0 and all(error <= 1 for error in errors)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON object ``verified``."""
+        return {
+            "ok": self.ok,
+            "groups": self.groups,
+            "mean_error": finite(self.mean_error),
+            "var_error": finite(self.var_error),
+            "constant_groups": self.constant_groups,
+            "nonfinite_groups": self.nonfinite_groups,
+            "overflowed": self.overflowed,
+        }
+
+
+def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
+    """Return how far standardized values are from what they should be, in units of what rounding allows.
+
+    With u half the machine epsilon of `dtype`, s half its smallest subnormal, V = v/(v + eps) the expected variance and
+    D its root: |mean| <= 16 (u D + s), and |var - V| <= 16 (2 u V + 2 s D + s^2), for every finite group.
+
+    Parameters
+    ----------
+    before, z, y : Moments
+        Of each cell: the input, settled; the standardized values, rounded to `dtype`; the result.
+    norm : GroupNorm
+        Of which eps and denominator count.
+    dtype : numpy.dtype
+        Of the result.
+    """
+    groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
+    held = ~nonfinite & (before.n > 0)
+    if not held.all():
+        before, z, y = (moments.each(operator.itemgetter(held)) for moments in (before, z, y))
+    var = before.scaled_var()
+    total = var + _scaled_eps(norm, before)
+    total = np.where(total == 0, 1.0, total)
+    expected = var / total
+    if norm.denominator == "variance":
+        expected = expected / total if before.power is None else np.ldexp(expected / total, -2 * before.power)
+    info = np.finfo(dtype)
+    # Squares of what is below 2**-537 vanish in float64; to the check that is nothing, in any dtype.
+    u, s = float(info.eps) / 2, max(float(info.smallest_subnormal) / 2, 2.0**-500)
+    root = np.sqrt(expected)
+    return Check(
+        groups=groups,
+        mean_error=_worst(np.abs(z.mean), 16 * (u * root + s)),
+        var_error=_worst(np.abs(z.var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s)),
+        constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
+        nonfinite_groups=int(np.count_nonzero(nonfinite)),
+        overflowed=int((y.values - y.n).sum()),
+    )
+
+
+def _worst(errors: Floats, allowed: Floats) -> float | None:
+    if not errors.size:
+        return None
+    worst = float((errors / allowed).max())
+    return math.inf if math.isnan(worst) else worst
+
+
+def all_checks(checks: Sequence[Check]) -> Check:
+    """Return the check of all the groups of `checks` together."""
+    total = Check(0, None, None, 0, 0, 0)
+    for part in checks:
+        total = Check(
+            groups=total.groups + part.groups,
+            mean_error=_larger(total.mean_error, part.mean_error),
+            var_error=_larger(total.var_error, part.var_error),
+            constant_groups=total.constant_groups + part.constant_groups,
+            nonfinite_groups=total.nonfinite_groups + part.nonfinite_groups,
+            overflowed=total.overflowed + part.overflowed,
+        )
+    return total
+
+
+def _larger(a: float | None, b: float | None) -> float | None:
+    return max((value for value in (a, b) if value is not None), default=None)
+
+
+def output_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a result made from `dtype`, if nothing else is asked for.
+
+    Examples
+    --------
+    >>> output_dtype(np.dtype(">f2")), output_dtype(np.dtype(np.uint8)), output_dtype(np.dtype(np.int64))
+    (dtype('float16'), dtype('float32'), dtype('float64'))
+    """
+    return dtype.newbyteorder("=") if dtype.kind == "f" else np.result_type(dtype, np.float32)

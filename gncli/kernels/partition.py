@@ -1,0 +1,156 @@
+"""Which elements share a statistic: every axis is a *cell* axis or a *reduced* one, in canonical form.
+
+A statistic is taken over the reduced axes, once for every cell. In storage order, with the channels split into
+(G, K) and neighbours of the same kind merged, any tensor in any layout is a short alternation of the two kinds, and
+that alternation is all that the rest of the program sees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from gncli.kernels.layout import Layout
+
+
+class Axis(NamedTuple):
+    """A run of neighbouring axes of one kind, merged."""
+
+    cell: bool
+    size: int
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A tensor's elements, dealt out to cells.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        In storage order, alternating, the first a cell axis (of size 1 where there is none). Axes of size 1 are gone.
+    cells : tuple of int
+        The sizes of the cell axes before merging, in the order a report shows them: (N, G).
+    stored : tuple of int
+        For each of `cells`, its place among them in storage order.
+    """
+
+    axes: tuple[Axis, ...]
+    cells: tuple[int, ...] = ()
+    stored: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The number of elements of the tensor."""
+        return math.prod(axis.size for axis in self.axes)
+
+    @property
+    def num_cells(self) -> int:
+        """The number of cells."""
+        return math.prod(axis.size for axis in self.axes if axis.cell)
+
+    def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return `values`, one for each cell in storage order, in the shape that a report shows.
+
+        Parameters
+        ----------
+        values : ndarray, shape (num_cells,)
+            One value for each cell.
+
+        Returns
+        -------
+        ndarray, shape `cells`
+        """
+        sizes = [0] * len(self.cells)
+        for size, place in zip(self.cells, self.stored, strict=True):
+            sizes[place] = size
+        return values.reshape(sizes).transpose(self.stored)
+
+
+class Part(NamedTuple):
+    """One axis, or a factor of one: its size, and its place among the reported cell axes (None: reduced)."""
+
+    size: int
+    cell: int | None
+
+
+def canonical(parts: Sequence[Part]) -> Partition:
+    """Return the partition of `parts`, given in storage order, in canonical form.
+
+    Examples
+    --------
+    >>> canonical([Part(2, 0), Part(3, None), Part(4, None)]).axes
+    (Axis(cell=True, size=2), Axis(cell=False, size=12))
+    """
+    merged = [Axis(True, 1)]
+    for part in parts:
+        is_cell = part.cell is not None
+        if part.size == 1:
+            continue
+        if merged[-1].cell == is_cell:
+            merged[-1] = Axis(is_cell, merged[-1].size * part.size)
+        else:
+            merged.append(Axis(is_cell, part.size))
+    shown = [(part.cell, part.size) for part in parts if part.cell is not None]
+    order = sorted(range(len(shown)), key=lambda place: shown[place][0])
+    return Partition(tuple(merged), tuple(shown[place][1] for place in order), tuple(order))
+
+
+def whole(shape: tuple[int, ...]) -> Partition:
+    """Return the partition with one cell, which holds everything."""
+    return canonical([Part(size, None) for size in shape])
+
+
+def by_axes(shape: tuple[int, ...], order: str, axes: Sequence[int]) -> Partition:
+    """Return the partition with a cell for each index of `axes`, reported in their order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        As NumPy shows it.
+    order : {"C", "F"}
+        "F" where the first axis runs fastest in storage.
+    axes : sequence of int
+        Each of them once.
+
+    Examples
+    --------
+    >>> by_axes((2, 3, 4), "C", [1]).axes
+    (Axis(cell=True, size=1), Axis(cell=False, size=2), Axis(cell=True, size=3), Axis(cell=False, size=4))
+    """
+    places = {axis: place for place, axis in enumerate(axes)}
+    stored = range(len(shape)) if order == "C" else reversed(range(len(shape)))
+    return canonical([Part(shape[axis], places.get(axis)) for axis in stored])
+
+
+def by_group(shape: tuple[int, ...], order: str, layout: Layout, num_groups: int) -> Partition:
+    """Return the partition with a cell for each (sample, group), reported as (N, G).
+
+    Groups are contiguous blocks of C/G channels (Wu & He 2018, eq. 7). Without a batch axis N is 1.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        As NumPy shows it.
+    order : {"C", "F"}
+        "F" where the first axis runs fastest in storage.
+    layout : Layout
+        Of as many letters as `shape` has axes.
+    num_groups : int
+        G, a divisor of the number of channels.
+    """
+
+    def parts_of(axis: int) -> list[Part]:
+        size = shape[axis]
+        if axis == layout.channel:
+            return [Part(num_groups, 1), Part(size // num_groups, None)]
+        return [Part(size, 0 if axis == layout.batch else None)]
+
+    axes = range(len(shape)) if order == "C" else reversed(range(len(shape)))
+    parts = [part for axis in axes for part in parts_of(axis)]
+    if layout.batch is None:
+        parts.insert(0, Part(1, 0))
+    return canonical(parts)

@@ -1,0 +1,160 @@
+"""Percentiles, exact and in constant memory: elements are selected by their bits. Pure.
+
+Notes
+-----
+Seen as an unsigned number whose order is that of the values, an element is a path of 16-bit steps. A pass counts one
+step, of the elements that share a path so far: one pass settles 16 bits, two 32, four 64. What `numpy.percentile` does
+with the two neighbours of a rank is done here in its own words (method ``linear``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.moments import Floats
+
+STEP = 16
+BUCKETS = 1 << STEP
+
+
+class Rank(NamedTuple):
+    """Between which of the sorted values a percentile lies, and how far: `below` and `above`, counted from 0."""
+
+    below: int
+    above: int
+    share: float
+
+
+def rank(percentile: float, count: int) -> Rank:
+    """Return where `percentile` lies among `count` sorted values, which are some.
+
+    Examples
+    --------
+    >>> rank(50.0, 4)
+    Rank(below=1, above=2, share=0.5)
+    """
+    place = (count - 1) * float(np.true_divide(percentile, 100))
+    if place >= count - 1:
+        return Rank(count - 1, count - 1, place + 1)
+    below = int(np.floor(place))
+    return Rank(below, below + 1, place - below)
+
+
+def between(low: float, high: float, share: float) -> float:
+    """Return the point at `share` of the way from `low` to `high`, with NumPy's roundings."""
+    a, b = np.float64(low), np.float64(high)
+    with np.errstate(all="ignore"):
+        difference = b - a
+        point = b - difference * (1 - share) if share >= 0.5 else a + difference * share
+    return float(point) + 0.0  # -0.0 is 0.0
+
+
+def steps(dtype: np.dtype[Any]) -> int:
+    """Return how many passes select an element of `dtype`."""
+    return max(1, dtype.itemsize * 8 // STEP)
+
+
+def bits_of(values: NDArray[Any]) -> NDArray[Any]:
+    """Return `values` (1-D) as unsigned numbers of as many bits, in native order."""
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return native.view(np.dtype(f"u{native.dtype.itemsize}"))
+
+
+def step_of(bits: NDArray[Any], level: int) -> NDArray[Any]:
+    """Return the 16 bits of each element that pass number `level` counts, the highest first."""
+    halves = bits.dtype.itemsize // 2
+    if halves < 2:
+        return bits
+    place = halves - 1 - level if sys.byteorder == "little" else level
+    return bits.view(np.uint16)[place::halves]
+
+
+def order(dtype: np.dtype[Any], level: int, negative: bool) -> NDArray[np.int64]:
+    """Return the steps of one level in the order of the values.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of the values.
+    level : int
+        Which step, 0 being the highest.
+    negative : bool
+        Whether the values that share the steps above are negative.
+    """
+    every = np.arange(BUCKETS if dtype.itemsize > 1 else 1 << 8)
+    if dtype.kind in "ub":
+        return every
+    half = every.size // 2
+    if level:
+        return every[::-1] if negative and dtype.kind == "f" else every
+    below = every[half:][::-1] if dtype.kind == "f" else every[half:]
+    return np.concatenate([below, every[:half]])
+
+
+def finite_steps(dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Return which of the highest steps are of finite values: all, but for those whose exponent is of ones."""
+    if dtype.kind != "f":
+        return np.ones(BUCKETS if dtype.itemsize > 1 else 1 << 8, np.bool_)
+    every = np.arange(BUCKETS, dtype=np.uint16)
+    exponent = {2: 0x7C00, 4: 0x7F80, 8: 0x7FF0}[dtype.itemsize]
+    return np.asarray((every & exponent) != exponent)
+
+
+def value_of(path: Sequence[int], dtype: np.dtype[Any]) -> int | float:
+    """Return the value that has these steps."""
+    bits = 0
+    for step in path:
+        bits = bits << STEP | step
+    raw = np.array([bits], np.dtype(f"u{dtype.itemsize}")).view(dtype.newbyteorder("="))
+    value: int | float = raw[0].item()
+    return value
+
+
+def find(counts: NDArray[np.int64], ordered: NDArray[np.int64], rank: int) -> tuple[int, int]:
+    """Return the step in which the element of `rank` lies, and its rank within it."""
+    running = np.cumsum(counts[ordered])
+    place = int(np.searchsorted(running, rank, side="right"))
+    return int(ordered[place]), rank - int(running[place - 1] if place else 0)
+
+
+def of_rows(rows: NDArray[Any], percentiles: Sequence[float]) -> Floats:
+    """Return the percentiles of the finite values of each row, in memory.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (cells, n)
+        Of any numeric dtype; not empty.
+    percentiles : sequence of float
+
+    Returns
+    -------
+    ndarray of float64, shape (percentiles, cells)
+        NaN where a row has no finite value.
+    """
+    cells, length = rows.shape
+    found = np.full((len(percentiles), cells), np.nan)
+    rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
+    count = np.full(cells, length)
+    if rows.dtype.kind == "f":
+        lost = ~np.isfinite(rows)
+        if lost.any():
+            rows = np.where(lost, np.array(np.nan, rows.dtype), rows)
+            count = length - lost.sum(axis=1)
+    for size in np.unique(count[count > 0]).tolist():
+        ranks = [rank(percentile, size) for percentile in percentiles]
+        which = np.flatnonzero(count == size)
+        kth = sorted({r.below for r in ranks} | {r.above for r in ranks})
+        chosen = rows if which.size == cells else rows[which]
+        picked = np.partition(chosen, kth, axis=1)[:, kth].astype(np.float64)
+        for place, (below, above, share) in enumerate(ranks):
+            low, high = picked[:, kth.index(below)], picked[:, kth.index(above)]
+            with np.errstate(all="ignore"):
+                gap = high - low
+                points = high - gap * (1 - share) if share >= 0.5 else low + gap * share
+            found[place, which] = points + 0.0
+    return found

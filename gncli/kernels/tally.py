@@ -1,0 +1,395 @@
+"""How two tensors differ: counts, sums and extremes of ``a - b``, merged as moments are. Pure.
+
+Notes
+-----
+``b`` is the reference: an element is outside where |a - b| > atol + rtol |b|. Everything is widened to float64 first,
+but differences of 64-bit integers are taken in integers. Sums are over the pairs of which both are finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.extras import PIECE
+from gncli.kernels.moments import NOWHERE, Floats, Fold, Tree, counted, fold_axes, is_wide_integer, places
+from gncli.kernels.scratch import room
+from gncli.kernels.walk import SHORT, Region, Walk
+
+FEW = 8  # distances that are counted by comparing, at a tenth of what bincount costs for each
+ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
+
+
+class Tolerance(NamedTuple):
+    """What counts as the same.
+
+    Attributes
+    ----------
+    rtol, atol : float
+        |a - b| <= atol + rtol |b|.
+    nan_differs : bool
+        Whether a NaN differs from a NaN.
+    """
+
+    rtol: float
+    atol: float
+    nan_differs: bool = False
+
+
+class Tally(NamedTuple):
+    """How sets of pairs differ: each field is an array of one and the same shape.
+
+    Attributes
+    ----------
+    size, n : ndarray of float64
+        How many pairs there are, and of how many both are finite.
+    nan, inf : ndarray of float64
+        How many pairs differ by a NaN, or by an infinity.
+    outside : ndarray of float64
+        How many finite pairs are outside the tolerance.
+    total, square : ndarray of float64
+        The sums of |a - b| and of its square.
+    product, a_square, b_square : ndarray of float64
+        The sums of a b, a^2 and b^2.
+    low, high : ndarray of float64
+        The extremes of b.
+    worst : ndarray of float64
+        The largest |a - b|; -1 where there is no finite pair.
+    excess : ndarray of float64
+        The largest |a - b| - rtol |b|.
+    place : ndarray of int64
+        Where in storage the worst pair is, or `NOWHERE`.
+    a, b : ndarray
+        The values of the worst pair.
+    first : ndarray of int64
+        Where the first pair is that differs by a NaN or an infinity: in C order, or `NOWHERE`.
+    """
+
+    size: Floats
+    n: Floats
+    nan: Floats
+    inf: Floats
+    outside: Floats
+    total: Floats
+    square: Floats
+    product: Floats
+    a_square: Floats
+    b_square: Floats
+    low: Floats
+    high: Floats
+    worst: Floats
+    excess: Floats
+    place: NDArray[np.int64]
+    a: NDArray[Any]
+    b: NDArray[Any]
+    first: NDArray[np.int64]
+
+    @classmethod
+    def nothing(cls, a: np.dtype[Any], b: np.dtype[Any]) -> Tally:
+        """Return the tally of no pairs, in shape (1,)."""
+        none, far = np.zeros(1), np.full(1, np.inf)
+        values = np.zeros(1, a.newbyteorder("=")), np.zeros(1, b.newbyteorder("="))
+        nowhere = np.full(1, NOWHERE)
+        return cls._make([*([none] * 10), far, -far, none - 1, -far, nowhere, *values, nowhere])
+
+    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Tally:
+        """Return the tally whose arrays are `change` of these."""
+        return Tally._make([change(array) for array in self])
+
+    def reshape(self, *shape: int) -> Tally:
+        """Return it in `shape`."""
+        return self.each(lambda array: array.reshape(shape))
+
+    def fold(self, axis: int) -> Tally:
+        """Return the tally of the unions along `axis`, along the balanced binary tree of its index."""
+        folded = self.each(lambda array: np.moveaxis(array, axis, 0))
+        while (count := folded.n.shape[0]) > 1:
+            left, right = (folded.each(lambda a, s=s: a[s : count - count % 2 : 2]) for s in (0, 1))  # type: ignore[misc]
+            odd = [folded.each(lambda a: a[-1:])] if count % 2 else []
+            folded = concatenate([merge(left, right), *odd])
+        return folded.each(lambda array: array[0])
+
+
+_SUMS = ("size", "n", "nan", "inf", "outside", "total", "square", "product", "a_square", "b_square")
+
+
+def merge(a: Tally, b: Tally) -> Tally:
+    """Return the tally of the unions of `a` and `b`, set by set."""
+    found: dict[str, NDArray[Any]] = {name: getattr(a, name) + getattr(b, name) for name in _SUMS}
+    found["low"], found["high"] = np.minimum(a.low, b.low), np.maximum(a.high, b.high)
+    found["excess"], found["first"] = np.maximum(a.excess, b.excess), np.minimum(a.first, b.first)
+    ahead = (a.worst > b.worst) | ((a.worst == b.worst) & (a.place <= b.place))
+    for name in ("worst", "place", "a", "b"):
+        found[name] = np.where(ahead, getattr(a, name), getattr(b, name))
+    return Tally(**found)
+
+
+def concatenate(parts: Sequence[Tally]) -> Tally:
+    """Return all `parts`, one after the other."""
+    return Tally._make([np.concatenate(arrays) for arrays in zip(*parts, strict=True)])
+
+
+class TallyTree(Tree):
+    """`Tree` of tallies."""
+
+    join = staticmethod(merge)  # type: ignore[assignment]
+
+
+class TallyFold(Fold):
+    """`Fold` of tallies."""
+
+    tree = TallyTree
+    chain = staticmethod(concatenate)  # type: ignore[assignment]
+
+
+def tally_region(
+    walk: Walk,
+    region: Region,
+    a: NDArray[Any],
+    b: NDArray[Any],
+    tile: int,
+    tolerance: Tolerance,
+    in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+) -> Tally:
+    """Return the tally of a visit, merged as far as the visit reaches, as `measure_region` does.
+
+    Parameters
+    ----------
+    walk, region
+        Which visit.
+    a, b : ndarray, 1-D
+        Its elements, in the same storage order.
+    tile : int
+        How many elements are worked on at a time.
+    tolerance : Tolerance
+        What counts as the same.
+    in_c_order : callable
+        Gives the C order of places in storage.
+    """
+    num_x, length, width = walk.view(region)
+    shape = (num_x, length, width) if walk.columns else (num_x, length)
+    tail = shape[2:]
+    seen_a, seen_b = a.reshape(shape), b.reshape(shape)
+    whole = (num_x, -(-length // walk.block), *tail)
+    arrays: dict[str, NDArray[Any]] = {}
+    for part in walk.tiles(region, tile):
+        count = part.blocks.stop - part.blocks.start
+        first = part.blocks.start * walk.block
+        box = (part.x, slice(first, first + count * part.length), *([part.q] if tail else []))
+        picked = seen_a[box]
+        rows = (picked.shape[0] * count, part.length, *picked.shape[2:])
+        at = places(walk, region, part, (rows[0], *rows[2:]))
+        found = tally(picked.reshape(rows), seen_b[box].reshape(rows), at, width, tolerance, in_c_order)
+        index = (part.x, part.blocks, *([part.q] if tail else []))
+        for name, array in zip(Tally._fields, found.reshape(picked.shape[0], count, *rows[2:]), strict=True):
+            if name not in arrays:
+                arrays[name] = np.empty(whole, array.dtype)
+            arrays[name][index] = array
+    blocks: Any = Tally(**arrays)
+    folded: Any = fold_axes(blocks, walk.dims(region), keep_first=walk.units[region.axis].cell)
+    return cast("Tally", folded)
+
+
+def tally(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    at: NDArray[np.int64],
+    stride: int,
+    tolerance: Tolerance,
+    in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+) -> Tally:
+    """Return the tally of pairs along axis 1: the one kernel.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (A, R) or (A, R, Q)
+        Of any numeric dtypes.
+    at : ndarray of int64, shape (A,) or (A, Q)
+        The place in storage of the first pair of each set.
+    stride : int
+        How far the next one is.
+    tolerance : Tolerance
+        What counts as the same.
+    in_c_order : callable
+        Gives the C order of places in storage.
+    """
+    if a.ndim == 2 and a.shape[1] < SHORT:
+        flat = tally(a.T[None], b.T[None], at.reshape(1, -1), stride, tolerance, in_c_order)
+        return flat.reshape(-1)
+    step = max(1, PIECE // max(1, a[0].size))
+    scratch = room(5 * min(step, a.shape[0]) * a[0].size).reshape(5, -1)
+    parts = []
+    for start in range(0, a.shape[0], step):
+        rows = slice(start, start + step)
+        parts.append(_tally(a[rows], b[rows], at[rows], stride, tolerance, in_c_order, scratch))
+    return parts[0] if len(parts) == 1 else concatenate(parts)
+
+
+def _tally(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    at: NDArray[np.int64],
+    stride: int,
+    tolerance: Tolerance,
+    in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    scratch: Floats,
+) -> Tally:
+    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    x, y, gap, size, beyond = (part[: a.size].reshape(a.shape) for part in scratch)
+    np.copyto(x, a)
+    np.copyto(y, b)
+    gap, exact = distance(a, b, x, y, gap)
+    sets = (a.shape[0], *a.shape[2:])
+    none = np.zeros(sets)
+    rows, first = float(a.shape[1]), np.full(sets, NOWHERE)
+    nan, inf, n, finite = none, none, np.full(sets, rows), None
+    total = np.add.reduce(gap, axis=1)
+    if not np.isfinite(total).all():  # a NaN or an infinity, or finite differences whose sum is none
+        finite = np.isfinite(x) & np.isfinite(y)
+        x_nan, y_nan = np.isnan(x), np.isnan(y)
+        by_nan = (x_nan | y_nan) if tolerance.nan_differs else (x_nan != y_nan)
+        by_inf = ~finite & ~x_nan & ~y_nan & (x != y)
+        nan, inf, n = (counted(which) for which in (by_nan, by_inf, finite))
+        row, rank, *column = np.nonzero(by_nan | by_inf)
+        np.minimum.at(first, (row, *column), in_c_order(at[(row, *column)] + rank * stride))
+        x[~finite], y[~finite], gap[~finite] = 0.0, 0.0, 0.0
+        total = np.add.reduce(gap, axis=1)
+    if finite is None and b.dtype.kind == "f" and b.dtype.itemsize > 2:  # these extremes cost half in their own dtype
+        low, high = (extreme.reduce(b, axis=1).astype(np.float64) for extreme in (np.minimum, np.maximum))
+    else:
+        low, high = _least(y, finite), -_least(np.negative(y, out=size), finite)
+    np.abs(y, out=size)
+    np.multiply(size, tolerance.rtol, out=size)
+    excess = -_least(np.subtract(size, gap, out=beyond), finite)
+    outside = none
+    if exact is not None and not tolerance.rtol:
+        which = exact > np.uint64(min(int(tolerance.atol), 2**64 - 1))
+        outside = counted(which)
+    elif not (excess <= tolerance.atol / 2).all():  # half, so that no rounding of the sum below can matter
+        np.add(size, tolerance.atol, out=size)
+        outside = counted(gap > size)
+    ranked = gap if exact is None else exact
+    if finite is not None:
+        ranked = np.where(finite, gap, -1.0)
+    rank = np.expand_dims(np.argmax(ranked, axis=1), 1)
+    worst = np.take_along_axis(gap, rank, 1)[:, 0]
+    some = n > 0
+    place = np.where(some, at + rank[:, 0] * stride, NOWHERE)
+    values = (np.take_along_axis(array, rank, 1)[:, 0] for array in (a, b))
+    return Tally._make(
+        [
+            np.full(sets, rows),
+            n,
+            nan,
+            inf,
+            outside,
+            total,
+            _dot(gap, gap),
+            _dot(x, y),
+            _dot(x, x),
+            _dot(y, y),
+            low,
+            high,
+            np.where(some, worst, -1.0),
+            excess,
+            place,
+            *values,
+            first,
+        ]
+    )
+
+
+def _least(values: Floats, finite: NDArray[np.bool_] | None) -> Floats:
+    """Return the least of the finite values along axis 1; infinity where there are none."""
+    if finite is None:
+        return np.asarray(np.minimum.reduce(values, axis=1))
+    return np.asarray(np.minimum.reduce(values, axis=1, initial=np.inf, where=finite))
+
+
+def distance(
+    a: NDArray[Any], b: NDArray[Any], x: Floats, y: Floats, out: Floats | None = None
+) -> tuple[Floats, NDArray[np.uint64] | None]:
+    """Return |a - b| in float64; of integers, 64-bit ones among them, also exactly.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        In native byte order.
+    x, y : ndarray of float64
+        The same, widened.
+    out : ndarray of float64, optional
+        Room for the result.
+    """
+    if not (_whole(a) and _whole(b) and (is_wide_integer(a.dtype) or is_wide_integer(b.dtype))):
+        gap = np.subtract(x, y, out=out)
+        return np.abs(gap, out=gap), None
+    below = np.less(a, b)
+    left, right = a.astype(np.uint64), b.astype(np.uint64)  # modulo 2^64: the difference is right all the same
+    exact = np.where(below, right - left, left - right)
+    exact[np.abs(x - y) >= 2.0**64] = 2**64 - 1
+    return exact.astype(np.float64), exact
+
+
+def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+    """Return a - b in float64: 0 where both are the same NaN or infinity, NaN or infinite where only one is."""
+    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    gap, exact = distance(a, b, x, y)
+    found = np.subtract(x, y) if exact is None else np.where(np.less(a, b), -gap, gap)
+    found[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
+    return np.asarray(found)
+
+
+def ulps(
+    a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+) -> NDArray[np.int64]:
+    """Return how many finite pairs of floats of one dtype lie how many representable values apart.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        Of one floating dtype.
+    bits : callable, optional
+        Takes finite values and returns the bits of each, as integers with a sign, where these are not its own: those of
+        a narrower dtype that it was widened from.
+
+    Returns
+    -------
+    ndarray of int64, shape (ULPS,)
+        The last one counts all that lie `ULPS` - 1 and more apart.
+    """
+    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    counts = np.zeros(ULPS, np.int64)
+    for start in range(0, a.size, PIECE):
+        pieces = a[start : start + PIECE], b[start : start + PIECE]
+        if not all(np.isfinite(piece).all() for piece in pieces):
+            both = np.isfinite(pieces[0]) & np.isfinite(pieces[1])
+            pieces = pieces[0][both], pieces[1][both]
+        steps = [piece.view(f"i{piece.itemsize}") if bits is None else bits(piece) for piece in pieces]
+        if np.bitwise_xor(*steps).min(initial=0) < 0:  # pairs of one sign are as far apart as their bits
+            steps = [_place(bits) for bits in steps]
+        unsigned = np.dtype(f"u{steps[0].itemsize}")
+        apart = np.maximum(*steps).view(unsigned) - np.minimum(*steps).view(unsigned)
+        most = int(apart.max(initial=0))
+        if most < FEW:
+            counts[: most + 1] += [np.count_nonzero(apart == step) for step in range(most + 1)]
+        else:  # bincount takes other types than its own by way of a slow cast
+            counts += np.bincount(np.minimum(apart, np.array(ULPS - 1, unsigned)).astype(np.int64), minlength=ULPS)
+    return counts
+
+
+def _place(bits: NDArray[Any]) -> NDArray[Any]:
+    """Return the places of floats among all values in order, of their bits; -0.0 and 0.0 have the same one."""
+    negative = bits >> np.array(8 * bits.dtype.itemsize - 1, bits.dtype)  # 0 or -1
+    return np.asarray((bits ^ (negative & np.iinfo(bits.dtype).max)) - negative)
+
+
+def _whole(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "iub"
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    return np.vecdot(a, b) if a.ndim == 2 else np.asarray(np.einsum("arq,arq->aq", a, b))

@@ -1,0 +1,198 @@
+"""The words of the command line: the statistics by name, the forms of a report, and a tensor to draw.
+
+What is needed to parse a command line and to show a help page is here, and the standard library is all that it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+Number = int | float | None
+"""A statistic: None where it is undefined, such as the mean of an empty tensor."""
+
+Value = str | tuple[int, ...] | Number
+Distribution = Literal["uniform", "normal"]
+
+
+class Statistic(NamedTuple):
+    """One row of the registry.
+
+    Parameters
+    ----------
+    label : str
+        What a reader sees.
+    reads : bool, default: True
+        Whether the data must be read, or the header is enough.
+    numeric : bool, default: True
+        Whether it is one number.
+    percentile : float, optional
+        Which percentile it is.
+    """
+
+    label: str
+    reads: bool = True
+    numeric: bool = True
+    percentile: float | None = None
+
+
+STATISTICS: Mapping[str, Statistic] = {
+    "object_type": Statistic("Object Type", reads=False, numeric=False),
+    "shape": Statistic("Shape", reads=False, numeric=False),
+    "dimensions": Statistic("Dimensions", reads=False, numeric=False),
+    "dtype": Statistic("Data Type", reads=False, numeric=False),
+    "size": Statistic("Size", reads=False),
+    "nbytes": Statistic("Bytes", reads=False),
+    "mean": Statistic("Mean"),
+    "std": Statistic("Standard Deviation"),
+    "var": Statistic("Variance"),
+    "min": Statistic("Min"),
+    "max": Statistic("Max"),
+    "argmin": Statistic("Index of Min", numeric=False),
+    "argmax": Statistic("Index of Max", numeric=False),
+    "sum": Statistic("Sum"),
+    "median": Statistic("Median", percentile=50.0),
+    "nan": Statistic("NaN"),
+    "posinf": Statistic("+Infinity"),
+    "neginf": Statistic("-Infinity"),
+    "first_nan": Statistic("First NaN", numeric=False),
+    "first_inf": Statistic("First Infinity", numeric=False),
+    "zeros": Statistic("Zeros"),
+    "l1": Statistic("L1 Norm"),
+    "l2": Statistic("L2 Norm"),
+    "skewness": Statistic("Skewness"),
+    "kurtosis": Statistic("Kurtosis"),
+}
+"""Every statistic by its contract name, in the order of the contract; percentiles are known to `statistic` alone."""
+
+ALL_STATISTICS = tuple(name for name, row in STATISTICS.items() if row.percentile is None and name != "dimensions")
+"""What ``-s all`` stands for."""
+
+DEFAULT_STATISTICS = ("object_type", "shape", "dtype", "mean", "std", "min", "max")
+NAMED_STATISTICS = ("object_type", "shape", "dimensions", "dtype", "mean", "std", "min", "max")
+"""The default ones of a tensor whose axes have names."""
+
+CELL_STATISTICS = ("mean", "std", "min", "max")
+NONFINITE = ("nan", "posinf", "neginf")
+
+FORMS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
+"""The forms of a report on stdout; each is a module of `gncli.report`."""
+
+REPORT_FORMS: Mapping[str, str] = {
+    ".txt": "table",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".svg": "svg",
+    ".html": "html",
+}
+"""The form of a report in a file, by its suffix; each is a module of `gncli.report` too."""
+
+PICTURE_FORMS: Mapping[str, str] = {".png": "png", ".svg": "svg"}
+"""The form of a picture by the suffix of its file."""
+
+
+def statistic(name: str) -> Statistic:
+    """Return the statistic of that contract name, percentiles (``p99.9``) among them.
+
+    Raises
+    ------
+    KeyError
+        If there is none, with a sentence that names the nearest one.
+
+    Examples
+    --------
+    >>> statistic("p99.9").label, statistic("std").label
+    ('Percentile 99.9', 'Standard Deviation')
+    """
+    if name in STATISTICS:
+        return STATISTICS[name]
+    if re.fullmatch(r"p[0-9]{1,3}(\.[0-9]{1,15})?", name) and float(name[1:]) <= 100:
+        return Statistic(f"Percentile {name[1:]}", percentile=float(name[1:]))
+    if re.fullmatch(r"p-?[0-9.]+", name):
+        raise KeyError(f"{name!r} is not a percentile; write p0 to p100, such as p99.9")
+    hint = nearest(name, [*STATISTICS, "all"]) or f"choose from {' '.join(STATISTICS)} pNN all"
+    raise KeyError(f"{name!r} is not a statistic; {hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the question that names what `name` may have been meant for, None where nothing is near.
+
+    Examples
+    --------
+    >>> nearest("flaot32", ["float32", "float64"])
+    'did you mean float32?'
+    """
+    import difflib  # of use only once a name is wrong
+
+    near = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Return `shape` as it is typed on the command line.
+
+    Examples
+    --------
+    >>> shape_text((64, 16, 112, 112)), shape_text(())
+    ('64,16,112,112', '()')
+    """
+    return ",".join(map(str, shape)) or "()"
+
+
+class Draw(NamedTuple):
+    """A tensor to draw: ``--random SHAPE``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    dist : str, default: "uniform"
+        ``uniform`` on [0, 1) or standard ``normal``.
+    seed : int, optional
+        The seed of NumPy's default generator; None has one chosen, and reported.
+    dtype : str, default: "float64"
+        ``float16``, ``float32`` or ``float64``.
+
+    Examples
+    --------
+    >>> str(Draw((64, 16, 112, 112), seed=0))
+    '--random 64,16,112,112'
+    """
+
+    shape: tuple[int, ...]
+    dist: Distribution = "uniform"
+    seed: int | None = None
+    dtype: str = "float64"
+
+    def __str__(self) -> str:
+        return f"--random {shape_text(self.shape)}"
+
+
+class Policy(NamedTuple):
+    """What an input may do and ask for.
+
+    Parameters
+    ----------
+    plugins : bool
+        Whether HDF5 may load filter plugins, which are code, from where ``HDF5_PLUGIN_PATH`` says.
+    sparse : bool
+        Whether a dataset may declare far more than it stores.
+    max_chunk : int
+        The most bytes of one HDF5 chunk: it has to be in memory whole.
+
+    Examples
+    --------
+    >>> Policy(max_chunk=1 << 30).plugins
+    False
+    """
+
+    plugins: bool = False
+    sparse: bool = False
+    max_chunk: int = 64 << 20
+
+
+STRICT = Policy()
+"""The default."""

@@ -1,0 +1,1 @@
+"""Who carries a plan out: threads of this process, or a cluster."""

@@ -1,0 +1,1 @@
+"""What each command does, on sources and sinks; every task returns a record."""

@@ -1,0 +1,222 @@
+"""What ``--by`` means for a tensor: which axes are cells, what they are called, and how they are walked in ranges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import ParameterError
+from gncli.io.source import Identity, Order, Source
+from gncli.kernels.groupnorm import Grouping, GroupNorm
+from gncli.kernels.layout import Layout
+from gncli.kernels.partition import Partition, by_axes, by_group
+from gncli.kernels.walk import boxes
+from gncli.names import nearest
+
+Box = tuple[tuple[int, int], ...]
+"""For each axis of a tensor, where it begins and ends."""
+
+
+@dataclass(frozen=True)
+class By:
+    """Which cells a tensor is cut into.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the tensor.
+    order : {"C", "F"}
+        How it is stored.
+    axes : tuple of int
+        The cell axes: in order, but N before C for groups.
+    names : tuple of str
+        What the index of a cell is of; N and G for groups, also where there is no N.
+    grouping : Grouping or None
+        With ``--by group``: the channels count as groups.
+    """
+
+    shape: tuple[int, ...]
+    order: Order
+    axes: tuple[int, ...]
+    names: tuple[str, ...]
+    grouping: Grouping | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of cells along each of `names`."""
+        return self.partition().cells
+
+    @property
+    def count(self) -> int:
+        """The number of cells."""
+        return math.prod(self.sizes)
+
+    @property
+    def cell_shape(self) -> tuple[int, ...]:
+        """The shape of one cell: what is left of the tensor's."""
+        if self.grouping is None:
+            return tuple(size for axis, size in enumerate(self.shape) if axis not in self.axes)
+        layout, group_size = self.grouping.layout, self.grouping.group_size
+        sizes = ((axis, group_size if axis == layout.channel else size) for axis, size in enumerate(self.shape))
+        return tuple(size for axis, size in sizes if axis != layout.batch)
+
+    def partition(self, shape: tuple[int, ...] | None = None) -> Partition:
+        """Return the partition of the tensor, or of a part that has `shape`."""
+        shape = self.shape if shape is None else shape
+        if self.grouping is None:
+            return by_axes(shape, self.order, self.axes)
+        layout = self.grouping.layout
+        return by_group(shape, self.order, layout, shape[layout.channel] // self.grouping.group_size)
+
+    def note(self, index: tuple[int, ...]) -> str:
+        """Return what else tells a cell from others: the channels of its group."""
+        if self.grouping is None:
+            return ""
+        first = index[-1] * self.grouping.group_size
+        last = first + self.grouping.group_size - 1
+        return f"channels {first}-{last}" if first < last else f"channel {first}"
+
+    def unit(self, axis: int) -> int:
+        """Return how many entries of a cell axis one cell has: the channels of a group, else one."""
+        if self.grouping is None or axis != self.grouping.layout.channel:
+            return 1
+        return self.grouping.group_size
+
+    def ranges(self, most: int) -> Iterator[Box]:
+        """Yield parts of the tensor that have at most `most` cells, in C order of their cells."""
+        whole = [(0, size) for size in self.shape]
+
+        def split(box: list[tuple[int, int]], rest: tuple[int, ...]) -> Iterator[Box]:
+            if not rest:
+                yield tuple(box)
+                return
+            axis, *inner = rest
+            behind = math.prod(self.shape[a] // self.unit(a) for a in inner)
+            unit = self.unit(axis)
+            step = max(1, most // max(1, behind)) * unit
+            for start in range(0, self.shape[axis], step):
+                part = [*box]
+                part[axis] = (start, min(start + step, self.shape[axis]))
+                yield from split(part, tuple(inner) if behind > most else ())
+
+        yield from split(whole, self.axes)
+
+
+def cut(
+    text: str,
+    shape: tuple[int, ...],
+    order: Order,
+    layout: str | None = None,
+    num_groups: int | None = None,
+    group_size: int | None = None,
+) -> By:
+    """Return what ``--by`` means for a tensor of `shape`.
+
+    Parameters
+    ----------
+    text : str
+        Letters of the layout (``C``, ``N,C``), numbers of axes (``0,1``), or ``group``.
+    shape, order
+        Of the tensor.
+    layout, num_groups, group_size
+        As for `GroupNorm`.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such axis, or the groups do not divide the channels.
+
+    Examples
+    --------
+    >>> by = cut("C", (2, 6, 4), "C")
+    >>> by.sizes, by.cell_shape
+    ((6,), (2, 4))
+    """
+    names = [part.strip() for part in text.split(",")]
+    if names == ["group"]:
+        grouping = GroupNorm(num_groups, group_size, layout=layout).on(shape, order)
+        known = grouping.layout
+        axes = tuple(axis for axis in (known.batch, known.channel) if axis is not None)
+        return By(shape, order, axes, ("N", "G"), grouping)
+    if num_groups is not None or group_size is not None:
+        raise ParameterError("--groups is about the cells of --by group", hint="say --by group, or leave it out")
+    found: dict[int, str] = {}
+    for name in names:
+        axis = _axis(name, shape, layout)
+        if axis in found:
+            raise ParameterError(f"--by names axis {axis} twice")
+        found[axis] = name if name.lstrip("-").isdecimal() else name.upper()
+    axes = tuple(sorted(found))
+    labels = (str(axis) if found[axis].lstrip("-").isdecimal() else found[axis] for axis in axes)
+    return By(shape, order, axes, tuple(labels))
+
+
+def _axis(name: str, shape: tuple[int, ...], layout: str | None) -> int:
+    if name.lstrip("-").isdecimal():
+        axis = int(name)
+        if not -len(shape) <= axis < len(shape):
+            raise ParameterError(f"a tensor of {len(shape)} axes has no axis {axis}", hint="axes count from 0")
+        return axis % len(shape)
+    letters = Layout.of(layout, shape).letters
+    if name.upper() in letters and len(name) == 1:
+        return letters.index(name.upper())
+    words = {"batch": "N", "sample": "N", "channel": "C", "depth": "D", "height": "H", "width": "W", "length": "L"}
+    meant = next((letter for word, letter in words.items() if name.lower().rstrip("s") == word), None)
+    hint = f"did you mean {meant}?" if meant and meant in letters else nearest(name, ["group"])
+    known = f"choose from {', '.join(letters)}, numbers of axes, or group"
+    raise ParameterError(f"layout {letters} has no axis {name!r}", hint=hint or known)
+
+
+class Part:
+    """A part of a tensor as a source of its own: the same storage order, read piece by contiguous piece.
+
+    Parameters
+    ----------
+    source : Source
+        Read anywhere.
+    box : Box
+        Which part.
+    """
+
+    sequential = False
+
+    def __init__(self, source: Source, box: Box) -> None:
+        self.name, self.dtype, self.order = source.name, source.dtype, source.order
+        self.identity: Identity | None = source.identity
+        self.shape = tuple(stop - start for start, stop in box)
+        self._source = source
+        stored = slice(None) if source.order == "C" else slice(None, None, -1)
+        self._corner = tuple(start for start, _ in box)[stored]
+        self._extent = self.shape[stored]
+        whole = source.shape[stored]
+        self._strides = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
+        # From this axis on, what is read is contiguous.
+        self._axis = max((axis for axis in range(len(whole)) if self._extent[axis] != whole[axis]), default=0)
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the elements from `start` on, counted in the part."""
+        done = 0
+        for box in boxes(self._extent, start, start + out.size):
+            first = sum((s.start + c) * stride for s, c, stride in zip(box, self._corner, self._strides, strict=True))
+            starts = np.full((), first)
+            for side, stride in zip(box[: self._axis], self._strides, strict=False):
+                starts = starts[..., None] + np.arange(side.stop - side.start) * stride
+            length = math.prod(side.stop - side.start for side in box[self._axis :])
+            for at in starts.flat:
+                self._source.read_into(out[done : done + length], int(at))
+                done += length
+
+    def hold(self, start: int, stop: int) -> None:
+        """Do nothing: a part can be read again."""
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if the file behind it is not what it was."""
+        self._source.verify_unchanged()
+
+    def close(self) -> None:
+        """Do nothing: the tensor belongs to whoever opened it."""

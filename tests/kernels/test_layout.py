@@ -1,0 +1,68 @@
+"""Layouts: what letters say, and what is said of letters that say nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from gncli.errors import ParameterError
+from gncli.kernels.layout import Layout
+
+AXES = [
+    ("NCHW", 0, 1),
+    ("NHWC", 0, 3),
+    ("NC", 0, 1),
+    ("NLC", 0, 2),
+    ("CNHW", 1, 0),
+    ("WHCN", 3, 2),
+    ("CHW", None, 0),
+    ("HWC", None, 2),
+    ("C", None, 0),
+]
+USUAL = [((2, 3), "NC"), ((2, 3, 4), "NCL"), ((2, 3, 4, 5), "NCHW"), ((2, 3, 4, 5, 6), "NCDHW")]
+EXAMPLE = "write one letter an axis, as NCHW, NHWC or CHW"
+REFUSED = [
+    ("", f"layout '' is not made of the letters A to Z; {EXAMPLE}"),
+    ("nchw", f"layout 'nchw' is not made of the letters A to Z; {EXAMPLE}"),
+    ("NC HW", f"layout 'NC HW' is not made of the letters A to Z; {EXAMPLE}"),
+    ("NCΗW", f"layout 'NCΗW' is not made of the letters A to Z; {EXAMPLE}"),  # noqa: RUF001  # a Greek capital eta
+    ("NHW", f"layout 'NHW' has no channel axis C; {EXAMPLE}"),
+    ("NCC", f"layout 'NCC' has C twice; {EXAMPLE}"),
+    ("NCNH", f"layout 'NCNH' has N twice; {EXAMPLE}"),
+    ("NCHH", f"layout 'NCHH' has H twice; {EXAMPLE}"),
+]
+MISFITS = [
+    (None, (), "a tensor of 0 axes (()) has no usual layout; say --layout, one letter an axis, as CHW"),
+    (None, (7,), "a tensor of 1 axes (7) has no usual layout; say --layout, one letter an axis, as CHW"),
+    (None, (1,) * 6, "a tensor of 6 axes (1x1x1x1x1x1) has no usual layout; say --layout, one letter an axis, as CHW"),
+    ("NCHW", (2, 3), "layout NCHW has 4 letters, the tensor 2 axes (2x3); give one letter an axis"),
+    ("c", (2, 3), "layout C has 1 letters, the tensor 2 axes (2x3); give one letter an axis"),
+]
+
+
+@pytest.mark.parametrize(("letters", "batch", "channel"), AXES)
+def test_letters_say_which_axis_is_batch_and_which_is_channels(letters: str, batch: int | None, channel: int) -> None:
+    layout = Layout(letters)
+    assert (layout.batch, layout.channel, str(layout)) == (batch, channel, letters)
+
+
+@pytest.mark.parametrize(("shape", "letters"), USUAL)
+def test_two_to_five_axes_have_a_usual_layout(shape: tuple[int, ...], letters: str) -> None:
+    assert Layout.of(None, shape) == Layout(letters)
+
+
+def test_letters_may_be_small_where_they_are_given_for_a_tensor() -> None:
+    assert Layout.of("nhwc", (1, 2, 3, 4)) == Layout("NHWC")
+
+
+@pytest.mark.parametrize(("letters", "sentence"), REFUSED)
+def test_letters_that_name_no_axes_are_refused_with_an_example(letters: str, sentence: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Layout(letters)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(("letters", "shape", "sentence"), MISFITS)
+def test_a_layout_must_have_a_letter_for_each_axis(letters: str | None, shape: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Layout.of(letters, shape)
+    assert str(caught.value) == sentence

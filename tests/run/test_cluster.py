@@ -1,0 +1,374 @@
+"""Past one machine: the same bits from a dask cluster of two processes, whatever becomes of its workers."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import distributed
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
+from gncli.io import ArraySource, open_sink, open_source, ranges
+from gncli.io.ranges import GRAIN_NBYTES, Ranges
+from gncli.kernels.groupnorm import Affine, GroupNorm
+from gncli.kernels.partition import whole
+from gncli.kernels.walk import Region
+from gncli.names import STRICT
+from gncli.run import cluster as cluster_module
+from gncli.run.cluster import ClusterEngine
+from gncli.run.engine import Engine
+from gncli.run.executors import engine_on
+from gncli.run.passes import Normalization, Outcome, measure
+from gncli.tasks.survey import Wanted, survey
+from tests.arrays import assert_same_moments
+from tests.test_memory import sparse_npy
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Start a cluster of two processes; a work item whose worker is lost twice is given up."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0", silence_logs=100
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+# Shape, groups, layout, memory order, and how gamma is given: cells that fit an item and cells that do not.
+CASES: dict[str, Any] = {
+    "many cells an item": ((200, 16, 20, 20), 4, "NCHW", "C", 1.0),
+    "gamma": ((50, 16, 20, 20), 4, "NCHW", "C", 2.5),
+    "cells larger than an item": ((2, 4, 200, 300), 2, "NCHW", "C", 1.0),
+    "channels last": ((20, 40, 40, 8), 2, "NHWC", "C", 1.0),
+    "F-ordered": ((50, 16, 20, 20), 4, "NCHW", "F", 1.0),
+    "tiny cells": ((5000, 64, 1, 1), 32, "NCHW", "C", 1.0),
+}
+
+
+def normalize(path: Path, output: Path, engine: Engine, groups: int, layout: str, gamma: float) -> Outcome:
+    source = open_source(str(path))
+    grouping = GroupNorm(groups, None, 1e-5, layout).on(source.shape, source.order)
+    affine = Affine(np.full(grouping.channels, gamma), np.zeros(grouping.channels), grouping.channel_shape)
+    sink = open_sink(str(output), shape=source.shape, dtype=source.dtype, order=source.order, force=True)
+    try:
+        outcome = Normalization(source, sink, grouping, affine, source.dtype, engine, keep=True, zeros=True).run()
+        sink.commit()
+    finally:
+        sink.abort()
+        source.close()
+    return outcome
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_cluster_gives_the_bits_that_one_thread_gives(tmp_path: Path, address: str, case: str) -> None:
+    shape, groups, layout, order, gamma = CASES[case]
+    x = np.random.default_rng(0).standard_normal(shape, np.float32) + 3
+    np.save(tmp_path / "x.npy", np.asarray(x, order=order))
+    with Engine(1) as plain:
+        expected = normalize(tmp_path / "x.npy", tmp_path / "y.npy", plain, groups, layout, gamma)
+    for work in (1 << 18, 3 << 20):
+        with ClusterEngine(address, tile=1 << 16, work=work) as engine:
+            found = normalize(tmp_path / "x.npy", tmp_path / "z.npy", engine, groups, layout, gamma)
+        assert (tmp_path / "z.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
+        assert_same_moments(found.before, expected.before)
+        assert_same_moments(found.after, expected.after)
+        assert found.check == expected.check
+        assert found.kept is not None and expected.kept is not None
+        assert all(np.array_equal(a, b) for a, b in zip(found.kept, expected.kept, strict=True))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.npy", "y.npy", "z.npy"]
+
+
+def test_hdf5_is_read_by_the_workers_and_written_by_the_caller(tmp_path: Path, address: str) -> None:
+    x = np.random.default_rng(0).standard_normal((60, 16, 20, 20), np.float32)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("a", data=x, chunks=(7, 16, 20, 20), compression="gzip", shuffle=True)
+    with Engine(1) as plain:
+        normalize(tmp_path / "x.h5", tmp_path / "y.h5", plain, 4, "NCHW", 1.0)
+    with ClusterEngine(address, work=1 << 19) as engine:
+        normalize(tmp_path / "x.h5", tmp_path / "z.h5", engine, 4, "NCHW", 1.0)
+    with h5py.File(tmp_path / "y.h5") as one, h5py.File(tmp_path / "z.h5") as other:
+        assert np.array_equal(one["data"][()], other["data"][()])
+
+
+def test_every_pass_of_stats_is_the_same_and_each_worker_opens_the_file_once(tmp_path: Path, address: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3_000_000,), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    wanted = Wanted(("mean", "std", "skewness", "argmax", "median", "p99.9"), 0, 16)
+    with Engine(1) as plain:
+        expected = survey(open_source(str(tmp_path / "x.npy")), plain, wanted).stats
+    with ClusterEngine(address, work=1 << 20) as engine:
+        found = survey(open_source(str(tmp_path / "x.npy")), engine, wanted).stats
+        assert found == expected
+        with distributed.Client(address) as client:
+            before = client.run(lambda: cluster_module._reopened.cache_info().misses)
+        found = survey(open_source(str(tmp_path / "x.npy")), engine, wanted).stats
+        with distributed.Client(address) as client:
+            assert client.run(lambda: cluster_module._reopened.cache_info().misses) == before
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gncli", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line_names_a_scheduler_or_starts_a_cluster_of_its_own(tmp_path: Path, address: str) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((40, 16, 30, 30), np.float32))
+    options = ("normalize", "x.npy", "-G", "4", "-o")
+    plain = command(*options, "y.npy", "--format", "json", cwd=tmp_path)
+    for more in (("--scheduler", address), ("--workers", "2")):
+        done = command(*options, "z.npy", "-f", "--format", "json", "--executor", "dask", *more, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (tmp_path / "z.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
+        assert json.loads(done.stdout) == json.loads(plain.stdout.replace("y.npy", "z.npy"))
+    one, other = (
+        command("stats", "x.npy", "--format", "json", *more, cwd=tmp_path)
+        for more in ((), ("--executor", "dask", "--scheduler", address))
+    )
+    assert (other.returncode, other.stdout, other.stderr) == (0, one.stdout, "")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.npy", "y.npy", "z.npy"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_a_cluster_starts_is_heard_after(signum: signal.Signals) -> None:
+    heard: list[int] = []
+
+    def elsewhere() -> None:
+        with cluster_module._signals_later():
+            pass
+
+    old = signal.signal(signum, lambda number, _: heard.append(number))
+    try:
+        with cluster_module._signals_later():
+            signal.raise_signal(signum)
+            assert not heard
+        assert heard == [signum]
+        thread = threading.Thread(target=elsewhere)  # where Python takes no handlers
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signum) is not old
+    finally:
+        signal.signal(signum, old)
+
+
+def members(group: int) -> int:
+    found = subprocess.run(["ps", "-A", "-o", "pgid="], capture_output=True, text=True, check=True).stdout.split()
+    return found.count(str(group))
+
+
+def test_ctrl_c_ends_the_local_cluster_too_and_nobody_complains(tmp_path: Path) -> None:
+    sparse_npy(tmp_path / "x.npy", (-1, 64, 56, 56), 16 << 30)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gncli", "stats", "x.npy", "--executor", "dask", "--workers", "2"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while members(process.pid) < 4:  # with the two that work and the tracker of resources
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(0.5)  # at work, or on the way to it
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")
+    with pytest.raises(ProcessLookupError):  # Python's tracker of resources is the last to go
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+USAGE = {
+    ("normalize", "--random", "4,4,2", "-G", "2"): "cannot be read by several processes; give a file",
+    ("normalize", "x.npy", "-G", "2", "-o", "-"): "cannot be written by several processes; give a FILE.npy",
+}
+
+
+@pytest.mark.parametrize("arguments", USAGE)
+def test_what_goes_by_one_process_alone_is_a_usage_error(tmp_path: Path, address: str, arguments: Any) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2, 4, 3)))
+    done = command(*arguments, "--executor", "dask", "--scheduler", address, cwd=tmp_path)
+    assert done.returncode == 2
+    assert USAGE[arguments] in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_scheduler_needs_dask_and_dask_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParameterError, match=r"^--scheduler goes with --executor dask$"):
+        engine_on(scheduler="tcp://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(
+        ParameterError, match=r"^--executor dask needs dask.distributed, which is not installed; pip inst"
+    ):
+        engine_on("dask")
+    assert type(engine_on()) is Engine
+
+
+def test_a_scheduler_that_does_not_answer_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "PATIENCE", 1)
+    np.save(tmp_path / "x.npy", np.ones(10))
+    for wrong in ("tcp://127.0.0.1:9", "nonsense://x"):
+        with ClusterEngine(wrong) as engine, pytest.raises(LimitError, match=r"no dask scheduler with workers answers"):
+            measure(open_source(str(tmp_path / "x.npy")), whole((10,)), engine)
+        gc.collect()  # while no other client is about
+
+
+def test_arrays_in_memory_do_not_travel(address: str) -> None:
+    with ClusterEngine(address) as engine, pytest.raises(ParameterError, match=r"cannot be read by several processes"):
+        measure(ArraySource(np.ones(3)), whole((3,)), engine)
+
+
+def test_a_worker_that_sees_another_file_gives_no_result(tmp_path: Path, address: str) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones(1000))
+    source = open_source(str(path))
+    np.save(tmp_path / "other.npy", np.zeros(1000))
+    os.replace(tmp_path / "other.npy", path)
+    with ClusterEngine(address) as engine, pytest.raises(ChangedError, match=r"x\.npy: (is not the same|was replaced)"):
+        measure(source, whole((1000,)), engine)
+
+
+def test_what_a_worker_cannot_read_is_said_as_here(tmp_path: Path, address: str) -> None:
+    x = np.random.default_rng(0).random((40, 50))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("a", data=x, chunks=(10, 50), compression="gzip")
+        dataset.id.write_direct_chunk((20, 0), b"nonsense")
+    with ClusterEngine(address, work=4000) as engine, pytest.raises(InputError, match=r"chunk at \(20, 0\) is damaged"):
+        measure(open_source(str(tmp_path / "x.h5")), whole(x.shape), engine)
+
+
+def test_an_item_of_work_is_done_by_whoever_has_the_order(tmp_path: Path) -> None:
+    """The same as in a worker, in this process."""
+    x = np.random.default_rng(0).standard_normal((2, 4, 3), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    source = open_source(str(tmp_path / "x.npy"))
+    grouping = GroupNorm(2).on(x.shape, "C")
+    affine = Affine(np.ones(4), np.zeros(4), grouping.channel_shape)
+    sink = open_sink(str(tmp_path / "y.h5"), shape=x.shape, dtype=source.dtype)
+    with ClusterEngine() as engine:
+        run = Normalization(source, sink, grouping, affine, source.dtype, engine)
+        order, sinks = cluster_module._order(run, source, engine, STRICT)
+        there, other = cluster_module._Receiver(order).load()
+        assert (sinks, there.sink.sequential, there.source) == ([], True, other)
+        assert (there.engine.tile, there.engine.visit) == (engine.tile, engine.visit)
+    sink.abort()
+    place = cluster_module._reopening(source, STRICT)
+    assert cluster_module._reopened(place) is other
+    with pytest.raises(ChangedError, match=r"x\.npy: is not the same file where a worker sees it"):
+        cluster_module._reopened(place._replace(inode=place.inode + 1))
+    source.close()
+
+
+class Lethal(Normalization):
+    """Kills the process that does the work: the first time, or each time."""
+
+    flag = ""
+
+    def _measure(self, region: Region, values: NDArray[Any]) -> Any:
+        if region.start and not (self.flag and os.path.exists(self.flag)):
+            if self.flag:
+                Path(self.flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._measure(region, values)
+
+
+@pytest.mark.parametrize("times", ["once", "always"])
+def test_a_worker_killed_in_the_middle(tmp_path: Path, address: str, times: str) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 16, 30, 30), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    with Engine(1) as plain:
+        normalize(tmp_path / "x.npy", tmp_path / "expected.npy", plain, 4, "NCHW", 1.0)
+    output = tmp_path / "y.npy"
+    np.save(output, np.arange(3))
+    old = output.read_bytes()
+    source = open_source(str(tmp_path / "x.npy"))
+    grouping = GroupNorm(4).on(source.shape, "C")
+    affine = Affine(np.ones(16), np.zeros(16), grouping.channel_shape)
+    sink = open_sink(str(output), shape=x.shape, dtype=source.dtype, force=True)
+    with ClusterEngine(address, tile=1 << 16, work=1 << 19) as engine:
+        run = Lethal(source, sink, grouping, affine, source.dtype, engine)
+        run.flag = str(tmp_path / "killed") if times == "once" else ""
+        if times == "once":
+            run.run()
+            sink.commit()
+            assert output.read_bytes() == (tmp_path / "expected.npy").read_bytes()
+            assert (tmp_path / "killed").exists()
+        else:
+            with pytest.raises(LimitError, match=r"lost its workers") as caught:
+                run.run()
+            assert caught.value.status == 5
+            sink.abort()
+            assert output.read_bytes() == old
+    source.close()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+# --- ranges ----------------------------------------------------------------------------------------------------------
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 20), st.randoms(use_true_random=False))
+def test_workers_write_whole_grains_and_the_caller_the_rest(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], offset: int, random: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "ranges"
+    whole_file = bytes(offset) + np.random.default_rng(sum(lengths)).bytes(sum(lengths))
+    path.write_bytes(bytes(len(whole_file)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "GRAIN_NBYTES", 8)
+        owner: dict[int, int] = {}
+        starts = np.cumsum([0, *lengths])[:-1].tolist()
+        runs = list(zip(starts, lengths, strict=True))
+        left = []
+        # Each item is some neighbouring runs, in whatever order.
+        for item, first in enumerate(range(0, len(runs), 3)):
+            mine = Ranges(str(path), "y.npy", path.stat().st_ino, offset, 1)
+            before = path.read_bytes()
+            group = runs[first : first + 3]
+            random.shuffle(group)
+            for start, length in group:
+                run = np.frombuffer(whole_file, np.uint8)[offset + start : offset + start + length]
+                mine.write_from(run, start)
+            edges = mine.finish()
+            mine.close()
+            mine.close()
+            written = [at for at, (a, b) in enumerate(zip(before, path.read_bytes(), strict=True)) if a != b]
+            for at in written:
+                assert owner.setdefault(at // 8, item) == item, "two workers wrote into one grain"
+            assert all(len(data) < 16 for _, data in edges)
+            left += edges
+    with path.open("r+b") as out:
+        for at, data in left:
+            out.seek(at)
+            out.write(data)
+    assert path.read_bytes() == whole_file
+
+
+def test_another_file_in_the_place_of_the_output_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "y"
+    path.write_bytes(b"something else")
+    with pytest.raises(OutputError, match=r"^y.npy: cannot be written \(.*is another file where a worker sees it\)"):
+        Ranges(str(path), "y.npy", path.stat().st_ino + 1, 0, 1)
+    with pytest.raises(OutputError, match=r"^y.npy: cannot be written \(No such file"):
+        Ranges(str(tmp_path / "none"), "y.npy", 1, 0, 1)
+    assert GRAIN_NBYTES == 1 << 20

@@ -1,0 +1,284 @@
+"""Passes: the same bits for any tile, visit, worker, executor and source, and the moments that are kept."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gncli.errors import LimitError
+from gncli.io import ArraySink, ArraySource, RandomSource
+from gncli.kernels.groupnorm import Affine, Check, GroupNorm
+from gncli.kernels.layout import Layout
+from gncli.kernels.moments import Moments
+from gncli.kernels.partition import by_group, whole
+from gncli.run import passes
+from gncli.run.engine import Engine
+from gncli.run.passes import Normalization, Outcome, measure
+from tests.arrays import Forward, Inline, assert_same_bits, assert_same_moments, normalized, plain
+
+TILES = [1 << power for power in range(16, 24)]  # 64 KiB to 8 MiB
+# bytes: smaller than a block, than a cell, than a span; and larger than all
+SIZES = [(100, 1000), (1000, 1000), (4096, 16384), (1 << 16, 1 << 20), (1 << 20, 1 << 16)]
+LAYOUTS = ("NCHW", "NHWC", "CHW", "CNHW", "NHCW", "WHCN", "NC", "CN", "NLC", "C")
+LARGE = [("NCHW", (2, 4, 400, 401)), ("NHWC", (2, 400, 401, 4)), ("CNHW", (4, 3, 330, 331)), ("CHW", (64, 140, 141))]
+EMPTY = [(0, 4, 5), (3, 4, 0), (0, 4, 0)]
+
+
+def drawn(shape: tuple[int, ...], order: Any, dtype: str, seed: int) -> NDArray[Any]:
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(shape) * 30 + 60
+    return np.asarray(values, order=order).astype(dtype, order="K")
+
+
+def assert_same_outcome(a: Outcome, b: Outcome, what: object) -> None:
+    """Raise unless everything that was found is the same to the bit."""
+    for field in fields(Outcome):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(left, Moments):
+            assert_same_moments(left, right, (what, field.name))
+        elif field.name == "kept" and left is not None:
+            for one, other in zip(left, right, strict=True):
+                assert_same_bits(one, other, what)
+        else:
+            assert left == right, (what, field.name)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("layout", "shape"), LARGE)
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+def test_tiles_of_64_kib_to_8_mib_and_1_to_5_workers_give_the_same_bits(
+    layout: str, shape: tuple[int, ...], order: str, dtype: str
+) -> None:
+    x = drawn(shape, order, dtype, 1)
+    with Engine(2) as engine:
+        y, outcome = normalized(x, 2, layout, engine, keep=True)
+        total = measure(ArraySource(x), whole(x.shape), engine)
+    assert outcome.check.ok
+    for tile, workers in zip(TILES, itertools.cycle((1, 2, 3, 4, 5)), strict=False):
+        with Engine(workers, tile) as engine:
+            forward = tile < 1 << 19  # where visits are smaller than a span
+            again, same = normalized(x, 2, layout, engine, keep=True, forward=forward)
+            assert_same_bits(again, y, (tile, workers))
+            assert_same_outcome(same, outcome, (tile, workers))
+            assert_same_moments(measure(ArraySource(x), whole(x.shape), engine), total, (tile, workers))
+
+
+@settings(derandomize=True, deadline=None, max_examples=120)
+@given(
+    st.sampled_from(LAYOUTS),
+    st.sampled_from("CF"),
+    st.sampled_from(("f4", "f8", "f2", ">i8", "u1", "?")),
+    st.sampled_from(("f4", "f8")),
+    st.sampled_from(SIZES),
+    st.integers(1, 5),
+    st.booleans(),
+    st.booleans(),
+    st.data(),
+)
+def test_any_tile_visit_worker_and_source_gives_the_same_bits(
+    layout: str,
+    order: str,
+    dtype: str,
+    made: str,
+    sizes: tuple[int, int],
+    workers: int,
+    forward: bool,
+    affine: bool,
+    data: st.DataObject,
+) -> None:
+    groups, group_size = data.draw(st.sampled_from(((1, 1), (2, 3), (3, 1), (1, 12))))
+    extents = {letter: data.draw(st.sampled_from((1, 2, 7, 40))) for letter in layout} | {"C": groups * group_size}
+    x = drawn(tuple(extents[letter] for letter in layout), order, dtype, workers)
+    options: dict[str, Any] = {"dtype": made, "keep": True, "stages": True, "zeros": True}
+    if affine:
+        options |= {"gamma": np.linspace(-2, 2, groups * group_size), "beta": 0.5}
+    y, outcome = normalized(x, groups, layout, Engine(1, executor=Inline()), **options)
+    partition = by_group(x.shape, ArraySource(x).order, Layout(layout), groups)
+    cells = measure(ArraySource(x), partition, Engine(1, executor=Inline()), zeros=True)
+    with Engine(workers, *sizes) as engine:
+        again, same = normalized(x, groups, layout, engine, forward=forward, **options)
+        assert_same_bits(again, y, sizes)
+        assert_same_outcome(same, outcome, sizes)
+        source = Forward(x) if forward else ArraySource(x)
+        assert_same_moments(measure(source, partition, engine, zeros=True), cells, sizes)
+
+
+def test_any_executor_gives_the_same_bits() -> None:
+    x = drawn((3, 4, 50, 51), "C", "f4", 2)
+    y, outcome = normalized(x, 2, "NCHW", Engine(1, 5000, 9000, Inline()), keep=True)
+    with ThreadPoolExecutor(3) as executor:
+        again, same = normalized(x, 2, "NCHW", Engine(2, 5000, 9000, executor), keep=True)
+    assert_same_bits(again, y)
+    assert_same_outcome(same, outcome, "threads")
+
+
+@pytest.mark.parametrize("dist", ["uniform", "normal"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_drawn_tensor_is_normalized_as_the_array_it_stands_for(dist: Any, dtype: str) -> None:
+    shape = (2, 4, 90, 91)
+    array = np.empty(shape, dtype)
+    RandomSource(shape, dist, 5, dtype).read_into(array.reshape(-1), 0)
+    y, outcome = normalized(array, 2, "NCHW", Engine(1, executor=Inline()))
+    for visit in (4000, 1 << 22):
+        source = RandomSource(shape, dist, 5, dtype)
+        grouping = GroupNorm(2).on(shape, "C")
+        with Engine(2, 2000, visit) as engine:
+            sink = ArraySink(shape, array.dtype)
+            affine = Affine(np.ones(4), np.zeros(4), grouping.channel_shape)
+            same = Normalization(source, sink, grouping, affine, array.dtype, engine).run()
+        assert_same_bits(sink.array, y, visit)
+        assert_same_outcome(same, outcome, visit)
+
+
+def test_a_group_larger_than_a_visit_holds_one_span_at_a_time() -> None:
+    x = drawn((6, 4, 1000), "C", "f4", 3)
+    source = Forward(x)
+    grouping = GroupNorm(2).on(x.shape, "C")
+    affine = Affine(np.ones(4), np.zeros(4), grouping.channel_shape)
+    Normalization(source, None, grouping, affine, np.dtype("f4"), Engine(1, 500, 1000, Inline())).run()
+    assert source.most_held == 2000
+    assert source.position == x.size
+    source = Forward(x)  # and what fits a visit is never read again
+    Normalization(source, None, grouping, affine, np.dtype("f4"), Engine(1, executor=Inline())).run()
+    assert source.most_held == 0
+
+
+def test_without_a_sink_the_same_is_found() -> None:
+    x = drawn((3, 4, 500), "C", "f4", 4)
+    grouping = GroupNorm(2).on(x.shape, "C")
+    affine = Affine(np.full(4, 2.0), np.zeros(4), grouping.channel_shape)
+    for sizes in ((None, None), (500, 1000)):
+        with Engine(2, *sizes) as engine:
+            _, outcome = normalized(x, 2, "NCL", engine, gamma=2.0)
+            dry = Normalization(ArraySource(x), None, grouping, affine, np.dtype("f4"), engine).run()
+            assert_same_outcome(dry, outcome, sizes)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "CNHW", "NHWC", "CHW"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("sizes", [(None, None), (400, 800)])
+def test_the_moments_that_are_kept_are_those_of_each_sample_and_group(layout: str, order: str, sizes: Any) -> None:
+    extents = {"N": 3, "C": 6, "H": 7, "W": 8}
+    x = drawn(tuple(extents[letter] for letter in layout), order, "f8", 5)
+    with Engine(2, *sizes) as engine:
+        for denominator in ("std", "variance"):
+            _, outcome = normalized(x, 2, layout, engine, keep=True, stages=True, denominator=denominator)
+            assert outcome.kept is not None
+            mean, var, rstd = outcome.kept
+            axes = [layout.index(letter) for letter in "NC" if letter in layout]
+            grouped = np.moveaxis(x, axes, range(len(axes))).reshape(3 if "N" in layout else 1, 2, -1)
+            assert mean.shape == var.shape == rstd.shape == grouped.shape[:2]
+            np.testing.assert_allclose(mean, grouped.mean(axis=2), rtol=1e-13)
+            np.testing.assert_allclose(var, grouped.var(axis=2), rtol=1e-13)
+            total = grouped.var(axis=2) + 1e-5
+            np.testing.assert_allclose(rstd, 1 / (np.sqrt(total) if denominator == "std" else total), rtol=1e-13)
+            assert outcome.means.mean == pytest.approx(mean.mean(), rel=1e-14)
+            assert outcome.variances.std() == pytest.approx(var.std(), rel=1e-12)
+            assert plain(outcome.means.n, outcome.variances.max) == (mean.size, var.max())
+
+
+def test_moments_that_nobody_asked_for_are_not_kept() -> None:
+    _, outcome = normalized(drawn((2, 4, 9), "C", "f4", 6), 2, "NCL", Engine(1, executor=Inline()))
+    assert outcome.kept is None
+    assert outcome.means.n == outcome.variances.n == 0
+    assert outcome.before.zeros is None
+
+
+def test_before_and_after_are_over_everything() -> None:
+    x = drawn((3, 4, 500), "C", "f4", 7)
+    y, outcome = normalized(x, 2, "NCL", Engine(1, executor=Inline()), gamma=np.arange(4.0), beta=1.0, zeros=True)
+    for found, array in ((outcome.before, x), (outcome.after, y)):
+        wide = array.astype(np.float64)
+        assert found.mean == pytest.approx(wide.mean(), rel=1e-12)
+        assert found.std() == pytest.approx(wide.std(), rel=1e-12)
+        assert plain(found.min, found.max, found.n) == (wide.min(), wide.max(), wide.size)
+        assert found.zeros == (wide == 0).sum()
+    assert outcome.normalized.mean == pytest.approx(0, abs=1e-6)
+    assert outcome.normalized.std() == pytest.approx(1, rel=1e-4)
+
+
+def test_a_large_beta_does_not_drown_the_deviation_after() -> None:
+    x = drawn((3, 4, 500), "C", "f8", 7)
+    y, outcome = normalized(x, 2, "NCL", Engine(1, executor=Inline()), beta=1e9)
+    assert outcome.after.std() == pytest.approx(y.std(), rel=1e-13)
+
+
+def test_what_stats_finds_agrees_with_what_normalize_pools_from_its_cells() -> None:
+    x = drawn((3, 6, 40, 41), "C", "f4", 8)
+    engine = Engine(1, executor=Inline())
+    _, outcome = normalized(x, 3, "NCHW", engine)
+    total = measure(ArraySource(x), whole(x.shape), engine)
+    assert outcome.before.mean == pytest.approx(total.mean.item(), rel=1e-15)
+    assert outcome.before.var() == pytest.approx(total.var().item(), rel=1e-14)
+
+
+def test_without_verifying_standardized_values_are_not_measured_apart() -> None:
+    x = drawn((3, 4, 50), "C", "f4", 9)
+    _, outcome = normalized(x, 2, "NCL", Engine(1, executor=Inline()), gamma=3.0, verify=False)
+    assert_same_moments(outcome.normalized, outcome.after)
+
+
+@pytest.mark.parametrize("shape", EMPTY)
+def test_nothing_is_normalized_to_nothing(shape: tuple[int, ...]) -> None:
+    x = np.empty(shape, np.float32)
+    for forward in (False, True):
+        y, outcome = normalized(x, 2, "NCL", Engine(1, executor=Inline()), keep=True, stages=True, forward=forward)
+        assert y.shape == shape
+        assert outcome.check == Check(0, None, None)
+        assert outcome.before.n == outcome.after.n == 0
+        assert math.isnan(outcome.before.mean.item())
+        assert outcome.kept is not None
+        for kept in outcome.kept:
+            assert kept.shape == (shape[0], 2)
+            assert np.isnan(kept).all()
+
+
+@pytest.mark.parametrize("shape", EMPTY)
+@pytest.mark.parametrize("dtype", ["f4", "i8"])
+def test_the_cells_of_nothing_have_no_values(shape: tuple[int, ...], dtype: str) -> None:
+    x = np.empty(shape, dtype)
+    engine = Engine(1, executor=Inline())
+    assert measure(ArraySource(x), whole(shape), engine, zeros=True).n.tolist() == [0.0]
+    found = measure(ArraySource(x), by_group(shape, "C", Layout("NCL"), 2), engine)
+    assert found.n.tolist() == [0.0] * (shape[0] * 2)
+    assert found.min.dtype == (np.int64 if dtype == "i8" else np.float64)
+
+
+@pytest.mark.parametrize(("value", "mean"), [(3.5, 3.5), (True, 1.0), (2**62, 2.0**62)])
+def test_a_tensor_without_axes_is_one_value(value: Any, mean: float) -> None:
+    found = measure(ArraySource(np.array(value)), whole(()), Engine(1, executor=Inline())).settled()
+    assert plain(found.n, found.mean, found.std(), found.min, found.max) == (1, mean, 0.0, value, value)
+
+
+def test_too_many_open_cells_are_refused() -> None:
+    # Samples run fastest, so that the cell of each is open until the last channel.
+    x = np.zeros((passes.MAX_OPEN_CELLS + 1, 2), bool, order="F")
+    sentence = (
+        "x: 1048577 cells are open at once in this storage order, more than 1048576; "
+        "store the tensor in another order, or in parts"
+    )
+    engine = Engine(1, executor=Inline())
+    with pytest.raises(LimitError) as caught:
+        measure(ArraySource(x, "x"), by_group(x.shape, "F", Layout("NC"), 1), engine)
+    assert str(caught.value) == sentence
+    with pytest.raises(LimitError):
+        normalized(x, 1, "NC", engine, dtype="f4")
+    assert measure(ArraySource(x, "x"), whole(x.shape), engine).n == x.size
+
+
+def test_as_many_cells_as_may_be_open_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "MAX_OPEN_CELLS", 10)
+    engine = Engine(1, executor=Inline())
+    normalized(np.zeros((10, 2), order="F"), 1, "NC", engine)
+    with pytest.raises(LimitError):
+        normalized(np.zeros((11, 2), order="F"), 1, "NC", engine)
+    normalized(np.zeros((11, 2)), 1, "NC", engine)

@@ -1,0 +1,328 @@
+"""`gncli diff`: the definition on every dtype and order; a NaN never passes and never hides another number."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gncli.errors import InputError, LimitError, ParameterError
+from gncli.io import ArraySource, pairs
+from gncli.io.pairs import Derived, InCOrder, Pair
+from gncli.kernels.tally import ULPS, Tolerance, delta, tally, ulps
+from gncli.report.verdict import DiffReport
+from gncli.tasks.diff import default_tolerance, diff
+from tests.arrays import Forward, assert_same_bits
+from tests.kernels.test_extras import drawn
+
+DTYPES = ["?", "u1", "i4", "u8", "i8", ">i8", "f2", ">f2", "f4", "f8", ">f8"]
+SHAPES: list[tuple[int, ...]] = [(), (7,), (3, 50), (2, 3, 70, 5), (20_000,), (0, 4)]
+BIG = 2**63
+
+
+def saved(folder: Path, name: str, x: NDArray[Any]) -> str:
+    np.save(folder / f"{name}.npy", x)
+    return str(folder / f"{name}.npy")
+
+
+def found(folder: Path, a: NDArray[Any], b: NDArray[Any], **options: Any) -> DiffReport:
+    return diff(saved(folder, "a", a), saved(folder, "b", b), workers=2, **options)
+
+
+def changed(x: NDArray[Any], seed: int) -> NDArray[Any]:
+    """Return `x` with small errors, and in a few places large ones and others that are not finite."""
+    rng = np.random.default_rng(seed)
+    if x.dtype.kind == "b":
+        return x ^ np.asarray(rng.random(x.shape) < 0.1)
+    if x.dtype.kind in "iu":
+        native = x.astype(x.dtype.newbyteorder("="))
+        return np.asarray(native + rng.integers(0, 2, x.shape).astype(native.dtype)).astype(x.dtype)
+    with np.errstate(over="ignore"):
+        y = np.array(x.astype(np.float64) * (1 + 1e-3 * rng.standard_normal(x.shape)), x.dtype)
+    if y.size > 30:
+        y.reshape(-1)[rng.choice(y.size, 4, replace=False)] = [np.nan, np.inf, -np.inf, 0]
+    return y
+
+
+class Longhand:
+    """What the report should say, in longhand."""
+
+    def __init__(self, a: NDArray[Any], b: NDArray[Any], rtol: float, atol: float, nan_differs: bool) -> None:
+        whole = a.dtype.kind in "iub" and b.dtype.kind in "iub"
+        left, right = ([int(v) if whole else float(v) for v in x.reshape(-1)] for x in (a, b))
+        self.nan = self.inf = self.outside = 0
+        gaps, self.excess = [], -math.inf
+        for x, y in zip(left, right, strict=True):
+            if math.isnan(x) or math.isnan(y):
+                self.nan += nan_differs or math.isnan(x) != math.isnan(y)
+            elif math.isinf(x) or math.isinf(y):
+                self.inf += x != y
+            else:
+                gap = abs(x - y)
+                gaps.append(gap)
+                self.outside += gap > atol + rtol * abs(y) if rtol or not whole else gap > atol
+                self.excess = max(self.excess, float(gap) - rtol * abs(float(y)))
+        self.n, self.worst = len(gaps), max(gaps, default=None)
+        self.mean = math.fsum(gaps) / len(gaps) if gaps else None
+        self.rmse = math.sqrt(math.fsum(float(g) ** 2 for g in gaps) / len(gaps)) if gaps else None
+        self.outside += self.nan + self.inf
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_report_is_the_definition(dtype: str, tmp_path: Path) -> None:
+    for seed, shape in enumerate(SHAPES):
+        b = drawn(shape, dtype, "F" if seed % 2 else "C", seed)
+        a = changed(b, seed)
+        for rtol, atol, nan_differs in ((None, None, False), (1e-3, 0.0, True), (0.0, 1.0, False), (0.0, 0.0, False)):
+            given_rtol, given_atol = default_tolerance(a.dtype.name, b.dtype.name)
+            used = (given_rtol if rtol is None else rtol, given_atol if atol is None else atol)
+            report = found(tmp_path, a, b, rtol=rtol, atol=atol, nan_differs=nan_differs)
+            expected = Longhand(a, b, *used, nan_differs)
+            assert (report.rtol, report.atol) == used
+            numbers = (report.nan_mismatches, report.inf_mismatches, report.outside, report.size)
+            assert numbers == (expected.nan, expected.inf, expected.outside, a.size), (shape, used)
+            assert report.equal is (expected.outside == 0)
+            assert report.status == int(not report.equal)
+            if expected.worst is None:
+                assert (report.worst, report.mean_abs, report.rmse) == (None, None, None)
+                continue
+            assert report.worst is not None
+            assert report.worst.difference == expected.worst
+            assert (report.worst.a, report.worst.b) == (a[report.worst.index].item(), b[report.worst.index].item())
+            assert report.mean_abs == pytest.approx(expected.mean, rel=1e-12)
+            assert report.rmse == pytest.approx(expected.rmse, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4"])
+def test_the_smallest_atol_passes_when_it_is_pasted_and_is_nearly_the_smallest(dtype: str, tmp_path: Path) -> None:
+    for seed in range(6):
+        b = np.where(np.isfinite(drawn((400,), dtype, seed=seed)), drawn((400,), dtype, seed=seed), 0).astype(dtype)
+        a = np.where(np.isfinite(changed(b, seed)), changed(b, seed), 0).astype(dtype)
+        for rtol, fraction in itertools.product((0.0, 1e-4), (0.0, 0.1)):
+            report = found(tmp_path, a, b, rtol=rtol, max_fraction=fraction)
+            assert report.smallest_atol is not None
+            again = found(tmp_path, a, b, rtol=rtol, max_fraction=fraction, atol=report.smallest_atol)
+            assert again.equal, (report.smallest_atol, seed)
+            if report.smallest_atol:
+                assert not found(
+                    tmp_path, a, b, rtol=rtol, max_fraction=fraction, atol=report.smallest_atol * 0.98
+                ).equal
+    assert found(tmp_path, np.array([np.nan, 1.0]), np.array([0.0, 1.0])).smallest_atol is None
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(*[st.lists(st.floats(width=32), min_size=1, max_size=8)] * 2, st.sampled_from([0.0, 0.1, 1e30]))
+def test_a_nan_never_passes_and_never_hides_another_number(a: list[float], b: list[float], tolerance: float) -> None:
+    size = min(len(a), len(b))
+    x, y = np.array(a[:size], np.float32), np.array(b[:size], np.float32)
+    with np.errstate(all="ignore"):
+        total = tally(
+            x[None], y[None], np.zeros(1, np.int64), 1, Tolerance(tolerance, tolerance), lambda places: places
+        )
+    expected = Longhand(x, y, tolerance, tolerance, False)
+    assert (total.nan[0], total.inf[0]) == (expected.nan, expected.inf)
+    assert total.outside[0] + total.nan[0] + total.inf[0] == expected.outside
+    assert total.worst[0] == (-1 if expected.worst is None else expected.worst)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "gap"),
+    [
+        (np.array([2**62]), np.array([2**62 + 1]), 1),
+        (np.array([2**64 - 1], np.uint64), np.array([-BIG]), 2**64 - 1 + BIG),
+        (np.array([BIG], np.uint64), np.array([BIG - 1]), 1),
+        (np.array([-BIG]), np.array([BIG - 1]), 2**64 - 1),
+        (np.array([True]), np.array([0], np.uint64), 1),
+    ],
+)
+def test_integers_are_compared_as_integers(a: NDArray[Any], b: NDArray[Any], gap: int, tmp_path: Path) -> None:
+    for left, right in ((a, b), (b, a)):
+        report = found(tmp_path, left, right)
+        assert (report.outside, report.equal) == (1, False)
+        assert report.worst is not None
+        assert report.worst.difference == gap
+
+
+def test_ulps_are_counted_for_floats_of_one_dtype(tmp_path: Path) -> None:
+    for dtype in (np.float16, np.float32, np.float64):
+        b = np.linspace(-1, 1, 200).astype(dtype)
+        a = b.copy()
+        for place, steps in ((3, 1), (190, 2), (77, 5)):
+            for _ in range(steps):
+                a[place] = np.nextafter(a[place], dtype(9))
+        report = found(tmp_path, a, b)
+        apart = np.zeros(200)
+        apart[[3, 190, 77]] = [1, 2, 5]
+        assert report.ulp is not None
+        assert (report.ulp.median, report.ulp.p99, report.ulp.max) == (0, np.percentile(apart, 99), 5)
+    signs = found(tmp_path, np.array([-0.0, 5e-324]), np.array([0.0, -5e-324]))
+    assert signs.ulp is not None
+    assert (signs.ulp.median, signs.ulp.max) == (1.0, 2)
+    far = found(tmp_path, np.array([1.0]), np.array([-1.0])).ulp
+    assert "max 65535 or more" in str(far)
+    assert found(tmp_path, np.ones(3, np.float32), np.ones(3)).ulp is None
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+@pytest.mark.parametrize("most", [0, 3, 8, 1000, 70_000])
+@pytest.mark.parametrize("offset", [-1.0, 0.0, 1.0])
+def test_ulps_are_those_of_a_walk_through_the_values(dtype: str, most: int, offset: float) -> None:
+    """The place of a value among all values in order, by Python's integers; -0.0 and 0.0 share one."""
+    rng = np.random.default_rng(most)
+    kind = np.dtype(dtype).newbyteorder("=")
+    integer, low = np.dtype(f"i{kind.itemsize}"), -(2 ** (8 * kind.itemsize - 1))
+
+    def place(value: NDArray[Any]) -> int:
+        bits = int(value.view(integer))
+        return bits if bits >= 0 else low - bits
+
+    a = (rng.standard_normal(500) * 1e-2 + offset).astype(kind)
+    steps = rng.integers(0, most + 1, 500).astype(f"i{kind.itemsize}") if most < 2**15 or kind.itemsize > 2 else most
+    b = np.where(np.abs(a) > 1e-3, (a.view(integer) + np.int64(steps)).astype(integer).view(kind), -a)
+    b[::50] = [np.nan, np.inf] * 5
+    expected = np.zeros(ULPS, np.int64)
+    for x, y in zip(a, b, strict=True):
+        if np.isfinite(x) and np.isfinite(y):
+            expected[min(abs(place(x) - place(y)), ULPS - 1)] += 1
+    assert_same_bits(ulps(a.astype(dtype), b.astype(dtype)), expected)
+
+
+@pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
+def test_memory_orders_make_no_difference(orders: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "SLAB", 3000)
+    b = drawn((6, 9, 11), "f4", seed=3)
+    a = changed(b, 3)
+    plain = found(tmp_path, a, b, by="1", layout=None)
+    turned = found(tmp_path, np.array(a, order=orders[0]), np.array(b, order=orders[1]), by="1", bins=8)  # type: ignore[call-overload]
+    assert (turned.outside, turned.worst, turned.first_mismatch) == (plain.outside, plain.worst, plain.first_mismatch)
+    assert [cell.place for cell in turned.cells] == [cell.place for cell in plain.cells]
+    assert [cell.outside for cell in turned.cells] == [cell.outside for cell in plain.cells]
+    assert turned.histogram is not None
+    finite = np.isfinite(a) & np.isfinite(b)
+    equal = (a == b) | np.isnan(a) & np.isnan(b)
+    assert sum(turned.histogram.counts) == (finite | equal).sum()
+    assert bool(turned.notes) == (orders in ("CF", "FC"))
+
+
+def test_a_fortran_ordered_tensor_is_read_in_c_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "SLAB", 700)
+    x = np.asfortranarray(np.arange(7 * 5 * 6).reshape(7, 5, 6))
+    turned = InCOrder(ArraySource(x))
+    for start, size in ((0, 210), (13, 100), (209, 1), (0, 1)):
+        out = np.empty(size, x.dtype)
+        turned.read_into(out, start)
+        np.testing.assert_array_equal(out, x.reshape(-1)[start : start + size])
+
+
+def test_cells_tell_which_differs_most_and_the_delta_is_written(tmp_path: Path) -> None:
+    b = np.random.default_rng(0).standard_normal((2, 6, 5, 5)).astype(np.float32)
+    a = b.copy()
+    a[1, 4] += 0.5
+    a[0, 2, 0, 0] = np.nan
+    out = tmp_path / "delta.npy"
+    report = found(tmp_path, a, b, by="C", output=str(out))
+    assert [cell.outside for cell in report.cells] == [0, 0, 1, 0, 25, 0]
+    assert report.most_different is not None
+    assert report.most_different.label == "C 2"  # a NaN is worse than any number
+    assert report.cells[4].max_abs == pytest.approx(0.5, rel=1e-6)
+    np.testing.assert_array_equal(np.load(out), a - b)
+    groups = found(tmp_path, a, b, by="group", num_groups=2, output=str(out), force=True)
+    assert [cell.label for cell in groups.cells] == [
+        f"N {n}  G {g}  channels {3 * g}-{3 * g + 2}" for n in (0, 1) for g in (0, 1)
+    ]
+    with pytest.raises(LimitError, match="has 300 cells; diff shows at most 10"):
+        found(tmp_path, a, b, by="N,C,H,W", most_cells=10)
+    with pytest.raises(ParameterError, match="layout NCHW has no axis 'D'"):
+        found(tmp_path, a, b, by="D")
+
+
+def test_a_delta_of_integers_is_floating_and_what_is_the_same_is_0(tmp_path: Path) -> None:
+    out = tmp_path / "delta.npy"
+    found(tmp_path, np.array([1, 5], np.uint8), np.array([3, 4], np.uint8), output=str(out))
+    assert np.load(out).tolist() == [-2.0, 1.0]
+    assert np.load(out).dtype == np.float64
+    a, b = np.array([np.inf, np.nan, np.inf, 1.0]), np.array([np.inf, np.nan, -np.inf, np.nan])
+    found(tmp_path, a, b, output=str(out), force=True)
+    np.testing.assert_array_equal(np.load(out), [0.0, 0.0, np.inf, np.nan])
+    found(tmp_path, np.array([2**62 + 1]), np.array([2**62]), output=str(out), force=True)
+    assert np.load(out).tolist() == [1.0]
+
+
+def test_shapes_that_differ_differ(tmp_path: Path) -> None:
+    report = found(tmp_path, np.ones((2, 3)), np.ones((3, 2)))
+    assert (report.equal, report.compared, report.status) == (False, False, 1)
+    assert report.verdict == "DIFFERENT: shapes (2, 3) and (3, 2)"
+    with pytest.raises(InputError):
+        diff(saved(tmp_path, "a", np.ones(3)), str(tmp_path / "missing.npy"))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_either_side_may_be_a_stream(order: Any, tmp_path: Path) -> None:
+    b = drawn((4, 300, 5), "f4", seed=5)
+    a = changed(b, 5)
+    plain = found(tmp_path, a, b)
+    np.save(tmp_path / "stream.npy", np.array(b, order=order))
+    for arguments in (["a.npy", "-"], ["a.npy", "-", "--hist"], ["a.npy", "-", "--max-fraction", "0.5"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "gncli", "diff", *arguments, "--format", "json"],
+            cwd=tmp_path,
+            input=(tmp_path / "stream.npy").read_bytes(),
+            capture_output=True,
+            check=False,
+        )
+        assert f'"outside": {plain.outside},'.encode() in done.stdout, done.stderr
+        kept = b"kept in a file in $TMPDIR" in done.stderr
+        assert kept is (order == "F" or len(arguments) > 2)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["b"] = b
+    assert diff(str(tmp_path / "a.npy"), str(tmp_path / "b.h5")).outside == plain.outside
+
+
+def test_no_tile_and_no_number_of_workers_changes_the_report(tmp_path: Path) -> None:
+    b = drawn((3, 40, 500), "f4", seed=7)
+    names = saved(tmp_path, "a", changed(b, 7)), saved(tmp_path, "b", b)
+    for by in (None, "1", "2"):
+        reports = [diff(*names, by=by, workers=w, tile=t) for w, t in ((1, 1 << 20), (2, 4096), (3, 65_536))]
+        assert reports[0] == reports[1] == reports[2]
+
+
+def test_nothing_passes_where_the_difference_leaves_float64(tmp_path: Path) -> None:
+    report = found(tmp_path, np.array([1.7e308]), np.array([-1.7e308]), bins=4, rtol=0.0)
+    assert (report.outside, report.smallest_atol, report.equal) == (1, None, False)
+    assert report.histogram is not None
+    assert report.histogram.counts == ()
+    assert report.as_dict()["rmse"] is None
+
+
+def test_what_is_derived_of_a_pair_can_be_held_and_read_again() -> None:
+    a, b = Forward(np.arange(6.0)), Forward(np.ones(6))
+    derived = Derived(Pair(a, b), delta)
+    derived.hold(0, 6)
+    for _ in range(2):
+        out = np.empty(6)
+        derived.read_into(out, 0)
+        assert out.tolist() == [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0]
+    derived.verify_unchanged()
+    derived.close()
+
+
+def test_a_correct_float16_kernel_is_the_same_by_default(tmp_path: Path) -> None:
+    import gncli
+
+    x = np.random.default_rng(1).standard_normal((4, 8, 12, 12)).astype(np.float16)
+    wide = gncli.group_norm(x.astype(np.float64), 4)
+    half = wide.astype(np.float16)
+    up = np.nextafter(half, np.float16(9))
+    for other in (wide, half, up):
+        report = found(tmp_path, gncli.group_norm(x, 4), other)
+        assert report.equal, report.verdict

@@ -1,0 +1,193 @@
+"""Surveys: cells, percentiles and histograms are NumPy's to the bit, whatever fits a visit."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gncli.errors import LimitError
+from gncli.io import ArraySource
+from gncli.report.records import Cell, TensorStats
+from gncli.run.engine import Engine
+from gncli.tasks import survey as surveys
+from gncli.tasks.by import By, cut
+from gncli.tasks.survey import Found, Wanted, survey, survey_cells
+from tests.arrays import Forward
+from tests.kernels.test_extras import DTYPES, drawn
+
+PERCENTILES = {"p0": 0, "p0.1": 0.1, "p25": 25, "median": 50, "p73.3": 73.3, "p99.9": 99.9, "p100": 100}
+# shape, --by, groups
+CUTS: list[tuple[tuple[int, ...], str, int | None]] = [
+    ((2, 4, 5, 7), "N", None),
+    ((2, 4, 5, 7), "C", None),
+    ((2, 4, 5, 7), "N,C", None),
+    ((2, 4, 5, 7), "1,-1", None),
+    ((2, 4, 5, 7), "group", 2),
+    ((4, 40), "0", None),
+    ((4, 40), "1", None),
+    ((3, 1), "0", None),
+    ((0, 3), "1", None),
+    ((0, 3), "0", None),
+]
+
+
+def percentile(values: NDArray[Any], which: float) -> float | None:
+    """Return what NumPy gives; None where there are no values."""
+    return float(np.percentile(values, which)) if values.size else None
+
+
+def of_cells(x: NDArray[Any], by: By) -> list[NDArray[Any]]:
+    """Return the elements of each cell, in C order of their index."""
+    if by.grouping is not None:
+        n, c, *_ = x.shape
+        x = x.reshape(n, by.grouping.num_groups, c // by.grouping.num_groups, -1)
+        return [x[i, j].reshape(-1) for i in range(x.shape[0]) for j in range(x.shape[1])]
+    moved = np.moveaxis(x, by.axes, range(len(by.axes)))
+    return [moved[at].reshape(-1) for at in np.ndindex(*moved.shape[: len(by.axes)])]
+
+
+def surveyed(x: NDArray[Any], by: By | None, wanted: Wanted, visit: int, forward: bool = False, **more: Any) -> Found:
+    source = Forward(x) if forward else ArraySource(x)
+    with Engine(1 if forward else 2, tile=64 * x.itemsize, visit=visit * x.itemsize) as engine:
+        if by is None:
+            return survey(source, engine, wanted)
+        return survey_cells(source, by, engine, wanted, more.get("keep", 10**9), more.get("on_cells"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_percentiles_and_histograms_are_those_of_numpy(dtype: str) -> None:
+    for seed, (shape, order) in enumerate([((), "C"), ((1000,), "C"), ((30, 40), "F"), ((0, 3), "C"), ((3,), "C")]):
+        x = drawn(shape, dtype, order, seed)
+        wide = x.astype(np.float64)
+        finite = wide[np.isfinite(wide)]
+        for visit, forward in ((1 << 16, False), (100, False), (100, True)):
+            found = surveyed(x, None, Wanted((*PERCENTILES, "argmin"), bins=13), visit, forward).stats
+            for name, which in PERCENTILES.items():
+                assert found.value(name) == percentile(finite, which), (shape, name, visit)
+            assert found.histogram is not None
+            if finite.size:
+                low, high = float(finite.min()), float(finite.max())
+                edges = np.linspace(low - 0.5, high + 0.5, 14) if low == high else np.linspace(low, high, 14)
+                with np.errstate(invalid="ignore"):
+                    counts, _ = np.histogram(wide, bins=edges)
+                assert found.histogram.edges == tuple(edges.tolist())
+                assert found.histogram.counts == tuple(counts.tolist())
+            else:
+                assert found.histogram.counts == ()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1", ">f2", "?"])
+def test_each_cell_has_the_statistics_of_its_elements(dtype: str) -> None:
+    names = ("median", "p99.9", "p25")
+    for seed, (shape, axes, groups) in enumerate(CUTS):
+        for order in "CF":
+            x = drawn(shape, dtype, order, seed)
+            source_order = ArraySource(x).order
+            by = cut(axes, shape, source_order, num_groups=groups)
+            rows = of_cells(x, by)
+            for visit, forward in ((1 << 16, False), (40, False), (40, True)):
+                found = surveyed(x, by, Wanted((*names, "argmax")), visit, forward).stats.cells
+                assert found is not None
+                assert [tuple(cell.place.values()) for cell in found.kept] == list(np.ndindex(*by.sizes))
+                assert found.total == len(rows) == len(found.kept)
+                for cell, row in zip(found.kept, rows, strict=True):
+                    values = row[np.isfinite(row)].astype(np.float64)
+                    assert cell.stats.size == row.size
+                    for name in names:
+                        assert cell.stats.value(name) == percentile(values, PERCENTILES.get(name, 0)), (
+                            shape,
+                            axes,
+                            name,
+                        )
+                    if values.size:
+                        assert cell.stats.value("max") == values.max()
+                        assert x[cell.stats.value("argmax")] == values.max()  # type: ignore[index]
+                        assert cell.stats.value("mean") == pytest.approx(values.mean(), rel=1e-13, abs=1e-9)
+
+
+def test_cells_come_as_they_are_complete_and_only_the_first_are_kept() -> None:
+    x = np.arange(4000.0).reshape(40, 100)
+    batches: list[list[Cell]] = []
+    headers: list[TensorStats] = []
+
+    def take(header: TensorStats, cells: list[Cell]) -> None:
+        headers.append(header)
+        batches.append(cells)
+
+    found = surveyed(x, cut("0", x.shape, "C"), Wanted(), 400, keep=3, on_cells=take).stats
+    assert len(batches) == 10
+    assert [cell.place["0"] for batch in batches for cell in batch] == list(range(40))
+    assert found.cells is not None
+    assert (len(found.cells.kept), found.cells.total, found.cells.more) == (3, 40, 37)
+    assert found.value("mean") == 1999.5
+    assert headers[0].name == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "order"), [((5, 6, 7), "2", "C"), ((5, 6, 7), "0,2", "F"), ((4, 6, 5), "group", "F")]
+)
+def test_more_open_cells_than_are_held_are_walked_in_ranges(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], axes: str, order: Any
+) -> None:
+    x = drawn(shape, "f4", order)
+    by = cut(axes, shape, ArraySource(x).order, "NCL", num_groups=3 if axes == "group" else None)
+    wanted = Wanted(("mean", "median", "argmin", "first_nan"))
+    whole = surveyed(x, by, wanted, 1 << 16).stats.cells
+    monkeypatch.setattr(surveys, "MAX_OPEN_CELLS", 4)
+    monkeypatch.setattr("gncli.run.passes.MAX_OPEN_CELLS", 4)
+    parts = surveyed(x, by, wanted, 1 << 16).stats.cells
+    assert whole is not None
+    assert parts is not None
+    assert [cell.place for cell in parts.kept] == [cell.place for cell in whole.kept]
+    for a, b in zip(parts.kept, whole.kept, strict=True):
+        for name, value in b.stats.values.items():
+            near = value if isinstance(value, tuple) or value is None else pytest.approx(value)
+            assert a.stats.values[name] == near, (a.label, name)
+    with pytest.raises(
+        LimitError, match=r"open at once in this storage order, more than 4; a file can be read in parts"
+    ):
+        surveyed(x, by, wanted, 1 << 16, forward=True)
+
+
+def test_percentiles_that_would_take_too_many_passes_say_how_many() -> None:
+    x = np.zeros((64, 600), np.float32)
+    by = cut("1", x.shape, "C")
+    with pytest.raises(LimitError, match=r"of 600 open cells would take 38 passes, more than 16"):
+        surveyed(x, by, Wanted(("median",)), 64)
+
+
+def test_headers_alone_are_not_read() -> None:
+    class Unread(ArraySource):
+        def read_into(self, out: NDArray[Any], start: int) -> None:
+            raise AssertionError
+
+    source = Unread(np.zeros((3, 4)))
+    with Engine(1) as engine:
+        assert survey(source, engine, Wanted(("shape", "size"))).moments is None
+        found = survey_cells(source, cut("0", (3, 4), "C"), engine, Wanted(("size",)), 10, None)
+    assert found.stats.cells is not None
+    assert [cell.stats.size for cell in found.stats.cells.kept] == [4, 4, 4]
+
+
+def test_edges_that_float64_can_hardly_tell_apart_are_searched_for() -> None:
+    for values in ([1e17, 1e17 + 16, 1e17 + 32], [-1.7e308, 0.0, 1.7e308], [5e-324, 0.0, 1e-323], [1e17]):
+        x = np.array(values)
+        found = surveyed(x, None, Wanted(bins=64), 1 << 16).stats.histogram
+        assert found is not None
+        assert sum(found.counts) == x.size
+        if x.max() < 1e300 and x.max() > x.min():
+            counts, _ = np.histogram(x, bins=np.linspace(x.min(), x.max(), 65))
+            assert found.counts == tuple(counts.tolist())
+
+
+def test_a_tensor_that_is_drawn_into_a_stream_is_written_once_though_it_is_drawn_again(tmp_path: Path) -> None:
+    arguments = ["random", "300,100", "--seed", "1", "-s", "median", "--tile", "1K"]
+    out = subprocess.run([sys.executable, "-m", "gncli", *arguments, "-o", "-"], capture_output=True, check=True).stdout
+    np.testing.assert_array_equal(np.load(io.BytesIO(out)), np.random.default_rng(1).random((300, 100)))
