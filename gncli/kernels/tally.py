@@ -377,7 +377,8 @@ def ulps(
         if most < FEW:
             counts[: most + 1] += [np.count_nonzero(apart == step) for step in range(most + 1)]
         else:  # bincount takes other types than its own by way of a slow cast
-            counts += np.bincount(np.minimum(apart, np.array(ULPS - 1, unsigned)).astype(np.int64), minlength=ULPS)
+            last = np.array(min(ULPS - 1, np.iinfo(unsigned).max), unsigned)
+            counts += np.bincount(np.minimum(apart, last).astype(np.int64), minlength=ULPS)
     return counts
 
 

@@ -191,10 +191,32 @@ class DiffReport:
         return max(self.cells, key=lambda cell: cell.rank, default=None)
 
     @property
+    def permutation(self) -> tuple[int, ...] | None:
+        """The first order of the axes of `a` that gives the shape of `b`; None where the shapes are equal or none does.
+
+        Examples
+        --------
+        >>> a, b = Operand("a", (2, 3, 7, 7), "float32"), Operand("b", (2, 7, 7, 3), "float32")
+        >>> DiffReport(a, b, 0, 0).permutation
+        (0, 2, 3, 1)
+        """
+        if self.a.shape == self.b.shape or sorted(self.a.shape) != sorted(self.b.shape):
+            return None
+        left = list(range(len(self.a.shape)))
+        axes = []
+        for size in self.b.shape:
+            axes.append(next(axis for axis in left if self.a.shape[axis] == size))
+            left.remove(axes[-1])
+        return tuple(axes)
+
+    @property
     def verdict(self) -> str:
         """The verdict in one line, with the tolerance that would pass."""
         if not self.compared:
-            return f"DIFFERENT: shapes {self.a.shape} and {self.b.shape}"
+            found = f"DIFFERENT: shapes {self.a.shape} and {self.b.shape}"
+            if self.permutation is not None:
+                found += f"; by its shape, b is a with its axes permuted: a.transpose{self.permutation}"
+            return found
         rule = f"|a - b| <= {self.atol:g} + {self.rtol:g} |b|"
         if self.rtol == self.atol == 0:
             rule = "a == b"
@@ -239,7 +261,7 @@ class DiffReport:
             "nan_differs": self.nan_differs,
         }
         if not self.compared:
-            return found
+            return found if self.permutation is None else found | {"permutation": list(self.permutation)}
         found |= {
             "size": self.size,
             "nan_mismatches": self.nan_mismatches,

@@ -259,11 +259,30 @@ def test_a_delta_of_integers_is_floating_and_what_is_the_same_is_0(tmp_path: Pat
 
 
 def test_shapes_that_differ_differ(tmp_path: Path) -> None:
-    report = found(tmp_path, np.ones((2, 3)), np.ones((3, 2)))
+    report = found(tmp_path, np.ones((2, 3)), np.ones((2, 2)))
     assert (report.equal, report.compared, report.status) == (False, False, 1)
-    assert report.verdict == "DIFFERENT: shapes (2, 3) and (3, 2)"
+    assert report.verdict == "DIFFERENT: shapes (2, 3) and (2, 2)"
+    assert "permutation" not in report.as_dict()
     with pytest.raises(InputError):
         diff(saved(tmp_path, "a", np.ones(3)), str(tmp_path / "missing.npy"))
+
+
+@pytest.mark.parametrize("a", [(2, 3), (2, 3, 7, 7), (1, 5, 1), (0, 4), (3, 3, 2)])
+def test_shapes_that_differ_by_the_order_of_their_axes_are_told(a: tuple[int, ...], tmp_path: Path) -> None:
+    x = np.zeros(a)
+    y = np.moveaxis(x, 1, -1) if x.ndim == 4 else x.T if a != (1, 5, 1) else x.reshape(5, 1, 1)
+    report = found(tmp_path, x, y)
+    axes = report.permutation
+    assert axes is not None
+    assert x.transpose(axes).shape == y.shape
+    assert report.verdict == (
+        f"DIFFERENT: shapes {x.shape} and {y.shape}; by its shape, b is a with its axes permuted: a.transpose{axes}"
+    )
+    assert report.as_dict()["permutation"] == list(axes)
+    done = subprocess.run(
+        [sys.executable, "-m", "gncli", "diff", "a.npy", "b.npy"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr, report.verdict.encode() in done.stdout) == (1, b"", True)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

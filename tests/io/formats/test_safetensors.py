@@ -164,6 +164,18 @@ def test_distances_are_counted_in_the_dtype_that_is_stored(tmp_path: Path) -> No
     assert ulps(X, X)[0] == X.size
 
 
+def test_float8_values_any_distance_apart_are_counted(tmp_path: Path) -> None:
+    """A distance of 8 and more overflowed the byte that it was limited in."""
+    for kind, largest in (("F8_E4M3", 126), ("F8_E5M2", 123)):
+        a, b = np.array([0, 0, largest], np.uint8), np.array([1, largest, largest | 128], np.uint8)
+        header = {"a": entry(kind, [3], 0, 3), "b": entry(kind, [3], 3, 6)}
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(tensors(header, a.tobytes() + b.tobytes()))
+        report = diff(f"{path}::a", f"{path}::b")
+        assert report.ulp is not None
+        assert (report.ulp.median, report.ulp.max) == (largest, 2 * largest)
+
+
 def test_tensors_are_listed_in_the_order_of_their_bytes_and_others_counted(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     header = {
