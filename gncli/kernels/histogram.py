@@ -7,6 +7,8 @@ The counts are those of ``np.histogram(x.astype(np.float64), bins=np.linspace(mi
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,21 @@ from gncli.kernels.percentiles import bits_of, step_of
 
 
 def edges(low: float, high: float, bins: int) -> Floats:
-    """Return the edges of `bins` bins over ``[low, high]``; a single value lies amid a width of 1.
+    """Return the edges of `bins` bins over ``[low, high]``, which are finite.
+
+    A single value lies amid a width of 1; if it is so large that this width is lost, between its neighbours.
 
     Examples
     --------
-    >>> edges(0.0, 1.0, 2).tolist(), edges(3.0, 3.0, 1).tolist()
-    ([0.0, 0.5, 1.0], [2.5, 3.5])
+    >>> edges(0.0, 1.0, 2).tolist(), edges(3.0, 3.0, 1).tolist(), edges(1e17, 1e17, 1).tolist()
+    ([0.0, 0.5, 1.0], [2.5, 3.5], [9.999999999999998e+16, 1.0000000000000002e+17])
     """
     if low == high:
-        low, high = low - 0.5, high + 0.5
-    if not np.isfinite(high - low):  # the difference leaves float64
+        value, low, high = low, low - 0.5, high + 0.5
+        if low == high:
+            largest = sys.float_info.max
+            low, high = max(-largest, math.nextafter(value, -math.inf)), min(largest, math.nextafter(value, math.inf))
+    if math.isinf(high - low):  # the difference leaves float64
         return 2 * np.linspace(low / 2, high / 2, bins + 1)
     return np.linspace(low, high, bins + 1)
 

@@ -45,13 +45,23 @@ def rank(percentile: float, count: int) -> Rank:
     return Rank(below, below + 1, place - below)
 
 
-def between(low: float, high: float, share: float) -> float:
-    """Return the point at `share` of the way from `low` to `high`, with NumPy's roundings."""
-    a, b = np.float64(low), np.float64(high)
-    with np.errstate(all="ignore"):
-        difference = b - a
-        point = b - difference * (1 - share) if share >= 0.5 else a + difference * share
-    return float(point) + 0.0  # -0.0 is 0.0
+def between(low: Floats | float, high: Floats | float, share: float) -> Floats:
+    """Return the points at `share` of the way from `low` to `high`, with NumPy's roundings.
+
+    Where the difference overflows, and NumPy's result is not finite, both are halved before and the point doubled.
+
+    Examples
+    --------
+    >>> float(between(1.0, 2.0, 0.25)), float(between(-1.5e308, 1.5e308, 0.5))
+    (1.25, 0.0)
+    """
+    a, b = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    with np.errstate(over="ignore"):
+        scale = np.where(np.isfinite(b - a), 1.0, 0.5)
+    a, b = a * scale, b * scale
+    difference = b - a
+    points = b - difference * (1 - share) if share >= 0.5 else a + difference * share
+    return np.asarray(points / scale + 0.0)  # -0.0 is 0.0
 
 
 def steps(dtype: np.dtype[Any]) -> int:
@@ -153,8 +163,5 @@ def of_rows(rows: NDArray[Any], percentiles: Sequence[float]) -> Floats:
         picked = np.partition(chosen, kth, axis=1)[:, kth].astype(np.float64)
         for place, (below, above, share) in enumerate(ranks):
             low, high = picked[:, kth.index(below)], picked[:, kth.index(above)]
-            with np.errstate(all="ignore"):
-                gap = high - low
-                points = high - gap * (1 - share) if share >= 0.5 else low + gap * share
-            found[place, which] = points + 0.0
+            found[place, which] = between(low, high, share)
     return found

@@ -322,7 +322,7 @@ def _ulps(counts: NDArray[np.int64]) -> Ulps | None:
     def at(percentile: float) -> float:
         below, above, share = percentiles.rank(percentile, size)
         low, high = (percentiles.find(counts, every, rank)[0] for rank in (below, above))
-        return percentiles.between(low, high, share)
+        return float(percentiles.between(low, high, share))
 
     return Ulps(at(50.0), at(99.0), at(99.9), int(np.flatnonzero(counts)[-1]))
 

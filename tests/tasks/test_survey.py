@@ -74,7 +74,9 @@ def test_percentiles_and_histograms_are_those_of_numpy(dtype: str) -> None:
             assert found.histogram is not None
             if finite.size:
                 low, high = float(finite.min()), float(finite.max())
-                edges = np.linspace(low - 0.5, high + 0.5, 14) if low == high else np.linspace(low, high, 14)
+                if low == high:
+                    low, high = min(low - 0.5, np.nextafter(low, -np.inf)), max(high + 0.5, np.nextafter(high, np.inf))
+                edges = np.linspace(low, high, 14)
                 with np.errstate(invalid="ignore"):
                     counts, _ = np.histogram(wide, bins=edges)
                 assert found.histogram.edges == tuple(edges.tolist())
@@ -185,6 +187,16 @@ def test_edges_that_float64_can_hardly_tell_apart_are_searched_for() -> None:
         if x.max() < 1e300 and x.max() > x.min():
             counts, _ = np.histogram(x, bins=np.linspace(x.min(), x.max(), 65))
             assert found.counts == tuple(counts.tolist())
+
+
+@pytest.mark.parametrize("by", [None, "0"])
+@pytest.mark.parametrize("visit", [1 << 16, 2])
+def test_percentiles_of_finite_values_are_finite(by: str | None, visit: int) -> None:
+    x = np.array([[-1.7e308, 1.7e308, 1.6e308, np.nan]])
+    found = surveyed(x, by and cut(by, x.shape, "C"), Wanted(("p0", "p25", "median", "p100")), visit).stats
+    stats = found if by is None else found.cells.kept[0].stats
+    shown = [stats.value(name) for name in ("p0", "p25", "median", "p100")]
+    assert shown == [-1.7e308, pytest.approx(-5e306), 1.6e308, 1.7e308]
 
 
 def test_a_tensor_that_is_drawn_into_a_stream_is_written_once_though_it_is_drawn_again(tmp_path: Path) -> None:
