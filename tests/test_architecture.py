@@ -29,7 +29,7 @@ STOREYS_OF_IO = [
     ["formats/__init__"],
     ["formats/npz", "formats/safetensors", "formats/hdf5"],
     ["formats/npy", "formats/zip", "arrays", "random", "pairs", "pipe"],
-    ["ranges", "atomic", "rawfile", "container", "page", "source", "dtypes"],
+    ["ranges", "atomic", "rawfile", "source", "dtypes"],
 ]
 COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")} - {"commands/terminal.py"}
 HOMES = {

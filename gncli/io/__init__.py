@@ -6,7 +6,6 @@ format alone is imported where a file of it is met: h5py takes longer than most 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,14 +17,12 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io.arrays import ArraySink, ArraySource
-from gncli.io.atomic import AtomicFile, same_file
-from gncli.io.container import Container, list_names
+from gncli.io.atomic import AtomicFile, Page, same_file
 from gncli.io.formats import npy
-from gncli.io.page import Page
 from gncli.io.pipe import STDIN, STDOUT, Pipe, StreamSink, StreamSource, listen
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
-from gncli.io.source import Identity, Order, Sink, Source, dimensions, dtype_name, stored_as
+from gncli.io.source import Container, Identity, Order, Sink, Source, list_names
 from gncli.names import STRICT, Policy
 
 if TYPE_CHECKING:
@@ -42,8 +39,6 @@ __all__ = [
     "RandomSource",
     "Sink",
     "Source",
-    "dimensions",
-    "dtype_name",
     "is_npy",
     "listen",
     "member_names",
@@ -53,7 +48,6 @@ __all__ = [
     "open_source",
     "open_sources",
     "same_file",
-    "stored_as",
     "versions",
     "write_npz",
 ]
@@ -160,7 +154,7 @@ def is_npy(text: str) -> bool:
     """Return whether TENSOR names a .npy file, and so a tensor that is a file of its own."""
     if text == "-" or _split(text)[1] is not None:
         return False
-    with contextlib.closing(RawFile(text, text)) as file:
+    with RawFile(text, text) as file:
         return file.head(len(npy.MAGIC)) == npy.MAGIC
 
 
@@ -174,7 +168,7 @@ def member_names(path: str, seconds: float) -> list[str]:
     LimitError
         If listing an HDF5 file takes longer than `seconds`.
     """
-    with contextlib.closing(RawFile(path, path)) as file:
+    with RawFile(path, path) as file:
         if _is_hdf5(file):
             names: list[str] = _hdf5().names_in(path, seconds)
             return names
@@ -397,7 +391,7 @@ def _open_member(file: RawFile, text: str, member: str | None, policy: Policy) -
     container = _container(file, text, policy)
     if container is None:
         raise _unknown_format(start, text)
-    with contextlib.closing(container):
+    with container:
         return _only_or_named(container, text, member)
 
 

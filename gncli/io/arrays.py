@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.io.dtypes import check_dtype
-from gncli.io.source import Identity, Order
+from gncli.io.source import Order, Sink, Source
 
 
-class ArraySource:
+class ArraySource(Source):
     """An array as a source.
 
     Parameters
@@ -28,9 +28,6 @@ class ArraySource:
         If its dtype is not numeric.
     """
 
-    sequential = False
-    identity: Identity | None = None
-
     def __init__(self, array: NDArray[Any], name: str = "") -> None:
         self.name = name
         self.dtype = check_dtype(array.dtype, name)
@@ -43,17 +40,8 @@ class ArraySource:
         """Fill `out` with the elements from `start` on."""
         out[...] = self._flat[start : start + out.size]
 
-    def hold(self, start: int, stop: int) -> None:
-        """Do nothing: an array can be read again."""
 
-    def verify_unchanged(self) -> None:
-        """Do nothing: an array belongs to its caller."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class ArraySink:
+class ArraySink(Sink):
     """An array as a sink.
 
     Parameters
@@ -73,8 +61,6 @@ class ArraySink:
         What was written.
     """
 
-    sequential = False
-
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C", name: str = "") -> None:
         self.name = name
         self._flat: NDArray[Any] = np.empty(math.prod(shape), dtype)
@@ -83,9 +69,3 @@ class ArraySink:
     def write_from(self, data: NDArray[Any], start: int) -> None:
         """Write `data` as the elements from `start` on."""
         self._flat[start : start + data.size] = data
-
-    def commit(self) -> None:
-        """Do nothing: the array is there."""
-
-    def abort(self) -> None:
-        """Do nothing: the array goes with the sink."""

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from gncli import progress
 from gncli.io.pipe import Spool
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
-from gncli.io.source import Identity, Order, Source
+from gncli.io.source import Source, Wrapping
 
 PIECE = 1 << 20  # elements of a stream that are stored at once
 SLAB = 64 << 20  # bytes that are held to turn one memory order into the other
 
 
-class InCOrder:
+class InCOrder(Wrapping):
     """A Fortran-ordered tensor, read in C order.
 
     Parameters
@@ -34,13 +34,9 @@ class InCOrder:
     of n bytes is read n / `SLAB` times: storing it in C order is cheaper if it is to be compared again.
     """
 
-    sequential = True
-    order: Order = "C"
-
     def __init__(self, source: Source) -> None:
-        self.name, self.shape, self.dtype = source.name, source.shape, source.dtype
-        self.identity: Identity | None = source.identity
-        self._source = source
+        super().__init__(source)
+        self.sequential, self.order = True, "C"
         self._row = math.prod(self.shape[1:])
         self._rows = max(1, SLAB // max(1, self._row * self.dtype.itemsize))
         self._first = -self._rows
@@ -66,23 +62,13 @@ class InCOrder:
         for begin in range(0, slab.shape[0], at_once):
             count = min(at_once, slab.shape[0] - begin)
             values = np.empty(count * self.shape[0], self.dtype)
-            self._source.read_into(values, begin * self.shape[0])
+            self.inner.read_into(values, begin * self.shape[0])
             slab[begin : begin + count] = values.reshape(count, -1)[:, first : first + rows]
         turned = slab.reshape((*self.shape[1:][::-1], rows)).transpose()
         self._first, self._slab = first, np.ascontiguousarray(turned).reshape(rows, self._row)
 
-    def hold(self, start: int, stop: int) -> None:
-        """Do nothing: the tensor can be read again."""
 
-    def verify_unchanged(self) -> None:
-        """Raise ChangedError if the file behind it is not what it was."""
-        self._source.verify_unchanged()
-
-    def close(self) -> None:
-        """Do nothing: the tensor belongs to whoever opened it."""
-
-
-class Pair:
+class Pair(Source):
     """Two tensors of one shape and order as one source, whose elements are of raw bytes: those of `a`, then of `b`.
 
     Parameters
@@ -94,9 +80,9 @@ class Pair:
     def __init__(self, a: Source, b: Source) -> None:
         self.a, self.b = a, b
         self.name, self.shape, self.order = f"{a.name} and {b.name}", a.shape, a.order
-        self.dtype: np.dtype[Any] = np.dtype((np.void, a.dtype.itemsize + b.dtype.itemsize))
+        self.dtype = np.dtype((np.void, a.dtype.itemsize + b.dtype.itemsize))
         self.sequential = a.sequential or b.sequential
-        self.identity: Identity | None = None
+        self.holds_in_file = a.holds_in_file or b.holds_in_file
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` with a run of `a`, and the same of `b`."""
@@ -120,11 +106,8 @@ class Pair:
         self.a.verify_unchanged()
         self.b.verify_unchanged()
 
-    def close(self) -> None:
-        """Do nothing: the tensors belong to whoever opened them."""
 
-
-class Derived:
+class Derived(Wrapping):
     """What a function makes of each pair, as a float64 tensor.
 
     Parameters
@@ -135,11 +118,9 @@ class Derived:
         Takes runs of `a` and `b`, and returns one of float64.
     """
 
-    dtype: np.dtype[Any] = np.dtype(np.float64)
-
     def __init__(self, pair: Pair, function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> None:
-        self.name, self.shape, self.order = pair.name, pair.shape, pair.order
-        self.sequential, self.identity = pair.sequential, pair.identity
+        super().__init__(pair)
+        self.dtype = np.dtype(np.float64)
         self._pair, self._function = pair, function
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
@@ -148,17 +129,6 @@ class Derived:
         self._pair.read_into(values, start)
         with np.errstate(all="ignore"):
             out[...] = self._function(*self._pair.split(values))
-
-    def hold(self, start: int, stop: int) -> None:
-        """Say that the run will be read again."""
-        self._pair.hold(start, stop)
-
-    def verify_unchanged(self) -> None:
-        """Raise ChangedError if a file behind it is not what it was."""
-        self._pair.verify_unchanged()
-
-    def close(self) -> None:
-        """Do nothing: the tensors belong to whoever opened them."""
 
 
 def stored(source: Source) -> RawSource:

@@ -24,7 +24,7 @@ from gncli.errors import InputError, LimitError
 from gncli.io.atomic import writing
 from gncli.io.formats.npy import header_bytes, read_header, size_error
 from gncli.io.rawfile import RawFile, as_bytes, read_fully, reading, reason
-from gncli.io.source import Identity, Order
+from gncli.io.source import Order, Sink, Source
 
 STDIN = "<stdin>"
 STDOUT = "<stdout>"
@@ -178,7 +178,7 @@ def _no_room(error: OSError) -> LimitError:
     )
 
 
-class StreamSource:
+class StreamSource(Source):
     """A .npy from a pipe.
 
     Parameters
@@ -197,7 +197,7 @@ class StreamSource:
     """
 
     sequential = True
-    identity: Identity | None = None
+    holds_in_file = True
 
     def __init__(self, pipe: Pipe, name: str = STDIN, *, alone: bool = True) -> None:
         self.name = name
@@ -275,7 +275,7 @@ class StreamSource:
             raise ValueError(f"the held span was let go before byte {offset + count} was read again")
 
 
-class StreamSink:
+class StreamSink(Sink):
     """A .npy to a pipe, in order, from the first element to the last; a reader that went away is a BrokenPipeError.
 
     Parameters
@@ -307,9 +307,6 @@ class StreamSink:
     def commit(self) -> None:
         """Write the header of an empty tensor; everything else is written."""
         self._begin()
-
-    def abort(self) -> None:
-        """Do nothing: a stream cannot be taken back."""
 
     def _begin(self) -> None:
         # Not before the first data: a parameter that is refused should leave nothing on stdout.

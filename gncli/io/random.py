@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
-from gncli.io.source import Identity, Order
+from gncli.io.source import Source
 
 Distribution = Literal["uniform", "normal"]
 
@@ -51,7 +51,7 @@ class _Draws:
         self.position, self._generator.bit_generator.state = state
 
 
-class RandomSource:
+class RandomSource(Source):
     """A drawn tensor.
 
     Parameters
@@ -72,8 +72,7 @@ class RandomSource:
     """
 
     sequential = True
-    identity: Identity | None = None
-    order: Order = "C"
+    seed: int
 
     def __init__(
         self,
@@ -122,8 +121,6 @@ class RandomSource:
         self._again.skip(start - self._again.position)
         self._again.draw(out)
 
-    def verify_unchanged(self) -> None:
-        """Do nothing: there is no file behind it."""
-
-    def close(self) -> None:
-        """Do nothing."""
+    def again(self) -> RandomSource:
+        """Return the same tensor, drawn anew from its seed."""
+        return RandomSource(self.shape, self.dist, self.seed, self.dtype)

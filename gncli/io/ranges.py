@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gncli.descriptors import write_fully
 from gncli.io.atomic import writing
 from gncli.io.rawfile import as_bytes
+from gncli.io.source import Sink
 
 GRAIN_NBYTES = 1 << 20  # clients of a network file system write back whole pages; this is a multiple of any
 
@@ -17,7 +18,7 @@ Edge = tuple[int, bytes]
 """What is no whole grain: where in the file, and what."""
 
 
-class Ranges:
+class Ranges(Sink):
     """A worker's end of a .npy that is being made: whole grains are written, what is left over is kept.
 
     Parameters
@@ -31,8 +32,6 @@ class Ranges:
     offset, itemsize : int
         Where the first element begins, and the bytes of one.
     """
-
-    sequential = False
 
     def __init__(self, path: str, name: str, inode: int, offset: int, itemsize: int) -> None:
         self.name = name

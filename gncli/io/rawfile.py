@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gncli.errors import ChangedError, InputError
-from gncli.io.source import Described, Identity, Order
+from gncli.io.source import Closing, Identity, Order, Sink, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def read_fully(fd: int, view: memoryview, offset: int) -> int:
     return done
 
 
-class RawFile:
+class RawFile(Closing):
     """A regular file, open for reading by offset, from any thread.
 
     Parameters
@@ -162,7 +162,32 @@ class RawFile:
         self.close()
 
 
-class RawSource(Described):
+class FileSource(Source):
+    """A tensor in a file: a base class.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file, which is closed with the source.
+    shape, dtype, order, name
+        As of `Source`.
+    """
+
+    def __init__(self, file: RawFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, name: str) -> None:
+        self.file = file
+        self.shape, self.dtype, self.order, self.name = shape, dtype, order, name
+        self.identity = file.identity
+
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if the file is not what it was when it was opened."""
+        self.file.verify_unchanged()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class RawSource(FileSource):
     """A tensor whose elements lie one after the other in a file: a .npy, stored in a .npz, or a contiguous dataset.
 
     Parameters
@@ -177,36 +202,18 @@ class RawSource(Described):
         As the user typed it.
     """
 
-    sequential = False
-
     def __init__(
         self, file: RawFile, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, name: str
     ) -> None:
-        self.file = file
+        super().__init__(file, shape, dtype, order, name)
         self.offset = offset
-        self.shape = shape
-        self.dtype = dtype
-        self.order: Order = order
-        self.name = name
-        self.identity: Identity | None = file.identity
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` with the elements from `start` on."""
         self.file.read(as_bytes(out), self.offset + start * self.dtype.itemsize)
 
-    def hold(self, start: int, stop: int) -> None:
-        """Do nothing: a file can be read again."""
 
-    def verify_unchanged(self) -> None:
-        """Raise ChangedError if the file is not what it was when it was opened."""
-        self.file.verify_unchanged()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-class RawSink:
+class RawSink(Sink):
     """A tensor whose elements are put one after the other into a file that appears whole, on `commit`.
 
     Parameters
@@ -222,8 +229,6 @@ class RawSink:
     nbytes : int, optional
         Size of the whole file, where it is more than the tensor's end.
     """
-
-    sequential = False
 
     def __init__(
         self,

@@ -1,24 +1,29 @@
-"""What the engine knows of the outside: a tensor is read, or written, by runs of elements in storage order.
+"""What the engine knows of the outside: tensors are read, and written, by runs of elements in storage order.
 
-A run is ``[start, start + n)`` of the tensor's elements, counted as they lie in the file. With that one currency
-a .npy, a dataset, a pipe and a drawn tensor are the same thing, and so are C and Fortran order: the reader of a
-run never needs to know which axis moves.
+A run is ``[start, start + n)`` of the tensor's elements, counted as they lie in the file. A .npy, a dataset, a pipe
+and a random tensor are all read by runs, in C and in Fortran order alike: the reader of a run never needs to know
+which axis moves.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.errors import InputError
 from gncli.io.dtypes import Widening
+
+MAX_MEMBERS = 100_000  # named in one file
+SHOWN_NAMES = 10
 
 Order = Literal["C", "F"]
 
 
 class Identity(NamedTuple):
-    """What tells one state of a file from another: device, inode, size and times in ns."""
+    """What distinguishes one state of a file from another: device, inode, size in bytes, and times in ns."""
 
     device: int
     inode: int
@@ -27,38 +32,21 @@ class Identity(NamedTuple):
     ctime_ns: int
 
 
-class Described:
-    """A tensor of which its file says more than a shape and NumPy's dtype.
+class Closing:
+    """A base class of what holds a file: at the end of a ``with`` block it is closed."""
 
-    Attributes
-    ----------
-    stored_as : Widening or None
-        Its dtype where NumPy has none like it, and a wider one is read: bfloat16.
-    dimensions : tuple of str
-        The names of its axes, as netCDF gives them; empty where they have none.
-    """
+    def close(self) -> None:
+        """Close the file behind it; a second time, do nothing."""
 
-    stored_as: Widening | None = None
-    dimensions: tuple[str, ...] = ()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def stored_as(source: Source) -> Widening | None:
-    """Return the dtype in which a tensor is stored if it is another one than it is read in."""
-    return source.stored_as if isinstance(source, Described) else None
-
-
-def dtype_name(source: Source) -> str:
-    """Return the name of the dtype in which a tensor is stored, whatever the byte order."""
-    return str((stored_as(source) or source.dtype).name)
-
-
-def dimensions(source: Source) -> tuple[str, ...]:
-    """Return the names of the axes of a tensor; none where its file says none."""
-    return source.dimensions if isinstance(source, Described) else ()
-
-
-class Source(Protocol):
-    """A tensor that can be read.
+class Source(Closing, ABC):
+    """A tensor that can be read: a base class, whose defaults are those of an array in memory.
 
     Attributes
     ----------
@@ -68,22 +56,40 @@ class Source(Protocol):
         As NumPy shows it.
     dtype : numpy.dtype
         As read, byte order included; boolean, integer or float16/32/64.
-    order : {"C", "F"}
+    order : {"C", "F"}, default: "C"
         "C" where the last axis runs fastest in storage, "F" where the first one does.
-    sequential : bool
+    sequential : bool, default: False
         Whether it is read forwards only, by one thread at a time (a pipe, a random stream). Other sources may be
         read anywhere, by many threads at once.
-    identity : Identity or None
+    holds_in_file : bool, default: False
+        Whether `hold` keeps a copy in a file in $TMPDIR.
+    identity : Identity, optional
         Of the file behind it, when it was opened.
+    stored_as : Widening, optional
+        Its dtype in the file where NumPy has none like it, and a wider one is read: bfloat16.
+    dimensions : tuple of str, default: ()
+        The names of its axes, one per axis, as netCDF gives them; empty where they have none.
+    seed : int, optional
+        The seed that a random tensor is drawn from.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    order: Order
-    sequential: bool
-    identity: Identity | None
+    order: Order = "C"
+    sequential: bool = False
+    holds_in_file: bool = False
+    identity: Identity | None = None
+    stored_as: Widening | None = None
+    dimensions: tuple[str, ...] = ()
+    seed: int | None = None
 
+    @property
+    def dtype_name(self) -> str:
+        """The name of the dtype in which the tensor is stored, whatever the byte order."""
+        return str((self.stored_as or self.dtype).name)
+
+    @abstractmethod
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` (1-D, contiguous, of `dtype`) with the elements from `start` on, in storage order.
 
@@ -95,33 +101,66 @@ class Source(Protocol):
             If it cannot be read, or ends early.
         """
 
-    def hold(self, start: int, stop: int) -> None:
-        """Say that ``[start, stop)`` will be read again, from `start`, after it was read once.
+    def hold(self, start: int, stop: int) -> None:  # most sources can be read again
+        """Declare that ``[start, stop)`` will be read again, from `start`, after it was read once.
 
-        Only sequential sources have to do anything about it: a pipe keeps a copy in a file, a random stream its state.
+        Only sequential sources do something about it: a pipe keeps a copy in a file, a random stream its state.
         """
+
+    def again(self) -> Source:
+        """Return a source of the same tensor, to read from its beginning once more.
+
+        This is the source itself, but for a random tensor: that is drawn anew from its seed. A pipe can only be read
+        again where it was held.
+        """
+        return self
+
+    def verify_unchanged(self) -> None:  # without a file behind it, nothing changes
+        """Raise ChangedError if the file behind it is not what it was when it was opened."""
+
+
+class Wrapping(Source):
+    """A source that is made of another one. It forwards what it does not override, but not `close`.
+
+    Parameters
+    ----------
+    inner : Source
+        What it is made of; whoever opened it closes it.
+    """
+
+    def __init__(self, inner: Source) -> None:
+        self.inner = inner
+        self.name, self.shape, self.dtype, self.order = inner.name, inner.shape, inner.dtype, inner.order
+        self.sequential, self.holds_in_file, self.identity = inner.sequential, inner.holds_in_file, inner.identity
+        self.stored_as, self.dimensions, self.seed = inner.stored_as, inner.dimensions, inner.seed
+
+    def hold(self, start: int, stop: int) -> None:
+        """Declare that the run will be read again."""
+        self.inner.hold(start, stop)
 
     def verify_unchanged(self) -> None:
         """Raise ChangedError if the file behind it is not what it was when it was opened."""
-
-    def close(self) -> None:
-        """Let go of the file."""
+        self.inner.verify_unchanged()
 
 
-class Sink(Protocol):
-    """A place for one tensor. Nothing is seen of it before `commit`, but for a stream, which cannot be taken back.
+class Sink(ABC):
+    """A place for one tensor: a base class, whose defaults are those of an array in memory.
+
+    Nothing of the tensor is visible before `commit`; only a stream cannot be taken back. At the end of a ``with``
+    block, a sink that was not committed is aborted.
 
     Attributes
     ----------
-    name : str
+    name : str, default: ""
         As the user typed it.
-    sequential : bool
+    sequential : bool, default: False
         Whether runs must be written in order, by one thread at a time (standard output).
     """
 
-    name: str
-    sequential: bool
+    name: str = ""
+    sequential: bool = False
 
+    @abstractmethod
     def write_from(self, data: NDArray[Any], start: int) -> None:
         """Write `data` (1-D, contiguous, in the sink's dtype) as the elements from `start` on, in storage order.
 
@@ -131,8 +170,77 @@ class Sink(Protocol):
             If it cannot be written.
         """
 
-    def commit(self) -> None:
+    def commit(self) -> None:  # noqa: B027  # an array is visible from the first
         """Make the tensor visible under its name, whole, or raise OutputError and leave what was there."""
 
-    def abort(self) -> None:
+    def abort(self) -> None:  # noqa: B027  # as above
         """Remove whatever was begun; after `commit` or a second `abort`, do nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+
+class Container(Closing, ABC):
+    """A file of several tensors, each with a name: a base class of HDF5, .npz and .safetensors.
+
+    Sources that were opened keep what they need of the file when it is closed.
+
+    Attributes
+    ----------
+    skipped : list of str
+        The names of what holds no numbers; known after `names`.
+    """
+
+    skipped: list[str]
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return the names of the numeric tensors."""
+
+    @abstractmethod
+    def open(self, member: str, name: str) -> Source:
+        """Return the tensor `member`, which errors call `name`.
+
+        Raises
+        ------
+        InputError
+            If there is none of that name, or it is damaged or refused.
+        LimitError
+            If it declares far more than it stores, or needs too much memory.
+        """
+
+
+def list_names(names: list[str]) -> str:
+    """Return the names in one phrase, the first ten and a count.
+
+    Examples
+    --------
+    >>> list_names(["/a", "/b"])
+    '/a, /b'
+    """
+    shown = ", ".join(names[:SHOWN_NAMES])
+    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES:,} more"
+
+
+def not_found(member: str, names: list[str], kind: str, name: str) -> InputError:
+    """Return the error about a name that is not in a container: it lists the names that are, the nearest first.
+
+    Parameters
+    ----------
+    member : str
+        The name that is not there.
+    names : list of str
+        The names that are.
+    kind : str
+        What the container holds: "dataset", "tensor", "array".
+    name : str
+        The input that the error is about.
+    """
+    import difflib  # needed only once a name is wrong
+
+    near = difflib.get_close_matches(member, names, SHOWN_NAMES) or names
+    hint = f"the file has {list_names(near)}" if near else f"the file holds no numeric {kind}"
+    return InputError(f"no such {kind}", subject=name, hint=hint)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
-from gncli.io.source import Identity, Order, Source
+from gncli.io.source import Order, Source, Wrapping
 from gncli.kernels.groupnorm import Grouping, GroupNorm
 from gncli.kernels.layout import Layout
 from gncli.kernels.partition import Partition, by_axes, by_group
@@ -172,7 +172,7 @@ def _axis(name: str, shape: tuple[int, ...], layout: str | None) -> int:
     raise ParameterError(f"layout {letters} has no axis {name!r}", hint=hint or known)
 
 
-class Part:
+class Part(Wrapping):
     """A part of a tensor as a source of its own: the same storage order, read piece by contiguous piece.
 
     Parameters
@@ -183,13 +183,9 @@ class Part:
         Which part.
     """
 
-    sequential = False
-
     def __init__(self, source: Source, box: Box) -> None:
-        self.name, self.dtype, self.order = source.name, source.dtype, source.order
-        self.identity: Identity | None = source.identity
+        super().__init__(source)
         self.shape = tuple(stop - start for start, stop in box)
-        self._source = source
         stored = slice(None) if source.order == "C" else slice(None, None, -1)
         self._corner = tuple(start for start, _ in box)[stored]
         self._extent = self.shape[stored]
@@ -208,15 +204,5 @@ class Part:
                 starts = starts[..., None] + np.arange(side.stop - side.start) * stride
             length = math.prod(side.stop - side.start for side in box[self._axis :])
             for at in starts.flat:
-                self._source.read_into(out[done : done + length], int(at))
+                self.inner.read_into(out[done : done + length], int(at))
                 done += length
-
-    def hold(self, start: int, stop: int) -> None:
-        """Do nothing: a part can be read again."""
-
-    def verify_unchanged(self) -> None:
-        """Raise ChangedError if the file behind it is not what it was."""
-        self._source.verify_unchanged()
-
-    def close(self) -> None:
-        """Do nothing: the tensor belongs to whoever opened it."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from gncli import io, progress
 from gncli.errors import LimitError, ParameterError
 from gncli.io.pairs import Derived, InCOrder, Pair, stored
-from gncli.io.pipe import StreamSource
 from gncli.io.source import Source
 from gncli.kernels import histogram, percentiles
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
@@ -110,7 +109,7 @@ def diff(
             sources.append(io.open_source(name, policy=policy))
             stack.callback(sources[-1].close)
         left, right = sources
-        given = default_tolerance(io.dtype_name(left), io.dtype_name(right))
+        given = default_tolerance(left.dtype_name, right.dtype_name)
         tolerance = Tolerance(given[0] if rtol is None else rtol, given[1] if atol is None else atol, nan_differs)
         operands = (_operand(left), _operand(right))
         if left.shape != right.shape:
@@ -191,7 +190,7 @@ def default_tolerance(a: str, b: str) -> tuple[float, float]:
 
 
 def _operand(source: Source) -> Operand:
-    return Operand(source.name, source.shape, io.dtype_name(source))
+    return Operand(source.name, source.shape, source.dtype_name)
 
 
 def _paired(a: Source, b: Source, stack: contextlib.ExitStack) -> Pair:
@@ -215,7 +214,7 @@ def _kept(source: Source, stack: contextlib.ExitStack) -> Source:
 
 def _notes(sources: list[Source], pair: Pair, *, again: bool) -> tuple[str, ...]:
     turned = [s for s in sources if s.sequential and s is not pair.a and s is not pair.b]
-    streamed = [s for s in sources if s in turned or (again and isinstance(s, StreamSource))]
+    streamed = [s for s in sources if s in turned or (again and s.holds_in_file)]
     notes = [f"{s.name}: kept in a file in $TMPDIR, to be read more than once" for s in streamed]
     if any(isinstance(source, InCOrder) for source in (pair.a, pair.b)):
         notes.append(
@@ -229,8 +228,8 @@ def _tallied(
 ) -> tuple[Tally, NDArray[np.int64] | None]:
     """Return the tally of each cell, in storage order, and how far floats of one dtype lie apart; and write a - b."""
     partition = whole(pair.shape) if cells is None else cells.partition()
-    floats = pair.a.dtype.kind == "f" and io.dtype_name(pair.a) == io.dtype_name(pair.b)
-    narrow = io.stored_as(pair.a)
+    floats = pair.a.dtype.kind == "f" and pair.a.dtype_name == pair.b.dtype_name
+    narrow = pair.a.stored_as
     bits = None if narrow is None else narrow.bits
     if not partition.size:
         nothing = Tally.nothing(pair.a.dtype, pair.b.dtype)

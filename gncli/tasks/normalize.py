@@ -13,7 +13,6 @@ import numpy as np
 from gncli import io
 from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io.pairs import stored
-from gncli.io.pipe import StreamSource
 from gncli.io.source import Source
 from gncli.kernels import histogram
 from gncli.kernels.finish import finished
@@ -149,7 +148,7 @@ def normalize_file(
             source = io.open_source(tensor, policy=policy)
         stack.callback(source.close)
         notes: tuple[str, ...] = ()
-        if bars is not None and isinstance(source, StreamSource):
+        if bars is not None and source.holds_in_file:
             notes = (f"{source.name}: kept in a file in $TMPDIR, to be read more than once",)
             source = stored(source)
             stack.callback(source.close)
@@ -163,9 +162,9 @@ def normalize_file(
             _channel_values(beta, grouping, "beta", stack, inputs, policy),
             grouping.channel_shape,
         )
-        if dtype is None and io.stored_as(source) is not None:
+        if dtype is None and source.stored_as is not None:
             raise ParameterError(
-                f"{io.dtype_name(source)} is read, and not written",
+                f"{source.dtype_name} is read, and not written",
                 subject=source.name,
                 hint="say --dtype float16, float32 or float64",
             )
@@ -223,10 +222,8 @@ def normalize_file(
         if not held and output != "-":
             output = None
         before = _tensor_stats(source.name, source.shape, source.dtype, outcome.before)
-        before = replace(before, dtype=io.dtype_name(source), axis_names=io.dimensions(source))
-        after = replace(
-            _tensor_stats(output or "", source.shape, kept, outcome.after), axis_names=io.dimensions(source)
-        )
+        before = replace(before, dtype=source.dtype_name, axis_names=source.dimensions)
+        after = replace(_tensor_stats(output or "", source.shape, kept, outcome.after), axis_names=source.dimensions)
         staged = _stages(grouping, outcome, before, after) if stages else ()
         if histograms is not None and bins is not None:
             before, after = (replace(s, histogram=h) for s, h in zip((before, after), histograms, strict=True))
@@ -299,15 +296,9 @@ def _histograms(
         return Histogram((), ()), Histogram((), ())
     low, high = min(float(m.min[0]) for m in some), max(float(m.max[0]) for m in some)
     edges = histogram.edges(low, high, bins)
-
-    def again() -> Source:
-        if isinstance(source, io.RandomSource):  # drawn once more from its seed
-            return io.RandomSource(source.shape, source.dist, source.seed, source.dtype)
-        return source
-
     sink = CountingSink(histogram.Bins(edges, dtype), bins)
-    before = counted(again(), engine, edges)
-    Normalization(again(), sink, grouping, affine, dtype, engine, verify=False).run()
+    before = counted(source.again(), engine, edges)
+    Normalization(source.again(), sink, grouping, affine, dtype, engine, verify=False).run()
     at = tuple(edges.tolist())
     return Histogram(at, tuple(before.tolist())), Histogram(at, tuple(sink.counts.tolist()))
 

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gncli import io
-from gncli.io.source import Sink, Source
+from gncli.io.source import Sink, Source, Wrapping
 from gncli.names import Draw
 from gncli.report.records import StatsReport
 from gncli.run.engine import Engine
@@ -18,7 +18,7 @@ from gncli.tasks.survey import describe, measured
 
 def chosen_seed(draw: Draw, source: Source) -> int | None:
     """Return the seed, if it was not the user who said it."""
-    return getattr(source, "seed", None) if draw.seed is None else None
+    return source.seed if draw.seed is None else None
 
 
 def random(
@@ -67,20 +67,16 @@ def random(
     return report
 
 
-class _Tee:
+class _Tee(Wrapping):
     """A sequential source that writes what is read from it to a sink."""
 
-    sequential = True
-
     def __init__(self, source: Source, sink: Sink) -> None:
-        self.name, self.shape, self.dtype, self.order = source.name, source.shape, source.dtype, source.order
-        self.identity = source.identity
-        self._source, self._sink, self._written = source, sink, 0
-        self.hold, self.verify_unchanged, self.close = source.hold, source.verify_unchanged, source.close
+        super().__init__(source)
+        self._sink, self._written = sink, 0
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` from the source, and write what of it has not been written yet."""
-        self._source.read_into(out, start)
+        self.inner.read_into(out, start)
         new = out[max(0, self._written - start) :]
         if new.size:
             self._sink.write_from(new, start + out.size - new.size)

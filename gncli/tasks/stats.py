@@ -13,7 +13,6 @@ import numpy as np
 
 from gncli import io
 from gncli.errors import GncliError, LimitError, ParameterError
-from gncli.io.pipe import StreamSource
 from gncli.io.source import Source
 from gncli.kernels.finish import finished, pooled
 from gncli.kernels.heatmap import Plane
@@ -200,7 +199,7 @@ class _Run:
         partition = whole(source.shape) if by is None else by.partition()
         drawn = self.picture is not None and not (self.drawn_first and len(self._sizes) >= MOST_DRAWN)
         wanted = self.wanted._replace(bins=self.picture) if drawn else self.wanted
-        if isinstance(source, StreamSource) and reads_twice(source, partition, self.engine, wanted):
+        if source.holds_in_file and reads_twice(source, partition, self.engine, wanted):
             self.notes.append(f"{source.name}: kept in a file in $TMPDIR, to be read more than once")
         planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if drawn and by is not None else {}
         found = self._surveyed(source, by, wanted, planes)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gncli import progress
 from gncli.errors import LimitError
-from gncli.io.source import Source, dimensions, dtype_name
+from gncli.io.source import Sink, Source
 from gncli.kernels import histogram, percentiles
 from gncli.kernels.extras import EXTRAS, PIECE, Extras
 from gncli.kernels.finish import finished
@@ -94,7 +94,7 @@ class Found(NamedTuple):
 
 def survey(source: Source, engine: Engine, wanted: Wanted) -> Found:
     """Return what is found out of all of `source`; its data are read only if something wanted needs them."""
-    header = TensorStats(source.shape, dtype_name(source), {}, source.name, axis_names=dimensions(source))
+    header = TensorStats(source.shape, source.dtype_name, {}, source.name, axis_names=source.dimensions)
     if not wanted.reads:
         return Found(header)
     if wanted.bins is not None:
@@ -159,7 +159,7 @@ def reads_twice(source: Source, partition: Partition, engine: Engine, wanted: Wa
     return bool(wanted.percentiles and partition.size) and Walk.of(partition).cut(engine.visit_of(source)) > 0
 
 
-class CountingSink:
+class CountingSink(Sink):
     """A sink that keeps no more of a tensor than its histogram.
 
     Parameters
@@ -169,9 +169,6 @@ class CountingSink:
     number : int
         How many there are.
     """
-
-    sequential = False
-    name = ""
 
     def __init__(self, bins: histogram.Bins, number: int) -> None:
         self.counts = np.zeros(number, np.int64)
@@ -183,12 +180,6 @@ class CountingSink:
         counts = self._bins.count(data)
         with self._lock:
             self.counts += counts
-
-    def commit(self) -> None:
-        """Do nothing: nothing is written."""
-
-    def abort(self) -> None:
-        """Do nothing: nothing is written."""
 
 
 def describe(source: Source, engine: Engine, statistics: Sequence[str] = (), ddof: int = 0) -> TensorStats:
@@ -220,7 +211,7 @@ def survey_cells(source: Source, by: By, engine: Engine, wanted: Wanted, keep: i
     LimitError
         If a pipe has more open cells than are held at once, or percentiles would take too many passes.
     """
-    header = TensorStats(source.shape, dtype_name(source), {}, source.name, axis_names=dimensions(source))
+    header = TensorStats(source.shape, source.dtype_name, {}, source.name, axis_names=source.dimensions)
     kept: list[Cell] = []
     tree = Tree()
     first = 0
@@ -252,7 +243,7 @@ Columns = Mapping[str, Sequence[Value]]
 
 def _cells(source: Source, by: By, index: NDArray[np.int64], columns: Columns) -> list[Cell]:
     """Return the cells of a batch, of which row i of `index` is the place and ``columns[name][i]`` a statistic."""
-    shape, dtype = by.cell_shape, dtype_name(source)
+    shape, dtype = by.cell_shape, source.dtype_name
     names = tuple(columns)
     rows: Any = zip(*columns.values(), strict=True) if columns else [()] * len(index)
     found = []

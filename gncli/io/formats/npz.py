@@ -18,18 +18,17 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError
 from gncli.io.atomic import AtomicFile, writing
-from gncli.io.container import not_found
 from gncli.io.dtypes import NotNumericError
 from gncli.io.formats.npy import header_at, open_npy, read_header, size_error
 from gncli.io.formats.zip import Inflater, Member, check_size, members
-from gncli.io.rawfile import RawFile, as_bytes
-from gncli.io.source import Identity, Order, Source
+from gncli.io.rawfile import FileSource, RawFile, as_bytes
+from gncli.io.source import Container, Source, not_found
 from gncli.names import STRICT, Policy
 
 _SUFFIX = ".npy"
 
 
-class NpzFile:
+class NpzFile(Container):
     """A .npz: its numeric arrays by name, each of which can be opened.
 
     Parameters
@@ -126,7 +125,7 @@ class NpzFile:
         self._file.close()
 
 
-class DeflatedSource:
+class DeflatedSource(FileSource):
     """A deflated member: read forwards, and again from the beginning of what is held, or from its own.
 
     Parameters
@@ -152,11 +151,8 @@ class DeflatedSource:
         header = read_header(inflater.read, name)
         if nbytes - header.offset != header.nbytes:
             raise size_error(header, nbytes - header.offset, name)
-        self.name = name
-        self.shape, self.dtype = header.shape, header.dtype
-        self.order: Order = header.order
-        self.identity: Identity | None = file.identity
-        self._file, self._offset = file, header.offset
+        super().__init__(file, header.shape, header.dtype, header.order, name)
+        self._offset = header.offset
         self._inflater = inflater
         self._first = self._held = inflater.copy()
         self._lock = threading.Lock()
@@ -178,14 +174,6 @@ class DeflatedSource:
         if self._inflater.position > place:
             self._inflater = (self._held if self._held.position <= place else self._first).copy()
         self._inflater.skip(place - self._inflater.position)
-
-    def verify_unchanged(self) -> None:
-        """Raise ChangedError if the file is not what it was when it was opened."""
-        self._file.verify_unchanged()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class NpzSink:

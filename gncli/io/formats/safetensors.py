@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError
-from gncli.io.container import MAX_MEMBERS, not_found
 from gncli.io.dtypes import WIDENED, NotNumericError, Widening, refuse_dtype
 from gncli.io.formats.npy import MAX_NBYTES, MAX_NDIM
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
+from gncli.io.source import MAX_MEMBERS, Container, not_found
 from gncli.names import STRICT, Policy
 
 MAX_ENTRY_NBYTES = 4096  # a shape of 64 axes takes less
@@ -167,7 +167,7 @@ def _entry(text: bytes, name: str) -> Entry:
     raise _malformed(f"does not say dtype, shape and data_offsets alone ({shown!r})", name)
 
 
-class SafetensorsFile:
+class SafetensorsFile(Container):
     """A .safetensors: its tensors by name, each of which can be opened.
 
     Parameters

@@ -17,8 +17,8 @@ from copy import copy
 from typing import Any, NamedTuple
 
 from gncli.errors import InputError, LimitError
-from gncli.io.container import MAX_MEMBERS
 from gncli.io.rawfile import RawFile
+from gncli.io.source import MAX_MEMBERS
 
 MAX_DIRECTORY_NBYTES = 64 << 20
 SPARSE_NBYTES = 4 << 30  # a member may declare as much, whatever it stores

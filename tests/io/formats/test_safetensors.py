@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gncli.api import group_norm
 from gncli.errors import GncliError, InputError, LimitError, ParameterError
-from gncli.io import dtype_name, open_source, open_sources
+from gncli.io import open_source, open_sources
 from gncli.io.dtypes import WIDENED
 from gncli.io.rawfile import RawSource
 from gncli.kernels.tally import ulps
@@ -46,7 +46,7 @@ def test_what_the_library_wrote_is_read() -> None:
         "F8_E5M2": "float8_e5m2",
     }
     listing = open_sources(str(SMALL))
-    found = {source.name.rpartition("::")[2]: (dtype_name(source), read_all(source).tolist()) for source in listing}
+    found = {source.name.rpartition("::")[2]: (source.dtype_name, read_all(source).tolist()) for source in listing}
     assert listing.skipped == 0
     assert {name: dtype for name, (dtype, _) in found.items()} == names
     for name, (_, values) in found.items():

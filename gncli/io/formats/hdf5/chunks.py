@@ -31,8 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError
-from gncli.io.rawfile import RawFile, as_bytes
-from gncli.io.source import Described, Identity, Order
+from gncli.io.rawfile import FileSource, RawFile, as_bytes
 from gncli.kernels.walk import boxes
 
 if TYPE_CHECKING:
@@ -266,7 +265,7 @@ class _Slot:
         self.values: NDArray[Any] | None = None
 
 
-class ChunkedSource(Described):
+class ChunkedSource(FileSource):
     """A tensor in chunks whose filters are undone here, by as many workers as read at once.
 
     Parameters
@@ -285,17 +284,11 @@ class ChunkedSource(Described):
         What errors call it.
     """
 
-    sequential = False
-    order: Order = "C"
-
     def __init__(
         self, file: RawFile, index: ChunkIndex, filters: tuple[Filter, ...], dtype: np.dtype[Any], fill: Any, name: str
     ) -> None:
-        self.name = name
-        self.shape = index.shape
-        self.dtype = dtype
-        self.identity: Identity | None = file.identity
-        self._file, self._index, self._filters, self._fill = file, index, filters, fill
+        super().__init__(file, index.shape, dtype, "C", name)
+        self._index, self._filters, self._fill = index, filters, fill
         self._nbytes = math.prod(index.chunk) * dtype.itemsize
         self._slots: dict[int, _Slot] = {}  # from the one taken from least recently on
         self._turns = array("I", [0]) * len(index)  # how often each was decoded
@@ -376,7 +369,7 @@ class ChunkedSource(Described):
 
     def _read(self, stored: Stored) -> Bytes:
         data = np.empty(stored.nbytes, np.uint8)
-        self._file.read(as_bytes(data), stored.offset)
+        self.file.read(as_bytes(data), stored.offset)
         return data
 
     def _took(self, number: int, count: int) -> None:
@@ -413,14 +406,7 @@ class ChunkedSource(Described):
         with self._changed:
             self._changed.wait_for(lambda: any(map(ready, numbers)))
 
-    def hold(self, start: int, stop: int) -> None:
-        """Do nothing: a file can be read again."""
-
-    def verify_unchanged(self) -> None:
-        """Raise ChangedError if the file is not what it was when it was opened."""
-        self._file.verify_unchanged()
-
     def close(self) -> None:
         """Close the file, and let go of what was decoded."""
         self._slots.clear()
-        self._file.close()
+        super().close()

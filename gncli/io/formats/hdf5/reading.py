@@ -27,12 +27,11 @@ from h5py import h5a, h5d, h5ds, h5f, h5fd, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from gncli.errors import GncliError, InputError, LimitError
-from gncli.io.container import list_names, not_found
 from gncli.io.dtypes import check_dtype
 from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stored, check_stored
 from gncli.io.formats.hdf5.rehearsal import Died, Probe
-from gncli.io.rawfile import RawFile, RawSource
-from gncli.io.source import Described, Identity, Order, Source
+from gncli.io.rawfile import FileSource, RawFile, RawSource
+from gncli.io.source import Container, Source, list_names, not_found
 from gncli.kernels.walk import boxes
 from gncli.names import STRICT, Policy
 
@@ -114,7 +113,7 @@ class _Link(NamedTuple):
     address: Any
 
 
-class Hdf5File:
+class Hdf5File(Container):
     """An HDF5 file: its numeric datasets by name, each of which can be opened.
 
     Parameters
@@ -521,7 +520,7 @@ def _read_ends(source: Source) -> None:
         source.read_into(out[: size - start], start)
 
 
-class Hdf5Source(Described):
+class Hdf5Source(FileSource):
     """A dataset that libhdf5 has to read: chunked, compact, converted, or never written.
 
     Parameters
@@ -536,16 +535,9 @@ class Hdf5Source(Described):
         What errors call it.
     """
 
-    sequential = False
-    order: Order = "C"
-
     def __init__(self, dataset: Any, file: RawFile, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
-        self.name = name
-        self.shape = shape
-        self.dtype = dtype
-        self.identity: Identity | None = file.identity
+        super().__init__(file, shape, dtype, "C", name)
         self._dataset = dataset
-        self._file = file
         self._type = h5t.py_create(dtype, logical=True)
         plist = dataset.get_create_plist()
         self.filters = frozenset(plist.get_filter(index)[0] for index in range(plist.get_nfilters()))
@@ -565,17 +557,10 @@ class Hdf5Source(Described):
                 self._dataset.read(memory, space, out[done : done + count], self._type)
                 done += count
 
-    def hold(self, start: int, stop: int) -> None:
-        """Do nothing: a file can be read again."""
-
-    def verify_unchanged(self) -> None:
-        """Raise ChangedError if the file is not what it was when it was opened."""
-        self._file.verify_unchanged()
-
     def close(self) -> None:
         """Let go of the dataset."""
         self._dataset = None
-        self._file.close()
+        super().close()
 
 
 def _corner_and_extent(box: tuple[slice, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -30,7 +30,7 @@ REGION_NBYTES = 16 << 20  # of what is gathered at a time
 PASSED_NBYTES = 1 << 20  # of what is passed on at a time, while a signal waits
 
 
-class TransposingSink:
+class TransposingSink(Sink):
     """A C-ordered sink, to which runs are given in Fortran order.
 
     Parameters
@@ -47,8 +47,6 @@ class TransposingSink:
     OutputError
         If there is no room for a copy of the tensor.
     """
-
-    sequential = False
 
     def __init__(self, sink: Sink, scratch: OutputFile, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.name, self.shape, self.dtype = sink.name, shape, dtype

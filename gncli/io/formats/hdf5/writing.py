@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError, OutputError
 from gncli.io.atomic import AtomicFile
-from gncli.io.container import list_names
 from gncli.io.formats.hdf5.assembly import ChunkAssembly, Cut
 from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.formats.hdf5.transposition import TransposingSink
 from gncli.io.rawfile import RawFile, RawSink, read_fully
-from gncli.io.source import Order, Sink
+from gncli.io.source import Order, Sink, list_names
 
 
 def check_replaceable(target: str, name: str, dataset: str) -> None:
@@ -200,7 +199,7 @@ class _Compressed:
             self.finish()
 
 
-class CompressedSink:
+class CompressedSink(Sink):
     """A compressed dataset, in C order.
 
     Parameters
@@ -210,8 +209,6 @@ class CompressedSink:
     shape, dtype
         Of the tensor.
     """
-
-    sequential = False
 
     def __init__(self, made: _Compressed, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.name = made.file.name

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gncli.io import dimensions, open_source, open_sources
+from gncli.io import open_source, open_sources
 from gncli.io.formats.hdf5 import Hdf5File, reading
 from gncli.io.rawfile import RawFile
 from gncli.names import Policy
@@ -36,7 +36,7 @@ def named(path: Path) -> dict[str, tuple[str, ...]]:
     """Return the names of the axes of each dataset; read in this process, and as the other one says them."""
     with closing(Hdf5File(RawFile(str(path), "x"), "x", rehearsed=True)) as file:
         here = {name: tuple(file.dimensions(name)) for name in file.names()}
-    there = {source.name.partition("::")[2] or "/a": dimensions(source) for source in open_sources(str(path))}
+    there = {source.name.partition("::")[2] or "/a": source.dimensions for source in open_sources(str(path))}
     assert there == here
     return here
 
@@ -45,7 +45,7 @@ def test_what_the_library_wrote_is_read() -> None:
     assert named(SMALL) == {"/lat": ("lat",), "/t2m": ("lat", "lon")}
     assert read_all(open_source(f"{SMALL}::t2m")).tolist()[0] == [0.0, 1.0, -2.0, 0.5]
     lon = open_source(f"{SMALL}::lon")  # which has no values: nothing but its length is in the file
-    assert (lon.shape, dimensions(lon)) == ((4,), ("lon",))
+    assert (lon.shape, lon.dimensions) == ((4,), ("lon",))
 
 
 def test_the_library_writes_and_the_names_of_its_dimensions_are_read(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_whatever_is_wrong_with_the_names_the_data_are_read(damage: Callable[[An
         damage(file)
     source = open_source(f"{path}::a")
     assert read_all(source).tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert not any(dimensions(source))
+    assert not any(source.dimensions)
     assert not any(named(path)["/a"])
 
 
@@ -207,7 +207,7 @@ def test_a_crash_over_the_names_leaves_the_data(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(reading, "Hdf5Rehearsal", Saboteur)
     Saboteur.__module__ = "gncli.io.formats.hdf5.rehearsal"
     source = open_source(f"{SMALL}::t2m")
-    assert (dimensions(source), read_all(source).shape) == ((), (2, 4))
+    assert (source.dimensions, read_all(source).shape) == ((), (2, 4))
 
 
 @pytest.mark.parametrize(
