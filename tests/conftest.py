@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import types
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from gncli.errors import GncliError
 
 # Whoever runs the tests in the background has perhaps had signals ignored; children would inherit that.
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -19,6 +23,16 @@ settings.load_profile("gncli")
 
 @pytest.fixture
 def unrehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have this process do alone what else another one does first: its guards are there too, and are covered."""
-    nobody = types.SimpleNamespace(ask=lambda *_: None, close=lambda: 0)
-    monkeypatch.setattr("gncli.io.formats.hdf5.reading.Probe", lambda _: nobody)
+    """Have this process do the child's work itself, so that its lines are covered, and a child's errors seen whole."""
+
+    def inline(rehearsal: Any) -> Any:
+        def ask(task: str, member: str = "", seconds: float | None = None) -> Any:
+            try:
+                return json.loads(json.dumps(rehearsal(task, member)))
+            except GncliError as error:
+                error.subject = None  # as it comes from a child
+                raise
+
+        return types.SimpleNamespace(ask=ask, close=lambda: 0)
+
+    monkeypatch.setattr("gncli.io.formats.hdf5.guard.Child", inline)

@@ -35,7 +35,7 @@ COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.p
 HOMES = {
     "click": {"cli.py", *COMMANDS},
     "rich": {"report/table.py", "progress.py"},
-    "h5py": {f"io/formats/hdf5/{name}.py" for name in ("reading", "writing")},
+    "h5py": {f"io/formats/hdf5/{name}.py" for name in ("reading", "datasets", "writing")},
     "distributed": {"run/cluster.py"},
     "matplotlib": {"report/plot.py"},
 }

@@ -136,13 +136,13 @@ def test_a_signal_ends_a_transposition_within_a_second(more: list[str], x: Path)
 
 TRIAL = """
 import os
-from gncli.io.formats.hdf5 import reading
+from gncli.io.formats.hdf5 import guard
 terminal = os.dup(2)
-def endless(rehearsal, request):
+def endless(rehearsal, task, member):
     os.write(terminal, b"in a trial\\n")
     while True:
         pass
-reading.Hdf5Rehearsal.__call__ = endless
+guard.Hdf5Rehearsal.__call__ = endless
 """
 
 

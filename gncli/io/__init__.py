@@ -376,7 +376,7 @@ def _container(file: RawFile, text: str, policy: Policy) -> Container | None:
 
         return SafetensorsFile(file, text)
     if _is_hdf5(file):
-        container: Container = _hdf5(policy).Hdf5File(file, text, policy)
+        container: Container = _hdf5(policy).GuardedHdf5File(file, text, policy)
         return container
     return None
 

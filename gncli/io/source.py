@@ -32,6 +32,14 @@ class Identity(NamedTuple):
     ctime_ns: int
 
 
+class StoredChunks(NamedTuple):
+    """How many of a tensor's chunks its file stores, of how many; the elements of the others are the fill value."""
+
+    stored: int
+    total: int
+    fill: float
+
+
 class Closing:
     """A base class of what holds a file: at the end of a ``with`` block it is closed."""
 
@@ -69,6 +77,8 @@ class Source(Closing, ABC):
         Its dtype in the file where NumPy has none like it, and a wider one is read: bfloat16.
     dimensions : tuple of str, default: ()
         The names of its axes, one per axis, as netCDF gives them; empty where they have none.
+    stored_chunks : StoredChunks, optional
+        How much of it is in its file, if that stores it in chunks.
     seed : int, optional
         The seed that a random tensor is drawn from.
     """
@@ -82,6 +92,7 @@ class Source(Closing, ABC):
     identity: Identity | None = None
     stored_as: Widening | None = None
     dimensions: tuple[str, ...] = ()
+    stored_chunks: StoredChunks | None = None
     seed: int | None = None
 
     @property

@@ -319,7 +319,7 @@ def test_a_file_that_libhdf5_does_not_survive_has_no_suggestions(what: str, fold
     doing = "os.abort()" if what == "a crash" else "exec('while True: pass')"
     code = (
         "import os\nimport gncli.commands.suggest\ngncli.commands.suggest.SECONDS = 1.5\n"
-        "from gncli.io.formats.hdf5 import Hdf5Rehearsal\n"
+        "from gncli.io.formats.hdf5.guard import Hdf5Rehearsal\n"
         f"Hdf5Rehearsal.__call__ = lambda *given: {doing}"
     )
     started = time.perf_counter()

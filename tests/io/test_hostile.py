@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -22,8 +24,8 @@ import pytest
 
 from gncli.errors import ChangedError, InputError, LimitError
 from gncli.io import open_source
-from gncli.io.formats.hdf5 import names_in, reading
-from gncli.io.formats.hdf5.rehearsal import ROOM_NBYTES, Died, Probe, _Process, serve
+from gncli.io.formats.hdf5 import guard, names_in
+from gncli.io.formats.hdf5.rehearsal import EXTRA_NBYTES, Child, Died, _Process, serve
 from gncli.io.formats.npy import size_error
 from gncli.names import Policy
 from tests.archives import Packed, zipped
@@ -255,7 +257,7 @@ def test_a_plugin_is_code_and_not_loaded_unless_asked_for(tmp_path: Path) -> Non
         assert ran.exists() == loaded, more
 
 
-# A crash and a hang, made on purpose: what a rehearsal does, the process in whose stead it did it survives.
+# A crash and a hang, made on purpose: they end the child, and this process survives.
 
 
 @pytest.mark.parametrize("way", ["forked", "spawned"])
@@ -268,19 +270,20 @@ def test_a_plugin_is_code_and_not_loaded_unless_asked_for(tmp_path: Path) -> Non
         ("import sys; sys.modules['os']._exit(0)", "libhdf5 crashes on it (SIGKILL in a trial run)"),
     ],
 )
-def test_a_crash_or_a_hang_ends_another_process(
+def test_a_crash_or_a_hang_ends_the_child(
     code: str, said: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Saboteur(reading.Hdf5Rehearsal):
-        def __call__(self, request: str) -> None:
-            if request.startswith("read"):
+    class Saboteur(guard.Hdf5Rehearsal):
+        def __call__(self, task: str, member: str) -> object:
+            if task == "read":
                 exec(code)
+            return [["/a"], []]
 
-        def __repr__(self) -> str:  # what a Python of its own is given
-            call = f"lambda s, r: exec({code!r}) if r.startswith('read') else None"
-            return f"type('S', (), {{'room': 0, '__call__': {call}}})()"
+        def __repr__(self) -> str:  # evaluated in a Python of its own
+            call = f"lambda s, task, m: exec({code!r}) if task == 'read' else [['/a'], []]"
+            return f"type('S', (), {{'nbytes': 0, '__call__': {call}}})()"
 
-    monkeypatch.setattr(reading, "Hdf5Rehearsal", Saboteur)
+    monkeypatch.setattr(guard, "Hdf5Rehearsal", Saboteur)
     monkeypatch.setattr("gncli.io.formats.hdf5.rehearsal.CPU_SECONDS", 0.2)
     Saboteur.__module__ = "gncli.io.formats.hdf5.rehearsal"
     if way == "spawned":
@@ -293,71 +296,85 @@ def test_a_crash_or_a_hang_ends_another_process(
     assert said in str(caught.value)
 
 
-def test_the_other_process_reads_what_this_one_will(tmp_path: Path) -> None:
+def test_the_child_reads_what_this_process_will(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     h5(lambda file: file.create_dataset("g/a", data=np.arange(40), chunks=(4,), scaleoffset=0))(path)
     fd = os.open(path, os.O_RDONLY)
-    rehearsal = reading.Hdf5Rehearsal(fd, str(path), "x.h5", Policy(max_chunk=1000))
-    assert rehearsal.room == 4000
-    for request in ("open", "list", "read g/a"):
-        rehearsal(request)
+    rehearsal = guard.Hdf5Rehearsal(fd, str(path), "x.h5", Policy(max_chunk=1000))
+    assert rehearsal.nbytes == 4000
+    assert rehearsal("open", "") is None
+    assert rehearsal("list", "") == (["/g/a"], [])
+    assert rehearsal("others", "g/b") == ["/g/a"]
+    assert rehearsal("read", "g/a") is None
+    assert rehearsal("axes", "g/a") == []
     with pytest.raises(InputError, match=r"no such dataset"):
-        rehearsal("read b")
-    assert rehearsal._container is not None
-    rehearsal._container.close()
+        rehearsal("read", "b")
     os.close(fd)
 
 
 REBEGUN = """
 import os, signal
-from gncli.io.formats.hdf5.rehearsal import Died, Probe
+from gncli.io.formats.hdf5.rehearsal import Child, Died
 
 class Sometimes:
-    fd = room = 0
+    fd = nbytes = 0
 
-    def __call__(self, request):
-        if request == "die":
+    def __call__(self, task, member):
+        if task == "die":
             os.kill(os.getpid(), signal.SIGBUS)
-        raise ValueError("which is no reason to die")
+        return member
 
-def asked(request):
+def asked(task):
     try:
-        return probe.ask(request)
+        return child.ask(task, "alive")
     except Died as death:
         return int(death.signum)
 
-probe = Probe(Sometimes())
-print(*(asked(request) for request in ("live", "die", "live", "die")), probe.close())
+child = Child(Sometimes())
+print(*(asked(task) for task in ("live", "die", "live", "die")), child.close())
 """
 
 
-def test_a_probe_that_died_is_begun_again() -> None:
+def test_a_child_that_died_is_started_again() -> None:
     # In a process of its own, since one that has other threads would not fork.
     done = subprocess.run([sys.executable, "-c", REBEGUN], capture_output=True, text=True, timeout=60, check=False)
     bus = int(signal.SIGBUS)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"None {bus} None {bus} 0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"alive {bus} alive {bus} 0\n", "")
+
+
+class Doomed:
+    """An object of which Python ignores the exception, and prints it."""
+
+    def __del__(self) -> None:
+        raise RuntimeError("Can't decrement id ref count")
 
 
 class Odd:
-    """A rehearsal that says what it was asked, or fails in the ways that there are."""
+    """A rehearsal that notes its tasks, and fails in all the ways that there are."""
 
-    fd = room = 0
+    fd = nbytes = 0
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def __call__(self, request: str) -> object:
-        self.asked.append((request, signal.getsignal(signal.SIGINT), signal.getitimer(signal.ITIMER_PROF)[0] > 0))
-        match request:
+    def __call__(self, task: str, member: str) -> object:
+        given = (task, member, signal.getsignal(signal.SIGINT), signal.getitimer(signal.ITIMER_PROF)[0] > 0)
+        self.asked.append(given)
+        match task:
             case "limit":
                 raise LimitError("has more than 3 links", subject="x.h5", hint="name one")
             case "memory":
                 raise MemoryError
-            case "bug":
-                raise AssertionError("which is no reason to die")
+            case "surprise":
+                raise OverflowError("Python int too large to convert to C long")
+            case "destructor":
+                Doomed()
             case "much":
                 return "x" * 100
         return [["/a", "\udcff"], []]
+
+
+TROUBLE = ("limit", "memory", "surprise", "destructor", "much")
 
 
 @contextmanager
@@ -375,12 +392,13 @@ def served() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def test_the_other_process_answers_each_request_and_leaves_signals_to_its_parent(
+def test_the_child_answers_each_request_and_leaves_signals_to_its_parent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gncli.io.formats.hdf5.rehearsal.MAX_ANSWER_NBYTES", 80)
-    requests = ["list", "read \udcff", "limit", "memory", "bug", "much"]
-    odd = Odd()
+    requests = [("list", ""), ("read", "\udcff"), *((task, "") for task in TROUBLE)]
+    odd, hook = Odd(), sys.unraisablehook
+    failed = "makes libhdf5 fail in a trial run"
     ours, theirs = socket.socketpair()
     with ours, served():
         for request in requests:
@@ -389,24 +407,26 @@ def test_the_other_process_answers_each_request_and_leaves_signals_to_its_parent
         serve(odd, theirs)
         assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
         if sys.platform == "linux":
-            assert ROOM_NBYTES < resource.getrlimit(resource.RLIMIT_AS)[0] < ROOM_NBYTES + (64 << 30)
+            assert EXTRA_NBYTES < resource.getrlimit(resource.RLIMIT_AS)[0] < EXTRA_NBYTES + (64 << 30)
         answers = [json.loads(line) for line in ours.makefile()]
     assert answers == [
         {"answer": [["/a", "\udcff"], []]},
         {"answer": [["/a", "\udcff"], []]},
         {"error": [5, "has more than 3 links", "name one"]},
         {"error": [5, "would take more memory than any file should", None]},
-        {},
+        {"error": [3, f"{failed} (Python int too large to convert to C long)", None]},
+        {"error": [3, f"{failed} (Can't decrement id ref count)", None]},
         {"error": [5, "has names of 115 bytes together", None]},
     ]
-    assert odd.asked == [(request, signal.SIG_IGN, True) for request in requests]
+    assert odd.asked == [(*request, signal.SIG_IGN, True) for request in requests]
+    assert sys.unraisablehook is hook
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
 
 
-# What the other process says is as little to be trusted as the file that it read.
+# An answer of the child is trusted as little as the file that it read.
 MESSAGES: list[tuple[bytes, object]] = [
     (b'{"answer": [["/a"], []]}\n', [["/a"], []]),
-    (b"{}\n", None),
+    (b"{}\n", Died),
     (b'{"error": [5, "is too large", null]}\n', LimitError),
     (b'{"error": [6, "was changed", "try again"]}\n', ChangedError),
     (b'{"error": [70, "x", null]}\n', Died),
@@ -422,11 +442,11 @@ MESSAGES: list[tuple[bytes, object]] = [
 
 
 @pytest.mark.parametrize(("message", "expected"), MESSAGES, ids=range(len(MESSAGES)))
-def test_what_the_other_process_says_is_checked(message: bytes, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_the_child_is_checked(message: bytes, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gncli.io.formats.hdf5.rehearsal.MAX_ANSWER_NBYTES", 100_000)
     ours, theirs = socket.socketpair()
-    child = os.fork()
-    if child == 0:
+    pid = os.fork()
+    if pid == 0:
         ours.close()
         try:
             theirs.recv(100)
@@ -434,26 +454,37 @@ def test_what_the_other_process_says_is_checked(message: bytes, expected: Any, m
         finally:
             os._exit(0)
     theirs.close()
-    probe = Probe(Odd())
-    probe._socket = ours
-    probe._process = _Process(child, lambda: -min(0, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+    child = Child(Odd())
+    child._socket = ours
+    child._process = _Process(pid, lambda: -min(0, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
     try:
         if isinstance(expected, type):
             with pytest.raises(expected) as caught:
-                probe.ask("list")
+                child.ask("list")
             if isinstance(caught.value, Died):
                 assert caught.value.signum == signal.SIGKILL
         else:
-            assert probe.ask("list") == expected
+            assert child.ask("list") == expected
     finally:
-        probe.close()
-    assert probe.close() == 0
+        child.close()
+    assert child.close() == 0
 
 
 @pytest.mark.parametrize("answer", [None, [], [[], [], []], [["/a"], [1]], ["/a", "/b"], {"names": []}])
 def test_a_listing_that_makes_no_sense_is_refused(answer: Any) -> None:
-    with pytest.raises(InputError, match=r"^x.h5: cannot be listed \(what a trial run says makes no sense\)$"):
-        reading._checked_listing(answer, "x.h5")
+    child: Any = SimpleNamespace(ask=lambda *_: answer)
+    with pytest.raises(InputError, match=r"^x.h5: cannot be read \(the answer of a trial run makes no sense\)$"):
+        guard._listed(child, "x.h5")
+
+
+def test_a_child_that_cannot_be_started_is_an_error_about_the_file() -> None:
+    def ask(*_: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    child: Any = SimpleNamespace(ask=ask)
+    with pytest.raises(InputError) as caught:
+        guard._listed(child, "x.h5")
+    assert str(caught.value) == "x.h5: cannot be tried in a child process (Resource temporarily unavailable)"
 
 
 ONCE = """
@@ -470,7 +501,7 @@ print(sum(1 for _ in listing), listing.skipped)
 """
 
 
-def test_a_file_is_listed_once_and_by_the_other_process(tmp_path: Path) -> None:
+def test_a_file_is_listed_once_and_by_the_child(tmp_path: Path) -> None:
     path, said = tmp_path / "x.h5", tmp_path / "said"
     h5(lambda file: file.update({"a": [1.0], "g/b": [2.0], "t": "text"}))(path)
     with said.open("wb") as out:
@@ -489,11 +520,11 @@ def test_a_file_is_listed_once_and_by_the_other_process(tmp_path: Path) -> None:
 LATE = """
 import sys, time
 from gncli.errors import LimitError
-from gncli.io.formats.hdf5 import names_in, reading
-class Late(reading.Hdf5Rehearsal):
-    def __call__(self, request):
+from gncli.io.formats.hdf5 import guard, names_in
+class Late(guard.Hdf5Rehearsal):
+    def __call__(self, task, member):
         time.sleep(60)
-reading.Hdf5Rehearsal = Late
+guard.Hdf5Rehearsal = Late
 started = time.perf_counter()
 try:
     names_in(sys.argv[1], 0.2)

@@ -1,4 +1,7 @@
-"""HDF5: the one place that imports h5py. What is read, and refused, is in `reading`; what is written in `writing`."""
+"""HDF5: the one place that imports h5py.
+
+`reading` and `datasets` read a file, `guard` protects this process from what libhdf5 may do then, `writing` writes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import os
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "BEST_EFFORT")
 
-from gncli.io.formats.hdf5.reading import VERSIONS, Hdf5File, Hdf5Rehearsal, Hdf5Source, names_in
+from gncli.io.formats.hdf5.guard import GuardedHdf5File, names_in
+from gncli.io.formats.hdf5.reading import VERSIONS
 from gncli.io.formats.hdf5.writing import check_replaceable, hdf5_sink
 
-__all__ = ["VERSIONS", "Hdf5File", "Hdf5Rehearsal", "Hdf5Source", "check_replaceable", "hdf5_sink", "names_in"]
+__all__ = ["VERSIONS", "GuardedHdf5File", "check_replaceable", "hdf5_sink", "names_in"]

@@ -1,8 +1,8 @@
-"""A tensor cut into chunks of whole samples, each compressed by the worker that fills it, and stored in order.
+"""A tensor in chunks of whole samples: the worker that completes a chunk compresses it; chunks are stored in order.
 
-The chunks of a C-ordered tensor are cut so that each is one contiguous run of it: whole samples, or a part of one. What
-is stored does not depend on which worker was first: a chunk that is early waits for those before it, and there are
-never more of these than visits under way.
+Each chunk of a C-ordered tensor is one contiguous run: whole samples, or a part of one. The file does not depend on
+which worker was first: a chunk that is early waits for those before it, and at most as many wait as there are visits
+in progress.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_NBYTES = 1 << 20  # aimed at: what h5py's users call a good size, and what a reader decodes at a time
+CHUNK_NBYTES = 1 << 20  # a target: a good size according to h5py's documentation, and the unit that a reader decodes
 
 
 class Cut(NamedTuple):
-    """How a tensor is cut: whole ones of the axes after `axis`, `step` of it, one of those before.
+    """How a tensor is cut: a chunk has `step` entries of `axis`, all of the axes after it, one of each before it.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the tensor, which has elements and axes.
+        Shape of the tensor, which has elements and axes.
     axis : int
-        The one that is cut.
+        The axis that is cut.
     step : int
-        How many entries of it a chunk has.
+        Entries of that axis per chunk.
     """
 
     shape: tuple[int, ...]
@@ -57,13 +57,13 @@ class Cut(NamedTuple):
         return (1,) * self.axis + (self.step,) + self.shape[self.axis + 1 :]
 
     def corner(self, number: int) -> tuple[int, ...]:
-        """Return where a chunk begins, by axes."""
+        """Return the index of the first element of a chunk."""
         row, column = divmod(number, self._columns)
         before = (int(k) for k in np.unravel_index(row, self.shape[: self.axis])) if self.axis else ()
         return (*before, column * self.step, *(0,) * (len(self.shape) - self.axis - 1))
 
     def box(self, number: int) -> tuple[slice, ...]:
-        """Return what a chunk holds, by axes; the last one of a row may be short."""
+        """Return the slices of the tensor that a chunk holds; the last chunk of a row may be short."""
         corner, shape = self.corner(number), self.shape
         return tuple(slice(at, min(at + n, size)) for at, n, size in zip(corner, self.chunk, shape, strict=True))
 
@@ -73,7 +73,7 @@ class Cut(NamedTuple):
         return row * self._columns + rest // (self.step * self._inner)
 
     def run(self, number: int) -> tuple[int, int]:
-        """Return the run of elements that a chunk holds; the last one of a row may be short."""
+        """Return the run of elements that a chunk holds; the last chunk of a row may be short."""
         row, column = divmod(number, self._columns)
         length = self.shape[self.axis] * self._inner
         first = column * self.step * self._inner
@@ -94,23 +94,23 @@ class Cut(NamedTuple):
 
 
 class Gathering:
-    """Runs of a tensor, in any order and from any thread, put together to whole chunks of it.
+    """Runs of a tensor, in any order and from any thread, joined to whole chunks.
 
     Parameters
     ----------
     cut : Cut
         Where one chunk ends and the next begins.
     dtype : numpy.dtype
-        Of the elements.
+        Dtype of the elements.
     take : callable
-        ``take(number, values)`` is called for each chunk by the thread that brought the last of it. The values are not
-        to be used afterwards.
+        ``take(number, values)`` is called for each chunk by the thread that completed it. The values are valid only
+        during the call.
     """
 
     def __init__(self, cut: Cut, dtype: np.dtype[Any], take: Callable[[int, NDArray[Any]], None]) -> None:
         self.cut, self.dtype = cut, dtype
         self._take = take
-        self._open: dict[int, tuple[NDArray[Any], int]] = {}  # with how many elements are still to come
+        self._open: dict[int, tuple[NDArray[Any], int]] = {}  # and how many elements are missing
         self._lock = threading.Lock()
 
     def write_from(self, data: NDArray[Any], start: int) -> None:
@@ -126,7 +126,7 @@ class Gathering:
             done += piece.size
 
     def _filled(self, number: int, piece: NDArray[Any], at: int) -> NDArray[Any] | None:
-        """Put a piece where it belongs in its chunk, and return that if it was the last one missing."""
+        """Put a piece into its chunk, and return the chunk if that completes it."""
         first, stop = self.cut.run(number)
         with self._lock:
             fresh = number not in self._open
@@ -139,16 +139,16 @@ class Gathering:
 
 
 class ChunkAssembly:
-    """The compressed chunks of a tensor that comes by runs, in about this order, from any thread.
+    """The compressed chunks of a tensor whose runs come roughly in order, from any thread.
 
     Parameters
     ----------
     cut : Cut
         Where one ends and the next begins.
     dtype : numpy.dtype
-        Of the elements.
+        Dtype of the elements.
     level : int
-        Of the compression, 0 to 9.
+        Level of deflate, 0 to 9.
     store : callable
         ``store(corner, data)`` is called for each chunk, in order, by one thread at a time.
     """
@@ -165,7 +165,7 @@ class ChunkAssembly:
         self._lock = threading.Lock()
 
     def _compress(self, number: int, values: NDArray[Any]) -> None:
-        if values.size < self._size:  # the last one of a row: HDF5 stores it whole
+        if values.size < self._size:  # the last chunk of a row: HDF5 stores it whole
             values = np.append(values, np.zeros(self._size - values.size, values.dtype))
         data = compressed(values, self.level)
         with self._lock:
@@ -176,7 +176,7 @@ class ChunkAssembly:
 
 
 def compressed(chunk: NDArray[Any], level: int) -> bytes:
-    r"""Return a chunk as HDF5's filters shuffle and deflate leave it: first bytes first, then second ones, and so on.
+    r"""Return a chunk after HDF5's filters shuffle (all first bytes, then all second bytes, ...) and deflate.
 
     Examples
     --------

@@ -1,19 +1,19 @@
-"""Tensors stored in compressed chunks, which are decoded side by side, each once a pass.
+"""Tensors stored in compressed chunks: workers decode them in parallel, each chunk once per pass.
 
-libhdf5 has one lock, and decodes one chunk at a time under it. So it is asked only where the chunks lie; their bytes
-are read here, and undone here are the filters that nearly every file uses: deflate, during which zlib lets go of the
+libhdf5 has one lock, and decodes one chunk at a time under it. So libhdf5 only says where the chunks lie. This module
+reads their bytes and decodes the filters that nearly every file uses: deflate, during which zlib releases the
 interpreter's lock, shuffle and fletcher32.
 
 Notes
 -----
 Runs of elements cross chunks, and a chunk crosses runs. A decoded chunk is kept until as many elements were taken from
-it as it holds; since a pass takes each element once, in whatever order, a chunk is decoded at most once a pass, and
-what is kept is what the runs under way have in common. A worker that would wait for a chunk that another one is
-decoding decodes the next one instead.
+it as it holds. A pass takes each element once, in any order, so a chunk is decoded at most once per pass, and the kept
+chunks are those that the current runs share. A worker that would have to wait for a chunk that another worker is
+decoding decodes the next chunk instead.
 
-That holds as long as the chunks that cross a run at once, a band of them, fit `MAX_BAND_NBYTES`. Chunks of a few
-samples do; h5py's own automatic chunks do up to tensors of about 1 GB, since it cuts the first axis into 16 or so. Of
-a larger band the chunks taken from least recently are dropped, and each chunk is decoded once for each run that crosses
+That is true as long as the chunks that cross a run at once, a band of them, fit `MAX_BAND_NBYTES`. Chunks of a few
+samples fit; h5py's own automatic chunks fit up to tensors of about 1 GB, since it cuts the first axis into 16 or so. If
+a band is larger, the least recently used chunks are dropped, and each chunk is decoded once for each run that crosses
 it: as often as a band is larger than a visit. libhdf5 with a cache of that size does the same.
 """
 
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError
 from gncli.io.rawfile import FileSource, RawFile, as_bytes
+from gncli.io.source import StoredChunks
 from gncli.kernels.walk import boxes
 
 if TYPE_CHECKING:
@@ -43,33 +44,33 @@ else:
         import zlib as inflate
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
-MAX_BAND_NBYTES = 64 << 20  # of the decoded chunks that cross a run
-MAX_KEPT_NBYTES = 96 << 20  # of all, since one worker may still be in a band when another one is in the next
-MAX_AHEAD_NBYTES = 32 << 20  # of all, for another one to be decoded before it is needed
+MAX_BAND_NBYTES = 64 << 20  # decoded chunks that cross a run
+MAX_KEPT_NBYTES = 96 << 20  # all decoded chunks: one worker may still be in a band when another is in the next
+MAX_AHEAD_NBYTES = 32 << 20  # all decoded chunks, if one more is to be decoded before it is needed
 
 _CHECKSUM_NBYTES = 4
-_SLACK_NBYTES = 1024  # what a filter may add to a small chunk
-_WORDS = 4096  # of a checksum, summed at once: weighted by at most as much they stay exact in float64
+_SLACK_NBYTES = 1024  # that a filter may add to a small chunk
+_WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
 
 Bytes = NDArray[np.uint8]
 _Place = tuple[slice, ...]
 
 
 class Filter(NamedTuple):
-    """A step of the pipeline that chunks went through when they were written: its number and its parameters."""
+    """A step of the pipeline that encoded the chunks: its number and its parameters."""
 
     code: int
     values: tuple[int, ...]
 
     def known(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether the step can be undone here, for elements of `dtype`."""
+        """Return whether `decode` knows the step, for elements of `dtype`."""
         if self.code == SHUFFLE:
             return self.values == (dtype.itemsize,)
         return self.code in (DEFLATE, FLETCHER32)
 
 
 class Stored(NamedTuple):
-    """Where the bytes of a chunk lie; filters whose bit is in `skipped` were left out for it."""
+    """Where the bytes of a chunk lie; a filter whose bit is set in `skipped` was not applied to it."""
 
     offset: int
     nbytes: int
@@ -77,11 +78,11 @@ class Stored(NamedTuple):
 
 
 class _DamagedError(Exception):
-    """What is wrong with the bytes of a chunk."""
+    """The bytes of a chunk are damaged."""
 
 
 def decode(data: Bytes, filters: tuple[Filter, ...], skipped: int, nbytes: int) -> Bytes:
-    """Return the `nbytes` bytes that a chunk was made of, the filters undone in turn."""
+    """Return the `nbytes` bytes of a chunk before its filters were applied."""
     # A checksum under the compression is part of what is compressed; nothing else makes a chunk longer.
     most = nbytes + _CHECKSUM_NBYTES * sum(step.code == FLETCHER32 for step in filters)
     for place in reversed(range(len(filters))):
@@ -102,9 +103,8 @@ def decode(data: Bytes, filters: tuple[Filter, ...], skipped: int, nbytes: int) 
 def _inflated(data: Bytes, most: int) -> Bytes:
     inflater = inflate.decompressobj()
     try:
-        found = inflater.decompress(
-            as_bytes(data), most + 1
-        )  # never more memory than a chunk takes, whatever the bytes say
+        # At most the memory of a chunk, whatever the bytes say.
+        found = inflater.decompress(as_bytes(data), most + 1)
     except inflate.error as error:
         raise _DamagedError("its compressed data make no sense") from error
     if not inflater.eof:
@@ -125,7 +125,7 @@ def _unshuffled(data: Bytes, width: int) -> Bytes:
 def _verified(data: Bytes) -> Bytes:
     data, stored = data[:-_CHECKSUM_NBYTES], int.from_bytes(data[-_CHECKSUM_NBYTES:].tobytes(), "little")
     found = fletcher32(data)
-    # Some old versions of libhdf5 wrote the bytes of each half the other way round; newer ones accept that.
+    # Some old versions of libhdf5 wrote the bytes of each half in reverse; newer ones accept that.
     swapped = (found & 0x00FF00FF) << 8 | (found & 0xFF00FF00) >> 8
     if stored not in (found, swapped):
         raise _DamagedError("its checksum does not match")
@@ -133,7 +133,7 @@ def _verified(data: Bytes) -> Bytes:
 
 
 def fletcher32(data: Bytes) -> int:
-    """Return Fletcher's checksum of bytes, as HDF5 defines it: over big-endian words, modulo 65535, never folded to 0.
+    """Return Fletcher's checksum as HDF5 defines it: over big-endian words, modulo 65535, never folded to 0.
 
     Examples
     --------
@@ -156,12 +156,12 @@ def fletcher32(data: Bytes) -> int:
 
 
 def _folded(total: int) -> int:
-    """Return `total` modulo 65535, as adding the carries gives it: 0 is left to a sum of nothing but zeros."""
+    """Return `total` modulo 65535 as adding the carries gives it: 0 only if all terms are 0."""
     return (total - 1) % 65535 + 1 if total else 0
 
 
 def check_stored(corner: tuple[int, ...], stored: int, nbytes: int, name: str) -> None:
-    """Raise InputError if `stored` bytes are more than any filter makes of a chunk of `nbytes`."""
+    """Raise InputError if a chunk of `nbytes` takes more than any filter makes of it."""
     if stored > 2 * nbytes + _SLACK_NBYTES:
         raise _damaged(corner, f"its {stored:,} bytes are more than it can need", name)
 
@@ -171,44 +171,101 @@ def _damaged(corner: tuple[int, ...], why: object, name: str) -> InputError:
 
 
 class ChunkIndex:
-    """Where the chunks of a tensor lie, by number: the chunk grid counted in C order. 16 bytes for each of them.
+    """Where the chunks of a tensor lie, by number: the chunk grid counted in C order, 16 bytes per chunk.
 
     Parameters
     ----------
-    shape, chunk : tuple of int
-        Of the tensor, and of a chunk.
+    shape : tuple of int
+        Shape of the tensor.
+    chunk : tuple of int
+        Shape of a chunk; the chunks at the far edges may reach beyond the tensor.
+    name : str
+        What errors call the tensor.
 
     Attributes
     ----------
+    stored : int
+        How many chunks are stored. The elements of the others are the fill value.
+    nbytes : int
+        How many bytes the stored chunks take together.
     end : int
-        Where the last of the stored chunks ends.
+        Where the last of the stored chunks ends, in bytes.
     """
 
-    def __init__(self, shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
-        self.shape, self.chunk = shape, chunk
+    def __init__(self, shape: tuple[int, ...], chunk: tuple[int, ...], name: str) -> None:
+        self.shape, self.chunk, self.name = shape, chunk, name
         self.grid = tuple(-(-extent // step) for extent, step in zip(shape, chunk, strict=True))
         self.strides = tuple(math.prod(self.grid[axis + 1 :]) for axis in range(len(shape)))
-        self.end = 0
+        self.stored = self.nbytes = self.end = 0
         self._offsets = array("q", [-1]) * math.prod(self.grid)
         self._sizes = array("I", [0]) * len(self._offsets)
         self._skipped = array("I", [0]) * len(self._offsets)
 
     def add(self, corner: tuple[int, ...], stored: Stored) -> None:
-        """Say where the chunk whose first element is at `corner` lies."""
-        # A dataset that was made smaller may still have chunks outside; what no array takes, no file and no chunk has.
-        if all(at < extent for at, extent in zip(corner, self.shape, strict=True)):
-            cells = (at // step for at, step in zip(corner, self.chunk, strict=True))
-            number = sum(map(operator.mul, cells, self.strides))
-            self.end = max(self.end, stored.offset + stored.nbytes)
-            self._offsets[number] = min(stored.offset, (1 << 63) - 1)
-            self._sizes[number] = min(stored.nbytes, (1 << 32) - 1)
-            self._skipped[number] = stored.skipped
+        """Add the chunk whose first element is at `corner`.
+
+        Raises
+        ------
+        InputError
+            If the tensor has no such chunk, or it was added before.
+        """
+        axes = list(zip(corner, self.chunk, self.shape, strict=True))
+        if any(at % step or at >= extent for at, step, extent in axes):
+            raise self._wrong(f"it names a chunk at {corner}, which is off the grid")
+        number = sum(at // step * stride for (at, step, _), stride in zip(axes, self.strides, strict=True))
+        if number in self:
+            raise self._wrong(f"it names the chunk at {corner} twice")
+        self.stored += 1
+        self.nbytes += stored.nbytes
+        self.end = max(self.end, stored.offset + stored.nbytes)
+        # No file is as long, and no chunk as large, as these arrays can say.
+        self._offsets[number] = min(stored.offset, (1 << 63) - 1)
+        self._sizes[number] = min(stored.nbytes, (1 << 32) - 1)
+        self._skipped[number] = stored.skipped
+
+    def check(self, count: int, nbytes: int, file_nbytes: int) -> None:
+        """Raise InputError unless the chunks lie apart in the file, and are those that the dataset declares.
+
+        Parameters
+        ----------
+        count, nbytes : int
+            How many stored chunks the dataset declares, and how many bytes they take together.
+        file_nbytes : int
+            Size of the file.
+        """
+        if self.end > file_nbytes:
+            problem = f"is truncated: its chunks end at {self.end:,}, and the file has {file_nbytes:,}"
+            raise InputError(problem, subject=self.name)
+        if (self.stored, self.nbytes) != (count, nbytes):
+            found = f"it lists {self.stored:,} chunks of {self.nbytes:,} bytes together"
+            raise self._wrong(f"{found}, and the dataset has {count:,} of {nbytes:,}")
+        numbers, starts, ends = self._in_file()
+        for at in np.flatnonzero(starts[1:] < ends[:-1])[:1]:
+            first, second = (self.corner(int(number)) for number in numbers[at : at + 2])
+            raise self._wrong(f"the chunks at {first} and {second} overlap")
+
+    def check_apart(self, start: int, nbytes: int, what: str) -> None:
+        """Raise InputError if a chunk overlaps these bytes of the file, in which `what` lies."""
+        numbers, starts, ends = self._in_file()
+        for number in numbers[(starts < start + nbytes) & (ends > start)][:1]:
+            raise self._wrong(f"the chunk at {self.corner(int(number))} overlaps {what}")
+
+    def _in_file(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers of the stored chunks in the order of the file, and where they start and end."""
+        offsets = np.frombuffer(self._offsets, np.int64)
+        stored = np.flatnonzero(offsets >= 0)
+        numbers = stored[np.argsort(offsets[stored], kind="stable")]
+        starts = offsets[numbers]
+        return numbers, starts, starts + np.frombuffer(self._sizes, np.uint32)[numbers]
+
+    def _wrong(self, why: str) -> InputError:
+        return InputError(f"cannot be read (its index of chunks is damaged: {why})", subject=self.name)
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def __contains__(self, number: int) -> bool:
-        """Return whether chunk `number` was ever written."""
+        """Return whether chunk `number` is stored."""
         return self._offsets[number] >= 0
 
     def __getitem__(self, number: int) -> Stored:
@@ -226,14 +283,14 @@ class ChunkIndex:
         return math.prod(min(c, s - at) for c, s, at in zip(self.chunk, self.shape, corner, strict=True))
 
     def after(self, number: int, count: int) -> Iterator[int]:
-        """Yield those of the next `count` chunks after `number` that are stored."""
+        """Yield the stored ones among the next `count` chunks after `number`."""
         return (after for after in range(number + 1, min(number + 1 + count, len(self))) if after in self)
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, slice, tuple[int, ...], _Place, _Place]]:
-        """Yield what the run ``[start, stop)`` takes from chunks.
+        """Yield the pieces of chunks that the run ``[start, stop)`` is made of.
 
-        Each is the number of a chunk, the part of the run that the piece is in and the shape of that part, and the
-        place of the piece there and in the chunk.
+        A piece is the number of its chunk, the part of the run that it is in, the shape of that part, and its place in
+        that part and in the chunk.
         """
         done = 0
         for box in boxes(self.shape, start, stop):
@@ -246,7 +303,7 @@ class ChunkIndex:
 
 
 def _steps(part: slice, chunk: int, stride: int) -> list[tuple[int, slice, slice]]:
-    """Return for each chunk along an axis its share of the number, and where it meets `part`, seen from both."""
+    """Return for each chunk along an axis its share of the number, and its overlap with `part`, indexed in both."""
     found = []
     for cell in range(part.start // chunk, -(-part.stop // chunk)):
         first, last = max(part.start, cell * chunk), min(part.stop, (cell + 1) * chunk)
@@ -256,7 +313,7 @@ def _steps(part: slice, chunk: int, stride: int) -> list[tuple[int, slice, slice
 
 
 class _Slot:
-    """A chunk that is kept, or about to be: `values` are None while a thread is decoding it."""
+    """A chunk that is kept, or will be: `values` is None while a thread is decoding it."""
 
     __slots__ = ("left", "values")
 
@@ -266,37 +323,36 @@ class _Slot:
 
 
 class ChunkedSource(FileSource):
-    """A tensor in chunks whose filters are undone here, by as many workers as read at once.
+    """A tensor in chunks that the workers decode themselves.
 
     Parameters
     ----------
     file : RawFile
         The file, which is closed with the source.
     index : ChunkIndex
-        Where the chunks lie, all of them inside the file.
+        Where the chunks lie, checked.
     filters : tuple of Filter
-        What the chunks went through, in that order; all of them known.
+        The steps that encoded the chunks, in this order; all of them known.
     dtype : numpy.dtype
-        As stored.
-    fill : numpy scalar
-        The value of the elements of chunks that were never written.
-    name : str
-        What errors call it.
+        The stored dtype, byte order included.
+    fill : ndarray, shape ()
+        The value of the elements of chunks that are not stored.
     """
 
     def __init__(
-        self, file: RawFile, index: ChunkIndex, filters: tuple[Filter, ...], dtype: np.dtype[Any], fill: Any, name: str
+        self, file: RawFile, index: ChunkIndex, filters: tuple[Filter, ...], dtype: np.dtype[Any], fill: NDArray[Any]
     ) -> None:
-        super().__init__(file, index.shape, dtype, "C", name)
+        super().__init__(file, index.shape, dtype, "C", index.name)
+        self.stored_chunks = StoredChunks(index.stored, len(index), fill.item())
         self._index, self._filters, self._fill = index, filters, fill
         self._nbytes = math.prod(index.chunk) * dtype.itemsize
-        self._slots: dict[int, _Slot] = {}  # from the one taken from least recently on
-        self._turns = array("I", [0]) * len(index)  # how often each was decoded
+        self._slots: dict[int, _Slot] = {}  # the least recently used one first
+        self._turns = array("I", [0]) * len(index)  # how often each chunk was decoded
         self._changed = threading.Condition()
 
     @property
     def decoded(self) -> int:
-        """How many chunks have been decoded, or begun to be."""
+        """How often a chunk was decoded, those that are being decoded included."""
         return sum(self._turns)
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
@@ -321,14 +377,14 @@ class ChunkedSource(FileSource):
             todo = waiting
 
     def _get(self, number: int) -> NDArray[Any] | None:
-        """Return chunk `number`, decoded by this thread if need be; None if another one is at it."""
+        """Return chunk `number`, decoded by this thread if necessary; None if another thread is decoding it."""
         with self._changed:
             slot = self._slots.pop(number, None)
             if slot is not None:
                 self._slots[number] = slot
                 return slot.values
             slot = self._begin(number)
-            self._make_room()
+            self._drop_old()
         return self._decode_into(slot, number)
 
     def _begin(self, number: int) -> _Slot:
@@ -336,8 +392,8 @@ class ChunkedSource(FileSource):
         slot = self._slots[number] = _Slot(self._index.elements(number))
         return slot
 
-    def _make_room(self) -> None:
-        """Drop what was taken from least recently, but for one chunk a worker that is about to be used."""
+    def _drop_old(self) -> None:
+        """Drop the least recently used chunks; those that are being decoded stay."""
         while len(self._slots) > max(2, MAX_KEPT_NBYTES // self._nbytes):
             old = next((number for number, slot in self._slots.items() if slot.values is not None), None)
             if old is None:
@@ -349,7 +405,7 @@ class ChunkedSource(FileSource):
             values = self._decode(number)
         except BaseException:
             with self._changed:
-                del self._slots[number]  # who waits for it tries himself, and meets the error
+                del self._slots[number]  # a thread that waits for it tries itself, and gets the error
                 self._changed.notify_all()
             raise
         with self._changed:
@@ -374,16 +430,16 @@ class ChunkedSource(FileSource):
 
     def _took(self, number: int, count: int) -> None:
         with self._changed:
-            slot = self._slots.get(number)  # it may have been dropped for others since
+            slot = self._slots.get(number)  # it may have been dropped since
             if slot is not None:
                 slot.left -= count
                 if slot.left == 0:
                     del self._slots[number]
-                elif slot.left < 0:  # it was read a second time before the first time was over, by two passes in turns
+                elif slot.left < 0:  # two passes in turn: it was read again before the first pass was over
                     slot.left += self._index.elements(number)
 
     def _decode_ahead(self, number: int) -> bool:
-        """Decode the first of the chunks after `number` that nobody has begun in this pass, if there is room for it."""
+        """Decode the first chunk after `number` that no thread has begun in this pass, if the memory allows it."""
         with self._changed:
             room = max(2, MAX_AHEAD_NBYTES // self._nbytes) - len(self._slots)
             after = next((n for n in self._index.after(number, room) if self._turns[n] < self._turns[number]), None)
@@ -393,11 +449,11 @@ class ChunkedSource(FileSource):
         try:
             self._decode_into(slot, after)
         except InputError:
-            return False  # it is not this run's: who needs it says so
+            return False  # the run that needs it reports it
         return True
 
     def _wait(self, numbers: list[int]) -> None:
-        """Wait until one of the chunks has been decoded, or given up."""
+        """Wait until one of the chunks has been decoded, or has failed to be."""
 
         def ready(number: int) -> bool:
             slot = self._slots.get(number)
@@ -407,6 +463,6 @@ class ChunkedSource(FileSource):
             self._changed.wait_for(lambda: any(map(ready, numbers)))
 
     def close(self) -> None:
-        """Close the file, and let go of what was decoded."""
+        """Close the file and drop the decoded chunks."""
         self._slots.clear()
         super().close()

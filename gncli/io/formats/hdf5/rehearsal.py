@@ -1,15 +1,15 @@
-"""A rehearsal in another process, which a crash or a hang ends in this one's stead.
+"""A child process that does everything first, so that a crash or a hang ends the child and not this process.
 
 Notes
 -----
 libhdf5 is "not designed to handle maliciously crafted files safely" (its own SECURITY.md), and no care inside a process
-helps against a crash in it. So whatever it is asked here, another process has been asked before, and has come back.
+helps against a crash in it. So this process asks libhdf5 for nothing that the child has not done before and survived.
 
-That process is a fork where this one has no other thread, which is why files are opened before the workers start; a
-forked lock that another thread holds would never be let go. Elsewhere, and on systems where a fork alone is not safe,
-it is a Python of its own. It takes requests and answers them, each a line of JSON: ``{"answer": ...}``, ``{"error":
-[status, problem, way out]}``, or ``{}`` where it failed in a way that is for the asking process to meet itself. What
-comes back is as little to be trusted as the file: it is bounded, and checked before it is used.
+The child is a fork if this process has no other thread, which is why files are opened before the workers start: a
+forked lock that another thread holds would never be released. Otherwise, and on systems where a fork alone is not safe,
+the child is a new Python. It takes requests and answers them, each a line of JSON: ``{"answer": ...}`` or ``{"error":
+[status, problem, hint]}``. An answer is trusted as little as the file: its size is limited, and it is checked before it
+is used.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from gncli.errors import ChangedError, GncliError, InputError, LimitError
+from gncli.io.formats.hdf5.calls import calling
 
-CPU_SECONDS = 5.0  # that one request may take: not of the clock, so that a slow disk or a busy machine is no hang
+CPU_SECONDS = 5.0  # per request; CPU time, so that a slow disk or a busy machine does not count as a hang
 MAX_ANSWER_NBYTES = 64 << 20
-ROOM_NBYTES = 1 << 30  # of memory, besides what the process has when it begins and what the rehearsal needs
+EXTRA_NBYTES = 1 << 30  # of memory, besides what the process has at its start and what the rehearsal needs
 
 _ERRORS: dict[int, type[GncliError]] = {error.status: error for error in (InputError, LimitError, ChangedError)}
 
 
 class Rehearsal(Protocol):
-    """What is to be tried first. Its `repr` is an expression that makes it again, in the module that it is from."""
+    """What the child does. Its `repr` is an expression that makes it again, evaluated in the module that defines it."""
 
     fd: int
 
     @property
-    def room(self) -> int:
-        """The bytes of memory that it may take, besides `ROOM_NBYTES`."""
+    def nbytes(self) -> int:
+        """The bytes of memory that it may take, besides `EXTRA_NBYTES`."""
 
-    def __call__(self, request: str) -> object:
-        """Do what the request says, and return what JSON can say; whatever it raises, it has come back."""
+    def __call__(self, task: str, member: str) -> object:
+        """Do the task and return something that JSON can represent. Any exception counts as survived."""
 
 
 class Died(Exception):
-    """The other process did not come back: it ended by the signal `signum`."""
+    """The child ended by the signal `signum` instead of answering."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -60,11 +61,11 @@ class Died(Exception):
 
 class _Process(NamedTuple):
     pid: int
-    wait: Callable[[], int]  # gives the signal that it died of, or 0
+    wait: Callable[[], int]  # returns the signal that ended it, or 0
 
 
-class Probe:
-    """The other process, begun when it is first asked, and again after it died.
+class Child:
+    """The child process. It is started by the first request, and started again after it died.
 
     Parameters
     ----------
@@ -78,17 +79,17 @@ class Probe:
         self._process = _Process(0, lambda: 0)
         self._busy = False
 
-    def ask(self, request: str, seconds: float | None = None) -> Any:
-        """Return what the rehearsal returned when it did as `request` says; None if it failed, but not by a GncliError.
+    def ask(self, task: str, member: str = "", seconds: float | None = None) -> Any:
+        """Return what the rehearsal returned for this task.
 
         Raises
         ------
         Died
-            If the other process did not come back.
+            If the child did not survive it.
         GncliError
-            What the rehearsal raised, without a subject; a LimitError if it takes longer than `seconds`.
+            The error that came up in the child, without a subject; a LimitError if it takes longer than `seconds`.
         OSError
-            If there can be no other process.
+            If no child can be started.
         """
         if self._socket is None:
             self._socket, theirs = socket.socketpair()
@@ -97,7 +98,7 @@ class Probe:
                 self._process = (_forked if safe else _spawned)(self._rehearsal, self._socket, theirs)
         self._busy = True
         try:
-            answer = self._exchange(self._socket, json.dumps(request).encode() + b"\n", seconds)
+            answer = self._exchange(self._socket, json.dumps([task, member]).encode() + b"\n", seconds)
         except TimeoutError:
             self.close()
             raise LimitError(f"takes longer than {seconds:g} s") from None
@@ -108,7 +109,7 @@ class Probe:
         if error is not None:
             status, problem, hint = error
             raise _ERRORS[status](problem, hint=hint)
-        return answer.get("answer")
+        return answer["answer"]
 
     def _exchange(self, ours: socket.socket, request: bytes, seconds: float | None) -> dict[str, Any] | None:
         """Return the message that answers `request`; None if none comes, or one that cannot be right."""
@@ -125,19 +126,19 @@ class Probe:
         return _message(bytes(data))
 
     def close(self) -> int:
-        """End the other process, and return the signal it died of, if it did; without one, do nothing."""
+        """End the child and return the signal that ended it, or 0; without a child, do nothing."""
         if self._socket is None:
             return 0
         self._socket.close()
         self._socket = None
-        if self._busy:  # it will not see that nobody listens any more before it has done what it does
+        if self._busy:  # it notices the closed socket only after the current request
             self._busy = False
             os.kill(self._process.pid, signal.SIGKILL)
         return self._process.wait()
 
 
 def _message(data: bytes) -> dict[str, Any] | None:
-    """Return a message of the other process, or None if it is none."""
+    """Return a message of the child, or None if it is malformed."""
     try:
         message = json.loads(data)
     except (ValueError, RecursionError):
@@ -147,8 +148,6 @@ def _message(data: bytes) -> dict[str, Any] | None:
             return {"error": message["error"]}
         case {"answer": answer}:
             return {"answer": answer}
-        case {**rest} if not rest:
-            return {}
     return None
 
 
@@ -162,7 +161,7 @@ def _forked(rehearsal: Rehearsal, ours: socket.socket, theirs: socket.socket) ->
                 for fd in range(3):
                     os.dup2(null.fileno(), fd)
             serve(rehearsal, theirs)
-        finally:  # nothing of what the parent would clean up is for its copy to do
+        finally:  # the child must not run any clean-up of the parent
             os._exit(0)
 
     def wait() -> int:
@@ -189,25 +188,31 @@ def _spawned(rehearsal: Rehearsal, _ours: socket.socket, theirs: socket.socket) 
 
 
 def serve(rehearsal: Rehearsal, theirs: socket.socket) -> None:
-    """Take requests until there are no more; a request that never ends is ended by SIGPROF."""
+    """Answer requests until there are no more; SIGPROF ends a request that never ends."""
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)  # the parent's to handle: this ends with it
+        signal.signal(signum, signal.SIG_IGN)  # the parent handles them, and ends the child
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    _limit_memory(ROOM_NBYTES + rehearsal.room)
+    _limit_memory(EXTRA_NBYTES + rehearsal.nbytes)
     with theirs, theirs.makefile("rb") as requests:
         for line in requests:
             signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-            message = _attempt(rehearsal, json.loads(line))
+            message = _attempt(rehearsal, *json.loads(line))
             signal.setitimer(signal.ITIMER_PROF, 0)
             theirs.sendall(message)
 
 
-def _attempt(rehearsal: Rehearsal, request: str) -> bytes:
-    """Return the message that says what came of it."""
+def _attempt(rehearsal: Rehearsal, task: str, member: str) -> bytes:
+    """Return the message that says how it went."""
+    ignored: list[BaseException | None] = []
+    previous, sys.unraisablehook = sys.unraisablehook, lambda given: ignored.append(given.exc_value)
     try:
-        message = json.dumps({"answer": rehearsal(request)}).encode() + b"\n"
+        with calling("", "makes libhdf5 fail in a trial run"):
+            message = json.dumps({"answer": rehearsal(task, member)}).encode() + b"\n"
+            # Python would print an exception of a destructor, as h5py's have one, and go on.
+            for error in filter(None, ignored):
+                raise error
         if len(message) <= MAX_ANSWER_NBYTES:
             return message
         raise LimitError(f"has names of {len(message):,} bytes together")
@@ -216,15 +221,15 @@ def _attempt(rehearsal: Rehearsal, request: str) -> bytes:
     except MemoryError:
         problem = "would take more memory than any file should"
         return json.dumps({"error": [LimitError.status, problem, None]}).encode() + b"\n"
-    except Exception:  # noqa: BLE001  # it will come up again outside, where it is seen
-        return b"{}\n"
+    finally:
+        sys.unraisablehook = previous
 
 
-def _limit_memory(room: int) -> None:
-    """Let this process take no more than `room` bytes besides what it has, so that no file makes it take all."""
-    if sys.platform == "linux":  # pragma: no branch  # elsewhere the limit is not kept to
+def _limit_memory(nbytes: int) -> None:
+    """Let this process take at most `nbytes` of memory besides what it has, so that no file makes it take all."""
+    if sys.platform == "linux":  # pragma: no branch  # other systems ignore the limit
         with open("/proc/self/statm", "rb") as statm:
             has = int(statm.read().split()[0]) * resource.getpagesize()
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        most = min(has + room, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY), sys.maxsize)
+        most = min(has + nbytes, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY), sys.maxsize)
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))

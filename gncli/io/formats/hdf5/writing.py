@@ -1,10 +1,11 @@
-"""What is written to an HDF5 file: new files alone, of one dataset.
+"""HDF5 files, written: always a new file with one dataset.
 
 Notes
 -----
-Written files never pass through libhdf5's own writing: when a disk fills up under it, the process crashes at exit. It
-writes the skeleton, a few kB, into memory; the data go by `pwrite`. Of a compressed dataset libhdf5 places the chunks,
-in a file that it writes through `_Recorded`, which tells us of a failed write, and never libhdf5.
+libhdf5 never writes to the disk itself: if the disk fills up then, the process crashes at exit. For a contiguous
+dataset libhdf5 writes the skeleton, a few kB, into memory, and `pwrite` writes the data. For a compressed dataset
+libhdf5 places the chunks and writes them through `_Recorded`, which reports a failed write to gncli, but not to
+libhdf5.
 """
 
 from __future__ import annotations
@@ -23,22 +24,21 @@ from numpy.typing import NDArray
 from gncli.errors import InputError, LimitError, OutputError
 from gncli.io.atomic import AtomicFile
 from gncli.io.formats.hdf5.assembly import ChunkAssembly, Cut
-from gncli.io.formats.hdf5.reading import Hdf5File
+from gncli.io.formats.hdf5.guard import GuardedHdf5File
 from gncli.io.formats.hdf5.transposition import TransposingSink
 from gncli.io.rawfile import RawFile, RawSink, read_fully
 from gncli.io.source import Order, Sink, list_names
 
 
 def check_replaceable(target: str, name: str, dataset: str) -> None:
-    """Raise OutputError if the file holds anything that replacing it by a new one with `dataset` would lose."""
+    """Raise OutputError if the file holds anything besides `dataset`, which a new file would lose."""
     try:
         raw = RawFile(target, name)
         if raw.identity.nbytes == 0:
             raw.close()
             return
-        file = Hdf5File(raw, name)
-        others = file.others_than(dataset)
-        file.close()
+        with GuardedHdf5File(raw, name) as file:
+            others = file.others_than(dataset)
     except (InputError, LimitError) as error:
         problem = f"holds what cannot be listed, and would be lost: {error.problem}"
         raise OutputError(problem, subject=name, hint="choose another name") from error
@@ -58,8 +58,8 @@ def hdf5_sink(
 ) -> Sink:
     """Return the sink of a new HDF5 file with one C-ordered dataset, whose runs come in `order`.
 
-    It is contiguous; with a level of `compression` it is in chunks of samples, shuffled and deflated, unless there is
-    nothing to cut.
+    The dataset is contiguous. With a level of `compression` it is in chunks of samples, shuffled and deflated, unless
+    it is a scalar or empty.
     """
     sink = _c_ordered_sink(file, dataset, shape, dtype, attributes, compression)
     if order == "C" or len(shape) < 2 or 0 in shape:
@@ -96,28 +96,28 @@ def _c_ordered_sink(
     return RawSink(file, image.pieces, offset, shape, dtype, image.nbytes)
 
 
-_LIBVER = h5f.LIBVER_V110  # whose metadata have checksums: of 6,389 flipped bytes none went unnoticed
+_LIBVER = h5f.LIBVER_V110  # its metadata have checksums: none of 6,389 flipped bytes went unnoticed
 
 Made = TypeVar("Made")
 
 
 def _apart(work: Callable[[], Made]) -> Made:
-    """Return what `work` returns, done by a thread of its own.
+    """Return what `work` returns in a thread of its own.
 
-    libhdf5 calls back into Python, where in the main thread the exception of a signal may come up at any step. It would
-    take that for a failed write, and crash at exit.
+    libhdf5 calls back into Python, and in the main thread a signal may raise its exception at any step there. libhdf5
+    would take that for a failed write, and crash at exit.
     """
     with ThreadPoolExecutor(1) as executor:
         try:
             future = executor.submit(work)
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # no thread can be started
             executor.shutdown(cancel_futures=True)
             return work()
         return future.result()
 
 
 def _new_file(disk: object) -> Any:
-    """Return a new file on `disk`, whose root group keeps no times: h5py knows how to say so from 3.15 on alone."""
+    """Return a new file on `disk` whose root group keeps no times, as h5py itself can make it only since 3.15."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(_LIBVER, _LIBVER)
     access.set_fileobj_driver(h5fd.fileobj_driver, disk)
@@ -125,7 +125,7 @@ def _new_file(disk: object) -> Any:
 
 
 def _timeless(kind: Any) -> Any:
-    """Return a property list for what is made without times, so that the same data are the same bytes."""
+    """Return a property list for an object that keeps no times, so that the same data give the same bytes."""
     made = h5p.create(kind)
     made.set_obj_track_times(False)
     return made
@@ -158,7 +158,7 @@ def _create(
 
 
 class _Compressed:
-    """A new HDF5 file with one compressed dataset, into which chunks are put one by one."""
+    """A new HDF5 file with one compressed dataset, which takes its chunks one by one."""
 
     def __init__(
         self,
@@ -186,14 +186,14 @@ class _Compressed:
         self._disk.check()
 
     def finish(self) -> None:
-        """Have libhdf5 write what is left; it never comes to know whether that failed."""
+        """Have libhdf5 write the remainder; it never learns whether that failed."""
         if self._handle:
             self._dataset = None
             _apart(self._handle.close)
         self._disk.check()
 
     def drop(self) -> None:
-        """Have libhdf5 close its file, nothing of which is written any more."""
+        """Have libhdf5 close its file, of which nothing more is written to the disk."""
         self._disk.failed = self._disk.failed or OutputError("was given up", subject=self.file.name)
         with suppress(OutputError):
             self.finish()
@@ -207,7 +207,7 @@ class CompressedSink(Sink):
     made : _Compressed
         The file, begun.
     shape, dtype
-        Of the tensor.
+        Shape and dtype of the tensor.
     """
 
     def __init__(self, made: _Compressed, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -225,13 +225,13 @@ class CompressedSink(Sink):
         self._made.file.commit()
 
     def abort(self) -> None:
-        """Remove what was begun."""
+        """Remove the file that was begun."""
         self._made.drop()
         self._made.file.abort()
 
 
 class _Image:
-    """A file in memory for libhdf5 to write a skeleton into: what was written is kept, the hole for the data is not."""
+    """A file in memory for a skeleton that libhdf5 writes: it keeps the written pieces, not the hole for the data."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes]] = []
@@ -252,7 +252,7 @@ class _Image:
         self.nbytes = max(self.nbytes, self._position)
         return len(piece)
 
-    def read(self, nbytes: int) -> bytes:  # h5py knows a file by this
+    def read(self, nbytes: int) -> bytes:  # h5py recognizes a file object by this method
         found = bytearray(nbytes)
         self.readinto(memoryview(found))
         return bytes(found)
@@ -261,7 +261,7 @@ class _Image:
         return self._overlaid(view, bytearray(len(view)))
 
     def _overlaid(self, view: memoryview, found: bytearray) -> int:
-        """Fill `view` with `found`, and over it what was written in memory."""
+        """Fill `view` with `found`, overlaid with the pieces that were written in memory."""
         for at, piece in self.pieces:
             first, last = max(at, self._position), min(at + len(piece), self._position + len(view))
             if first < last:
@@ -279,9 +279,10 @@ class _Image:
 
 
 class _Recorded(_Image):
-    """A file on the disk for libhdf5, which never learns that one of its writes failed: it would crash at exit.
+    """A file on the disk for libhdf5, which must not learn that one of its writes failed: it would crash at exit.
 
-    From the first failure on what it writes is kept in memory, where it finds it again until it has closed the file.
+    From the first failure on, the pieces that it writes are kept in memory, so that it can read them until it closes
+    the file.
     """
 
     def __init__(self, file: AtomicFile) -> None:
@@ -290,7 +291,7 @@ class _Recorded(_Image):
         self._file = file
 
     def check(self) -> None:
-        """Raise what went wrong, if anything did."""
+        """Raise the error of a write, if one failed."""
         if self.failed is not None:
             raise self.failed
 
@@ -307,7 +308,7 @@ class _Recorded(_Image):
 
     def readinto(self, view: memoryview) -> int:
         found = bytearray(len(view))
-        with suppress(OSError):  # what cannot be read was not written, and `failed` says so
+        with suppress(OSError):  # bytes that cannot be read were not written, and `failed` says so
             read_fully(self._file.fd, memoryview(found), self._position)
         return self._overlaid(view, found)
 

@@ -160,7 +160,7 @@ def test_a_fortran_ordered_input_is_transposed_whatever_is_put_by_and_gathered_a
     shape: tuple[int, ...], data: st.DataObject
 ) -> None:
     array = np.arange(math.prod(shape), dtype="<i4").reshape(shape)
-    sizes = {name: data.draw(st.integers(1, 200)) for name in ("STORED_NBYTES", "REGION_NBYTES", "PASSED_NBYTES")}
+    sizes = {name: data.draw(st.integers(1, 200)) for name in ("SPOOLED_NBYTES", "REGION_NBYTES", "PASSED_NBYTES")}
     runs: list[tuple[int, int]] = []
     kept = np.zeros(array.size, "<i4")
 
@@ -190,7 +190,7 @@ def test_a_transposed_output_is_written_in_large_pieces(tmp_path: Path, monkeypa
     # N varies fastest: element by element it would be 40,000 writes.
     array = np.asfortranarray(np.random.default_rng(0).random((100, 4, 10, 10)))
     np.save(tmp_path / "x.npy", array)
-    monkeypatch.setattr(transposition, "STORED_NBYTES", 1 << 15)
+    monkeypatch.setattr(transposition, "SPOOLED_NBYTES", 1 << 15)
     monkeypatch.setattr(transposition, "REGION_NBYTES", 1 << 16)
     writes = []
     real = OutputFile.write
@@ -222,7 +222,7 @@ def test_no_room_for_the_copy_of_a_fortran_ordered_input_is_an_output_error(
     sink = open_sink(str(tmp_path / "y.h5"), shape=(3, 4), dtype=np.dtype("f4"), order="F", compression=4)
     sink.write_from(np.zeros(12, "f4"), 0)
     monkeypatch.setattr("gncli.io.formats.hdf5.transposition.read_fully", lambda *_: 0)
-    with pytest.raises(OutputError, match=r"has become shorter"):
+    with pytest.raises(OutputError, match=r"the spooled data became shorter"):
         sink.commit()
     sink.abort()
     assert list(tmp_path.iterdir()) == []

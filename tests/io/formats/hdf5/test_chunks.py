@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from gncli.errors import ChangedError, InputError
 from gncli.io import ArraySink, ArraySource, open_source
-from gncli.io.formats import hdf5
-from gncli.io.formats.hdf5 import Hdf5Source, chunks
+from gncli.io.formats.hdf5 import chunks, datasets
 from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stored, decode, fletcher32
+from gncli.io.formats.hdf5.datasets import Hdf5Source
+from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.rawfile import RawFile
 from gncli.kernels.groupnorm import Affine, GroupNorm
 from gncli.kernels.partition import whole
@@ -339,7 +340,7 @@ def test_a_file_that_shrinks_is_a_change_and_one_that_is_too_short_a_truncation(
         read_all(source)
     source.close()
     found = write(path, np.random.default_rng(0).random((20, 40)), chunks=(10, 40), compression="gzip")
-    container = hdf5.Hdf5File(RawFile(str(path), "x.h5"), "x.h5")
+    container = Hdf5File(RawFile(str(path), "x.h5"), "x.h5")
     end = max(info.byte_offset + info.size for info in found)
     container._file.identity = container._file.identity._replace(nbytes=end - 1)
     with pytest.raises(InputError, match=rf"is truncated: its chunks end at {end:,}, and the file has {end - 1:,}"):
@@ -364,7 +365,7 @@ def test_what_is_not_covered_goes_through_libhdf5(tmp_path: Path, monkeypatch: p
     assert np.array_equal(read_all(source, 70), x)
     source.close()
     write(path, x, chunks=(1, 1))
-    monkeypatch.setattr(hdf5.reading, "MAX_INDEXED_CHUNKS", 799)
+    monkeypatch.setattr(datasets, "MAX_INDEXED_CHUNKS", 799)
     source = open_source(str(path))
     assert isinstance(source, Hdf5Source)
     source.close()
@@ -376,7 +377,7 @@ def test_a_chunk_that_libhdf5_would_read_declares_no_more_bytes_than_it_can_need
         with h5py.File(tmp_path / "x.h5", "w") as file:
             dataset = file.create_dataset("a", data=x, chunks=(10, 40), compression="lzf")
             dataset.id.write_direct_chunk((10, 0), bytes(nbytes))
-        container = hdf5.Hdf5File(RawFile(str(tmp_path / "x.h5"), "x.h5"), "x.h5", rehearsed=True)
+        container = Hdf5File(RawFile(str(tmp_path / "x.h5"), "x.h5"), "x.h5")
         if nbytes == 7424:
             container.open("a", "x.h5::a").close()
         else:
@@ -400,15 +401,44 @@ def test_a_dataset_that_was_resized_is_read_as_it_is_now(tmp_path: Path) -> None
         source.close()
 
 
-def test_a_chunk_outside_its_tensor_is_left_out_and_one_that_was_dropped_meanwhile_is_not_missed(
-    tmp_path: Path,
-) -> None:
-    index = ChunkIndex((4, 4), (2, 2))
-    index.add((4, 0), Stored(0, 16, 0))
+def test_an_index_holds_offsets_and_sizes_beyond_any_file() -> None:
+    index = ChunkIndex((4, 4), (2, 2), "x.h5")
     index.add((2, 2), Stored(1 << 64, 1 << 40, 0))
     assert [number in index for number in range(len(index))] == [False, False, False, True]
     assert index[3] == Stored((1 << 63) - 1, (1 << 32) - 1, 0)
-    assert index.end == (1 << 64) + (1 << 40)
+    assert (index.end, index.stored, index.nbytes) == ((1 << 64) + (1 << 40), 1, 1 << 40)
+
+
+# What is wrong with an index; the chunks are (corner, offset, bytes).
+WRONG: dict[str, tuple[list[tuple[tuple[int, int], int, int]], str]] = {
+    "between the chunks": ([((0, 1), 100, 8)], "names a chunk at (0, 1), which is off the grid"),
+    "beyond the tensor": ([((4, 0), 100, 8)], "names a chunk at (4, 0), which is off the grid"),
+    "twice": ([((2, 0), 100, 8), ((2, 0), 200, 8)], "names the chunk at (2, 0) twice"),
+    "too few": ([((2, 0), 100, 8)], "lists 1 chunks of 8 bytes together, and the dataset has 2 of 16"),
+    "too short": (
+        [((2, 0), 100, 8), ((2, 2), 108, 7)],
+        "lists 2 chunks of 15 bytes together, and the dataset has 2 of",
+    ),
+    "overlapping": ([((2, 2), 107, 8), ((0, 0), 100, 8)], "the chunks at (0, 0) and (2, 2) overlap"),
+    "over a header": ([((0, 0), 100, 8), ((0, 2), 108, 8)], "the chunk at (0, 2) overlaps its object header"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_an_index_that_cannot_be_right_is_refused(what: str) -> None:
+    listed, problem = WRONG[what]
+    index = ChunkIndex((4, 3), (2, 2), "x.h5")
+    with pytest.raises(InputError) as caught:
+        for corner, offset, nbytes in listed:
+            index.add(corner, Stored(offset, nbytes, 0))
+        index.check(2, 16, 1000)
+        index.check_apart(92, 8, "its object header")
+        index.check_apart(115, 8, "its object header")
+    assert str(caught.value).startswith("x.h5: cannot be read (its index of chunks is damaged: ")
+    assert problem in str(caught.value)
+
+
+def test_a_chunk_that_was_dropped_meanwhile_is_not_missed(tmp_path: Path) -> None:
     write(tmp_path / "x.h5", np.zeros((4, 4)), chunks=(2, 2))
     source = opened(tmp_path / "x.h5")
     source._took(0, 4)

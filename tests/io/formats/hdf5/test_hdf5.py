@@ -19,14 +19,17 @@ from hypothesis import strategies as st
 from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
 from gncli.io import open_sink, open_source, open_sources
 from gncli.io.atomic import AtomicFile
-from gncli.io.formats.hdf5 import Hdf5File, reading, writing
-from gncli.io.formats.hdf5.rehearsal import Probe
+from gncli.io.formats.hdf5 import datasets, guard, reading, writing
+from gncli.io.formats.hdf5.calls import calling
+from gncli.io.formats.hdf5.reading import Hdf5File
+from gncli.io.formats.hdf5.rehearsal import Child
 from gncli.io.rawfile import RawFile, RawSource
 from gncli.kernels.walk import boxes
 from gncli.names import Policy
+from tests.io.formats.hdf5.mutations import lookup3
 from tests.io.formats.test_npy import DTYPES, make, read_all
 
-pytestmark = pytest.mark.usefixtures("unrehearsed")  # with the other process: tests/test_hostile.py
+pytestmark = pytest.mark.usefixtures("unrehearsed")  # with the child: tests/io/test_hostile.py
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -298,7 +301,7 @@ def test_a_contiguous_dataset_outside_its_file_is_refused_with_both_sizes(
 
 
 def test_many_names_and_deep_groups_are_listed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "Probe", Probe)
+    monkeypatch.setattr(guard, "Child", Child)
     path = tmp_path / "x.h5"
     with h5py.File(path, "w", libver="latest") as file:
         here = file.id
@@ -319,12 +322,12 @@ def test_too_many_links_are_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for name in "abcd":
             file[name] = 1.0
     raw = RawFile(str(tmp_path / "x.h5"), "x.h5")
-    container = Hdf5File(raw, "x.h5", rehearsed=True)
+    container = Hdf5File(raw, "x.h5")
     with pytest.raises(LimitError, match=r"more than 3 links"):
         container.names()
     monkeypatch.setattr(reading, "MAX_LINKS", 4)
     assert len(container.names()) == 4
-    container._names = None
+    container._names, container.skipped = None, []
     monkeypatch.setattr(reading, "MAX_PATHS_NBYTES", 7)
     with pytest.raises(LimitError, match=r"names that are too long; name one dataset, as FILE::NAME"):
         container.names()
@@ -481,10 +484,10 @@ def test_a_path_that_is_given_to_another_file_while_it_is_opened_is_noticed(
         if (tmp_path / "other.h5").exists():
             (tmp_path / "other.h5").replace(tmp_path / "x.h5")
 
-    monkeypatch.setattr(reading, "Probe", lambda _: SimpleNamespace(ask=ask, close=lambda: 0))
+    monkeypatch.setattr(guard, "Child", lambda _: SimpleNamespace(ask=ask, close=lambda: 0))
     raw = RawFile(str(tmp_path / "x.h5"), "x.h5")
     with pytest.raises(ChangedError, match=r"^x.h5: was (changed|replaced) while it was read$"):
-        Hdf5File(raw, "x.h5")
+        guard.GuardedHdf5File(raw, "x.h5")
     raw.close()
 
 
@@ -543,7 +546,7 @@ def test_what_libhdf5_has_written_it_finds_again(tmp_path: Path) -> None:
 
 
 def test_a_policy_lets_a_sparse_file_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "SPARSE_NBYTES", 100)
+    monkeypatch.setattr(datasets, "SPARSE_NBYTES", 100)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("a", (1000,), np.float32, chunks=(100,))
     with pytest.raises(LimitError, match="declares 4,000 bytes and stores 0"):
@@ -551,3 +554,90 @@ def test_a_policy_lets_a_sparse_file_in(tmp_path: Path, monkeypatch: pytest.Monk
     source = open_source(str(tmp_path / "x.h5"), policy=Policy(sparse=True))
     assert not read_all(source).any()
     source.close()
+
+
+# Exceptions that h5py raised on damaged files, and that nobody had expected: the call, the exception, the error.
+SURPRISES: dict[str, tuple[str, Exception, str]] = {
+    "opening": (
+        "h5f.open",
+        OverflowError("Python int too large to convert to C long"),
+        "x.h5: cannot be opened as HDF5",
+    ),
+    "listing": ("h5g.get_objinfo", AttributeError("no attribute 'links'"), "x.h5: cannot be listed"),
+    "finding": ("h5o.open", IndexError(), "x.h5::/a: cannot be found"),
+    "checking": ("h5d.open", IndexError("tuple index out of range"), "x.h5::/a: cannot be opened"),
+}
+
+
+@pytest.mark.parametrize("what", SURPRISES)
+def test_an_exception_of_any_class_is_an_error_about_the_file(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, surprise, problem = SURPRISES[what]
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("x.h5", "w") as file:
+        file.create_dataset("a", data=[1.0])
+
+    def raises(*_: Any, **__: Any) -> None:
+        raise surprise
+
+    with monkeypatch.context() as patch, pytest.raises(InputError) as caught:
+        module, name = call.split(".")
+        here = datasets if what == "checking" else reading
+        patch.setattr(here, module, SimpleNamespace(**vars(getattr(h5py, module)) | {name: raises}))
+        container = Hdf5File(RawFile("x.h5", "x.h5"), "x.h5")
+        container.open(*(("a", "x.h5::/a") if what != "listing" else (container.names()[0], "")))
+    assert str(caught.value) == f"{problem} ({surprise.args[0] if surprise.args else type(surprise).__name__})"
+
+
+def test_memory_that_ran_out_in_h5py_stays_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MemoryError), calling("x.h5", "cannot be read"):
+        raise MemoryError
+
+
+def test_a_file_that_cannot_be_closed_is_an_error_about_it(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("a", data=[1.0], chunks=(1,), compression="lzf")
+
+    def close() -> None:
+        raise RuntimeError("Can't decrement id ref count")
+
+    container = Hdf5File(RawFile(str(tmp_path / "x.h5"), "x.h5"), "x.h5")
+    source = container.open("a", "x.h5::a")
+    assert isinstance(source, datasets.Hdf5Source)
+    source._dataset = SimpleNamespace(close=close)
+    container._id = SimpleNamespace(close=close)
+    for opened, name in ((source, "x.h5::a"), (container, "x.h5")):
+        with pytest.raises(InputError) as caught:
+            opened.close()
+        assert str(caught.value) == f"{name}: cannot be closed (Can't decrement id ref count)"
+
+
+def test_a_root_that_is_a_dataset_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        file["a"] = np.arange(3.0)
+        root, dataset = (h5py.h5o.get_info(each.id).addr for each in (file, file["a"]))
+    data = path.read_bytes()
+    header = data[:44].replace(root.to_bytes(8, "little"), dataset.to_bytes(8, "little"))
+    assert header != data[:44]
+    path.write_bytes(header + lookup3(header).to_bytes(4, "little") + data[48:])
+    for name, problem in ((str(path), "cannot be listed"), (f"{path}::a", "cannot be found")):
+        with pytest.raises(InputError, match=rf"{problem} \(.*\)$"):
+            open_source(name)
+
+
+def test_a_chunk_with_fewer_axes_than_its_dataset_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.zeros((6, 7), "f4"), chunks=(5, 4))
+    data = bytearray(path.read_bytes())
+    layout = b"\x03\x02\x03"  # version 3, chunked, as many sizes as axes, and that of an element
+    at = data.index(b"\x05\0\0\0\x04\0\0\0\x04\0\0\0") - 8 - len(layout)
+    assert data[at : at + 3] == layout
+    data[at + 2] = 2
+    path.write_bytes(data)
+    with pytest.raises(
+        InputError, match=r"x.h5: (is damaged: its chunks have 1 axes, and it has 2|cannot be opened \()"
+    ):
+        open_source(str(path))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 from gncli.io import open_source, open_sources
-from gncli.io.formats.hdf5 import Hdf5File, reading
+from gncli.io.formats.hdf5 import guard
+from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.rawfile import RawFile
 from gncli.names import Policy
 from gncli.report import render
@@ -34,8 +36,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 def named(path: Path) -> dict[str, tuple[str, ...]]:
     """Return the names of the axes of each dataset; read in this process, and as the other one says them."""
-    with closing(Hdf5File(RawFile(str(path), "x"), "x", rehearsed=True)) as file:
-        here = {name: tuple(file.dimensions(name)) for name in file.names()}
+    with closing(Hdf5File(RawFile(str(path), "x"), "x")) as file:
+        here = {name: tuple(file.axes(name, {})) for name in file.names()}
     there = {source.name.partition("::")[2] or "/a": source.dimensions for source in open_sources(str(path))}
     assert there == here
     return here
@@ -191,20 +193,20 @@ def test_whatever_is_wrong_with_the_names_the_data_are_read(damage: Callable[[An
     assert not any(named(path)["/a"])
 
 
-ABORTING = "r.startswith('axes') and __import__('os').abort()"
+ABORTING = "task == 'axes' and __import__('os').abort()"
 
 
 def test_a_crash_over_the_names_leaves_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Saboteur(reading.Hdf5Rehearsal):
-        def __call__(self, request: str) -> Any:
-            if request.startswith("axes"):
+    class Saboteur(guard.Hdf5Rehearsal):
+        def __call__(self, task: str, member: str) -> object:
+            if task == "axes":
                 os.abort()
-            return super().__call__(request)
+            return super().__call__(task, member)
 
-        def __repr__(self) -> str:  # what a Python of its own is given
-            return f"type('S', (), {{'room': 0, '__call__': lambda s, r: {ABORTING}}})()"
+        def __repr__(self) -> str:  # evaluated in a Python of its own
+            return f"type('S', (), {{'nbytes': 0, '__call__': lambda s, task, m: {ABORTING}}})()"
 
-    monkeypatch.setattr(reading, "Hdf5Rehearsal", Saboteur)
+    monkeypatch.setattr(guard, "Hdf5Rehearsal", Saboteur)
     Saboteur.__module__ = "gncli.io.formats.hdf5.rehearsal"
     source = open_source(f"{SMALL}::t2m")
     assert (source.dimensions, read_all(source).shape) == ((), (2, 4))
@@ -223,17 +225,22 @@ def test_a_crash_over_the_names_leaves_the_data(monkeypatch: pytest.MonkeyPatch)
         ({"a": "b"}, ()),
     ],
 )
-def test_what_the_other_process_says_of_names_is_checked(answer: Any, found: tuple[str, ...]) -> None:
-    assert reading._checked_dimensions(answer, 2) == found
+def test_the_names_that_the_child_answers_are_checked(
+    answer: Any, found: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"open": None, "read": None, "axes": answer}
+    child = SimpleNamespace(ask=lambda task, *_: answers[task], close=lambda: 0)
+    monkeypatch.setattr(guard, "Child", lambda _: child)
+    source = open_source(f"{SMALL}::t2m")
+    assert source.dimensions == found
+    source.close()
 
 
-def test_the_other_process_says_the_names(tmp_path: Path) -> None:
+def test_the_child_answers_the_names(tmp_path: Path) -> None:
     fd = os.open(SMALL, os.O_RDONLY)
-    rehearsal = reading.Hdf5Rehearsal(fd, str(SMALL), "x", Policy())
-    assert rehearsal("read t2m") is None
-    assert rehearsal("axes t2m") == ["lat", "lon"]
-    assert rehearsal("list") == (["/lat", "/t2m"], [])
-    assert rehearsal._container is not None
-    assert rehearsal._container.dimensions("nothing") == []
-    rehearsal._container.close()
+    rehearsal = guard.Hdf5Rehearsal(fd, str(SMALL), "x", Policy())
+    assert rehearsal("read", "t2m") is None
+    assert rehearsal("axes", "t2m") == ["lat", "lon"]
+    assert rehearsal("list", "") == (["/lat", "/t2m"], [])
+    assert rehearsal("axes", "nothing") == []
     os.close(fd)
