@@ -15,6 +15,7 @@ BASIC = ("mean", "std", "var", "min", "max", "nan", "posinf", "neginf")
 SMALL = 2.0**-450  # a variance below it has a fourth moment that is not a number any more
 
 
+@np.errstate(all="ignore")
 def finished(
     moments: Moments, dtype: np.dtype[Any], shape: tuple[int, ...], wanted: Collection[str] = (), ddof: int = 0
 ) -> Mapping[str, list[Value]]:

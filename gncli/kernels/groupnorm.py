@@ -222,15 +222,24 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
         Of which eps and denominator count.
     """
     # With x scaled by 2**-power, var is scaled by its square; so is eps, and then the root.
+    cells = _beside_eps(cells, norm.eps)
     total = cells.scaled_var() + _scaled_eps(norm, cells)
     divisor = np.sqrt(total)
     if norm.denominator == "variance":
         divisor = total if cells.power is None else np.ldexp(total, cells.power)
-    rstd = 1.0 / np.where(divisor == 0, 1.0, divisor)
+    rstd = np.minimum(1.0 / np.where(divisor == 0, 1.0, divisor), np.finfo(np.float64).max)  # 0 times it is 0
     if cells.nan is not None:
         rstd[~cells.finite] = np.nan
     wide = cells.min.dtype.kind in "iu"
     return Standardization(cells.hi, cells.lo, rstd, cells.min if wide else None, cells.power)
+
+
+def _beside_eps(cells: Moments, eps: float) -> Moments:
+    """Return `cells` with those scaled up so far that eps on their scale would overflow scaled up less."""
+    if cells.power is None or not eps:
+        return cells
+    least = math.frexp(eps)[1] // 2 - 64  # eps is then about 2**128, beside which their variance, at most 1, is lost
+    return cells.rescaled(np.maximum(cells.power, np.int32(min(0, least))))
 
 
 def _scaled_eps(norm: GroupNorm, cells: Moments) -> Any:
@@ -401,20 +410,24 @@ def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dt
     held = ~nonfinite & (before.n > 0)
     if not held.all():
         before, z, y = (moments.each(operator.itemgetter(held)) for moments in (before, z, y))
+    lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
+    before = _beside_eps(before, norm.eps)
+    power, scale = (0 if moments.power is None else moments.power for moments in (before, z))
     var = before.scaled_var()
     total = var + _scaled_eps(norm, before)
-    total = np.where(total == 0, 1.0, total)
-    expected = var / total
+    # Mantissas and exponents apart, and compared on the scale of z: so nothing leaves float64 on the way.
+    (v, of_v), (t, of_t) = np.frexp(np.where(lost, np.nan, var)), np.frexp(np.where(total == 0, 1.0, total))
+    expected = np.ldexp(v / t, of_v - of_t - 2 * scale)
     if norm.denominator == "variance":
-        expected = expected / total if before.power is None else np.ldexp(expected / total, -2 * before.power)
+        expected = np.ldexp(v / t / t, of_v - 2 * (of_t + power + scale))
     info = np.finfo(dtype)
-    # Squares of what is below 2**-537 vanish in float64; to the check that is nothing, in any dtype.
-    u, s = float(info.eps) / 2, max(float(info.smallest_subnormal) / 2, 2.0**-500)
+    # Results below 2**-500 are nothing to the check, in any dtype.
+    u, s = float(info.eps) / 2, np.ldexp(max(float(info.smallest_subnormal) / 2, 2.0**-500), -scale)
     root = np.sqrt(expected)
     return Check(
         groups=groups,
-        mean_error=_worst(np.abs(z.mean), 16 * (u * root + s)),
-        var_error=_worst(np.abs(z.var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s)),
+        mean_error=_worst(np.abs(np.ldexp(z.mean, -scale)), 16 * (u * root + s)),
+        var_error=_worst(np.abs(z.scaled_var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s)),
         constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
         nonfinite_groups=int(np.count_nonzero(nonfinite)),
         overflowed=int((y.values - y.n).sum()),

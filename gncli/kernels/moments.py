@@ -22,7 +22,8 @@ from gncli.kernels.scratch import room
 from gncli.kernels.walk import SHORT, Region, Tile, Walk
 
 Floats = NDArray[np.float64]
-LARGE = 2.0**500  # beyond it a square, or a sum of squares, may leave float64
+SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
+ZERO = -(1 << 14)  # the power of nothing but zeros: below every other
 NOWHERE = np.int64(2**63 - 1)  # the place of what is not there: behind every place
 
 
@@ -42,7 +43,8 @@ class Moments(NamedTuple):
     nan, posinf, neginf : ndarray of float64, optional
         How many values are not finite; None says none at all.
     power : ndarray of int32, optional
-        The scale of `hi`, `lo` and `m2`; None says 0.
+        The scale of `hi`, `lo` and `m2`; None says 0, as it is but for float64 whose largest |x| is beyond 2**200 or
+        below 2**-200.
     zeros : ndarray of float64, optional
         How many values are zero; None says that nobody asked, as for all that follow.
     m3, m4 : ndarray of float64, optional
@@ -168,6 +170,12 @@ class Moments(NamedTuple):
         """Return the standard deviation, which is right even where the variance leaves float64."""
         return self._unscaled(np.sqrt(self.scaled_var(ddof)))
 
+    def rescaled(self, power: NDArray[np.int32]) -> Moments:
+        """Return the same mean and m2 on the scale of `power`, without what else was asked for."""
+        by = _power(self) - power
+        hi, lo, m2 = np.ldexp(self.hi, by), np.ldexp(self.lo, by), np.ldexp(self.m2, 2 * by)
+        return Moments(self.n, hi, lo, m2, *self[4:9], power)
+
     def _unscaled(self, values: Floats, times: int = 1) -> Floats:
         return values if self.power is None else np.asarray(np.ldexp(values, times * self.power))
 
@@ -188,8 +196,8 @@ def _integral(array: NDArray[Any]) -> bool:
 
 def _scale(largest: Floats) -> NDArray[np.int32] | None:
     """Return the powers of two by which values of up to `largest` are scaled down; None if none is."""
-    large = largest > LARGE
-    return np.where(large, np.frexp(largest)[1], 0).astype(np.int32) if large.any() else None
+    scaled = (largest > LARGE) | (largest < SMALL) & (largest > 0)
+    return np.where(scaled, np.frexp(largest)[1], 0).astype(np.int32) if scaled.any() else None
 
 
 def _power(moments: Moments) -> Any:
@@ -208,14 +216,17 @@ def merge(a: Moments, b: Moments) -> Moments:
     """
     low, high = np.minimum(a.min, b.min), np.maximum(a.max, b.max)
     power = None
-    down = up = 0
+    down: Any = 0
+    up: Any = 0
     a_hi, a_lo, a_m2, b_hi, b_lo, b_m2 = a.hi, a.lo, a.m2, b.hi, b.lo, b.m2
     if _integral(low):
         a_hi, a_lo = two_sum(a.hi, shifted(a.min, low), a.lo)
         b_hi, b_lo = two_sum(b.hi, shifted(b.min, low), b.lo)
     elif a.power is not None or b.power is not None:
-        power = np.maximum(_power(a), _power(b))
-        down, up = _power(a) - power, _power(b) - power
+        powers = [np.where((m.hi == 0) & (m.lo == 0) & (m.m2 == 0), ZERO, _power(m)) for m in (a, b)]
+        power = np.maximum(*powers)
+        power = np.where(power == ZERO, 0, power).astype(np.int32)
+        down, up = powers[0] - power, powers[1] - power
         a_hi, a_lo, a_m2 = np.ldexp(a.hi, down), np.ldexp(a.lo, down), np.ldexp(a.m2, 2 * down)
         b_hi, b_lo, b_m2 = np.ldexp(b.hi, up), np.ldexp(b.lo, up), np.ldexp(b.m2, 2 * up)
     n = a.n + b.n

@@ -93,6 +93,7 @@ class ClusterEngine(Engine):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        super().__exit__(kind, error, trace)
         self.rest()
 
     def rest(self) -> None:

@@ -61,7 +61,7 @@ class Buffers:
 
 
 class Engine:
-    """An executor, with the sizes and buffers of a run.
+    """An executor, with the sizes and buffers of a run, in which NumPy warns nobody: infinities and NaN are counted.
 
     Parameters
     ----------
@@ -88,13 +88,16 @@ class Engine:
         self.buffers = Buffers()
         self._given = executor
         self._own: Threads | None = None
+        self._quiet = np.errstate(all="ignore")
 
     def __enter__(self) -> Self:
+        self._quiet.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._quiet.__exit__(kind, error, trace)
         if self._own:
             with Deferred():
                 self._own.shutdown(cancel_futures=True)

@@ -270,8 +270,7 @@ class Normalization:
             fold.push(region, moments)
         assert fold.result is not None  # every region of the span was pushed
         before = fold.result.settled()
-        with np.errstate(all="ignore"):
-            mapping = standardization(before, self.grouping.norm)
+        mapping = standardization(before, self.grouping.norm)
 
         def job(region: Region, values: NDArray[Any]) -> _Mapped:
             return self._map(region, values, mapping)
@@ -282,8 +281,7 @@ class Normalization:
             z.push(region, mapped.z)
             y.push(region, mapped.y)
         assert z.result is not None and y.result is not None  # as above
-        with np.errstate(all="ignore"):
-            self._take(self._summary(_Cells(before, mapping, z.result, y.result), 1))
+        self._take(self._summary(_Cells(before, mapping, z.result, y.result), 1))
 
     def _measure(self, region: Region, values: NDArray[Any]) -> Moments:
         return measure_region(self.walk, region, values, self.tile, zeros=self.zeros)

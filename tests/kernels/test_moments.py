@@ -206,7 +206,7 @@ def test_a_variance_that_leaves_float64_is_infinite_and_the_deviation_is_not() -
     assert plain(found.var(), found.std()) == (np.inf, pytest.approx(1e300, rel=1e-15))
 
 
-def test_only_cells_beyond_2_to_the_500_are_scaled() -> None:
+def test_only_cells_beyond_2_to_the_200_are_scaled() -> None:
     values = drawn((3, 100), "f8", 4)
     scaled = values.copy()
     scaled[1] *= 2.0**600
