@@ -77,7 +77,7 @@ CELL_STATISTICS = ("mean", "std", "min", "max")
 NONFINITE = ("nan", "posinf", "neginf")
 
 FORMS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
-"""The forms of a report on stdout; each is a module of `gncli.report`."""
+"""The forms of a report on stdout; each is a function of `gncli.report.forms` or `gncli.report.table`."""
 
 REPORT_FORMS: Mapping[str, str] = {
     ".txt": "table",
@@ -88,7 +88,7 @@ REPORT_FORMS: Mapping[str, str] = {
     ".svg": "svg",
     ".html": "html",
 }
-"""The form of a report in a file, by its suffix; each is a module of `gncli.report` too."""
+"""The form of a report in a file, by its suffix."""
 
 PICTURE_FORMS: Mapping[str, str] = {".png": "png", ".svg": "svg"}
 """The form of a picture by the suffix of its file."""

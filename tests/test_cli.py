@@ -30,9 +30,13 @@ from gncli.report.records import Failure, NormalizeReport, Parameters, StatsRepo
 
 VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
 X = TensorStats((4, 16), "float64", VALUES, "x.npy")
-PARAMETERS = Parameters(4, 4, 1e-5, "NC", "std", 1.0, 0.0, "float64")
+PARAMETERS = Parameters(
+    groups=4, group_size=4, eps=1e-5, layout="NC", denominator="std", gamma=1.0, beta=0.0, dtype="float64"
+)
 STATS = StatsReport((X,))
-NORMALIZED = NormalizeReport("x.npy", None, PARAMETERS, X, X, Check(16, 0.1, 0.2))
+NORMALIZED = NormalizeReport(
+    input="x.npy", output=None, parameters=PARAMETERS, before=X, after=X, check=Check(16, 0.1, 0.2)
+)
 CHECK_LINE = (
     "check: ok: 16 groups, |mean| <= 0.1 and |var - V| <= 0.2 of what rounding allows, V = var/(var + eps), "
     "a little under 1; 0 constant, 0 with NaN or infinity, 0 overflowed"

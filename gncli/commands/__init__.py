@@ -22,8 +22,7 @@ from gncli.text import printable
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from gncli.report.records import Report
-    from gncli.report.verdict import DiffReport
+    from gncli.report import Report
 
 HIST_FORMS = ("table", "plain", "json", "jsonl")
 """The forms that have a place for a histogram."""
@@ -115,7 +114,7 @@ class Beside:
         """Write the next part of a report that comes in parts."""
         self._pages["report"].write(text.encode())
 
-    def write(self, report: Report | DiffReport) -> None:
+    def write(self, report: Report) -> None:
         """Draw the picture, and show it; write the report."""
         if self._picture is not None:
             from gncli.report.plot import draw
@@ -135,7 +134,7 @@ class Beside:
             self._pages["report"].commit()
 
 
-def show(report: Report | DiffReport, form: str, precision: int, color: str, quiet: bool) -> None:
+def show(report: Report, form: str, precision: int, color: str, quiet: bool) -> None:
     """Print one report; what is not data goes to stderr where stdout carries data alone."""
     from gncli.report import render
     from gncli.report.style import Style
@@ -153,11 +152,11 @@ def show(report: Report | DiffReport, form: str, precision: int, color: str, qui
         say_aside(report)
 
 
-def say_aside(report: Report | DiffReport, *more: str) -> None:
+def say_aside(report: Report, *more: str) -> None:
     """Say on stderr what belongs beside the data."""
-    from gncli.report.lines import seed_and_skipped
+    from gncli.report import aside
 
-    for line in (*seed_and_skipped(report), *more):
+    for line in (*aside(report), *more):
         terminal.say(f"gncli: {line}")
 
 

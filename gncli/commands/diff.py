@@ -9,7 +9,7 @@ import click
 from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, look_of, operations, options, show, suggest
 
 if TYPE_CHECKING:
-    from gncli.report.verdict import DiffReport
+    from gncli.report.diff_records import DiffReport
 
 
 @click.command(cls=options.Command)

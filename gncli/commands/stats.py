@@ -147,5 +147,5 @@ def say_broken(report: StatsReport) -> None:
     if report.broken.total:
         from gncli.report.lines import broken_lines
 
-        for line in broken_lines(report):
+        for line in broken_lines(report.broken):
             terminal.say(f"gncli: {line}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -344,7 +344,8 @@ def _standardize(placed: Standardization, box: tuple[slice, ...], values: NDArra
         placed.each(lambda array: array[at]).apply(values, out.reshape(values.shape))
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True)
+class Check:
     """How far the standardized values are from what they should be.
 
     Parameters
@@ -368,6 +369,7 @@ class Check(NamedTuple):
     groups: int
     mean_error: float | None
     var_error: float | None
+    _: KW_ONLY
     constant_groups: int = 0
     nonfinite_groups: int = 0
     overflowed: int = 0
@@ -380,15 +382,7 @@ class Check(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``verified``."""
-        return {
-            "ok": self.ok,
-            "groups": self.groups,
-            "mean_error": finite(self.mean_error),
-            "var_error": finite(self.var_error),
-            "constant_groups": self.constant_groups,
-            "nonfinite_groups": self.nonfinite_groups,
-            "overflowed": self.overflowed,
-        }
+        return {"ok": self.ok} | {name: finite(number) for name, number in vars(self).items()}
 
 
 def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
@@ -443,7 +437,7 @@ def _worst(errors: Floats, allowed: Floats) -> float | None:
 
 def all_checks(checks: Sequence[Check]) -> Check:
     """Return the check of all the groups of `checks` together."""
-    total = Check(0, None, None, 0, 0, 0)
+    total = Check(0, None, None)
     for part in checks:
         total = Check(
             groups=total.groups + part.groups,

@@ -1,37 +1,47 @@
-"""A report is data, then text: each form is the module here of its name, and makes the whole text at once.
+"""Records of what was found, and the text made of them.
 
-What came from data or the user goes through `gncli.text` on its way; rich is imported with the table alone.
+A task returns a report (`records`, `diff_records`), which is data alone. A document (`document`) says what there is to
+say of it, and a form (`forms`, `table`) makes one text of the document. Names that came from data or the user go
+through `gncli.text` on that way. rich is imported for tables alone.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
-from gncli.report.records import NormalizeReport, Report, StatsReport
-from gncli.report.rows import by_cells
 from gncli.report.style import Style
 
 if TYPE_CHECKING:
-    from gncli.report.verdict import DiffReport
+    from gncli.report.diff_records import DiffReport
+    from gncli.report.document import Document
+    from gncli.report.records import NormalizeReport, StatsReport
+
+    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport
 
 
-class Form(Protocol):
-    """What the module of a form has."""
+def document_of(report: Report) -> Document:
+    """Return what `report` says."""
+    from gncli.report.records import NormalizeReport, StatsReport
+    from gncli.report.tensor_document import CellsDocument, NormalizeDocument, StatsDocument
 
-    def text(self, report: Report, style: Style, /) -> str:
-        """Return the whole text of `report`."""
+    if isinstance(report, StatsReport):
+        return CellsDocument(report) if report.by else StatsDocument(report)
+    if isinstance(report, NormalizeReport):
+        return NormalizeDocument(report)
+    from gncli.report.diff_document import DiffDocument
+
+    return DiffDocument(report)
 
 
-def render(report: Report | DiffReport, form: str, style: Style | None = None) -> str:
-    """Return the whole text of `report` in one of `gncli.names.FORMS`.
+def render(report: Report, form: str, style: Style | None = None) -> str:
+    """Return the whole text of `report`.
 
     Parameters
     ----------
     report : StatsReport, NormalizeReport or DiffReport
         What to show.
     form : str
-        One of `FORMS`.
+        One of `gncli.names.FORMS` and of the values of `gncli.names.REPORT_FORMS`.
     style : Style, optional
         How tables look.
 
@@ -40,15 +50,16 @@ def render(report: Report | DiffReport, form: str, style: Style | None = None) -
     str
         Lines that end in a newline, or nothing.
     """
-    style = style or Style()
-    if not isinstance(report, StatsReport | NormalizeReport):
-        from gncli.report.difference import DIFFERENCES
+    document, style = document_of(report), style or Style()
+    if form in ("table", "svg", "html"):
+        from gncli.report import table
 
-        return DIFFERENCES[form](report, style)
-    if by_cells(report):
-        from gncli.report.stream import STREAMED, after_cells
+        return {"table": table.table, "svg": table.svg, "html": table.html}[form](document, style)
+    from gncli.report import forms
 
-        if form in STREAMED:
-            return after_cells(report, form)
-    module: Form = import_module(f"gncli.report.{form}")
-    return module.text(report, style)
+    return forms.FORMS[form](document, style)
+
+
+def aside(report: Report) -> list[str]:
+    """Return the lines that go to stderr where stdout carries data: a chosen seed, what was skipped, and notes."""
+    return document_of(report).aside()

@@ -1,8 +1,9 @@
-"""Histograms in characters: eighth blocks, or ASCII where a terminal has nothing else. Standard library only."""
+"""Histograms in characters: eighth blocks, or ASCII where a terminal has nothing else."""
 
 from __future__ import annotations
 
 from gncli.report.records import Histogram
+from gncli.report.style import Style
 
 HEIGHT = 8
 EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -10,25 +11,17 @@ ASCII_EIGHTHS = " ...::::#"
 FRAME = ("│", "└", "─")
 ASCII_FRAME = ("|", "+", "-")
 NARROWEST = 16  # columns of bars, however narrow the terminal
+PIPE_WIDTH = 80  # columns where there is no terminal
 
 
-def bars(histogram: Histogram, width: int, *, blocks: bool = True, precision: int = 8) -> list[str]:
-    """Return the lines of a drawing `width` columns wide: the largest count at its top left, the ends under it.
+def bars(histogram: Histogram, style: Style) -> list[str]:
+    """Return the lines of a drawing as wide as the terminal: the largest count at its top left, the ends below it.
 
-    Parameters
-    ----------
-    histogram : Histogram
-        Where it has more bins than there are columns, neighbours are drawn as one.
-    width : int
-        Columns to fill.
-    blocks : bool
-        Whether there are eighth blocks, or ASCII alone.
-    precision : int
-        Significant digits of the ends.
+    Where there are more bins than columns, neighbours are drawn as one.
 
     Examples
     --------
-    >>> for line in bars(Histogram((0.0, 1.0, 2.0), (8, 16)), 20, blocks=False)[-4:]:
+    >>> for line in bars(Histogram((0.0, 1.0, 2.0), (8, 16)), Style(width=20, encoding="ascii"))[-4:]:
     ...     print(line)
       |#################
       |#################
@@ -37,6 +30,7 @@ def bars(histogram: Histogram, width: int, *, blocks: bool = True, precision: in
     """
     if not histogram.counts:
         return ["no finite elements, no histogram"]
+    width, blocks = style.width or PIPE_WIDTH, style.fits(EIGHTHS + "".join(FRAME))
     side, corner, line = FRAME if blocks else ASCII_FRAME
     steps = EIGHTHS if blocks else ASCII_EIGHTHS
     margin = max(len(f"{max(histogram.counts):,}"), 2)
@@ -45,7 +39,7 @@ def bars(histogram: Histogram, width: int, *, blocks: bool = True, precision: in
     margin = max(margin, len(f"{max(counts):,}"))
     room = max(width - margin - 1, NARROWEST)
     most = max(counts)
-    # What there is shows, however little it is.
+    # A count above 0 shows, however small it is.
     levels = [max(1, round(8 * HEIGHT * count / most)) if count else 0 for count in counts]
     columns = [levels[column * len(levels) // room] for column in range(room)]
     rows = [
@@ -53,7 +47,7 @@ def bars(histogram: Histogram, width: int, *, blocks: bool = True, precision: in
         for row in range(HEIGHT - 1, -1, -1)
     ]
     labels = [f"{most:,}".rjust(margin), *[" " * margin] * (HEIGHT - 1)]
-    low, high = (f"{edge:.{precision}g}" for edge in (histogram.edges[0], histogram.edges[-1]))
+    low, high = (f"{edge:.{style.precision}g}" for edge in (histogram.edges[0], histogram.edges[-1]))
     ends = low + high.rjust(max(room - len(low), len(high) + 1))
     return [
         *(f"{label}{side}{row}" for label, row in zip(labels, rows, strict=True)),

@@ -1,31 +1,44 @@
-"""The sentences under a table, or on stderr beside data: what was done, the check, a seed, what was passed over."""
+"""The sentences under a table, or on stderr beside data: what was done, the check, the seed, what was skipped."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gncli.report.records import Histogram, NormalizeReport, Parameters, Report, StatsReport
-from gncli.report.style import UNDEFINED, Style
+from gncli.report.style import UNDEFINED
 from gncli.text import printable
 
 if TYPE_CHECKING:
-    from gncli.report.verdict import DiffReport
-
-PIPE_WIDTH = 80  # columns of a histogram where there is no terminal
-
-
-def seed_and_skipped(report: Report | DiffReport) -> list[str]:
-    """Return the lines that belong on stderr where stdout carries data: a chosen seed, and what was passed over."""
-    lines = [] if report.seed is None else [f"seed {report.seed} (chosen; --seed {report.seed} draws the same again)"]
-    for container, count in report.skipped if isinstance(report, StatsReport) else ():
-        lines.append(f"{printable(container)}: {_count(count, 'dataset')} skipped, not numeric")
-    return lines + [printable(note) for note in report.notes]
+    from gncli.report.diff_records import DiffReport
+    from gncli.report.records import Broken, NormalizeReport, Parameters
 
 
-def broken_lines(report: StatsReport) -> list[str]:
+def place_line(place: Mapping[str, int], note: str = "") -> str:
+    """Return the place of a cell in words.
+
+    Examples
+    --------
+    >>> place_line({"N": 0, "G": 3}, "channels 12-15"), place_line({"0": 3})
+    ('N 0  G 3  channels 12-15', 'axis 0: 3')
+    """
+    places = [f"axis {name}: {at}" if name.isdecimal() else f"{name} {at}" for name, at in place.items()]
+    return "  ".join([*places, *filter(None, [note])])
+
+
+def seed_lines(seed: int | None) -> list[str]:
+    """Return the line about a seed that gncli chose; None is no line."""
+    return [] if seed is None else [f"seed {seed} (chosen; --seed {seed} draws the same again)"]
+
+
+def skipped_lines(skipped: Sequence[tuple[str, int]]) -> list[str]:
+    """Return one line per container of which datasets were skipped."""
+    return [f"{printable(container)}: {_count(count, 'dataset')} skipped, not numeric" for container, count in skipped]
+
+
+def broken_lines(broken: Broken) -> list[str]:
     """Return the expectations that did not hold: the first ones, then how many more."""
-    lines = [f"expectation failed: {printable(text)}" for text in report.broken.first]
-    more = report.broken.total - len(lines)
+    lines = [f"expectation failed: {printable(text)}" for text in broken.first]
+    more = broken.total - len(lines)
     return lines + ([f"expectation failed: {more:,} more"] if more else [])
 
 
@@ -48,48 +61,44 @@ def check_line(report: NormalizeReport) -> str:
     )
 
 
-def title_of(report: Report | DiffReport) -> str:
-    """Return what a page of its own is called: the command, and the tensors."""
-    if isinstance(report, StatsReport):
-        names = [report.output] if report.output is not None else [tensor.name for tensor in report.tensors]
-        shown = [*names[:2], *([f"and {len(names) - 2:,} more"] if len(names) > 2 else [])]
-        return printable(f"gncli {report.command} {' '.join(shown)}")
-    names = [report.input] if isinstance(report, NormalizeReport) else [report.a.name, report.b.name]
-    command = "normalize" if isinstance(report, NormalizeReport) else "diff"
-    return printable(f"gncli {command} {' '.join(names)}")
+def verdict_line(report: DiffReport) -> str:
+    """Return the verdict in one line, with the tolerance that would pass."""
+    if not report.compared:
+        permuted = f"; by its shape, b is a with its axes permuted: a.transpose{report.permutation}"
+        shapes = f"DIFFERENT: shapes {report.a.shape} and {report.b.shape}"
+        return shapes if report.permutation is None else shapes + permuted
+    exact = report.rtol == report.atol == 0
+    rule = "a == b" if exact else f"|a - b| <= {report.atol:g} + {report.rtol:g} |b|"
+    amount = f"{report.outside:,} of {report.size:,} elements outside {rule}"
+    if report.max_fraction:
+        amount += f", {report.max_fraction:g} of them may be"
+    passing = "no --atol passes" if report.smallest_atol is None else f"--atol {report.smallest_atol!r} passes"
+    return f"{verdict(report)}: {amount}; {passing}"
 
 
-def lines_under(report: Report) -> list[str]:
-    """Return what stands under a table."""
-    if isinstance(report, NormalizeReport):
-        where = output_line(report.output, written=report.status == 0)
-        done = [done_line(report.parameters), where, check_line(report)]
-    else:
-        done = [] if report.output is None else [output_line(report.output, written=True)]
-    return done + seed_and_skipped(report)
+def verdict(report: DiffReport) -> str:
+    """Return the verdict in one word."""
+    return "SAME" if report.equal else "DIFFERENT"
 
 
-def output_line(output: str | None, *, written: bool) -> str:
+def output_line(output: str | None, *, written: bool = True) -> str:
     """Return where the result went."""
     if output is None:
         return "nothing written (no -o)"
     return f"written to {printable(output)}" if written else f"nothing written to {printable(output)}"
 
 
-def histogram_lines(histogram: Histogram, style: Style) -> list[str]:
-    """Return a histogram, drawn in characters."""
-    from gncli.report.bars import EIGHTHS, FRAME, bars
-
-    blocks = style.fits(EIGHTHS + "".join(FRAME))
-    return bars(histogram, style.width or PIPE_WIDTH, blocks=blocks, precision=style.precision)
-
-
 def done_line(p: Parameters) -> str:
-    """Return what was done, with every default resolved."""
+    """Return what was computed, with every default resolved."""
     return (
         f"layout {p.layout}, {_count(p.groups, 'group')} of {_count(p.group_size, 'channel')}, eps {_exact(p.eps)}, "
         f"gamma {_exact(p.gamma)}, beta {_exact(p.beta)}, denominator {p.denominator}, dtype {p.dtype}"
     )
+
+
+def more_lines(more: int) -> list[str]:
+    """Return the line that says how many cells a table leaves out, if it does."""
+    return [f"... {more:,} more; --format csv for all"] if more > 0 else []
 
 
 def _exact(given: float | str) -> str:

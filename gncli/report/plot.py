@@ -2,10 +2,10 @@
 
 Notes
 -----
-A report goes in, the bytes of a file come out; what is shown was computed before. The same report gives the same bytes
-on the same machine: there is no date in a file, and nobody's matplotlibrc counts. Magnitudes are in viridis and
-cividis, which are ordered by lightness too; means in PuOr around 0; series differ by hatch and line as well as colour,
-so that a picture can be read in gray and by the colour-blind. Where nothing is finite, a map is hatched.
+A report goes in, and the bytes of a file come out; all numbers were computed before. The same report gives the same
+bytes on the same machine: a file has no date, and no matplotlibrc is read. Magnitudes are shown in viridis and cividis,
+which are ordered by lightness too, and means in PuOr around 0. Series differ by hatch and line as well as colour. So a
+picture can be read in gray and by the colour-blind. A map is hatched where nothing is finite.
 """
 
 from __future__ import annotations
@@ -18,22 +18,18 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gncli.errors import ParameterError
-from gncli.kernels.heatmap import Heatmap
-from gncli.names import NONFINITE, statistic
-from gncli.report.lines import check_line, done_line
-from gncli.report.records import MOST_DRAWN, Histogram, NormalizeReport, Report, StatsReport, TensorStats
+from gncli.report import document_of
+from gncli.report.poster import MOST_BARS, Map, Panel, Poster, axis_title, finite_fields
 from gncli.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from gncli.report.verdict import DiffReport
-
-MOST_BARS = 512  # of a histogram: more bins than a picture has room for are drawn together
+    from gncli.report import Report
 
 WIDTH = 7.2  # inches: the text of a page of A4 or Letter
 DPI = 200
@@ -80,25 +76,22 @@ FALLBACKS = (
     "Hiragino Sans", "PingFang SC", "Arial Unicode MS", "Noto Sans", "Noto Sans Arabic", "Noto Sans Devanagari",
     "Noto Emoji", "Symbola",
 )  # fmt: skip
-"""Fonts that are asked for what DejaVu Sans, which comes with matplotlib, does not have, where they are installed."""
-
-AXES = {"N": "sample N", "C": "channel C", "G": "group G"}
-COUNTED = {"N": "samples", "C": "channels", "G": "groups"}
+"""Fonts for characters that DejaVu Sans, which comes with matplotlib, does not have; used if they are installed."""
 
 
 def require() -> None:
-    """Import matplotlib, so that its absence is met before anything is computed.
+    """Import matplotlib, so that its absence is reported before anything is computed.
 
     Raises
     ------
     ParameterError
         If it cannot be imported.
     """
-    # What it has to say of a home that cannot be written, or of somebody's settings, is no business of a picture.
+    # Silence its warnings about a HOME that cannot be written, and about matplotlibrc.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    backend = os.environ.pop("MPLBACKEND", None)  # a wrong one would end the import
+    backend = os.environ.pop("MPLBACKEND", None)  # an unknown one makes the import fail
     try:
-        import matplotlib.figure  # noqa: F401  # what draws
+        import matplotlib.figure  # noqa: F401  # it draws
     except ImportError as error:
         problem = "--plot needs matplotlib, which is not installed"
         raise ParameterError(problem, hint="pip install 'gncli[plot]'") from error
@@ -107,13 +100,13 @@ def require() -> None:
             os.environ["MPLBACKEND"] = backend
 
 
-def draw(report: Report | DiffReport, form: str) -> bytes:
+def draw(report: Report, form: str) -> bytes:
     """Return the picture of `report`, as a file.
 
     Parameters
     ----------
     report : StatsReport, NormalizeReport or DiffReport
-        Whose tensors have a `Picture`.
+        The report; its tensors have a `Picture`.
     form : str
         ``png`` or ``svg``.
 
@@ -124,7 +117,7 @@ def draw(report: Report | DiffReport, form: str) -> bytes:
     """
     require()
     with _settings():
-        return _Page(_sheet(report), form).saved()
+        return _Page(document_of(report).poster(), form).saved()
 
 
 @contextlib.contextmanager
@@ -135,169 +128,30 @@ def _settings() -> Iterator[None]:
     installed = {font.name for font in fontManager.ttflist}
     families = ["DejaVu Sans", *(name for name in FALLBACKS if name in installed)]
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG is read with other fonts
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader of an SVG has other fonts
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**SETTINGS, "font.family": "sans-serif", "font.sans-serif": families})
         yield
 
 
-# --- what is shown ---------------------------------------------------------------------------------------------------
-
-
-class _Series(NamedTuple):
-    """A histogram among those on the same axes."""
-
-    label: str
-    histogram: Histogram
-
-
-class _Map(NamedTuple):
-    """A map of cells, and what is said over it."""
-
-    title: str
-    kind: str
-    heatmap: Heatmap
-    scale: float = 0.0  # what the range has to hold at least: numbers far below it are rounding
-
-
-class _Block(NamedTuple):
-    """What belongs to one tensor, or to one pair of them."""
-
-    title: str
-    series: Sequence[_Series]
-    unit: str
-    maps: Sequence[Sequence[_Map]]
-
-
-class _Sheet(NamedTuple):
-    """A whole picture in words and numbers."""
-
-    title: str
-    blocks: Sequence[_Block]
-    caption: Sequence[str]
-
-
-def _sheet(report: Report | DiffReport) -> _Sheet:
-    if isinstance(report, StatsReport):
-        return _of_stats(report)
-    return _of_normalize(report) if isinstance(report, NormalizeReport) else _of_diff(report)
-
-
-def _of_stats(report: StatsReport) -> _Sheet:
-    tensors = [found for found in report.tensors if isinstance(found, TensorStats)]
-    shown = [found for found in tensors if found.picture is not None][:MOST_DRAWN]
-    blocks = [_block(found, alone=len(shown) == 1) for found in shown]
-    caption = [_described(found) for found in shown] if len(shown) == 1 else []
-    caption += _caption(blocks)
-    if len(shown) < len(tensors):
-        caption.append(f"{len(shown)} of {len(tensors):,} tensors are drawn")
-    if report.failures:
-        caption.append(f"{len(report.failures):,} could not be read")
-    seed = [] if report.seed is None else [f"seed {report.seed}"]
-    title = shown[0].name if len(shown) == 1 else f"{len(shown)} tensors"
-    return _Sheet(title, blocks, [*caption, *seed])
-
-
-def _block(found: TensorStats, *, alone: bool) -> _Block:
-    assert found.picture is not None
-    picture = found.picture
-    maps = [_Map(name, kind, picture.maps[kind]) for kind, name in _NAMES.items() if kind in picture.maps]
-    title = "" if alone else f"{found.name}   {found.dtype} {found.shape}"
-    return _Block(title, [_Series("", picture.histogram)], "value", [_scaled_maps(maps)] if maps else [])
-
-
-_NAMES = {"mean": "mean", "std": "deviation", "max_abs": "largest |a - b|"}
-
-
-def _of_normalize(report: NormalizeReport) -> _Sheet:
-    before, after = report.before.picture, report.after.picture
-    assert before is not None and after is not None
-    stages = {"before": before, "after": after}
-    series = [_Series(name, picture.histogram) for name, picture in stages.items()]
-    columns = [
-        _scaled_maps([_Map(f"{_NAMES[kind]}, {stage}", kind, picture.maps[kind]) for kind in ("mean", "std")])
-        for stage, picture in stages.items()
-    ]
-    block = _Block("", series, "value", list(zip(*columns, strict=True)))
-    caption = [_described(report.before), done_line(report.parameters), check_line(report), *_caption([block])]
-    return _Sheet(f"Group Normalization of {report.input}", [block], caption)
-
-
-def _of_diff(report: DiffReport) -> _Sheet:
-    title = f"{'SAME' if report.equal else 'DIFFERENT'}: {report.a.name} - {report.b.name}"
-    operands = [f"{side}: {operand.dtype} {operand.shape}" for side, operand in (("a", report.a), ("b", report.b))]
-    said = [report.verdict, ", ".join(operands)]
-    if report.picture is None:  # of different shapes
-        return _Sheet(title, [], said)
-    maps = [[_Map(_NAMES[kind], kind, heatmap)] for kind, heatmap in report.picture.maps.items()]
-    block = _Block("", [_Series("", report.picture.histogram)], "a - b", maps)
-    if report.nan_mismatches or report.inf_mismatches:
-        said.append(
-            f"{report.nan_mismatches:,} differ by a NaN, {report.inf_mismatches:,} by an infinity: "
-            "such cells are orange with a cross"
-        )
-    return _Sheet(title, [block], [*said, *_caption([block])])
-
-
-def _scaled_maps(maps: Sequence[_Map]) -> list[_Map]:
-    """Return maps of means that know the deviations beside them: a mean far below these is no more than rounding."""
-    deviations = [number for each in maps if each.kind == "std" for number in _finite(each.heatmap)]
-    return [each._replace(scale=max(deviations, default=0.0) / 100) for each in maps]
-
-
-def _described(found: TensorStats) -> str:
-    """Return what a tensor is, and what of it is in no histogram."""
-    counts = {statistic(name).label: found.values.get(name) for name in NONFINITE}
-    left_out = [f"{count:,} {label}" for label, count in counts.items() if isinstance(count, int) and count]
-    out = f"; not in the histogram: {', '.join(left_out)}" if left_out else ""
-    return f"{found.dtype} {found.shape}, {found.size:,} element{'' if found.size == 1 else 's'}{out}"
-
-
-def _caption(blocks: Sequence[_Block]) -> list[str]:
-    """Return what is to be known about the histograms and maps of `blocks`."""
-    said: list[str] = []
-    series = [each for block in blocks for each in block.series]
-    counted = {(len(each.histogram.counts), len(each.histogram.merged(MOST_BARS).counts)) for each in series}
-    for bins, drawn in sorted(counted - {(0, 0)}):
-        more = f", drawn as {drawn:,}" if drawn < bins else ""
-        said.append(f"histogram of {bins:,} bin{'' if bins == 1 else 's'}{more}")
-    maps = [each for block in blocks for row in block.maps for each in row]
-    for each in {(one.heatmap.names, one.heatmap.sizes): one for one in maps}.values():
-        named = [along for along in zip(*each.heatmap[:3], strict=True) if along[0]]
-        said.append("maps of " + " x ".join(f"{size:,} {_counted(name)}" for name, size, _ in named))
-        if math.prod(each.heatmap.merged) > 1:
-            how = "largest" if each.kind == "max_abs" else "mean"
-            said[-1] += f", a field is the {how} of {' x '.join(str(merged) for _, _, merged in named)} cells"
-    if any(math.isnan(number) for each in maps for row in each.heatmap.rows for number in row):
-        said.append("hatched: nothing finite")
-    return ["; ".join(said)] if said else []
-
-
-def _finite(heatmap: Heatmap) -> list[float]:
-    return [number for row in heatmap.rows for number in row if math.isfinite(number)]
-
-
-# --- how it is drawn -------------------------------------------------------------------------------------------------
-
-
 class _Page:
     """The figure of one picture."""
 
-    def __init__(self, sheet: _Sheet, form: str) -> None:
+    def __init__(self, poster: Poster, form: str) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         self.figure: Figure = Figure(figsize=(WIDTH, 1.0), dpi=DPI, layout="constrained")
         self._renderer = FigureCanvasAgg(self.figure).get_renderer()
         self._form = form
-        self._title = self._spelled(sheet.title)
+        self._title = self._spelled(poster.title)
         heads = self._folded(self._title, HEAD, "bold")
-        caption = [line for text in sheet.caption for line in self._folded(self._spelled(text, 2000), SMALL)]
+        caption = [line for text in poster.caption for line in self._folded(self._spelled(text, 2000), SMALL)]
         titles = [
-            self._folded(self._spelled(block.title), BODY, "bold") if block.title else [] for block in sheet.blocks
+            self._folded(self._spelled(panel.title), BODY, "bold") if panel.title else [] for panel in poster.panels
         ]
         heights = [
-            _height(block) + len(title) * 1.4 * BODY / 72 for block, title in zip(sheet.blocks, titles, strict=True)
+            _height(panel) + len(title) * 1.4 * BODY / 72 for panel, title in zip(poster.panels, titles, strict=True)
         ]
         words = (len(heads) * 1.4 * HEAD + len(caption) * 1.4 * SMALL) / 72
         self.figure.set_size_inches(WIDTH, sum(heights) + words + 6 * MARGIN)
@@ -305,17 +159,17 @@ class _Page:
         self.figure.suptitle("\n".join(heads), x=edge, ha="left", fontsize=HEAD, fontweight="bold")
         style: dict[str, Any] = {"fontsize": SMALL, "color": SOFT, "linespacing": 1.35}
         self.figure.supxlabel("\n".join(caption), x=edge, ha="left", **style)
-        if not sheet.blocks:
-            self.figure.add_subplot().set_axis_off()  # or nothing would be laid out
+        if not poster.panels:
+            self.figure.add_subplot().set_axis_off()  # without axes nothing is laid out
             return
-        parts = self.figure.subfigures(len(sheet.blocks), 1, squeeze=False, height_ratios=heights)
-        for (part,), block, title in zip(parts, sheet.blocks, titles, strict=True):
+        parts = self.figure.subfigures(len(poster.panels), 1, squeeze=False, height_ratios=heights)
+        for (part,), panel, title in zip(parts, poster.panels, titles, strict=True):
             if title:
                 part.suptitle("\n".join(title), x=edge, ha="left", fontsize=BODY, fontweight="bold")
-            _draw_block(part, block)
+            _draw_panel(part, panel)
 
     def _folded(self, text: str, size: float, weight: str = "normal") -> list[str]:
-        """Return `text` in lines that fit the width of the page: broken at words, or anywhere if it must be."""
+        """Return `text` in lines that fit the width of the page; they break at words, or anywhere if they must."""
         from matplotlib.font_manager import FontProperties
 
         font = FontProperties(size=size, weight=weight)
@@ -333,7 +187,7 @@ class _Page:
         return [*lines, text]
 
     def _spelled(self, text: str, limit: int = 300) -> str:
-        """Return `text` on one line; in a PNG characters that no font here has are escaped, not drawn as boxes."""
+        """Return `text` on one line; a PNG shows characters that no font has as escapes, not as boxes."""
         shown = printable(text, limit=limit)
         if shown.isascii() or self._form == "svg":
             return shown
@@ -354,13 +208,13 @@ class _Page:
         return written.getvalue()
 
 
-def _height(block: _Block) -> float:
-    """Return the inches that a block takes, with labels and titles."""
-    return HISTOGRAM + sum(_map_height(row) + 0.62 for row in block.maps)
+def _height(panel: Panel) -> float:
+    """Return the height of a panel in inches, with labels and titles."""
+    return HISTOGRAM + sum(_map_height(row) + 0.62 for row in panel.maps)
 
 
-def _map_height(row: Sequence[_Map]) -> float:
-    """Return the inches of height of the maps of a row: fields are square, as far as the page allows."""
+def _map_height(row: Sequence[Map]) -> float:
+    """Return the height in inches of a row of maps: fields are square, as far as the page allows."""
     heatmap = row[0].heatmap
     short, long = sorted(heatmap.sizes)
     fields = min(-(-size // merged) for size, merged in zip(heatmap.sizes, heatmap.merged, strict=True))
@@ -368,22 +222,22 @@ def _map_height(row: Sequence[_Map]) -> float:
     return min(MOST, max(LEAST, 1.5 * fields / DPI, width * short / max(long, 1)))
 
 
-def _draw_block(part: SubFigure, block: _Block) -> None:
-    columns = max((len(row) for row in block.maps), default=1)
-    ratios = [HISTOGRAM, *(_map_height(row) + 0.62 for row in block.maps)]
+def _draw_panel(part: SubFigure, panel: Panel) -> None:
+    columns = max((len(row) for row in panel.maps), default=1)
+    ratios = [HISTOGRAM, *(_map_height(row) + 0.62 for row in panel.maps)]
     grid = part.add_gridspec(len(ratios), columns, height_ratios=ratios)
-    _draw_histograms(part.add_subplot(grid[0, :]), block)
-    for below, row in enumerate(block.maps, start=1):
+    _draw_histograms(part.add_subplot(grid[0, :]), panel)
+    for below, row in enumerate(panel.maps, start=1):
         for column, each in enumerate(row):
             _draw_map(part, part.add_subplot(grid[below, column]), each)
 
 
-def _draw_histograms(axes: Axes, block: _Block) -> None:
+def _draw_histograms(axes: Axes, panel: Panel) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    known = [each for each in block.series if each.histogram.counts]
-    exponent = _exponent([edge for each in known for edge in each.histogram.edges])
-    axes.set_xlabel(f"{block.unit} (1e{exponent})" if exponent else block.unit)
+    known = [histogram for _, histogram in panel.series if histogram.counts]
+    exponent = _exponent([edge for histogram in known for edge in histogram.edges])
+    axes.set_xlabel(f"{panel.unit} (1e{exponent})" if exponent else panel.unit)
     axes.set_ylabel("elements in a bin")
     if not known:
         return _empty(axes, "no finite elements")
@@ -391,9 +245,9 @@ def _draw_histograms(axes: Axes, block: _Block) -> None:
         {"fill": True, "facecolor": PALE, "edgecolor": BLUE, "linewidth": 0.7},
         {"fill": False, "edgecolor": RED, "linewidth": 1.3},
     ]
-    if len(block.series) > 1:
+    if len(panel.series) > 1:
         looks[0]["hatch"] = "////"
-    for (label, histogram), look in zip(block.series, looks, strict=False):
+    for (label, histogram), look in zip(panel.series, looks, strict=False):
         shown = histogram.merged(MOST_BARS)
         axes.stairs(shown.counts, _by_power(shown.edges, exponent), label=label or None, **look)
     axes.margins(x=0.01)
@@ -401,22 +255,23 @@ def _draw_histograms(axes: Axes, block: _Block) -> None:
     axes.grid(axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    if len(block.series) > 1:
+    if len(panel.series) > 1:
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.6)
     return None
 
 
-def _draw_map(part: SubFigure, axes: Axes, each: _Map) -> None:
+def _draw_map(part: SubFigure, axes: Axes, each: Map) -> None:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
-    names, sizes, merged, rows = each.heatmap
-    if sizes[0] > sizes[1]:  # what is longer lies
+    heatmap = each.heatmap
+    names, sizes, merged, rows = heatmap.names, heatmap.sizes, heatmap.merged, heatmap.rows
+    if sizes[0] > sizes[1]:  # the longer side lies across
         names, sizes, merged, rows = names[::-1], sizes[::-1], merged[::-1], tuple(zip(*rows, strict=True))
     axes.set_title(each.title)
-    if known := _finite(each.heatmap):
+    if known := finite_fields(heatmap):
         axes.set_title(f"{min(known):.4g} to {max(known):.4g}", loc="right", fontsize=SMALL, color=SOFT)
     _label(axes.set_xlabel, axes.xaxis, names[1], sizes[1])
     _label(axes.set_ylabel, axes.yaxis, names[0], sizes[0])
@@ -434,7 +289,7 @@ def _draw_map(part: SubFigure, axes: Axes, each: _Map) -> None:
     named = {"mean": "PuOr_r", "std": "cividis", "max_abs": "viridis"}[each.kind]
     colors = colormaps[named].with_extremes(bad=(1.0, 1.0, 1.0, 0.0), over=RED)
     mappable = ScalarMappable(Normalize(-limit if each.kind == "mean" else 0.0, limit), colors)
-    # Coloured here, field by field, so that nothing is interpolated; what is infinite lies over the range.
+    # Coloured here field by field, so that nothing is interpolated; infinity lies above the range.
     fields = [[2 * limit if value == math.inf else value for value in _by_power(row, exponent)] for row in rows]
     right, bottom = len(rows[0]) * merged[1] - 0.5, len(rows) * merged[0] - 0.5
     axes.imshow(
@@ -455,31 +310,23 @@ def _draw_map(part: SubFigure, axes: Axes, each: _Map) -> None:
 
 
 def _label(put: Callable[[str], object], axis: Any, name: str, size: int) -> None:
-    """Label an axis of a map, of which each entry is a whole number."""
+    """Label an axis of a map; its ticks are whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    put(_axis(name))
+    put(axis_title(name))
     axis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     if size <= 6:
         axis.set_ticks(range(size) if name else [])
 
 
-def _axis(name: str) -> str:
-    return AXES.get(name, f"axis {name}" if name.isdecimal() else name)
-
-
-def _counted(name: str) -> str:
-    return COUNTED.get(name, f"along {_axis(name)}")
-
-
 def _empty(axes: Axes, said: str) -> None:
-    """Say on axes why there is nothing on them."""
+    """Write on axes why they are empty."""
     axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=SOFT, backgroundcolor="white")
     axes.set(xticks=[], yticks=[])
 
 
 def _exponent(values: Sequence[float]) -> int:
-    """Return the power of ten that numbers are shown in, 0 where they can be read as they are.
+    """Return the power of ten by which numbers are divided to be shown; 0 where they can be read as they are.
 
     Examples
     --------
@@ -491,6 +338,6 @@ def _exponent(values: Sequence[float]) -> int:
 
 
 def _by_power(values: Sequence[float], exponent: int) -> list[float]:
-    """Return `values` over a power of ten, in two steps, since one alone may leave float64."""
+    """Return `values` divided by a power of ten, in two steps, since the power alone may overflow."""
     half = exponent // 2
     return [value / 10.0**half / 10.0 ** (exponent - half) for value in values]

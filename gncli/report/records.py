@@ -1,6 +1,7 @@
-"""What gncli says of tensors, as data: the records that a report of ``stats``, ``random`` or ``normalize`` holds.
+"""The records behind a report of ``stats``, ``random`` or ``normalize``: data alone, without labels or layout.
 
-Nothing here reads, computes or prints: `operations` makes these records and `report` renders them.
+Tasks make these records, and the other modules of `gncli.report` turn them into text. Nothing here reads, computes or
+prints.
 """
 
 from __future__ import annotations
@@ -8,12 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from gncli.errors import GncliError
-from gncli.names import CELL_STATISTICS, DEFAULT_STATISTICS, NAMED_STATISTICS, NONFINITE, Value, statistic
-from gncli.text import printable
+from gncli.names import CELL_STATISTICS, NONFINITE, Value, statistic
 
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import Check
@@ -24,23 +24,26 @@ OBJECT_KEYS = ("object_type", "shape", "dtype", "size", "nbytes", "mean", "std",
 
 MOST_DRAWN = 12  # tensors in one picture
 
+AnyCell = TypeVar("AnyCell")
 
-class Histogram(NamedTuple):
-    """How many elements fall between edges; each bin has its lower edge, and the last one its upper edge too.
+
+@dataclass(frozen=True)
+class Histogram:
+    """The number of elements between edges. Each bin includes its lower edge, and the last one its upper edge too.
 
     Parameters
     ----------
     edges : tuple of float
-        One more than bins; empty where there is no finite element.
+        One more than there are bins; empty where no element is finite.
     counts : tuple of int
-        A count a bin.
+        One count per bin.
     """
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
     def merged(self, most: int) -> Histogram:
-        """Return it with at most `most` bins, neighbours put together.
+        """Return the histogram with at most `most` bins; neighbours are added up.
 
         Examples
         --------
@@ -57,105 +60,103 @@ class Histogram(NamedTuple):
         return {"counts": list(self.counts), "edges": list(self.edges)}
 
 
-class Picture(NamedTuple):
-    """What a picture of a tensor shows beside its statistics.
+@dataclass(frozen=True)
+class Picture:
+    """What a picture of a tensor shows besides its statistics.
 
     Parameters
     ----------
     histogram : Histogram
-        Of all elements.
+        Of all finite elements.
     maps : mapping of str to Heatmap
-        Of cells, by the contract name of what is shown: mean, std; max_abs of a difference.
+        Maps of the cells, by the name of what they show: mean, std; max_abs for a difference.
     """
 
     histogram: Histogram
     maps: Mapping[str, Heatmap]
 
 
-def place_label(index: Mapping[str, int], note: str = "") -> str:
-    """Return the place of a cell in words.
+class Summary:
+    """Statistics under a name. What they are statistics of is said by the attributes of a subclass."""
 
-    Examples
-    --------
-    >>> place_label({"N": 0, "G": 3}, "channels 12-15"), place_label({"0": 3})
-    ('N 0  G 3  channels 12-15', 'axis 0: 3')
-    """
-    places = [f"axis {name}: {at}" if name.isdecimal() else f"{name} {at}" for name, at in index.items()]
-    return "  ".join([*places, *filter(None, [note])])
+    name: str
+    values: Mapping[str, Value]
 
+    def value(self, name: str) -> Value:
+        """Return a statistic by its name; None where it is undefined or overflowed.
 
-class Cell(NamedTuple):
-    """One cell of ``--by``: its place, and what is known of it.
+        Parameters
+        ----------
+        name : str
+            A name that ``-s`` takes.
 
-    Parameters
-    ----------
-    place : mapping of str to int
-        Where it is on each cell axis, by its letter or number.
-    stats : TensorStats
-        Of its elements.
-    note : str, default: ""
-        What else tells it from others: the channels of a group.
-    """
+        Returns
+        -------
+        str, tuple, int, float or None
+            Plain Python, never a NumPy scalar, and always finite.
 
-    place: Mapping[str, int]
-    stats: TensorStats
-    note: str = ""
+        Raises
+        ------
+        KeyError
+            If there is no such statistic, or it was not measured.
+        """
+        if not statistic(name).reads:
+            described: Value = getattr(self, name, None)
+            return described
+        number = self.values[name]
+        if isinstance(number, float):
+            return float(number) if math.isfinite(number) else None
+        return number
 
-    @property
-    def label(self) -> str:
-        """The place in words, as ``N 0  G 3  channels 12-15``."""
-        return place_label(self.place, self.note)
+    def has(self, name: str) -> bool:
+        """Return whether the statistic called `name` is known: whether `value` can be asked for it."""
+        if name == "dimensions":
+            return self.value(name) is not None
+        return not statistic(name).reads or name in self.values
 
     def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
-        """Return the cell's JSON object; `extra` are statistics beside those which every object has."""
-        return {"index": dict(self.place)} | self.stats.entries((*CELL_KEYS, *extra))
+        """Return the JSON object.
 
+        Parameters
+        ----------
+        extra : collection of str
+            Statistics that follow those which every object has.
 
-class Cells(NamedTuple):
-    """The cells of a tensor, as many as are kept, in C order of their index.
+        Returns
+        -------
+        dict
+            Keys in the documented order. A statistic that was not measured is absent; one that is undefined is None.
+        """
+        return {"name": self.name} | self.entries((*OBJECT_KEYS, *extra, "dimensions"))
 
-    Parameters
-    ----------
-    names : tuple of str
-        What the index is of: letters, or numbers of axes.
-    kept : tuple of Cell
-        The first ones.
-    total : int
-        How many there are.
-    """
-
-    names: tuple[str, ...]
-    kept: tuple[Cell, ...]
-    total: int
-
-    @property
-    def more(self) -> int:
-        """How many are not kept."""
-        return self.total - len(self.kept)
+    def entries(self, names: Collection[str]) -> dict[str, object]:
+        """Return the entries of a JSON object: those of `names` that are known, each once."""
+        values = {name: self.value(name) for name in dict.fromkeys(names) if self.has(name)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
-class TensorStats:
-    """What is known of one tensor: its description and its statistics.
+class TensorStats(Summary):
+    """The description and the statistics of one tensor.
 
     Parameters
     ----------
     shape : tuple of int
-        Its shape.
+        The lengths of the axes.
     dtype : str
-        NumPy's name of its dtype, whatever the byte order.
+        NumPy's name of the dtype, whatever the byte order.
     values : mapping of str to int, float or None
-        The statistics that were measured, by contract name; empty where the data were not read.
+        The measured statistics by name; empty where the data were not read.
     name : str, default: ""
         The tensor as the user typed it; empty for an array in memory.
-    cells : Cells, optional
-        What is known of its cells, with ``--by``.
+    cells : Cells of Cell, optional
+        The statistics of its cells, with ``--by``.
     histogram : Histogram, optional
         With ``--hist``.
     picture : Picture, optional
         With ``--plot``.
     axis_names : tuple of str
-        What its file calls its axes, if it does.
+        The names that the file gives to the axes; empty if there are none.
 
     Examples
     --------
@@ -168,7 +169,8 @@ class TensorStats:
     dtype: str
     values: Mapping[str, Value]
     name: str = ""
-    cells: Cells | None = None
+    _: KW_ONLY
+    cells: Cells[Cell] | None = None
     histogram: Histogram | None = None
     picture: Picture | None = None
     axis_names: tuple[str, ...] = ()
@@ -182,115 +184,92 @@ class TensorStats:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of its elements."""
+        """The bytes of the elements."""
         bits = re.search(r"\d+", self.dtype)  # float32, bfloat16, float8_e4m3fn; bool has none
         return self.size * (int(bits.group()) // 8 if bits else 1)
 
     @property
-    def dimensions(self) -> str | None:
-        """The names of its axes, as its shape is shown."""
-        return f"({', '.join(printable(name) or '-' for name in self.axis_names)})" if self.axis_names else None
-
-    def value(self, name: str) -> Value:
-        """Return a statistic by its contract name; None where it is undefined or overflowed.
-
-        Parameters
-        ----------
-        name : str
-            A contract name.
-
-        Returns
-        -------
-        str, tuple of int, int, float or None
-            Plain Python, never a NumPy scalar, and always finite.
-
-        Raises
-        ------
-        KeyError
-            If there is no such statistic, or it was not measured.
-        """
-        if not statistic(name).reads:
-            described: Value = getattr(self, name)
-            return described
-        number = self.values[name]
-        if isinstance(number, float):
-            return float(number) if math.isfinite(number) else None
-        return number
-
-    def has(self, name: str) -> bool:
-        """Return whether the statistic called `name` is known: whether `value` can be asked for it."""
-        if name == "dimensions":
-            return bool(self.axis_names)
-        return not statistic(name).reads or name in self.values
-
-    def shown(self, selected: Collection[str]) -> list[str]:
-        """Return the statistics to show: those selected, and NaN and infinities where there are any."""
-        chosen = list(selected or (NAMED_STATISTICS if self.axis_names else DEFAULT_STATISTICS))
-        return chosen + [name for name in NONFINITE if name not in chosen and self.values.get(name)]
-
-    def lines(self, selected: Collection[str] = ()) -> list[str]:
-        """Return the lines of the walkthrough article's ``get_stats``, at full precision."""
-        return [f"{statistic(name).label}:  {self._plainly(name)}" for name in self.shown(selected)]
-
-    def _plainly(self, name: str) -> str:
-        if name == "object_type":
-            return f"<class '{self.object_type}'>"
-        value = self.value(name)
-        return "-" if value is None else str(value)
+    def dimensions(self) -> tuple[str, ...] | None:
+        """The names of the axes; None if they have none."""
+        return self.axis_names or None
 
     def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
-        """Return the tensor's JSON object.
-
-        Parameters
-        ----------
-        extra : collection of str
-            Statistics that follow those which every object has.
-
-        Returns
-        -------
-        dict
-            Keys in the order of the contract. What was not measured is absent, what is undefined is None.
-        """
-        found = {"name": self.name} | self.entries((*OBJECT_KEYS, *extra, "dimensions"))
+        """Return the tensor's JSON object, with its histogram and its cells if they are there."""
+        found = super().as_dict(extra)
         if self.histogram is not None:
             found["histogram"] = self.histogram.as_dict()
         if self.cells is not None:
             found["cells"] = [cell.as_dict(extra) for cell in self.cells.kept]
         return found
 
-    def entries(self, names: Collection[str]) -> dict[str, object]:
-        """Return the entries of a JSON object: those of `names` that are known, each once."""
-        values = {name: self.value(name) for name in dict.fromkeys(names) if self.has(name)}
-        found = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return found | ({"dimensions": list(map(printable, self.axis_names))} if "dimensions" in found else {})
-
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        from gncli.report import render
+
+        return render(StatsReport((self,)), "plain").removesuffix("\n")
 
 
 @dataclass(frozen=True)
-class Total(TensorStats):
-    """Several tensors together: they have no shape and no dtype in common.
+class Total(Summary):
+    """The statistics of several tensors together. They have no shape and no dtype in common.
 
     Parameters
     ----------
-    total_nbytes : int
-        Of all of them.
+    values : mapping of str to int, float or None
+        The statistics by name.
+    size, nbytes : int
+        The elements of all tensors, and their bytes.
     """
 
-    total_nbytes: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all elements."""
-        return self.total_nbytes
-
-    def value(self, name: str) -> Value:
-        """Return a statistic by its contract name; what is of one tensor only is None."""
-        return None if name in ("object_type", "shape", "dtype") else super().value(name)
+    values: Mapping[str, Value]
+    size: int
+    nbytes: int
+    name: str = "(total)"
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
+    """One cell of ``--by``.
+
+    Parameters
+    ----------
+    place : mapping of str to int
+        The index of the cell on each cell axis, by the axis' letter or number.
+    stats : TensorStats
+        The statistics of its elements.
+    note : str, default: ""
+        What else identifies it: the channels of a group.
+    """
+
+    place: Mapping[str, int]
+    stats: TensorStats
+    note: str = ""
+
+    def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
+        """Return the cell's JSON object; `extra` are statistics that follow those which every object has."""
+        return {"index": dict(self.place)} | self.stats.entries((*CELL_KEYS, *extra))
+
+
+@dataclass(frozen=True)
+class Cells(Generic[AnyCell]):
+    """The cells of a tensor or of a pair, as many as are kept, in C order of their index.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The cell axes: their letters or numbers.
+    kept : tuple of Cell or DiffCell
+        The first cells.
+    total : int
+        The number of all cells.
+    """
+
+    names: tuple[str, ...]
+    kept: tuple[AnyCell, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class Failure:
     """A tensor that ``stats`` of several could not read."""
 
     name: str
@@ -298,7 +277,7 @@ class Failure(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What is wrong and the way out, without the name."""
+        """The problem and the hint, without the name."""
         return "; ".join(filter(None, (self.error.problem, self.error.hint)))
 
     def as_dict(self) -> dict[str, object]:
@@ -306,8 +285,9 @@ class Failure(NamedTuple):
         return {"name": self.name, "error": self.message, "status": self.error.status}
 
 
-class Broken(NamedTuple):
-    """Expectations that did not hold: the first ones in words, and how many there are."""
+@dataclass(frozen=True)
+class Broken:
+    """Expectations that did not hold: the first ones in words, and the number of all."""
 
     first: tuple[str, ...] = ()
     total: int = 0
@@ -318,28 +298,28 @@ ALL_HOLD = Broken()
 
 @dataclass(frozen=True)
 class StatsReport:
-    """What ``stats`` and ``random`` found.
+    """What ``stats`` or ``random`` found.
 
     Parameters
     ----------
     tensors : tuple of TensorStats or Failure
-        A tensor, or why there is none, in the order asked for.
+        One record per tensor, or why there is none, in the order asked for.
     selected : tuple of str
-        Statistics by contract name; empty for the default ones.
+        The names of the statistics to show; empty for the default ones.
     skipped : tuple of (str, int)
         Containers, and how many of their datasets were passed over because they are not numeric.
     seed : int, optional
         The seed, if gncli chose it.
     command : str
-        Which command reports.
+        The command that reports.
     output : str, optional
         Where a drawn tensor was written.
-    total : TensorStats, optional
+    total : Total, optional
         All tensors together, with ``--total``.
     broken : Broken
         The expectations that did not hold.
     notes : tuple of str
-        What is to be said beside the report.
+        Facts about the run that the user should know.
     by : bool
         Whether cells were asked for.
 
@@ -351,11 +331,12 @@ class StatsReport:
 
     tensors: tuple[TensorStats | Failure, ...]
     selected: tuple[str, ...] = ()
+    _: KW_ONLY
     skipped: tuple[tuple[str, int], ...] = ()
     seed: int | None = None
     command: str = "stats"
     output: str | None = None
-    total: TensorStats | None = None
+    total: Total | None = None
     broken: Broken = ALL_HOLD
     notes: tuple[str, ...] = ()
     by: bool = False
@@ -371,24 +352,26 @@ class StatsReport:
         return max((failure.error.status for failure in self.failures), default=int(self.broken.total > 0))
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True)
+class Stage:
     """A step of the walkthrough: input, reshaped, mean, var, normalized or output."""
 
     name: str
     stats: TensorStats
 
 
-class Parameters(NamedTuple):
-    """What was done, with every default resolved.
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What ``normalize`` computed, with every default resolved.
 
     Parameters
     ----------
     groups, group_size : int
-        How many groups, and channels in each.
+        The number of groups, and of channels in each.
     eps : float
         Added to the variance.
     layout : str
-        A letter an axis.
+        One letter per axis.
     denominator : str
         ``std`` or ``variance``.
     gamma, beta : float or str
@@ -398,7 +381,10 @@ class Parameters(NamedTuple):
 
     Examples
     --------
-    >>> Parameters(4, 8, 1e-5, "NCHW", "std", 1.0, 0.0, "float32").as_dict()["group_size"]
+    >>> done = Parameters(
+    ...     groups=4, group_size=8, eps=1e-5, layout="NCHW", denominator="std", gamma=1.0, beta=0.0, dtype="float32"
+    ... )
+    >>> done.as_dict()["group_size"]
     8
     """
 
@@ -413,19 +399,10 @@ class Parameters(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``parameters``."""
-        return {
-            "groups": self.groups,
-            "group_size": self.group_size,
-            "eps": self.eps,
-            "layout": self.layout,
-            "denominator": self.denominator,
-            "gamma": self.gamma,
-            "beta": self.beta,
-            "dtype": self.dtype,
-        }
+        return dict(vars(self))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NormalizeReport:
     """What ``normalize`` did.
 
@@ -436,7 +413,7 @@ class NormalizeReport:
     output : str, optional
         Where the result went, as the user typed it; None where nothing is written.
     parameters : Parameters
-        What was done.
+        What was computed.
     before, after : TensorStats
         The input and the output.
     check : Check, optional
@@ -446,14 +423,17 @@ class NormalizeReport:
     seed : int, optional
         The seed of a drawn input, if gncli chose it.
     notes : tuple of str
-        What is to be said beside the report.
+        Facts about the run that the user should know.
 
     Examples
     --------
     >>> from gncli.kernels.groupnorm import Check
     >>> x = TensorStats((2, 8), "float32", {"mean": 0.0})
-    >>> done = Parameters(4, 2, 1e-5, "NC", "std", 1.0, 0.0, "float32")
-    >>> NormalizeReport("x.npy", None, done, x, x, Check(8, 0.02, float("nan"))).status
+    >>> done = Parameters(
+    ...     groups=4, group_size=2, eps=1e-5, layout="NC", denominator="std", gamma=1.0, beta=0.0, dtype="float32"
+    ... )
+    >>> check = Check(groups=8, mean_error=0.02, var_error=float("nan"))
+    >>> NormalizeReport(input="x.npy", output=None, parameters=done, before=x, after=x, check=check).status
     1
     """
 
@@ -471,6 +451,3 @@ class NormalizeReport:
     def status(self) -> int:
         """The exit status: 1 if the check failed, else 0."""
         return int(self.check is not None and not self.check.ok)
-
-
-Report = StatsReport | NormalizeReport

@@ -1,4 +1,4 @@
-"""How the text of a report is to look."""
+"""How the text of a report looks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNDEFINED = "-"
 
 
 class Style(NamedTuple):
-    """How the text is to look; no form loses a fact to it.
+    """How the text looks; no form loses a fact to it.
 
     Parameters
     ----------
@@ -21,11 +21,11 @@ class Style(NamedTuple):
     width : int, optional
         Columns of the terminal; None (a pipe) is as wide as the table needs.
     encoding : str
-        What the reader can take: other characters are escaped, and boxes drawn in ASCII.
+        The characters that the reader can show; others are escaped, and boxes drawn in ASCII.
     quiet : bool
         Whether a table stands alone, without the lines under it.
     page : bool
-        Whether it is a page of its own, as wide as its table, on which lines are broken at words.
+        Whether the table is a page of its own: as wide as it needs to be, with lines broken at words.
     """
 
     precision: int = 8
@@ -42,9 +42,9 @@ class Style(NamedTuple):
         return UNDEFINED if value is None else str(value)
 
     def fitted(self, text: str) -> str:
-        """Return `text` with what the reader cannot take escaped."""
+        """Return `text` with the characters escaped that the reader cannot show."""
         return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     def fits(self, text: str) -> bool:
-        """Return whether the reader can take `text` as it is."""
+        """Return whether the reader can show `text` as it is."""
         return self.fitted(text) == text

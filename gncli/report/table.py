@@ -1,11 +1,10 @@
-"""The table: rich on a terminal, the same without colour in a pipe. rich is imported here alone."""
+"""Tables: with rich on a terminal, the same without colour in a pipe, and as pages in SVG and HTML."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich import box
 from rich.cells import cell_len
@@ -13,94 +12,44 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gncli.names import statistic
-from gncli.report.lines import histogram_lines, lines_under
-from gncli.report.records import NormalizeReport, Report, TensorStats
-from gncli.report.rows import Foldable, Sheet, by_cells, more_cells, records, sheet_of, shown
+from gncli.report.bars import bars
+from gncli.report.document import Document, Foldable, Sheet
 from gncli.report.style import Style
 from gncli.text import printable
 
 NARROWEST_NAME = 24  # columns that a folded name keeps on a narrow terminal
+PAGE_WIDTH = 100  # columns of a page of its own; more if its table needs them
 
 
-PAGE_WIDTH = 100  # columns of a page of its own; as many more as its table needs
+def table(document: Document, style: Style) -> str:
+    """Return the tables of a document, and the lines under them."""
+    return _text(_drawn(document.sheets(quiet=style.quiet), style))
 
 
-class Part(NamedTuple):
-    """A table, a drawing below it, and lines below that."""
-
-    sheet: Sheet
-    drawing: Sequence[str] = ()
-    under: Sequence[str] = ()
-
-
-def text(report: Report, style: Style) -> str:
-    """Return the table of `report`, and the lines under it."""
-    return text_of(drawn([part_of(report, style)], style))
+def svg(document: Document, style: Style) -> str:
+    """Return the tables as a picture of a terminal, by rich's own export."""
+    console = _drawn(document.sheets(quiet=style.quiet), style._replace(color=True, page=True))
+    title = printable(document.title, limit=2 * console.width // 3)
+    head, end, rest = console.export_svg(title=title, unique_id="gncli").partition("</style>")
+    return re.sub(r"@font-face \{[^}]*\}\s*", "", head) + end + rest  # no other host is asked for anything
 
 
-def text_of(console: Console) -> str:
-    """Return what `drawn` has printed."""
+def html(document: Document, style: Style) -> str:
+    """Return the tables as a page of their own, by rich's own export."""
+    from html import escape
+
+    console = _drawn(document.sheets(quiet=style.quiet), style._replace(color=True, page=True))
+    return console.export_html().replace("<head>", f"<head>\n<title>{escape(document.title)}</title>", 1)
+
+
+def _text(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def exported(parts: Sequence[Part], form: str, title: str, style: Style) -> str:
-    """Return tables as ``svg`` or ``html`` by rich's own export, on a page that asks no other host for anything."""
-    console = drawn(parts, style._replace(color=True, page=True))
-    if form == "html":
-        from html import escape
-
-        return console.export_html().replace("<head>", f"<head>\n<title>{escape(title)}</title>", 1)
-    shown = printable(title, limit=2 * console.width // 3)
-    head, end, rest = console.export_svg(title=shown, unique_id="gncli").partition("</style>")
-    return re.sub(r"@font-face \{[^}]*\}\s*", "", head) + end + rest
-
-
-def part_of(report: Report, style: Style) -> Part:
-    """Return what there is to draw of `report`."""
-    under = [] if style.quiet else lines_under(report)
-    if by_cells(report):
-        return Part(sheet_of(report, style), under=[*more_cells(report), *under])
-    found = records(report)
-    if isinstance(report, NormalizeReport) or (len(found) == 1 and isinstance(found[0][1], TensorStats)):
-        sheet = _upright(report, style)
-    else:
-        sheet = sheet_of(report, style)
-    return Part(sheet, _histograms(report, style), under)
-
-
-def _upright(report: Report, style: Style) -> Sheet:
-    """Return the table of few tensors: a row a statistic, a column a tensor or stage."""
-    found = records(report)
-    tensors = [tensor for _, tensor in found if isinstance(tensor, TensorStats)]
-    header = ["", *(printable(heading) for heading, _ in found)]
-    rows = [
-        [statistic(name).label, *(style.rounded(tensor.value(name)) for tensor in tensors)] for name in shown(report)
-    ]
-    return Sheet(header, rows, [False] * len(header))
-
-
-def _histograms(report: Report, style: Style) -> list[str]:
-    found = [
-        (name, tensor.histogram)
-        for name, tensor in (
-            [("before", report.before), ("after", report.after)]
-            if isinstance(report, NormalizeReport)
-            else records(report)
-        )
-        if isinstance(tensor, TensorStats) and tensor.histogram is not None
-    ]
-    lines = []
-    for name, histogram in found:
-        lines += [printable(name)] if len(found) > 1 else []
-        lines += histogram_lines(histogram, style)
-    return lines
-
-
-def drawn(parts: Sequence[Part], style: Style) -> Console:
+def _drawn(sheets: Sequence[Sheet], style: Style) -> Console:
     """Return the console that has printed tables and what is under each."""
-    laid = [_tables(part.sheet, style) for part in parts]
+    laid = [_tables(sheet, style) for sheet in sheets]
     widest = max(width for _, width in laid)
     console = Console(
         file=io.StringIO(),
@@ -118,42 +67,48 @@ def drawn(parts: Sequence[Part], style: Style) -> Console:
         highlight=False,
         _environ={},  # COLUMNS, FORCE_COLOR and TERM have been weighed already, in options.py
     )
-    for part, (tables, _) in zip(parts, laid, strict=True):
-        for table in tables:
-            console.print(table)
-        for line in part.drawing:
-            console.print(Text(style.fitted(line)), soft_wrap=True)
-        for line in part.under:
+    for sheet, (tables, _) in zip(sheets, laid, strict=True):
+        for part in tables:
+            console.print(part)
+        for name, histogram in sheet.histograms:
+            named = [printable(name)] if len(sheet.histograms) > 1 else []
+            for line in (*named, *bars(histogram, style)):
+                console.print(Text(style.fitted(line)), soft_wrap=True)
+        for line in sheet.under:
             text = Text(style.fitted(line))
             text.highlight_words(["check: ok"], "green")
             text.highlight_words(["check: FAILED"], "bold red")
-            # On a terminal and on a page lines are broken at words; a pipe has them whole.
+            # On a terminal and on a page lines are broken at words; in a pipe they stay whole.
             console.print(text, soft_wrap=style.width is None and not style.page)
     return console
 
 
 def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
-    """Return a table, in several parts where it is too wide for the terminal, and the columns that it takes.
+    """Return a table, in several parts if it is too wide for the terminal, and the columns that the widest part takes.
 
     Notes
     -----
-    Left to itself rich fits a table to 80 columns in a pipe and cuts digits without a word. So every column's width is
-    set here, and the console is as wide as their sum. On a narrower terminal headings fold at words, then names
-    anywhere; if that is not enough, the columns go on in another table below, which begins with the first one again.
+    By itself rich fits a table to 80 columns in a pipe and cuts digits without a word. So every column's width is set
+    here, and the console is as wide as their sum. On a narrower terminal headings fold at words, then names anywhere;
+    if that is not enough, the remaining columns form another table below, which repeats the first column.
     """
-    header, rows, right = sheet
-    able = style.fitted
+    right = sheet.right
+    header = [style.fitted(title) for title in sheet.header]
+    rows = [[style.fitted(style.rounded(cell)) for cell in row] for row in sheet.rows]
     columns = list(zip(header, *rows, strict=True))
-    widths = [max(cell_len(able(cell)) for cell in column) for column in columns]
+    widths = [max(map(cell_len, column)) for column in columns]
 
-    def floor(title: str, *cells: str) -> int:
-        words = [min(cell_len(able(word)), NARROWEST_NAME) for word in title.split()]
-        kept = [cell_len(able(cell)) for cell in cells if not isinstance(cell, Foldable)]
-        folded = [min(cell_len(able(cell)), NARROWEST_NAME) for cell in cells if isinstance(cell, Foldable)]
-        return max(words + kept + folded, default=0)
+    def floor(i: int) -> int:
+        """Return the columns that column `i` needs at least: a folded text keeps `NARROWEST_NAME` of them."""
+        words = [min(cell_len(word), NARROWEST_NAME) for word in header[i].split()]
+        cells = [
+            min(cell_len(text[i]), NARROWEST_NAME) if isinstance(row[i], Foldable) else cell_len(text[i])
+            for text, row in zip(rows, sheet.rows, strict=True)
+        ]
+        return max(words + cells, default=0)
 
-    floors = [floor(*column) for column in columns]
     everything = list(range(len(columns)))
+    floors = [floor(i) for i in everything]
 
     def total(part: Sequence[int]) -> int:
         return sum(widths[i] for i in part) + 3 * len(part) + 1
@@ -174,10 +129,9 @@ def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
         table = Table(box=box.ROUNDED if unicode else box.ASCII, border_style="dim", header_style="bold")
         for i in part:
             justify = "right" if right[i] else "left"
-            title = Text(able(header[i]))
-            table.add_column(title, width=widths[i], justify=justify, overflow="fold")  # type: ignore[arg-type]
+            table.add_column(Text(header[i]), width=widths[i], justify=justify, overflow="fold")  # type: ignore[arg-type]
         for cells in rows:
-            table.add_row(*(Text(able(cells[i]), style="" if i else "cyan") for i in part))
+            table.add_row(*(Text(cells[i], style="" if i else "cyan") for i in part))
         return table
 
     return [table_of(part) for part in parts], max(total(part) for part in parts)

@@ -22,8 +22,8 @@ from gncli.kernels.partition import Axis, whole
 from gncli.kernels.tally import ULPS, Tally, TallyFold, Tolerance, delta, distance, tally_region, ulps
 from gncli.kernels.walk import Region, Walk
 from gncli.names import STRICT, Policy
-from gncli.report.records import Histogram, Picture
-from gncli.report.verdict import DiffCell, DiffReport, Operand, Ulps, Worst
+from gncli.report.diff_records import DiffCell, DiffReport, Operand, Ulps, Worst
+from gncli.report.records import Cells, Histogram, Picture
 from gncli.run.engine import Engine
 from gncli.run.passes import MAX_OPEN_CELLS
 from gncli.tasks.by import By, cut
@@ -113,7 +113,13 @@ def diff(
         tolerance = Tolerance(given[0] if rtol is None else rtol, given[1] if atol is None else atol, nan_differs)
         operands = (_operand(left), _operand(right))
         if left.shape != right.shape:
-            report = DiffReport(*operands, tolerance.rtol, tolerance.atol, max_fraction, nan_differs)
+            report = DiffReport(
+                *operands,
+                rtol=tolerance.rtol,
+                atol=tolerance.atol,
+                max_fraction=max_fraction,
+                nan_differs=nan_differs,
+            )
             if before_commit is not None:
                 before_commit(report)
             return report
@@ -144,27 +150,23 @@ def diff(
         found, counts = _tallied(pair, mapped, tolerance, engine, sink)
         total = _total(found)
         histogram = None if bars is None else _histogram(pair, total, bars, engine)
-        outside = int(total.outside[0] + total.nan[0] + total.inf[0])
-        size = math.prod(pair.shape)
         report = DiffReport(
             *operands,
-            tolerance.rtol,
-            tolerance.atol,
-            max_fraction,
-            nan_differs,
+            rtol=tolerance.rtol,
+            atol=tolerance.atol,
+            max_fraction=max_fraction,
+            nan_differs=nan_differs,
             compared=True,
-            size=size,
+            size=math.prod(pair.shape),
             nan_mismatches=int(total.nan[0]),
             inf_mismatches=int(total.inf[0]),
-            outside=outside,
-            equal=outside <= max_fraction * size,
+            outside=int(total.outside[0] + total.nan[0] + total.inf[0]),
             first_mismatch=_index(total.first, pair),
             worst=_worst(total, pair),
             **_numbers(total),
             ulp=None if counts is None else _ulps(counts),
             smallest_atol=_smallest_atol(pair, total, tolerance, max_fraction, engine),
-            cells=() if cells is None else _cells(found, cells),
-            names=() if cells is None else cells.names,
+            cells=None if cells is None else _cells(found, cells),
             histogram=None if bins is None else histogram,
             picture=None if picture is None or histogram is None else Picture(histogram, _maps(found, mapped)),
             output=output,
@@ -367,7 +369,7 @@ def _rounded_up(value: float, *, exactly: bool) -> float | None:
     return float(found)
 
 
-def _cells(found: Tally, by: By) -> tuple[DiffCell, ...]:
+def _cells(found: Tally, by: By) -> Cells[DiffCell]:
     """Return the cells in C order of their index."""
     place = by.partition().arrange(np.arange(found.n.size)).reshape(-1)
     index = np.stack(np.unravel_index(np.arange(found.n.size), by.sizes), axis=1)
@@ -389,7 +391,7 @@ def _cells(found: Tally, by: By) -> tuple[DiffCell, ...]:
                 rmse=numbers["rmse"],
             )
         )
-    return tuple(cells)
+    return Cells(tuple(by.names), tuple(cells), len(cells))
 
 
 def _mapped(pair: Pair) -> By | None:

@@ -19,6 +19,7 @@ from gncli.kernels.heatmap import Plane
 from gncli.kernels.moments import Moments
 from gncli.kernels.partition import whole
 from gncli.names import DEFAULT_STATISTICS, STRICT, Draw, Policy, Value, statistic
+from gncli.report.lines import place_line
 from gncli.report.records import MOST_DRAWN, Broken, Cell, Failure, Histogram, Picture, StatsReport, TensorStats, Total
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
@@ -131,7 +132,7 @@ def stats(
         return StatsReport(
             tuple(records),
             tuple(statistics),
-            tuple(run.skipped),
+            skipped=tuple(run.skipped),
             seed=seed,
             total=run.total() if total else None,
             broken=Broken(tuple(run.broken), run.broken_count),
@@ -238,7 +239,7 @@ class _Run:
 
         def taken(tensor: TensorStats, cells: list[Cell]) -> None:
             for cell in cells if self.expect else ():
-                self._check(cell.stats, f"{source.name}: {cell.label}")
+                self._check(cell.stats, f"{source.name}: {place_line(cell.place, cell.note)}")
             for name, plane in planes.items():
                 index = np.array([tuple(cell.place.values()) for cell in cells], np.int64).reshape(len(cells), -1)
                 plane.add(index, np.array([cell.stats.value(name) for cell in cells], np.float64))
@@ -263,7 +264,7 @@ class _Run:
             columns = finished(moments.settled(), dtype, (), self.wanted.statistics, self.wanted.ddof)
             values |= {name: column[0] for name, column in columns.items()}
         size, nbytes = (sum(getattr(found, what) for found in self._sizes) for what in ("size", "nbytes"))
-        return Total((size,), "", values, "(total)", total_nbytes=nbytes)
+        return Total(values, size, nbytes)
 
 
 def _matches(name: str, pattern: str) -> bool:

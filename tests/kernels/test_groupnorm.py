@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -250,7 +251,7 @@ def test_what_is_not_finite_makes_its_group_nan_and_changes_nothing_else(dtype: 
     rest = np.ones((3, 6), bool)
     rest[1, 2:4] = False
     assert_same_bits(y[rest], plain[rest])
-    assert outcome.check == outcome.check._replace(nonfinite_groups=1, overflowed=0)
+    assert outcome.check == replace(outcome.check, nonfinite_groups=1, overflowed=0)
     assert outcome.check.ok
     assert before.check.nonfinite_groups == 0
     assert outcome.after.number("nan") == 180
@@ -399,6 +400,10 @@ def test_the_variance_after_is_var_over_var_plus_eps(dtype: str, eps: float) -> 
 
 
 def test_checks_add_up_to_the_check_of_all() -> None:
-    parts = [Check(2, 0.5, None, 1, 0, 3), Check(1, None, None, 0, 1, 0), Check(4, 0.1, 0.2, 0, 0, 1)]
-    assert all_checks(parts) == Check(7, 0.5, 0.2, 1, 1, 4)
+    parts = [
+        Check(2, 0.5, None, constant_groups=1, overflowed=3),
+        Check(1, None, None, nonfinite_groups=1),
+        Check(4, 0.1, 0.2, overflowed=1),
+    ]
+    assert all_checks(parts) == Check(7, 0.5, 0.2, constant_groups=1, nonfinite_groups=1, overflowed=4)
     assert all_checks([]) == Check(0, None, None)

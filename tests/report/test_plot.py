@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from gncli.errors import ParameterError
 from gncli.kernels.heatmap import Heatmap
 from gncli.names import Draw
-from gncli.report import plot
+from gncli.report import document_of, plot
+from gncli.report.lines import verdict_line
 from gncli.report.records import MOST_DRAWN, Histogram, Picture, StatsReport, TensorStats
 from gncli.tasks import normalize
 from gncli.tasks.diff import diff
@@ -140,12 +141,12 @@ def test_several_tensors_stand_below_each_other_as_many_as_a_page_bears(saved: C
     many = stats(names, picture=8)
     kept = [tensor for tensor in many.tensors if isinstance(tensor, TensorStats) and tensor.picture is not None]
     assert len(kept) == MOST_DRAWN
-    sheet = plot._sheet(many)
-    assert len(sheet.blocks) == MOST_DRAWN
-    assert sheet.caption[-1] == f"{MOST_DRAWN} of {MOST_DRAWN + 2} tensors are drawn"
+    poster = document_of(many).poster()
+    assert len(poster.panels) == MOST_DRAWN
+    assert poster.caption[-1] == f"{MOST_DRAWN} of {MOST_DRAWN + 2} tensors are drawn"
     by_mean = stats(names, picture=8, sort="-mean")
     assert all(isinstance(tensor, TensorStats) and tensor.picture is not None for tensor in by_mean.tensors)
-    assert [block.title.partition(" ")[0] for block in plot._sheet(by_mean).blocks] == [
+    assert [panel.title.partition(" ")[0] for panel in document_of(by_mean).poster().panels] == [
         tensor.name for tensor in by_mean.tensors[:MOST_DRAWN]
     ]
 
@@ -163,7 +164,7 @@ def test_a_histogram_of_the_terminal_and_one_of_a_picture_are_asked_for_apart(sa
 
 def test_a_seed_that_was_chosen_is_in_the_caption() -> None:
     report = stats([], random=Draw((3, 4)), picture=8)
-    assert plot._sheet(report).caption[-1] == f"seed {report.seed}"
+    assert document_of(report).poster().caption[-1] == f"seed {report.seed}"
 
 
 def test_cells_of_a_pipe_and_their_histogram_come_from_what_was_kept(tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_many_cells_share_fields_and_the_caption_says_so(saved: Callable[..., st
     assert isinstance(found, TensorStats) and found.picture is not None
     means = x.astype(float).mean(2)
     np.testing.assert_allclose(found.picture.maps["mean"].rows[0], means[:3].mean(0), rtol=1e-6)
-    caption = plot._sheet(report).caption
+    caption = document_of(report).poster().caption
     assert caption[-1] == (
         "histogram of 2,000 bins, drawn as 500; maps of 700 samples x 3 channels, a field is the mean of 3 x 1 cells"
     )
@@ -211,7 +212,7 @@ def test_a_difference_is_mapped_by_what_comes_near_to_sample_and_channel(
     heatmap = report.picture.maps.get("max_abs")
     assert (None if heatmap is None else (heatmap.names, heatmap.sizes)) == shown
     assert not report.cells or options
-    assert plot._sheet(report).title == "SAME: x.npy - y.npy"
+    assert document_of(report).poster().title == "SAME: x.npy - y.npy"
 
 
 def test_the_map_of_a_difference_shows_the_largest_and_where_values_do_not_match(saved: Callable[..., str]) -> None:
@@ -227,7 +228,7 @@ def test_the_map_of_a_difference_shows_the_largest_and_where_values_do_not_match
     image = pixels(plot.draw(report, "png"))
     assert count(image, RED) > 2000
     found = words(plot.draw(report, "svg"))
-    for said in ("DIFFERENT: x.npy - b.npy", report.verdict, "largest |a - b|", "0 to 0.5", "a - b"):
+    for said in ("DIFFERENT: x.npy - b.npy", verdict_line(report), "largest |a - b|", "0 to 0.5", "a - b"):
         assert said in found
     assert "1 differ by a NaN, 1 by an infinity: such cells are orange with a cross" in found
 
@@ -252,7 +253,7 @@ def test_a_name_is_drawn_as_it_is_and_never_acted_on() -> None:
     image = pixels(plot.draw(report, "png"))
     assert (image[:, -10:] == 255).all()
     with plot._settings():
-        spelled = plot._Page(plot._sheet(report), "png")._title
+        spelled = plot._Page(document_of(report).poster(), "png")._title
     assert r"\x1b[31m\n\u202e" in spelled and ("中" in spelled or r"\u4e2d" in spelled)
 
 

@@ -1,13 +1,11 @@
-"""What ``gncli diff`` says of two tensors, as data: how far they lie apart, cell by cell, and the verdict."""
+"""The records behind a report of ``diff``: how far two tensors lie apart, as data alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import KW_ONLY, dataclass
 
-from gncli.names import Value
-from gncli.report.records import Histogram, Picture, place_label
+from gncli.report.records import Cells, Histogram, Picture
 from gncli.text import finite
 
 
@@ -40,7 +38,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Ulps:
-    """Percentiles of how many representable values lie between two elements; 65535 stands for that and more."""
+    """Percentiles of the number of representable values between two elements; 65535 stands for that many and more."""
 
     median: float
     p99: float
@@ -51,17 +49,24 @@ class Ulps:
         """Return the JSON object."""
         return {"median": self.median, "p99": self.p99, "p99.9": self.p999, "max": self.max}
 
-    def __str__(self) -> str:
-        """Return it in words."""
-        shown = (
-            "65535 or more" if each >= 65535 else f"{each:.6g}" for each in (self.median, self.p99, self.p999, self.max)
-        )
-        return "median {}, p99 {}, p99.9 {}, max {}".format(*shown)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DiffCell:
-    """How one cell of the tensors differs."""
+    """How one cell of the tensors differs.
+
+    Parameters
+    ----------
+    place : mapping of str to int
+        The index of the cell on each cell axis, by the axis' letter or number.
+    note : str
+        What else identifies it: the channels of a group.
+    size : int
+        The number of pairs.
+    outside, nan_mismatches, inf_mismatches : int
+        Pairs that differ, and those of them that differ by a NaN, by an infinity.
+    max_abs, mean_abs, rmse : float, optional
+        Over finite pairs; None where there are none.
+    """
 
     place: Mapping[str, int]
     note: str
@@ -74,31 +79,19 @@ class DiffCell:
     rmse: float | None
 
     @property
-    def label(self) -> str:
-        """The place in words."""
-        return place_label(self.place, self.note)
-
-    @property
     def rank(self) -> tuple[float, ...]:
-        """What is larger the more the cell differs."""
+        """A key that grows with the difference: mismatches, then elements outside, then the largest distance."""
         largest = -1.0 if self.max_abs is None else self.max_abs
         return (self.nan_mismatches + self.inf_mismatches, self.outside, largest)
 
+    @property
+    def numbers(self) -> dict[str, int | float | None]:
+        """The numbers of the cell by name."""
+        return {name: number for name, number in vars(self).items() if name not in ("place", "note")}
+
     def as_dict(self) -> dict[str, object]:
         """Return the cell's JSON object."""
-        return {"index": dict(self.place)} | {name: finite(getattr(self, name)) for name in DIFF_CELL_ROWS}
-
-
-DIFF_CELL_ROWS = {
-    "size": "Size",
-    "outside": "Outside",
-    "nan_mismatches": "NaN Mismatches",
-    "inf_mismatches": "Infinity Mismatches",
-    "max_abs": "Max |a - b|",
-    "mean_abs": "Mean |a - b|",
-    "rmse": "RMSE",
-}
-"""What is shown of a cell, with its label."""
+        return {"index": dict(self.place)} | {name: finite(number) for name, number in self.numbers.items()}
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class DiffReport:
     rtol, atol : float
         An element is outside where |a - b| > atol + rtol |b|.
     max_fraction : float
-        The part of the elements that may be outside.
+        The fraction of the elements that may be outside.
     nan_differs : bool
         Whether a NaN differs from a NaN.
     compared : bool
@@ -123,10 +116,8 @@ class DiffReport:
         Pairs that differ by a NaN, by an infinity.
     outside : int
         All pairs that differ, those included.
-    equal : bool
-        Whether the tensors are the same.
     first_mismatch : tuple of int, optional
-        Where the first pair is that differs by a NaN or an infinity.
+        The index of the first pair that differs by a NaN or an infinity.
     worst : Worst, optional
         The pair that lies farthest apart; None where no pair is finite.
     mean_abs, rmse, psnr, cosine : float, optional
@@ -135,8 +126,8 @@ class DiffReport:
         For floats of one dtype.
     smallest_atol : float, optional
         An atol that makes the tensors the same with this rtol; None if none does.
-    cells, names : tuple
-        With ``--by``.
+    cells : Cells of DiffCell, optional
+        With ``--by``; all of them are kept.
     histogram : Histogram, optional
         Of a - b.
     picture : Picture, optional
@@ -144,11 +135,12 @@ class DiffReport:
     output : str, optional
         Where a - b was written.
     notes : tuple of str
-        What is to be said beside the report.
+        Facts about the run that the user should know.
     """
 
     a: Operand
     b: Operand
+    _: KW_ONLY
     rtol: float
     atol: float
     max_fraction: float = 0.0
@@ -158,7 +150,6 @@ class DiffReport:
     nan_mismatches: int = 0
     inf_mismatches: int = 0
     outside: int = 0
-    equal: bool = False
     first_mismatch: tuple[int, ...] | None = None
     worst: Worst | None = None
     mean_abs: float | None = None
@@ -167,13 +158,16 @@ class DiffReport:
     cosine: float | None = None
     ulp: Ulps | None = None
     smallest_atol: float | None = None
-    cells: tuple[DiffCell, ...] = ()
-    names: tuple[str, ...] = ()
+    cells: Cells[DiffCell] | None = None
     histogram: Histogram | None = None
     picture: Picture | None = None
     output: str | None = None
     notes: tuple[str, ...] = ()
-    seed: ClassVar[None] = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether the tensors are the same: of one shape, and no more elements outside than may be."""
+        return self.compared and self.outside <= self.max_fraction * self.size
 
     @property
     def status(self) -> int:
@@ -182,13 +176,15 @@ class DiffReport:
 
     @property
     def fraction(self) -> float:
-        """The part of the pairs that are outside."""
+        """The fraction of the pairs that are outside."""
         return self.outside / self.size if self.size else 0.0
 
     @property
     def most_different(self) -> DiffCell | None:
-        """The cell that differs most, if there are any."""
-        return max(self.cells, key=lambda cell: cell.rank, default=None)
+        """The cell that differs most; None if no cell differs."""
+        cells = () if self.cells is None else self.cells.kept
+        worst = max(cells, key=lambda cell: cell.rank, default=None)
+        return worst if worst is not None and any(each > 0 for each in worst.rank) else None
 
     @property
     def permutation(self) -> tuple[int, ...] | None:
@@ -197,7 +193,7 @@ class DiffReport:
         Examples
         --------
         >>> a, b = Operand("a", (2, 3, 7, 7), "float32"), Operand("b", (2, 7, 7, 3), "float32")
-        >>> DiffReport(a, b, 0, 0).permutation
+        >>> DiffReport(a, b, rtol=0, atol=0).permutation
         (0, 2, 3, 1)
         """
         if self.a.shape == self.b.shape or sorted(self.a.shape) != sorted(self.b.shape):
@@ -208,46 +204,6 @@ class DiffReport:
             axes.append(next(axis for axis in left if self.a.shape[axis] == size))
             left.remove(axes[-1])
         return tuple(axes)
-
-    @property
-    def verdict(self) -> str:
-        """The verdict in one line, with the tolerance that would pass."""
-        if not self.compared:
-            found = f"DIFFERENT: shapes {self.a.shape} and {self.b.shape}"
-            if self.permutation is not None:
-                found += f"; by its shape, b is a with its axes permuted: a.transpose{self.permutation}"
-            return found
-        rule = f"|a - b| <= {self.atol:g} + {self.rtol:g} |b|"
-        if self.rtol == self.atol == 0:
-            rule = "a == b"
-        amount = f"{self.outside:,} of {self.size:,} elements outside {rule}"
-        if self.max_fraction:
-            amount += f", {self.max_fraction:g} of them may be"
-        passing = "no --atol passes" if self.smallest_atol is None else f"--atol {self.smallest_atol!r} passes"
-        return f"{'SAME' if self.equal else 'DIFFERENT'}: {amount}; {passing}"
-
-    def rows(self) -> list[tuple[str, Value]]:
-        """Return what is shown, label by label, in order."""
-        both = (("a", self.a), ("b, the reference", self.b))
-        found: list[tuple[str, Value]] = [
-            (f"{label}", f"{operand.name}, {operand.dtype} {operand.shape}") for label, operand in both
-        ]
-        if not self.compared:
-            return found
-        found += [("NaN Mismatches", self.nan_mismatches), ("Infinity Mismatches", self.inf_mismatches)]
-        if self.first_mismatch is not None:
-            found.append(("First Mismatch", self.first_mismatch))
-        found += [("Outside", self.outside), ("Fraction Outside", self.fraction)]
-        worst = self.worst
-        found.append(("Max |a - b|", None if worst is None else worst.difference))
-        if worst is not None:
-            found += [("  at", worst.index), ("  a", worst.a), ("  b", worst.b)]
-        found += [("Mean |a - b|", self.mean_abs), ("RMSE", self.rmse), ("PSNR (dB)", self.psnr)]
-        found.append(("Cosine", self.cosine))
-        if self.ulp is not None:
-            found.append(("ULP", str(self.ulp)))
-        found.append(("Smallest --atol", self.smallest_atol))
-        return found
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object, without schema and command."""
@@ -277,8 +233,8 @@ class DiffReport:
             "ulp": None if self.ulp is None else self.ulp.as_dict(),
             "smallest_atol": self.smallest_atol,
         }
-        if self.names:
-            found["cells"] = [cell.as_dict() for cell in self.cells]
+        if self.cells is not None:
+            found["cells"] = [cell.as_dict() for cell in self.cells.kept]
         if self.histogram is not None:
             found["histogram"] = self.histogram.as_dict()
         return found

@@ -1,0 +1,176 @@
+"""What the report of ``diff`` says: labelled values, the cells if there are any, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from gncli.names import Value
+from gncli.report.diff_records import DiffCell, DiffReport, Ulps
+from gncli.report.document import MOST_CELLS, Block, Document, Sheet
+from gncli.report.lines import more_lines, output_line, place_line, verdict, verdict_line
+from gncli.report.poster import NAMES, Map, Panel, Poster, legend
+from gncli.report.style import UNDEFINED
+from gncli.text import printable, without_surrogates
+
+CELL_LABELS = {
+    "size": "Size",
+    "outside": "Outside",
+    "nan_mismatches": "NaN Mismatches",
+    "inf_mismatches": "Infinity Mismatches",
+    "max_abs": "Max |a - b|",
+    "mean_abs": "Mean |a - b|",
+    "rmse": "RMSE",
+}
+"""The numbers of a cell, each with its label."""
+
+COLUMNS = (
+    "equal", "rtol", "atol", "size", "nan_mismatches", "inf_mismatches", "outside", "max_abs",
+    "mean_abs", "rmse", "psnr", "cosine", "smallest_atol",
+)  # fmt: skip
+"""The columns of ``csv`` after the names."""
+
+
+class Labelled(NamedTuple):
+    """A value with its label; a detail of the value above it is indented."""
+
+    label: str
+    value: Value
+    detail: bool = False
+
+
+class DiffDocument(Document):
+    """What ``diff`` found."""
+
+    def __init__(self, report: DiffReport) -> None:
+        self.report = report
+
+    @property
+    def title(self) -> str:
+        """The command and its operands."""
+        return printable(f"gncli diff {self.report.a.name} {self.report.b.name}")
+
+    def aside(self) -> list[str]:
+        """Return notes."""
+        return [printable(note) for note in self.report.notes]
+
+    def entries(self) -> list[Labelled]:
+        """Return what there is to say of the whole tensors, in order."""
+        report = self.report
+        found = [
+            Labelled(label, printable(f"{operand.name}, {operand.dtype} {operand.shape}"))
+            for label, operand in (("a", report.a), ("b, the reference", report.b))
+        ]
+        if not report.compared:
+            return found
+        found.append(Labelled("NaN Mismatches", report.nan_mismatches))
+        found.append(Labelled("Infinity Mismatches", report.inf_mismatches))
+        if report.first_mismatch is not None:
+            found.append(Labelled("First Mismatch", report.first_mismatch))
+        found += [Labelled("Outside", report.outside), Labelled("Fraction Outside", report.fraction)]
+        worst = report.worst
+        found.append(Labelled("Max |a - b|", None if worst is None else worst.difference))
+        if worst is not None:
+            found += [
+                Labelled(name, getattr(worst, at), True) for name, at in (("at", "index"), ("a", "a"), ("b", "b"))
+            ]
+        found += [Labelled("Mean |a - b|", report.mean_abs), Labelled("RMSE", report.rmse)]
+        found += [Labelled("PSNR (dB)", report.psnr), Labelled("Cosine", report.cosine)]
+        if report.ulp is not None:
+            found.append(Labelled("ULP", _ulps(report.ulp)))
+        return [*found, Labelled("Smallest --atol", report.smallest_atol)]
+
+    def sheets(self, *, quiet: bool) -> list[Sheet]:
+        """Return the table of values, and the one of cells."""
+        report = self.report
+        rows: list[list[Value]] = [["  " * detail + label, value] for label, value, detail in self.entries()]
+        drawn = [] if report.histogram is None else [("", report.histogram)]
+        written = report.output if report.compared else None
+        beside = [*([] if written is None else [output_line(written)]), *self.aside()]
+        under = [*([] if quiet else beside), verdict_line(report)]
+        values = Sheet(["", ""], rows, [False, False], drawn)
+        if not self._cells():
+            return [values._replace(under=under)]
+        most = report.most_different
+        differs = [] if most is None else [f"differs most: {place_line(most.place, most.note)}"]
+        more = more_lines(len(self._cells()) - MOST_CELLS)
+        return [values, self._cell_sheet()._replace(under=[*more, *differs, *under])]
+
+    def sheet(self) -> Sheet:
+        """Return the table of cells if there are any, else that of values; under it the verdict."""
+        rows: list[list[Value]] = [[label, value] for label, value, _ in self.entries()]
+        sheet = self._cell_sheet() if self._cells() else Sheet(["", "Value"], rows, [False, False])
+        return sheet._replace(under=[verdict_line(self.report)])
+
+    def _cell_sheet(self) -> Sheet:
+        rows: list[list[Value]] = [
+            [place_line(cell.place, cell.note), *cell.numbers.values()] for cell in self._cells()[:MOST_CELLS]
+        ]
+        return Sheet(["Cell", *CELL_LABELS.values()], rows, [False, *([True] * len(CELL_LABELS))])
+
+    def _cells(self) -> tuple[DiffCell, ...]:
+        return () if self.report.cells is None else self.report.cells.kept
+
+    def blocks(self) -> Iterator[Block]:
+        """Return one paragraph, which ends in the verdict."""
+        entries: list[tuple[str, Value]] = [(label, value) for label, value, _ in self.entries()]
+        for cell in self._cells():
+            numbers = ((CELL_LABELS[name], UNDEFINED if n is None else n) for name, n in cell.numbers.items())
+            entries.append((place_line(cell.place, cell.note), ", ".join(f"{label} {n}" for label, n in numbers)))
+        yield Block(entries, self.report.histogram, verdict_line(self.report))
+
+    def values(self) -> Iterator[Value]:
+        """Return the verdict in a word."""
+        yield verdict(self.report)
+
+    def body(self) -> dict[str, object]:
+        """Return all there is."""
+        return {"command": "diff"} | self._object()
+
+    def _object(self) -> dict[str, object]:
+        found = self.report.as_dict()
+        for side, operand in (("a", self.report.a), ("b", self.report.b)):
+            found[side] = operand.as_dict() | {"name": without_surrogates(operand.name)}
+        return found
+
+    def objects(self) -> Iterator[dict[str, object]]:
+        """Return an object per cell, or one of the whole tensors."""
+        if self.report.cells is None:
+            yield self._object()
+        else:
+            yield from (cell.as_dict() for cell in self._cells())
+
+    def rows(self) -> Iterator[Sequence[object]]:
+        """Return a row per cell, or one of the whole tensors."""
+        report = self.report
+        if report.cells is not None:
+            yield [*report.cells.names, *CELL_LABELS]
+            yield from ([*cell.place.values(), *cell.numbers.values()] for cell in report.cells.kept)
+            return
+        found = report.as_dict() | {"max_abs": None if report.worst is None else report.worst.difference}
+        yield ["a", "b", *COLUMNS]
+        yield [report.a.name, report.b.name, *(found.get(name) for name in COLUMNS)]
+
+    def poster(self) -> Poster:
+        """Return one panel of a - b; none where the shapes differ."""
+        report, word = self.report, verdict(self.report)
+        title = f"{word}: {report.a.name} - {report.b.name}"
+        operands = [f"{side}: {operand.dtype} {operand.shape}" for side, operand in (("a", report.a), ("b", report.b))]
+        said = [verdict_line(report), ", ".join(operands)]
+        if report.picture is None:
+            return Poster(title, [], said)
+        maps = [[Map(NAMES[kind], kind, heatmap)] for kind, heatmap in report.picture.maps.items()]
+        panel = Panel("", [("", report.picture.histogram)], "a - b", maps)
+        if report.nan_mismatches or report.inf_mismatches:
+            said.append(
+                f"{report.nan_mismatches:,} differ by a NaN, {report.inf_mismatches:,} by an infinity: "
+                "such cells are orange with a cross"
+            )
+        return Poster(title, [panel], [*said, *legend([panel])])
+
+
+def _ulps(found: Ulps) -> str:
+    """Return the percentiles in words."""
+    numbers = (found.median, found.p99, found.p999, found.max)
+    words = ("65535 or more" if number >= 65535 else f"{number:.6g}" for number in numbers)
+    return "median {}, p99 {}, p99.9 {}, max {}".format(*words)

@@ -1,0 +1,399 @@
+"""What the reports of ``stats``, ``random`` and ``normalize`` say: the statistics of tensors, stages and cells."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from gncli.names import CELL_STATISTICS, DEFAULT_STATISTICS, NAMED_STATISTICS, NONFINITE, Value, statistic
+from gncli.report.document import MOST_CELLS, Block, Document, Foldable, Sheet, Stream
+from gncli.report.lines import check_line, done_line, more_lines, output_line, place_line, seed_lines, skipped_lines
+from gncli.report.poster import NAMES, Map, Panel, Poster, described, legend, scaled
+from gncli.report.records import (
+    MOST_DRAWN,
+    Cell,
+    Cells,
+    Failure,
+    Histogram,
+    NormalizeReport,
+    StatsReport,
+    Summary,
+    TensorStats,
+)
+from gncli.report.style import UNDEFINED
+from gncli.text import printable, without_surrogates
+
+
+class Entry(NamedTuple):
+    """A tensor or a stage: its heading, and its statistics or why there are none."""
+
+    heading: str
+    stats: Summary | Failure
+    histogram: Histogram | None = None
+    cells: Cells[Cell] | None = None
+
+    @classmethod
+    def of(cls, heading: str, stats: TensorStats) -> Entry:
+        """Return the entry of one tensor."""
+        return cls(heading, stats, stats.histogram, stats.cells)
+
+
+class TensorDocument(Document):
+    """What the documents of ``stats`` and ``normalize`` have in common: one entry per tensor or stage.
+
+    Attributes
+    ----------
+    key : str
+        What a heading is: ``name`` or ``stage``.
+    entries : list of Entry
+        What is shown.
+    selected : tuple of str
+        The statistics to show, by name; empty for the default ones.
+    upright : bool
+        Whether a table has a column per entry, and not a row.
+    headed : bool
+        Whether each paragraph of ``plain`` begins with its heading.
+    """
+
+    key: str
+    entries: list[Entry]
+    selected: tuple[str, ...] = ()
+    upright: bool
+    headed: bool
+
+    @abstractmethod
+    def under(self) -> list[str]:
+        """Return the lines under a table that is not quiet."""
+
+    @abstractmethod
+    def histograms(self) -> list[tuple[str, Histogram]]:
+        """Return the histograms under a table."""
+
+    def sheets(self, *, quiet: bool) -> list[Sheet]:
+        """Return one table."""
+        sheet = self._upright() if self.upright else self.sheet()
+        return [sheet._replace(histograms=self.histograms(), under=[] if quiet else self.under())]
+
+    def _upright(self) -> Sheet:
+        known = _known(self.entries)
+        header = ["", *(printable(entry.heading) for entry in self.entries)]
+        rows: list[list[Value]] = [
+            [statistic(name).label, *(_told(stats, name) for stats in known)] for name in shown(self.selected, known)
+        ]
+        return Sheet(header, rows, [False] * len(header))
+
+    def sheet(self) -> Sheet:
+        """Return the table with a row per entry."""
+        heads: list[tuple[list[Value], Summary | Failure]] = [
+            ([Foldable(printable(entry.heading))], entry.stats) for entry in self.entries
+        ]
+        return _sheet([self.key.capitalize()], heads, shown(self.selected, _known(self.entries)))
+
+    def blocks(self) -> Iterator[Block]:
+        """Return the lines of the article's ``get_stats`` for each entry."""
+        for entry in self.entries:
+            head: list[tuple[str, Value]] = [(self.key.capitalize(), printable(entry.heading))] if self.headed else []
+            if isinstance(entry.stats, Failure):
+                yield Block([*head, ("Error", printable(entry.stats.message))])
+            else:
+                yield Block([*head, *_labelled(entry.stats, self.selected)], entry.histogram)
+
+    def values(self) -> Iterator[Value]:
+        """Return the selected statistics of each entry."""
+        for stats in _known(self.entries):
+            yield from (_told(stats, name) for name in self.selected or DEFAULT_STATISTICS)
+
+    def rows(self) -> Iterator[Sequence[object]]:
+        """Return a row per entry; counts of non-finite values are among the default columns, whatever they are."""
+        names = self.selected or (*DEFAULT_STATISTICS, *NONFINITE)
+        failed = any(isinstance(entry.stats, Failure) for entry in self.entries)
+        yield [self.key, *names, *(["error"] if failed else [])]
+        for entry in self.entries:
+            yield [entry.heading, *_values(entry.stats, names, error=failed)]
+
+    def objects(self) -> Iterator[dict[str, object]]:
+        """Return an object per entry."""
+        return (tensor_object(entry.stats, self.selected) for entry in self.entries)
+
+
+class StatsDocument(TensorDocument):
+    """What ``stats`` or ``random`` found."""
+
+    key = "name"
+
+    def __init__(self, report: StatsReport) -> None:
+        self.report, self.selected = report, report.selected
+        self.entries = [
+            Entry(found.name, found) if isinstance(found, Failure) else Entry.of(found.name, found)
+            for found in report.tensors
+        ]
+        if report.total is not None:
+            self.entries.append(Entry(report.total.name, report.total))
+        self.headed = len(self.entries) > 1
+        self.upright = not self.headed and not report.failures
+
+    @property
+    def title(self) -> str:
+        """The command, and the first tensors."""
+        report = self.report
+        names = [tensor.name for tensor in report.tensors] if report.output is None else [report.output]
+        more = [f"and {len(names) - 2:,} more"] if len(names) > 2 else []
+        return printable(f"gncli {report.command} {' '.join([*names[:2], *more])}")
+
+    def aside(self) -> list[str]:
+        """Return the seed, what was skipped, and notes."""
+        report = self.report
+        return [*seed_lines(report.seed), *skipped_lines(report.skipped), *map(printable, report.notes)]
+
+    def under(self) -> list[str]:
+        """Return where a drawn tensor went, and what goes to stderr otherwise."""
+        return [*([] if self.report.output is None else [output_line(self.report.output)]), *self.aside()]
+
+    def histograms(self) -> list[tuple[str, Histogram]]:
+        """Return the histogram of each tensor."""
+        return [(entry.heading, entry.histogram) for entry in self.entries if entry.histogram is not None]
+
+    def body(self) -> dict[str, object]:
+        """Return the tensors, and all of them together."""
+        objects = [tensor_object(tensor, self.selected) for tensor in self.report.tensors]
+        total = self.report.total
+        together = {} if total is None else {"total": tensor_object(total, self.selected)}
+        return {"command": self.report.command, "tensors": objects, **together}
+
+    def poster(self) -> Poster:
+        """Return a panel per tensor, for the first ones."""
+        report = self.report
+        tensors = [found for found in report.tensors if isinstance(found, TensorStats)]
+        drawn = [found for found in tensors if found.picture is not None][:MOST_DRAWN]
+        alone = len(drawn) == 1
+        panels = [_panel(found, alone=alone) for found in drawn]
+        caption = [*(described(found) for found in drawn if alone), *legend(panels)]
+        if len(drawn) < len(tensors):
+            caption.append(f"{len(drawn)} of {len(tensors):,} tensors are drawn")
+        if report.failures:
+            caption.append(f"{len(report.failures):,} could not be read")
+        if report.seed is not None:
+            caption.append(f"seed {report.seed}")
+        return Poster(drawn[0].name if alone else f"{len(drawn)} tensors", panels, caption)
+
+
+class CellsDocument(StatsDocument):
+    """What ``stats --by`` found. Tables show the first cells; a `CellBatch` has shown all of them to other forms."""
+
+    def sheets(self, *, quiet: bool) -> list[Sheet]:
+        """Return one table."""
+        sheet = self.sheet()
+        return [sheet._replace(under=[*sheet.under, *([] if quiet else self.under())])]
+
+    def sheet(self) -> Sheet:
+        """Return the table with a row per cell, and one per tensor that has none."""
+        several, left = len(self.entries) > 1, MOST_CELLS
+        rows: list[tuple[list[Value], Summary | Failure]] = []
+        for heading, stats, _, cells in self.entries:
+            name = [Foldable(printable(heading))] if several else []
+            if cells is None:
+                rows.append(([*name, ""], stats))
+                continue
+            rows += [([*name, place_line(cell.place, cell.note)], cell.stats) for cell in cells.kept[:left]]
+            left -= len(cells.kept[:left])
+        total = sum(entry.cells.total for entry in self.entries if entry.cells is not None)
+        known = [stats for _, stats in rows if isinstance(stats, Summary)]
+        sheet = _sheet(["Name", "Cell"] if several else ["Cell"], rows, shown(self.selected or CELL_STATISTICS, known))
+        return sheet._replace(under=more_lines(total - (MOST_CELLS - left)))
+
+    def blocks(self) -> Iterator[Block]:
+        """Return nothing."""
+        return iter(())
+
+    def values(self) -> Iterator[Value]:
+        """Return nothing."""
+        return iter(())
+
+    def rows(self) -> Iterator[Sequence[object]]:
+        """Return nothing."""
+        return iter(())
+
+    def objects(self) -> Iterator[dict[str, object]]:
+        """Return the tensors that could not be read."""
+        return (tensor_object(failure) for failure in self.report.failures)
+
+
+class CellBatch(Stream):
+    """Some cells of a tensor.
+
+    Parameters
+    ----------
+    tensor : TensorStats
+        The tensor; its statistics are not used.
+    cells : sequence of Cell
+        The cells.
+    selected : tuple of str
+        The statistics to show, by name; empty for the default ones.
+    first : bool
+        Whether these are the first cells of the report.
+    """
+
+    def __init__(self, tensor: TensorStats, cells: Sequence[Cell], selected: tuple[str, ...], *, first: bool) -> None:
+        self.tensor, self.cells, self.selected, self.first = tensor, cells, selected, first
+
+    def blocks(self) -> Iterator[Block]:
+        """Return a paragraph per cell."""
+        name = printable(self.tensor.name, limit=None)
+        for cell in self.cells:
+            place = place_line(cell.place, cell.note)
+            yield Block([("Name", name), ("Cell", place), *_labelled(cell.stats, self.selected or CELL_STATISTICS)])
+
+    def values(self) -> Iterator[Value]:
+        """Return the selected statistics of each cell."""
+        for cell in self.cells:
+            yield from _values(cell.stats, self.selected or CELL_STATISTICS)
+
+    def objects(self) -> Iterator[dict[str, object]]:
+        """Return an object per cell."""
+        head = {"name": without_surrogates(self.tensor.name)}
+        return (head | cell.as_dict(self.selected) for cell in self.cells)
+
+    def rows(self) -> Iterator[Sequence[object]]:
+        """Return a row per cell."""
+        names = self.selected or (*CELL_STATISTICS, *NONFINITE)
+        for cell in self.cells[:1] if self.first else ():
+            yield ["name", *cell.place, *names]
+        for cell in self.cells:
+            yield [self.tensor.name, *cell.place.values(), *_values(cell.stats, names)]
+
+
+class NormalizeDocument(TensorDocument):
+    """What ``normalize`` did."""
+
+    key = "stage"
+    upright = True
+
+    def __init__(self, report: NormalizeReport) -> None:
+        self.report = report
+        stages = [Entry.of(stage.name, stage.stats) for stage in report.stages]
+        self.entries = stages or [Entry.of("before", report.before), Entry.of("after", report.after)]
+        self.headed = bool(stages)
+
+    @property
+    def title(self) -> str:
+        """The command and its input."""
+        return printable(f"gncli normalize {self.report.input}")
+
+    def aside(self) -> list[str]:
+        """Return the seed and notes."""
+        return [*seed_lines(self.report.seed), *map(printable, self.report.notes)]
+
+    def under(self) -> list[str]:
+        """Return what was computed, where it went, and the check."""
+        report = self.report
+        where = output_line(report.output, written=report.status == 0)
+        return [done_line(report.parameters), where, check_line(report), *self.aside()]
+
+    def histograms(self) -> list[tuple[str, Histogram]]:
+        """Return the histograms before and after."""
+        both = (("before", self.report.before.histogram), ("after", self.report.after.histogram))
+        return [(name, histogram) for name, histogram in both if histogram is not None]
+
+    def body(self) -> dict[str, object]:
+        """Return parameters, statistics before and after, and the check."""
+        report = self.report
+        found: dict[str, object] = {
+            "command": "normalize",
+            "input": without_surrogates(report.input),
+            "output": None if report.output is None else without_surrogates(report.output),
+            "parameters": _spelled(report.parameters.as_dict()),
+            "before": tensor_object(report.before),
+            "after": tensor_object(report.after),
+            "verified": None if report.check is None else report.check.as_dict(),
+        }
+        return found | ({"stages": list(self.objects())} if report.stages else {})
+
+    def objects(self) -> Iterator[dict[str, object]]:
+        """Return an object per stage."""
+        return ({"stage": entry.heading} | tensor_object(entry.stats) for entry in self.entries)
+
+    def poster(self) -> Poster:
+        """Return one panel: histograms before and after, and maps of both below."""
+        report = self.report
+        pictures = [
+            (name, of.picture) for name, of in (("before", report.before), ("after", report.after)) if of.picture
+        ]
+        columns = [
+            scaled([Map(f"{NAMES[kind]}, {stage}", kind, picture.maps[kind]) for kind in ("mean", "std")])
+            for stage, picture in pictures
+        ]
+        series = [(stage, picture.histogram) for stage, picture in pictures]
+        panel = Panel("", series, "value", list(zip(*columns, strict=True)))
+        caption = [described(report.before), done_line(report.parameters), check_line(report), *legend([panel])]
+        return Poster(f"Group Normalization of {report.input}", [panel], caption)
+
+
+def shown(selected: Sequence[str], found: Sequence[Summary]) -> list[str]:
+    """Return the statistics that a reader sees: those selected, and counts of non-finite values where there are any."""
+    default = NAMED_STATISTICS if any(stats.has("dimensions") for stats in found) else DEFAULT_STATISTICS
+    chosen = list(selected or default)
+    return chosen + [name for name in NONFINITE if name not in chosen and any(s.values.get(name) for s in found)]
+
+
+def tensor_object(found: Summary | Failure, selected: Sequence[str] = ()) -> dict[str, object]:
+    """Return the JSON object of a tensor; names of axes are escaped as in text."""
+    if isinstance(found, Failure):
+        return _spelled(found.as_dict())
+    entries = _spelled(found.as_dict(selected))
+    names = found.value("dimensions")
+    return entries | ({"dimensions": [printable(str(name)) for name in names]} if isinstance(names, tuple) else {})
+
+
+def _spelled(entries: dict[str, object]) -> dict[str, object]:
+    return {key: without_surrogates(value) if isinstance(value, str) else value for key, value in entries.items()}
+
+
+def _known(entries: Sequence[Entry]) -> list[Summary]:
+    return [entry.stats for entry in entries if isinstance(entry.stats, Summary)]
+
+
+def _told(stats: Summary, name: str) -> Value:
+    """Return a statistic, None where it is undefined or was not measured; names of axes are spelled as a shape is."""
+    value = stats.value(name) if stats.has(name) else None
+    if name == "dimensions" and isinstance(value, tuple):
+        return f"({', '.join(printable(str(axis)) or UNDEFINED for axis in value)})"
+    return value
+
+
+def _labelled(stats: Summary, selected: Sequence[str]) -> list[tuple[str, Value]]:
+    """Return the entries of a paragraph; the object type is spelled as Python prints it."""
+    values = [(name, _told(stats, name)) for name in shown(selected, [stats])]
+    return [
+        (statistic(name).label, f"<class '{value}'>" if name == "object_type" and value else value)
+        for name, value in values
+    ]
+
+
+def _values(found: Summary | Failure, names: Sequence[str], *, error: bool = False) -> list[Value]:
+    """Return a row of statistics; with an error in the last column if `error`."""
+    if isinstance(found, Failure):
+        return [*([""] * len(names)), found.message]
+    return [*(_told(found, name) for name in names), *([""] if error else [])]
+
+
+def _sheet(heads: list[str], rows: Sequence[tuple[list[Value], Summary | Failure]], names: Sequence[str]) -> Sheet:
+    """Return a table of statistics; with a column of errors if there are any."""
+    failed = any(isinstance(found, Failure) for _, found in rows)
+    header = [*heads, *(statistic(name).label for name in names), *(["Error"] if failed else [])]
+    right = [*([False] * len(heads)), *(statistic(name).numeric for name in names), *([False] if failed else [])]
+    cells: list[list[Value]] = []
+    for head, found in rows:
+        values = _values(found, names, error=failed)
+        if isinstance(found, Failure):
+            values[-1] = Foldable(printable(found.message))
+        cells.append([*head, *values])
+    return Sheet(header, cells, right)
+
+
+def _panel(found: TensorStats, *, alone: bool) -> Panel:
+    assert found.picture is not None
+    picture = found.picture
+    maps = [Map(name, kind, picture.maps[kind]) for kind, name in NAMES.items() if kind in picture.maps]
+    title = "" if alone else f"{found.name}   {found.dtype} {found.shape}"
+    return Panel(title, [("", picture.histogram)], "value", [scaled(maps)] if maps else [])

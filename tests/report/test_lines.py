@@ -1,0 +1,79 @@
+"""`gncli.report.lines`: the sentences under a table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from gncli.kernels.groupnorm import Check
+from gncli.report import aside, render
+from gncli.report.lines import check_line
+from gncli.report.records import Parameters, StatsReport
+from tests.report.samples import CHECK, DIFFERS, NORMALIZED, PARAMETERS, X
+
+
+def test_what_is_said_beside_the_data() -> None:
+    report = StatsReport((X,), skipped=(("a\x1b.h5", 1), ("b.h5", 2)), seed=7)
+    assert aside(report) == [
+        "seed 7 (chosen; --seed 7 draws the same again)",
+        r"a\x1b.h5: 1 dataset skipped, not numeric",
+        "b.h5: 2 datasets skipped, not numeric",
+    ]
+    assert aside(replace(NORMALIZED, seed=7)) == aside(report)[:1]
+    assert aside(DIFFERS) == ["a note"]
+    assert render(report, "table").endswith("\n".join(["", *aside(report), ""]))
+
+
+def test_where_a_result_went() -> None:
+    assert "\nwritten to y.npy\n" in render(replace(NORMALIZED, output="y.npy"), "table")
+    assert "\nwritten to y.npy\n" in render(StatsReport((X,), command="random", output="y.npy"), "table")
+    failed = replace(NORMALIZED, output="y.npy", check=replace(CHECK, overflowed=1))
+    assert "\nnothing written to y.npy\n" in render(failed, "table")
+
+
+CHECKS = [
+    (
+        CHECK,
+        PARAMETERS,
+        "check: ok: 16 groups, |mean| <= 0.021 and |var - V| <= 0.034 of what rounding allows, "
+        "V = var/(var + eps), a little under 1; 0 constant, 0 with NaN or infinity, 0 overflowed",
+    ),
+    (
+        Check(1, 2.0, 0.5, constant_groups=1, overflowed=3),
+        replace(PARAMETERS, denominator="variance", gamma="g.npy"),
+        "check: FAILED: 1 group, |mean| <= 2 and |var - V| <= 0.5 of what rounding allows before gamma and beta, "
+        "V = var/(var + eps)^2; 1 constant, 0 with NaN or infinity, 3 overflowed",
+    ),
+    (
+        Check(4, None, None, nonfinite_groups=4),
+        PARAMETERS,
+        "check: ok: 4 groups; 0 constant, 4 with NaN or infinity, 0 overflowed",
+    ),
+    (None, PARAMETERS, "check: skipped (--no-verify)"),
+]
+
+
+@pytest.mark.parametrize(("check", "parameters", "line"), CHECKS)
+def test_the_check_says_how_much_of_its_allowance_was_used(
+    check: Check | None, parameters: Parameters, line: str
+) -> None:
+    assert check_line(replace(NORMALIZED, check=check, parameters=parameters)) == line
+
+
+@pytest.mark.parametrize(
+    ("check", "ok"),
+    [
+        (Check(1, 0.0, 1.0), True),
+        (Check(1, 1.01, 0.0), False),
+        (Check(1, 0.0, 1.01), False),
+        (Check(1, math.nan, 0.0), False),
+        (Check(1, 0.0, 0.0, overflowed=1), False),
+        (Check(0, None, None), True),
+    ],
+)
+def test_a_check_holds_within_its_allowance_and_without_overflow(check: Check, ok: bool) -> None:
+    assert check.ok is ok
+    assert replace(NORMALIZED, check=check).status == (0 if ok else 1)
+    assert check.as_dict()["ok"] is ok

@@ -1,0 +1,121 @@
+"""`gncli.report.table`: on terminals of any width, in a pipe, and as pages."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from gncli.report import render
+from gncli.report.records import NormalizeReport, Stage, StatsReport
+from gncli.report.style import Style
+from tests.report.samples import NORMALIZED, ONE, REPORTS, SEVERAL, STAGED, VALUES, X
+
+
+def wide(columns: int) -> NormalizeReport:
+    """Return a report whose table is far wider than 80 columns."""
+    stats = replace(X, values=VALUES | {"mean": 0.12345678901234567})
+    return replace(NORMALIZED, stages=tuple(Stage(f"stage {i}", stats) for i in range(columns)))
+
+
+@pytest.mark.parametrize("columns", [1, 8, 40])
+def test_a_table_in_a_pipe_is_as_wide_as_its_numbers(columns: int) -> None:
+    text = render(wide(columns), "table", Style(precision=17))
+    rows = [line for line in text.splitlines() if line.startswith("│ Mean")]
+    assert [row.count(f"{0.12345678901234567:.17g}") for row in rows] == [columns]
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 80, 120, 200])
+@pytest.mark.parametrize("report", [ONE, SEVERAL, NORMALIZED, STAGED, wide(12)])
+def test_a_narrow_terminal_costs_no_digit(report: StatsReport | NormalizeReport, width: int) -> None:
+    def numbers(text: str) -> list[str]:
+        return sorted(re.findall(r"(?<= )-?[0-9][-+.e0-9]*(?= )", text))
+
+    style = Style(width=width, quiet=True, precision=17)
+    assert numbers(render(report, "table", style)) == numbers(render(report, "table", style._replace(width=None)))
+
+
+@pytest.mark.parametrize("width", [100, 120, 140])
+def test_headings_and_names_fold_until_the_table_fits_the_terminal(width: int) -> None:
+    long = replace(X, name="directory/" * 12 + "x.npy")
+    text = render(StatsReport((long, X), ("shape", "mean", "std", "min")), "table", Style(width=width))
+    assert {len(line) for line in text.splitlines()} == {width}
+    name = "".join(line.split("│")[1].strip() for line in text.splitlines()[3:-2])
+    assert name == long.name
+
+
+def test_a_wide_character_counts_as_two_columns() -> None:
+    text = render(StatsReport((replace(X, name="卷积"),), ("dtype",)), "table")
+    assert text.splitlines()[1:4] == ["│           │ 卷积    │", "├───────────┼─────────┤", "│ Data Type │ float64 │"]
+
+
+def test_a_terminal_without_utf_8_gets_ascii() -> None:
+    text = render(StatsReport((replace(X, name="é卷.npy"),), ("dtype",)), "table", Style(encoding="ascii"))
+    assert text == (
+        "+----------------------------+\n"
+        "|           | \\xe9\\u5377.npy |\n"
+        "|-----------+----------------|\n"
+        "| Data Type | float64        |\n"
+        "+----------------------------+\n"
+    )
+
+
+def test_colour_is_the_same_table_with_sequences_of_our_own() -> None:
+    for report in (ONE, SEVERAL, NORMALIZED, STAGED):
+        text = render(report, "table", Style(color=True))
+        assert re.sub(r"\x1b\[[0-9;]*m", "", text) == render(report, "table")
+        assert text != render(report, "table")
+
+
+def test_the_environment_does_not_reach_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = render(ONE, "table")
+    for name, value in {"FORCE_COLOR": "1", "COLUMNS": "10", "TERM": "xterm-256color", "NO_COLOR": ""}.items():
+        monkeypatch.setenv(name, value)
+    assert render(ONE, "table") == plain
+
+
+@pytest.mark.parametrize(("precision", "shown"), [(1, "0.5"), (4, "0.5001"), (8, "0.50005663")])
+def test_precision_rounds_floats(precision: int, shown: str) -> None:
+    assert f" {shown} " in render(StatsReport((X,), ("mean",)), "table", Style(precision=precision))
+
+
+def test_an_integer_is_whole_at_any_precision() -> None:
+    report = StatsReport((replace(X, values={"min": -(2**63), "max": 2**64 - 1}),), ("min", "max"))
+    text = render(report, "table", Style(precision=1))
+    assert "-9223372036854775808" in text
+    assert "18446744073709551615" in text
+
+
+def test_a_quiet_table_stands_alone() -> None:
+    assert render(NORMALIZED, "table", Style(quiet=True)).endswith("╯\n")
+
+
+def test_a_table_too_wide_for_the_terminal_goes_on_in_one_below() -> None:
+    lines = render(STAGED, "table", Style(width=80)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split("│")[2].strip() for line in lines if "Standard Deviation" in line] == [
+        "0.28868741",
+        "0.28868741",
+    ]
+    headings = [
+        cell.strip() for line in lines for cell in line.split("│") if cell.strip() in ("input", "var", "output")
+    ]
+    assert headings == ["input", "var", "output"]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_page_shows_the_lines_of_the_table_and_asks_no_other_host(name: str) -> None:
+    def letters(text: str) -> str:
+        return re.sub(r"\s+", "", html.unescape(text).translate(dict.fromkeys(map(ord, "╭─┬╮│├┼┤╰┴╯╌\xa0"))))
+
+    shown = letters(render(REPORTS[name], "table"))
+    page = render(REPORTS[name], "html")
+    assert shown == letters(re.sub(r"<[^>]*>", "", page.partition("<pre")[2].partition(">")[2]))
+    picture = render(REPORTS[name], "svg")
+    assert ElementTree.fromstring(picture).tag.endswith("svg")
+    for text in (page, picture):
+        assert not re.search("@font-face|url\\(http|src=|href=|@import", text)
