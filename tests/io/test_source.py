@@ -74,7 +74,7 @@ def test_a_wrapping_source_says_what_the_inner_one_says() -> None:
     source.verify_unchanged()
     first = all_of(source)
     assert first == all_of(source) == [2 * value for value in all_of(inner.again())]
-    assert (source.name, source.shape, source.dtype, source.order) == ("random 2x3", (2, 3), np.float64, "C")
+    assert (source.name, source.shape, source.dtype, source.order) == ("random 2x3", (2, 3), np.dtype(np.float64), "C")
     assert (source.sequential, source.holds_in_file, source.identity, source.seed) == (True, False, None, 7)
     assert (source.dtype_name, source.dimensions) == ("bfloat16", ("lat", "lon"))
 
@@ -86,7 +86,7 @@ def test_a_pair_is_held_where_one_of_its_tensors_is() -> None:
     pair = Pair(ArraySource(X), Spooled(X))
     assert (pair.sequential, pair.holds_in_file) == (True, True)
     derived = Derived(pair, lambda a, b: (a - b).astype(np.float64))
-    assert (derived.sequential, derived.holds_in_file, derived.dtype) == (True, True, np.float64)
+    assert (derived.sequential, derived.holds_in_file, derived.dtype) == (True, True, np.dtype(np.float64))
     turned = InCOrder(ArraySource(np.asfortranarray(X)))
     assert (turned.sequential, turned.holds_in_file, turned.order) == (True, False, "C")
     turned.hold(0, 6)
