@@ -621,7 +621,7 @@ def test_a_root_that_is_a_dataset_is_refused(tmp_path: Path) -> None:
     data = path.read_bytes()
     header = data[:44].replace(root.to_bytes(8, "little"), dataset.to_bytes(8, "little"))
     assert header != data[:44]
-    path.write_bytes(header + lookup3(header).to_bytes(4, "little") + data[48:])
+    path.write_bytes(header + lookup3(header, [44]).tobytes() + data[48:])
     for name, problem in ((str(path), "cannot be listed"), (f"{path}::a", "cannot be found")):
         with pytest.raises(InputError, match=rf"{problem} \(.*\)$"):
             open_source(name)
