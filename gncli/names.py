@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, NamedTuple
 
 Number = int | float | None
@@ -142,7 +143,8 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return ",".join(map(str, shape)) or "()"
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """A tensor to draw: ``--random SHAPE``.
 
     Parameters
@@ -163,6 +165,7 @@ class Draw(NamedTuple):
     """
 
     shape: tuple[int, ...]
+    _: KW_ONLY
     dist: Distribution = "uniform"
     seed: int | None = None
     dtype: str = "float64"
@@ -171,7 +174,8 @@ class Draw(NamedTuple):
         return f"--random {shape_text(self.shape)}"
 
 
-class Policy(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Policy:
     """What an input may do and ask for.
 
     Parameters

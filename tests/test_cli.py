@@ -153,7 +153,7 @@ def test_normalize_of_a_draw_takes_its_dtype_for_both(operations: Operations, ru
     arguments = "--random 4,16 --seed 3 --dist normal --dtype float16 --group-size 2 --gamma g.npy --format json"
     assert run("normalize", *arguments.split(), "--no-verify")[0] == 0
     _, given, named = operations.asked[0]
-    assert given == (Draw((4, 16), "normal", 3, "float16"),)
+    assert given == (Draw((4, 16), dist="normal", seed=3, dtype="float16"),)
     wanted = {"dtype": "float16", "num_groups": None, "group_size": 2, "gamma": "g.npy", "zeros": True, "verify": False}
     assert {name: named[name] for name in wanted} == wanted
 

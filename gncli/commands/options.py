@@ -473,7 +473,7 @@ def permitting(command: F) -> F:
 
     @functools.wraps(command)
     def with_policy(*given: Any, allow_plugins: bool, allow_sparse: bool, max_chunk: int, **rest: Any) -> Any:
-        return command(*given, policy=Policy(allow_plugins, allow_sparse, max_chunk), **rest)
+        return command(*given, policy=Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk), **rest)
 
     added: Any = with_policy
     for option in (_max_chunk, _allow_sparse, _allow_plugins):

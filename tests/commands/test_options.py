@@ -97,8 +97,8 @@ def test_what_cannot_be_a_value_says_how_to_type_one(kind: Any, text: str, messa
 
 
 def test_a_draw_has_numpys_defaults() -> None:
-    assert options.drawn((2,), None, None, None) == Draw((2,), "uniform", None, "float64")
-    assert options.drawn((), "normal", 3, "float16") == Draw((), "normal", 3, "float16")
+    assert options.drawn((2,), None, None, None) == Draw((2,), dist="uniform", seed=None, dtype="float64")
+    assert options.drawn((), "normal", 3, "float16") == Draw((), dist="normal", seed=3, dtype="float16")
     assert options.drawn(None, None, None, None) is None
 
 

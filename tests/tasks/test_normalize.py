@@ -169,11 +169,11 @@ def test_all_numeric_tensors_of_a_container_are_described_and_others_counted(tmp
 
 
 def test_a_drawn_tensor_is_described_and_its_seed_told_where_it_was_chosen() -> None:
-    report = stats([], random=Draw((50, 7), "normal", 3))
+    report = stats([], random=Draw((50, 7), dist="normal", seed=3))
     x = np.random.default_rng(3).standard_normal((50, 7))
     assert the_one(report).value("min") == x.min()
     assert report.seed is None
-    chosen = stats([], random=Draw((50,), "uniform"))
+    chosen = stats([], random=Draw((50,), dist="uniform"))
     assert chosen.seed is not None
     assert the_one(chosen).value("max") == np.random.default_rng(chosen.seed).random(50).max()
 
@@ -203,7 +203,9 @@ def test_what_is_drawn_is_what_numpy_draws_and_is_written_while_it_is_measured(
     tmp_path: Path, dist: Any, dtype: str
 ) -> None:
     out = str(tmp_path / "x.npy")
-    report = random(Draw((40, 50), dist, 7, dtype), output=out, statistics=["mean", "max"], workers=2, tile=1000)
+    report = random(
+        Draw((40, 50), dist=dist, seed=7, dtype=dtype), output=out, statistics=["mean", "max"], workers=2, tile=1000
+    )
     generator = np.random.default_rng(7)
     draw = generator.random if dist == "uniform" else generator.standard_normal
     x = draw((40, 50), dtype=np.float64 if dtype == "float64" else np.float32).astype(dtype)
@@ -222,7 +224,7 @@ def test_a_draw_without_an_output_writes_nothing_and_tells_its_seed(tmp_path: Pa
 
 def test_a_drawn_hdf5_dataset_says_how_it_was_drawn(tmp_path: Path) -> None:
     out = str(tmp_path / "x.h5")
-    random(Draw((4, 5), "normal", 7), output=out)
+    random(Draw((4, 5), dist="normal", seed=7), output=out)
     with h5py.File(out) as file:
         assert dict(file["data"].attrs) == {"dist": "normal", "seed": 7}
         np.testing.assert_array_equal(file["data"][:], np.random.default_rng(7).standard_normal((4, 5)))
