@@ -77,6 +77,12 @@ NAMED_STATISTICS = ("object_type", "shape", "dimensions", "dtype", "mean", "std"
 CELL_STATISTICS = ("mean", "std", "min", "max")
 NONFINITE = ("nan", "posinf", "neginf")
 
+TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc")
+"""The suffixes of files that hold tensors, as `gncli.io.formats.FORMATS` has them."""
+
+OUTPUT_SUFFIXES = (".npy", ".h5", ".hdf5")
+"""The suffixes of tensors that are written."""
+
 FORMS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
 """The forms of a report on stdout; each is a function of `gncli.report.forms` or `gncli.report.table`."""
 

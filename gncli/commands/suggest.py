@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from gncli.names import STATISTICS
+from gncli.names import OUTPUT_SUFFIXES, STATISTICS, TENSOR_SUFFIXES
 from gncli.text import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 SECONDS = 1.0  # until there is no suggestion from inside a file
-TENSORS = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".safetensors")
-OUTPUTS = (".npy", ".h5", ".hdf5")
 LAYOUTS = ("NC", "NCL", "NLC", "NCHW", "NHWC", "NCDHW", "NDHWC", "CNHW", "CHW", "HWC")
 CUTS = ("C", "N", "N,C", "group")
 PERCENTILES = ("p1", "p99", "p99.9")
@@ -72,14 +70,14 @@ def files(*suffixes: str) -> Suggest:
     return suggest
 
 
-outputs = files(*OUTPUTS)
+outputs = files(*OUTPUT_SUFFIXES)
 
 
 def tensors(ctx: object, param: object, typed: str) -> list[str | CompletionItem]:
     """Return what a TENSOR may become: a file, or a name inside one."""
     if "::" in typed and not os.path.lexists(typed):
         return list(_inside(typed))
-    return files(*TENSORS)(ctx, param, typed)
+    return files(*TENSOR_SUFFIXES)(ctx, param, typed)
 
 
 def listed(typed: str, suffixes: Iterable[str]) -> list[str]:

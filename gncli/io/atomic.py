@@ -231,6 +231,16 @@ class AtomicFile(OutputFile):
             os.close(fd)
 
 
+@contextmanager
+def aborting(file: OutputFile) -> Iterator[None]:
+    """Abort the file if what is done inside fails."""
+    try:
+        yield
+    except BaseException:
+        file.abort()
+        raise
+
+
 class Page:
     """A small file that is composed in memory, a picture or a report: it appears under its name whole, or not at all.
 

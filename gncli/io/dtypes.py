@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +14,9 @@ from gncli.errors import InputError
 
 NUMERIC = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 """Kind and size of every dtype that gncli reads: boolean, integer and float16/32/64."""
+
+MAX_NBYTES = (1 << 63) - 1
+MAX_NDIM = 64  # NumPy's own limit
 
 _WORDS: dict[str, tuple[str, str | None]] = {
     "O": ("Python objects, which only unpickling could read, and that would run code from the file", None),
@@ -63,6 +68,17 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     if f"{dtype.kind}{dtype.itemsize}" not in NUMERIC:
         raise refuse_dtype(dtype.kind, dtype.itemsize if dtype.names is None else 0, str(dtype), name)
     return dtype
+
+
+def holdable(shape: Sequence[int], itemsize: int) -> bool:
+    """Return whether NumPy could have an array of this shape; as NumPy counts, a size of 0 does not excuse the others.
+
+    Examples
+    --------
+    >>> holdable((2, 3), 4), holdable((0, 1 << 40, 1 << 40), 4)
+    (True, False)
+    """
+    return len(shape) <= MAX_NDIM and math.prod(filter(None, shape)) * itemsize <= MAX_NBYTES
 
 
 class Widening(NamedTuple):

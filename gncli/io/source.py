@@ -8,6 +8,8 @@ which axis moves.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -222,6 +224,11 @@ class Container(Closing, ABC):
         LimitError
             If it declares far more than it stores, or needs too much memory.
         """
+
+    def openers(self, members: Sequence[str], name: str) -> Iterator[Callable[[], Source]]:
+        """Yield what opens each of `members`; errors call it ``name::member``, or `name` where it is the only one."""
+        for member in members:
+            yield partial(self.open, member, name if len(members) == 1 else f"{name}::{member}")
 
 
 def list_names(names: list[str]) -> str:

@@ -1,1 +1,328 @@
-"""The formats of files, a module each."""
+"""The formats of files: how each is recognized, read and written, without importing what only another one needs.
+
+Adding a format takes a module in this package, a class and its line in `FORMATS` here, its suffixes in
+`gncli.names`, and a row in ``tests/io/test_formats.py``. No other module names a format.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from gncli.errors import InputError, ParameterError
+from gncli.io.atomic import AtomicFile, aborting
+from gncli.io.pipe import Pipe
+from gncli.io.rawfile import RawFile
+from gncli.io.source import Container, Order, Sink
+from gncli.names import STRICT, Policy
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from gncli.io.formats.npz import NpzSink as NpzSink
+
+SHOWN_NBYTES = 8  # of a file that nothing recognizes
+
+
+class Beginning(Protocol):
+    """A file or a pipe whose first bytes can be looked at."""
+
+    name: str
+
+    def head(self, nbytes: int, offset: int = 0) -> bytes:
+        """Return up to `nbytes` bytes from `offset` on, which will be read again."""
+
+
+class Output(NamedTuple):
+    """A tensor that is to be written, and where to.
+
+    Parameters
+    ----------
+    text : str
+        OUT, as the user typed it.
+    path : str
+        The file.
+    member : str or None
+        What follows the ``::``, where the format takes names.
+    begin : callable
+        Returns the file, begun, after it was checked that it may be written.
+    shape, dtype
+        Of the tensor.
+    order : {"C", "F"}
+        The order in which the elements come.
+    attributes : mapping
+        What an HDF5 dataset says of itself.
+    compression : int or None
+        Level of deflate, 0 to 9; None stores the elements as they are.
+    """
+
+    text: str
+    path: str
+    member: str | None
+    begin: Callable[[], AtomicFile]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Order
+    attributes: Mapping[str, object]
+    compression: int | None
+
+
+class Format(ABC):
+    """A format that is read: a base class.
+
+    Attributes
+    ----------
+    name : str
+        As errors call it.
+    suffixes : tuple of str
+        Of the files that a shell suggests.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    @abstractmethod
+    def recognizes(self, file: Beginning) -> bool:
+        """Return whether the file is of this format, judged by its first bytes."""
+
+    @abstractmethod
+    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+        """Return the tensors of the file, which the container owns from now on; errors call it `name`."""
+
+    def stream(self, pipe: Pipe) -> Container | None:
+        """Return the tensors of a pipe; None where a pipe has to be copied to a file first."""
+        return None
+
+    def names(self, path: str, seconds: float) -> list[str]:
+        """Return the names of the numeric tensors of a file within about so many seconds; none of a lone one.
+
+        Raises
+        ------
+        InputError
+            If it cannot be listed.
+        LimitError
+            If that takes too long.
+        """
+        with RawFile(path, path) as file, self.open(file, path, STRICT) as container:
+            return [name for name in container.names() if name]
+
+
+class WrittenFormat(Format):
+    """A format that is read and written: a base class.
+
+    Attributes
+    ----------
+    written : tuple of str
+        The suffixes of outputs.
+    takes_names : bool, default: False
+        Whether an output may be ``FILE::NAME``.
+    compresses : bool, default: False
+        Whether an output may be compressed.
+    """
+
+    written: tuple[str, ...]
+    takes_names: bool = False
+    compresses: bool = False
+
+    @abstractmethod
+    def sink(self, output: Output) -> Sink:
+        """Return the sink of an output, begun."""
+
+
+class Npy(WrittenFormat):
+    """One tensor, with a header before it."""
+
+    name = ".npy"
+    suffixes = written = (".npy",)
+
+    def recognizes(self, file: Beginning) -> bool:
+        """Return whether the file begins as `np.save` begins one."""
+        return file.head(6) == b"\x93NUMPY"
+
+    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+        """Return the tensor of the file, whose name is empty."""
+        from gncli.io.formats.npy import NpyFile
+
+        return NpyFile(file, name)
+
+    def stream(self, pipe: Pipe) -> Container:
+        """Return the tensors of the pipe, one after the other."""
+        from gncli.io.formats.npy import NpyStream
+
+        return NpyStream(pipe)
+
+    def sink(self, output: Output) -> Sink:
+        """Return the sink of a .npy."""
+        from gncli.io.formats.npy import npy_sink
+
+        file = output.begin()
+        with aborting(file):
+            return npy_sink(file, output.shape, output.dtype, output.order)
+
+
+class Npz(Format):
+    """Several .npy in a zip archive."""
+
+    name = ".npz"
+    suffixes = (".npz",)
+
+    def recognizes(self, file: Beginning) -> bool:
+        """Return whether the file begins as a member of an archive, or as the end of an empty one."""
+        return file.head(4) in (b"PK\x03\x04", b"PK\x05\x06")
+
+    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+        """Return the arrays of the archive."""
+        from gncli.io.formats.npz import NpzFile
+
+        return NpzFile(file, name, policy)
+
+
+class Safetensors(Format):
+    """Several tensors, after one header of JSON."""
+
+    name = ".safetensors"
+    suffixes = (".safetensors",)
+    longest = 100_000_000  # bytes of a header, the format's own limit: no other format, and no text, begins with less
+
+    def recognizes(self, file: Beginning) -> bool:
+        """Return whether the file begins with the length of a header, and the header with a brace."""
+        head = file.head(9)
+        return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= self.longest
+
+    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+        """Return the tensors of the file."""
+        from gncli.io.formats.safetensors import SafetensorsFile
+
+        return SafetensorsFile(file, name)
+
+
+class Hdf5(WrittenFormat):
+    """Datasets in groups, and netCDF-4, which is HDF5. Only this class imports h5py."""
+
+    name = "HDF5"
+    suffixes = (".h5", ".hdf5", ".nc")
+    written = (".h5", ".hdf5")
+    takes_names = compresses = True
+    dataset = "data"  # where OUT has no ::NAME
+
+    def recognizes(self, file: Beginning) -> bool:
+        """Return whether the signature is at one of the places where a user block may end."""
+        offset, magic = 0, b"\x89HDF\r\n\x1a\n"
+        while start := file.head(len(magic), offset):
+            if start == magic:
+                return True
+            offset = max(512, 2 * offset)
+        return False
+
+    def module(self, policy: Policy = STRICT) -> ModuleType:
+        """Return the module that reads and writes HDF5; its first import decides whether filter plugins are allowed."""
+        os.environ["HDF5_PLUGIN_PRELOAD"] = "" if policy.plugins else "::"
+        from gncli.io.formats import hdf5
+
+        return hdf5
+
+    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+        """Return the datasets of the file."""
+        container: Container = self.module(policy).GuardedHdf5File(file, name, policy)
+        return container
+
+    def names(self, path: str, seconds: float) -> list[str]:
+        """Return the paths of the numeric datasets; libhdf5 touches the file in another process alone."""
+        names: list[str] = self.module().names_in(path, seconds)
+        return names
+
+    def sink(self, output: Output) -> Sink:
+        """Return the sink of a new file with one dataset; one with other datasets is not replaced."""
+        dataset = "/".join(part for part in (output.member or "").split("/") if part)
+        if (output.member is not None and not dataset) or {".", ".."} & set(dataset.split("/")):
+            raise ParameterError(f"{output.member!r} is no name for a dataset", subject=output.text)
+        dataset = dataset or self.dataset
+        hdf5 = self.module()
+        file = output.begin()
+        with aborting(file):
+            if file.replaces:
+                hdf5.check_replaceable(file.target, output.text, f"/{dataset}")
+            sink: Sink = hdf5.hdf5_sink(
+                file, dataset, output.shape, output.dtype, output.order, output.attributes, output.compression
+            )
+            return sink
+
+
+NPY, HDF5 = Npy(), Hdf5()
+FORMATS: tuple[Format, ...] = (
+    NPY,
+    Npz(),
+    Safetensors(),
+    HDF5,  # last: a file of another format may have the signature of HDF5 inside
+)
+WRITTEN = [format_ for format_ in FORMATS if isinstance(format_, WrittenFormat)]
+
+
+def recognized(file: Beginning) -> Format:
+    """Return the format of a file or pipe.
+
+    Raises
+    ------
+    InputError
+        If it is of none.
+    """
+    found = next((format_ for format_ in FORMATS if format_.recognizes(file)), None)
+    if found is not None:
+        return found
+    start = file.head(SHOWN_NBYTES)
+    if not start:
+        raise InputError("is empty (0 bytes)", subject=file.name)
+    if start.startswith(b"\x80"):
+        raise InputError("is a pickle, which would run code", subject=file.name, hint="save the array with np.save")
+    *names, last = (format_.name for format_ in FORMATS)
+    raise InputError(f"is neither {', '.join(names)} nor {last} (it begins with {start!r})", subject=file.name)
+
+
+def written(text: str) -> tuple[WrittenFormat | None, str, str | None]:
+    """Return the format that OUT names by its suffix, the file, and what follows the ``::``; None for no format.
+
+    Examples
+    --------
+    >>> format_, *rest = written("a::b.H5::x/y")
+    >>> format_.name, rest, written("x.txt")
+    ('HDF5', ['a::b.H5', 'x/y'], (None, 'x.txt', None))
+    """
+    for format_ in WRITTEN:
+        suffix, names = "|".join(map(re.escape, format_.written)), "(?:::(.*))?" if format_.takes_names else ""
+        if match := re.fullmatch(f"(.*?(?:{suffix})){names}", text, re.DOTALL | re.IGNORECASE):
+            return format_, match[1], match[2] if format_.takes_names else None
+    return None, text, None
+
+
+def unknown_suffix(text: str, known: str | None = None) -> ParameterError:
+    """Return the error about an output that no format is written as; `known` says what can be chosen instead."""
+    if known is None:
+        ends = [(format_, end) for format_ in WRITTEN for end in ("", "::NAME")[: 1 + format_.takes_names]]
+        known = ", ".join(f"FILE{format_.written[0]}{end}" for format_, end in ends) + " or -"
+    suffix = os.path.splitext(text)[1]
+    problem = f"{suffix} is not a format that can be written" if suffix else "has no suffix that says a format"
+    return ParameterError(problem, subject=text, hint=f"choose {known}")
+
+
+def stream_sink(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, fd: int) -> Sink:
+    """Return the sink of a tensor on a pipe: a .npy."""
+    from gncli.io.formats.npy import StreamSink
+
+    return StreamSink(shape, dtype, order, fd)
+
+
+def npz_sink(file: AtomicFile) -> NpzSink:
+    """Return the sink of several small arrays: a .npz."""
+    from gncli.io.formats.npz import NpzSink
+
+    return NpzSink(file)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what tensors are read with."""
+    return {"NumPy": np.__version__, **HDF5.module().VERSIONS}

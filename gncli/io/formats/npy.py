@@ -11,21 +11,22 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gncli.descriptors import write_fully
 from gncli.errors import InputError
-from gncli.io.atomic import AtomicFile
-from gncli.io.dtypes import NUMERIC, refuse_dtype
-from gncli.io.rawfile import RawFile, RawSink, RawSource
-from gncli.io.source import Order
+from gncli.io.atomic import AtomicFile, writing
+from gncli.io.dtypes import NUMERIC, holdable, refuse_dtype
+from gncli.io.pipe import PIECE, STDIN, STDOUT, Pipe, Spool, widen
+from gncli.io.rawfile import RawFile, RawSink, RawSource, as_bytes, read_fully, reading
+from gncli.io.source import Container, Order, Sink, Source
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_NBYTES = 1 << 16
-MAX_NBYTES = (1 << 63) - 1
-MAX_NDIM = 64  # NumPy's own limit
 
 _ALIGN = 64
 _GROWTH_DIGITS = 21  # NumPy leaves room for the first dimension to grow in place
@@ -164,6 +165,207 @@ def size_error(header: Header, found: int, name: str) -> InputError:
     return InputError(f"has bytes after the array: {declared}, {found:,} are there", subject=name)
 
 
+class NpyFile(Container):
+    """A .npy file, which holds one tensor, without a name.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file, which is closed with this.
+    name : str
+        The file as the user typed it.
+    """
+
+    def __init__(self, file: RawFile, name: str) -> None:
+        self.skipped = []
+        self._file, self._name = file, name
+
+    def names(self) -> list[str]:
+        """Return the one name, which is empty."""
+        return [""]
+
+    def open(self, member: str, name: str) -> RawSource:
+        """Return the tensor."""
+        if member:
+            raise InputError("a .npy holds one tensor, without a name", subject=name, hint="leave out the ::NAME")
+        return open_npy(self._file.duplicate(), name)
+
+    def close(self) -> None:
+        """Close the file; a source that was opened keeps what it needs of it."""
+        self._file.close()
+
+
+class NpyStream(Container):
+    """The .npy of a pipe: one, or several of them concatenated.
+
+    Parameters
+    ----------
+    pipe : Pipe
+        At the first byte.
+    """
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.skipped = []
+        self._pipe = pipe
+
+    def names(self) -> list[str]:
+        """Return the name of the first one, which is empty: nobody knows how many more will come."""
+        return [""]
+
+    def open(self, member: str, name: str) -> StreamSource:
+        """Return the tensor, which must be the only one."""
+        return StreamSource(self._pipe, name)
+
+    def openers(self, members: Sequence[str], name: str) -> Iterator[Callable[[], Source]]:
+        """Yield what opens each tensor; what was not read of one is skipped before the next."""
+        count = 0
+        while count == 0 or self._pipe.peek(1):
+            source = StreamSource(self._pipe, f"{name}[{count}]" if count else name, alone=False)
+            yield lambda source=source: source  # type: ignore[misc]
+            source.finish()
+            count += 1
+
+
+class StreamSource(Source):
+    """A .npy from a pipe.
+
+    Parameters
+    ----------
+    pipe : Pipe
+        At the first byte of the header, which is read at once; nothing past the array is ever read.
+    name : str
+        What errors call it.
+    alone : bool
+        Whether nothing may follow the array; `verify_unchanged` then looks for the end of the stream.
+
+    Raises
+    ------
+    InputError
+        If the header is malformed.
+    """
+
+    sequential = True
+    holds_in_file = True
+
+    def __init__(self, pipe: Pipe, name: str = STDIN, *, alone: bool = True) -> None:
+        self.name = name
+        self._pipe = pipe
+        self._alone = alone
+        self._header = read_header(pipe.read, name)
+        self.shape, self.dtype, self.order = self._header.shape, self._header.dtype, self._header.order
+        self._position = 0  # in bytes, of the data
+        self._held = (0, 0)
+        self._spool: Spool | None = None
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the elements from `start` on: the next ones, or held ones, and these from any thread."""
+        view = as_bytes(out)
+        offset = start * self.dtype.itemsize
+        behind = min(len(view), max(0, self._position - offset))
+        if behind:
+            self._reread(view[:behind], offset)
+        if behind < len(view):
+            self._skip_to(offset + behind)
+            self._advance(view[behind:])
+
+    def hold(self, start: int, stop: int) -> None:
+        """Keep a copy of ``[start, stop)`` when it is read; the span held before is let go."""
+        first, last = start * self.dtype.itemsize, stop * self.dtype.itemsize
+        if first < self._position:
+            raise ValueError(f"element {start} of a pipe was read before it was held")
+        if self._spool is None:
+            self._spool = Spool()
+        self._spool.clear()
+        self._held = (first, last)
+
+    def verify_unchanged(self) -> None:
+        """Raise InputError if the array was read to its end, should be alone, and bytes follow it."""
+        if self._alone and self._position == self._header.nbytes and self._pipe.peek(1):
+            raise InputError(
+                f"has bytes after the array, whose header declares {self._header.nbytes:,} bytes of data",
+                subject=self.name,
+                hint="several concatenated arrays are for stats",
+            )
+
+    def finish(self) -> None:
+        """Read what is left of the array, so that the next one can be read."""
+        self._skip_to(self._header.nbytes)
+
+    def close(self) -> None:
+        """Remove the copy."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def _advance(self, view: memoryview) -> None:
+        count = self._pipe.read_into(view)
+        here = self._position
+        if count < len(view):
+            self._position = self._header.nbytes  # nothing more will come, so that nothing is left to skip
+            raise size_error(self._header, here + count, self.name)
+        first, last = max(self._held[0], here), min(self._held[1], here + count)
+        if self._spool is not None and first < last:
+            self._spool.write(view[first - here : last - here], first - self._held[0])
+        self._position = here + count
+
+    def _skip_to(self, offset: int) -> None:
+        if self._position < offset:
+            buffer = memoryview(bytearray(min(PIECE, offset - self._position)))
+            while self._position < offset:
+                self._advance(buffer[: offset - self._position])
+
+    def _reread(self, view: memoryview, offset: int) -> None:
+        first, last = self._held
+        if self._spool is None or not first <= offset <= offset + len(view) <= last:
+            raise ValueError(f"bytes {offset} to {offset + len(view)} of a pipe were not held")
+        with reading(self.name):
+            count = read_fully(self._spool.fd, view, offset - first)
+        if count < len(view):
+            raise ValueError(f"the held span was let go before byte {offset + count} was read again")
+
+
+class StreamSink(Sink):
+    """A .npy to a pipe, in order, from the first element to the last; a reader that went away is a BrokenPipeError.
+
+    Parameters
+    ----------
+    shape, dtype, order
+        Of the tensor.
+    fd : int
+        The stream; it is not closed.
+    """
+
+    sequential = True
+    name = STDOUT
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, fd: int = 1) -> None:
+        self._fd = fd
+        widen(fd)
+        self._dtype = dtype
+        self._header = header_bytes(shape, dtype, order)
+        self._position = 0
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Write `data`, the next elements."""
+        if start != self._position:
+            raise ValueError(f"element {start} of a stream cannot follow element {self._position}")
+        self._begin()
+        self._write(as_bytes(data))
+        self._position += data.size
+
+    def commit(self) -> None:
+        """Write the header of an empty tensor; everything else is written."""
+        self._begin()
+
+    def _begin(self) -> None:
+        # Not before the first data: a parameter that is refused should leave nothing on stdout.
+        header, self._header = self._header, b""
+        self._write(memoryview(header))
+
+    def _write(self, view: memoryview) -> None:
+        with writing(self.name):
+            write_fully(self._fd, view)
+
+
 def _malformed(problem: str, name: str) -> InputError:
     return InputError(f"the .npy header {problem}", subject=name, hint=_RESAVE)
 
@@ -233,7 +435,6 @@ def _shape(value: str, itemsize: int, name: str) -> tuple[int, ...]:
         if dimension is None:
             raise _malformed(f"has a shape that is no tuple of sizes ({value[:80]})", name)
         shape.append(int(dimension[1]))
-    # As NumPy counts: a zero does not excuse the others.
-    if len(shape) > MAX_NDIM or math.prod(filter(None, shape)) * itemsize > MAX_NBYTES:
+    if not holdable(shape, itemsize):
         raise _malformed(f"declares an array that no machine can hold ({value[:80]})", name)
     return tuple(shape)

@@ -19,11 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError
-from gncli.io.dtypes import WIDENED, NotNumericError, Widening, refuse_dtype
-from gncli.io.formats.npy import MAX_NBYTES, MAX_NDIM
+from gncli.io.dtypes import MAX_NBYTES, WIDENED, NotNumericError, Widening, holdable, refuse_dtype
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
 from gncli.io.source import MAX_MEMBERS, Container, not_found
-from gncli.names import STRICT, Policy
 
 MAX_ENTRY_NBYTES = 4096  # a shape of 64 axes takes less
 
@@ -49,7 +47,7 @@ _COMPLEX = {"C64": 8, "C128": 16}
 _SPACE = rb"[ \t\r\n]*+"
 _STRING = rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrtu])*+"'
 _KEY = re.compile(rb"%b(%b)%b:%b" % (_SPACE, _STRING, _SPACE, _SPACE))
-_ENTRY = re.compile(rb'\{(?:[^{}"]++|%b)*+\}' % _STRING)
+_ENTRY = re.compile(rb'\{(?:[^{}"]++|%b)*+\}|null' % _STRING)  # null: MLX writes that there is no metadata
 _SEPARATOR = re.compile(rb"%b([,}])" % _SPACE)
 _PADDING = re.compile(_SPACE)
 
@@ -66,8 +64,7 @@ class Entry(NamedTuple):
         """Raise InputError unless shape and dtype need the bytes that it has, as far as the dtype is known."""
         itemsize = _itemsize(self.dtype)
         needed = math.prod(self.shape) * itemsize
-        # As NumPy counts: a zero does not excuse the others.
-        if len(self.shape) > MAX_NDIM or math.prod(filter(None, self.shape)) * itemsize > MAX_NBYTES:
+        if not holdable(self.shape, itemsize):
             raise _malformed(f"declares a tensor that no machine can hold ({self.shape})", name)
         if itemsize and needed != self.last - self.first:
             declared = f"{needed:,} bytes ({self.dtype} {self.shape})"
@@ -176,8 +173,6 @@ class SafetensorsFile(Container):
         The file, which is closed with this.
     name : str
         The file as the user typed it.
-    policy : Policy, optional
-        What it may do; there is nothing to forbid.
 
     Attributes
     ----------
@@ -192,7 +187,7 @@ class SafetensorsFile(Container):
         If it has more tensors than anyone would name.
     """
 
-    def __init__(self, file: RawFile, name: str, policy: Policy = STRICT) -> None:
+    def __init__(self, file: RawFile, name: str) -> None:
         self._file = file
         self._offset, self._entries = read_header(file, name)
         self.skipped = [called for called, entry in self._entries.items() if not _known(entry.dtype)]

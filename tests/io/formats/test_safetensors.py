@@ -69,6 +69,13 @@ def test_every_dtype_is_read_as_the_library_reads_it(tmp_path: Path) -> None:
     assert read_all(opened(path, "i4")).tolist() == arrays["i4"].tolist()
 
 
+@pytest.mark.parametrize("metadata", [None, {}, {"by": "hand"}])
+def test_metadata_may_be_null_as_mlx_writes_it(tmp_path: Path, metadata: object) -> None:
+    header = {"__metadata__": metadata, "x": entry()}
+    (tmp_path / "x.safetensors").write_bytes(tensors(header, DATA))
+    assert_same_bits(read_all(opened(tmp_path / "x.safetensors")), ARRAY)
+
+
 @pytest.mark.parametrize("kind", WIDENED)
 def test_every_value_is_widened_as_other_libraries_do_and_back(kind: str) -> None:
     widening = WIDENED[kind]
@@ -231,6 +238,11 @@ DAMAGED: dict[str, tuple[bytes, type[GncliError], str]] = {
     "a header cut short": (tensors(ONE, DATA, length=20), InputError, "is not JSON of one object a tensor (byte 1"),
     "an array": (tensors('{"x": []}'), InputError, "is not JSON of one object a tensor"),
     "an object in an object": (tensors('{"x": {"a": {}}}'), InputError, "is not JSON of one object a tensor"),
+    "null for a tensor": (
+        tensors('{"x": null}'),
+        InputError,
+        "does not say dtype, shape and data_offsets alone ('null')",
+    ),
     "no separator": (tensors('{"x": {} "y": {}}'), InputError, "is not JSON of one object a tensor"),
     "a comma at the end": (
         tensors('{"x": ?,}'.replace("?", WORDS), DATA),
@@ -355,7 +367,7 @@ def test_a_text_or_a_longer_header_is_another_format(tmp_path: Path) -> None:
     path = tmp_path / "x"
     for data in (b"12345678{", tensors("{}", length=100_000_001), b"{}", tensors("[]")):
         path.write_bytes(data)
-        with pytest.raises(InputError, match=r"is neither .npy, .npz, HDF5 nor .safetensors"):
+        with pytest.raises(InputError, match=r"is neither .npy, .npz, .safetensors nor HDF5"):
             opened(path)
 
 
