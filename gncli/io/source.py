@@ -35,7 +35,15 @@ class Identity(NamedTuple):
 
 
 class StoredChunks(NamedTuple):
-    """How many of a tensor's chunks its file stores, of how many; the elements of the others are the fill value."""
+    """How many of a tensor's chunks its file stores; the elements of the others are the fill value.
+
+    Attributes
+    ----------
+    stored, total : int
+        The stored chunks, and all chunks.
+    fill : int, float or bool
+        The fill value.
+    """
 
     stored: int
     total: int
@@ -101,6 +109,21 @@ class Source(Closing, ABC):
     def dtype_name(self) -> str:
         """The name of the dtype in which the tensor is stored, whatever the byte order."""
         return str((self.stored_as or self.dtype).name)
+
+    @property
+    def not_stored(self) -> int | None:
+        """How many chunks the file does not store; None if the tensor is not in chunks."""
+        return None if self.stored_chunks is None else self.stored_chunks.total - self.stored_chunks.stored
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report of the tensor must say of its file: each a sentence that begins with its name."""
+        if self.stored_chunks is None or not self.not_stored:
+            return ()
+        _, total, fill = self.stored_chunks
+        few = "is not stored; its" if self.not_stored == 1 else "are not stored; their"
+        value = repr(fill).removesuffix(".0")
+        return (f"{self.name}: {self.not_stored:,} of {total:,} chunks {few} elements are the fill value {value}",)
 
     @abstractmethod
     def read_into(self, out: NDArray[Any], start: int) -> None:

@@ -16,10 +16,12 @@ class Operand:
     name: str
     shape: tuple[int, ...]
     dtype: str
+    not_stored: int | None = None  # chunks, if its file has some
 
     def as_dict(self) -> dict[str, object]:
         """Return its JSON object."""
-        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        found: dict[str, object] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        return found | ({} if self.not_stored is None else {"not_stored": self.not_stored})
 
 
 @dataclass(frozen=True)

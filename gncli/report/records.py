@@ -157,6 +157,8 @@ class TensorStats(Summary):
         With ``--plot``.
     axis_names : tuple of str
         The names that the file gives to the axes; empty if there are none.
+    not_stored : int, optional
+        The chunks that the file does not store: their elements are the fill value. None if it is not in chunks.
 
     Examples
     --------
@@ -174,6 +176,7 @@ class TensorStats(Summary):
     histogram: Histogram | None = None
     picture: Picture | None = None
     axis_names: tuple[str, ...] = ()
+    not_stored: int | None = None
 
     object_type: ClassVar[str] = "numpy.ndarray"
 
@@ -196,6 +199,8 @@ class TensorStats(Summary):
     def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
         """Return the tensor's JSON object, with its histogram and its cells if they are there."""
         found = super().as_dict(extra)
+        if self.not_stored is not None:
+            found["not_stored"] = self.not_stored
         if self.histogram is not None:
             found["histogram"] = self.histogram.as_dict()
         if self.cells is not None:

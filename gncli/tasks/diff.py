@@ -192,7 +192,7 @@ def default_tolerance(a: str, b: str) -> tuple[float, float]:
 
 
 def _operand(source: Source) -> Operand:
-    return Operand(source.name, source.shape, source.dtype_name)
+    return Operand(source.name, source.shape, source.dtype_name, source.not_stored)
 
 
 def _paired(a: Source, b: Source, stack: contextlib.ExitStack) -> Pair:
@@ -222,7 +222,7 @@ def _notes(sources: list[Source], pair: Pair, *, again: bool) -> tuple[str, ...]
         notes.append(
             "the tensors lie in different memory orders: the Fortran-ordered one is read again for every 64 MiB"
         )
-    return tuple(notes)
+    return (*(note for source in sources for note in source.notes), *notes)
 
 
 def _tallied(

@@ -147,9 +147,9 @@ def normalize_file(
         else:
             source = io.open_source(tensor, policy=policy)
         stack.callback(source.close)
-        notes: tuple[str, ...] = ()
+        notes = source.notes
         if bars is not None and source.holds_in_file:
-            notes = (f"{source.name}: kept in a file in $TMPDIR, to be read more than once",)
+            notes += (f"{source.name}: kept in a file in $TMPDIR, to be read more than once",)
             source = stored(source)
             stack.callback(source.close)
         try:
@@ -222,7 +222,7 @@ def normalize_file(
         if not held and output != "-":
             output = None
         before = _tensor_stats(source.name, source.shape, source.dtype, outcome.before)
-        before = replace(before, dtype=source.dtype_name, axis_names=source.dimensions)
+        before = replace(before, dtype=source.dtype_name, axis_names=source.dimensions, not_stored=source.not_stored)
         after = replace(_tensor_stats(output or "", source.shape, kept, outcome.after), axis_names=source.dimensions)
         staged = _stages(grouping, outcome, before, after) if stages else ()
         if histograms is not None and bins is not None:

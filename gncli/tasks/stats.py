@@ -204,7 +204,8 @@ class _Run:
             self.notes.append(f"{source.name}: kept in a file in $TMPDIR, to be read more than once")
         planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if drawn and by is not None else {}
         found = self._surveyed(source, by, wanted, planes)
-        stats = found.stats
+        self.notes += source.notes
+        stats = replace(found.stats, not_stored=source.not_stored)
         if drawn:
             picture = Picture(
                 stats.histogram or Histogram((), ()), {name: plane.heatmap() for name, plane in planes.items()}

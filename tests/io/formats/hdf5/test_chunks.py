@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gncli.cli import main
 from gncli.errors import ChangedError, InputError
 from gncli.io import ArraySink, ArraySource, open_source
 from gncli.io.formats.hdf5 import chunks, datasets
@@ -477,3 +479,46 @@ def test_damage_is_told_by_either_inflate(monkeypatch: pytest.MonkeyPatch, name:
         else:
             with pytest.raises(chunks._DamagedError):
                 decode(data, (Filter(1, (4,)),), 0, 1000)
+
+
+def test_chunks_that_are_not_stored_are_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("x.h5", "w") as file:
+        for name, options in (("gzip", {"compression": "gzip"}), ("lzf", {"compression": "lzf", "fillvalue": 7})):
+            file.create_dataset(name, (40, 10), "f4", chunks=(4, 10), **options)[8:20] = 1.5
+        file.create_dataset("one", (40, 10), "i2", chunks=(4, 10), fillvalue=-3)[4:] = 1
+        file.create_dataset("full", data=np.ones((40, 10)), chunks=(4, 10))
+        file["plain"] = np.ones((40, 10))
+    notes = [
+        "x.h5::/gzip: 7 of 10 chunks are not stored; their elements are the fill value 0",
+        "x.h5::/lzf: 7 of 10 chunks are not stored; their elements are the fill value 7",
+        "x.h5::/one: 1 of 10 chunks is not stored; its elements are the fill value -3",
+    ]
+    assert main(["stats", "x.h5"]) == 0
+    out, err = capfd.readouterr()
+    assert (out.splitlines()[-3:], err) == (notes, "")
+    assert main(["stats", "x.h5", "--format", "json"]) == 0
+    out, err = capfd.readouterr()
+    counts = {tensor["name"][6:]: tensor.get("not_stored") for tensor in json.loads(out)["tensors"]}
+    assert counts == {"/gzip": 7, "/lzf": 7, "/one": 1, "/full": 0, "/plain": None}
+    assert err.splitlines() == [f"gncli: {note}" for note in notes]
+    assert main(["normalize", "x.h5::lzf", "--groups", "2", "--format", "json"]) == 0
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert (found["before"]["not_stored"], "not_stored" in found["after"]) == (7, False)
+    assert notes[1].replace("/", "") in err
+    assert main(["diff", "x.h5::lzf", "x.h5::gzip", "--format", "json"]) == 1
+    out, err = capfd.readouterr()
+    assert [json.loads(out)[which]["not_stored"] for which in "ab"] == [7, 7]
+    assert [notes[k].replace("/", "") in err for k in (0, 1)] == [True, True]
+
+
+def test_chunks_without_an_index_in_memory_are_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "MAX_INDEXED_CHUNKS", 9)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("a", (40, 10), "f4", chunks=(4, 10))[8:20] = 1.5
+    source = open_source(str(tmp_path / "x.h5"))
+    assert source.stored_chunks == (3, 10, 0.0)
+    source.close()
