@@ -30,6 +30,7 @@ WANTED = {"Check a kernel against gncli", "Which channel is dead", "Gate a CI jo
 
 COMMANDS = [pytest.param(command, id=name) for name, command in {"": group, **group.commands}.items()]
 LINK = re.compile(r"\]\((?!\w+:)([^)#]*)(?:#([^)]*))?\)")
+PLACE = re.compile(r"`((?:gncli|tests|sample_data|\.ci)/[\w/.<>]*)`")
 SECTION = re.compile(r"^(\w+)\n-{3,}$", re.MULTILINE)
 
 
@@ -89,6 +90,20 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 def test_the_readme_leads_to_every_page() -> None:
     targets = {target for target, _ in LINK.findall(text(README))}
     assert {page.relative_to(transcripts.ROOT).as_posix() for page in PAGES} <= targets
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(transcripts.ROOT).as_posix())
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    named = PLACE.findall(page.read_text(encoding="utf-8"))
+    assert not [name for name in named if "<" not in name and not (transcripts.ROOT / name).exists()]
+
+
+def test_the_design_names_every_module_and_package_at_the_top() -> None:
+    package = Path(gncli.__file__).parent
+    here = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    names = {f"gncli/{path.name}{'/' * path.is_dir()}" for path in here}
+    assert len(names) > 10
+    assert names <= set(PLACE.findall((DOCS / "design.md").read_text(encoding="utf-8")))
 
 
 def test_a_broken_link_would_be_found(tmp_path: Path) -> None:
