@@ -264,6 +264,9 @@ def _tally(
     np.abs(y, out=size)
     np.multiply(size, tolerance.rtol, out=size)
     excess = -_least(np.subtract(size, gap, out=beyond), finite)
+    if np.isnan(excess).any():  # both overflow: inside
+        beyond[np.isnan(beyond)] = np.inf
+        excess = -_least(beyond, finite)
     outside = none
     if exact is not None and not tolerance.rtol:
         which = exact > np.uint64(min(int(tolerance.atol), 2**64 - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import decimal
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,7 @@ TOLERANCES = {
 """rtol and atol by the name of a float, as torch.testing.assert_close; of float8, which it has not, an epsilon."""
 
 ATOL_DIGITS = 3
+LARGEST = sys.float_info.max
 MAX_MAPPED = 1 << 18  # cells of a map that nobody asked for cell by cell: 500 bytes each
 
 
@@ -304,7 +306,10 @@ def _numbers(total: Tally) -> dict[str, Any]:
     lengths = math.sqrt(squares[0] * squares[1])  # of equal tensors exactly the square
     if not 0 < lengths < math.inf:
         lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
-    psnr = 20 * math.log10(spread / rmse) if 0 < rmse < math.inf and 0 < spread < math.inf else None
+    psnr = None
+    if 0 < rmse < math.inf and 0 < spread < math.inf:
+        ratio = spread / rmse
+        psnr = 20 * (math.log10(ratio) if 0 < ratio < math.inf else math.log10(spread) - math.log10(rmse))
     cosine = float(total.product[0]) / lengths if 0 < lengths < math.inf else None
     return {
         "mean_abs": float(total.total[0]) / n,
@@ -343,14 +348,18 @@ def _smallest_atol(pair: Pair, total: Tally, tolerance: Tolerance, max_fraction:
             native = [values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b)]
             x, y = (values.astype(np.float64) for values in native)
             gap, _ = distance(native[0], native[1], x, y)
-            return np.where(np.isfinite(x) & np.isfinite(y), gap - tolerance.rtol * np.abs(y), np.nan)
+            found = np.nan_to_num(gap - tolerance.rtol * np.abs(y), nan=-LARGEST)  # only what is finite is ranked
+            return np.where(np.isfinite(x) & np.isfinite(y), found, np.nan)
 
-        needed = float(select_ranks(Derived(pair, excess), [n - 1 - allowed], engine)[0])
+        chosen = float(select_ranks(Derived(pair, excess), [n - 1 - allowed], engine)[0])
+        needed = needed if chosen == LARGEST else chosen
     return _rounded_up(needed, exactly=not tolerance.rtol)
 
 
 def _rounded_up(value: float, *, exactly: bool) -> float | None:
     """Return a number of three digits that is not below `value`; with room for a rounding unless `value` has none.
+
+    Of more digits where three would pass the largest float; None where that is not enough.
 
     Examples
     --------
@@ -366,7 +375,7 @@ def _rounded_up(value: float, *, exactly: bool) -> float | None:
     found = context.create_decimal(decimal.Decimal(value))
     while float(found) < needed:
         found = found.next_plus(context)
-    return float(found)
+    return needed if math.isinf(float(found)) else float(found)
 
 
 def _cells(found: Tally, by: By) -> Cells[DiffCell]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import subprocess
 import sys
@@ -261,6 +262,40 @@ def test_a_delta_of_integers_is_floating_and_what_is_the_same_is_0(tmp_path: Pat
     np.testing.assert_array_equal(np.load(out), [0.0, 0.0, np.inf, np.nan])
     found(tmp_path, np.array([2**62 + 1]), np.array([2**62]), output=str(out), force=True)
     assert np.load(out).tolist() == [1.0]
+
+
+MAX = float(np.finfo(np.float64).max)
+# a, b, --max-fraction, --rtol, and the smallest --atol
+FAR = [
+    ([MAX, 1.0], [0.0, 1.0], 0.0, 0.0, MAX),
+    ([1.797e308, 1.0], [0.0, 1.0], 0.0, 0.0, 1.797e308),
+    ([1.7971e308, 1.0], [0.0, 1.0], 0.0, 0.0, 1.7971e308),
+    ([MAX, 1.0], [0.0, 1.0], 0.0, 1e-3, None),
+    ([MAX, 1.0], [-MAX, 1.0], 0.0, 0.0, None),
+    ([MAX, MAX, 1.0, 3.0], [-MAX, -MAX, 1.0, 1.0], 0.3, 0.0, None),
+    ([MAX, MAX, 1.0, 3.0], [-MAX, -MAX, 1.0, 1.0], 0.5, 0.0, 2.0),
+    ([MAX, 1.0], [-MAX, 1.0], 0.0, 10.0, 0.0),
+    ([MAX, 1.0, np.nan], [-MAX, 1.0, np.nan], 0.4, 10.0, 0.0),
+    ([MAX, MAX], [-MAX, -1e307], 0.0, 10.0, None),
+    ([MAX, -MAX, np.inf], [MAX, -MAX, np.inf], 0.0, 10.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "fraction", "rtol", "atol"), FAR)
+def test_elements_near_the_largest_float_have_a_smallest_atol_or_none(
+    a: list[float], b: list[float], fraction: float, rtol: float, atol: float | None, tmp_path: Path
+) -> None:
+    left, right = np.array(a), np.array(b)
+    report = found(tmp_path, left, right, rtol=rtol, atol=0.0, max_fraction=fraction)
+    assert report.smallest_atol == atol
+    assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["smallest_atol"] == atol
+    if atol is not None:
+        assert found(tmp_path, left, right, rtol=rtol, atol=atol, max_fraction=fraction).equal
+
+
+def test_a_peak_too_far_from_the_error_for_their_ratio_has_a_psnr(tmp_path: Path) -> None:
+    report = found(tmp_path, np.full(2, 1e120), np.array([0.0, 1e-300]))
+    assert report.psnr == pytest.approx(20 * -420)
 
 
 def test_shapes_that_differ_differ(tmp_path: Path) -> None:
