@@ -33,7 +33,6 @@ __all__ = [
     "Listing",
     "Order",
     "Page",
-    "Policy",
     "RandomSource",
     "Sink",
     "Source",

@@ -1,4 +1,4 @@
-"""Arrays that are already in memory, as sources and sinks."""
+"""Arrays in memory, as sources and sinks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ArraySource(Source):
     Parameters
     ----------
     array : ndarray
-        Boolean, integer or floating. C- and Fortran-ordered ones are read as they lie, others are copied.
+        Boolean, integer or floating. C- and Fortran-ordered arrays are read as they lie, others are copied.
     name : str
         What errors call it.
 
@@ -46,19 +46,17 @@ class ArraySink(Sink):
 
     Parameters
     ----------
-    shape : tuple of int
-        Of the array.
-    dtype : numpy.dtype
-        Of the array.
+    shape, dtype : tuple of int, numpy.dtype
+        Shape and dtype of the array.
     order : {"C", "F"}
-        How it lies in memory, and in which order the runs come.
+        The memory order of the array, in which the runs come.
     name : str
         What errors call it.
 
     Attributes
     ----------
     array : ndarray
-        What was written.
+        The array; what was not written is undefined.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C", name: str = "") -> None:

@@ -1,7 +1,7 @@
 """A file that appears under its name whole, or not at all.
 
-A temporary file in the same directory, `posix_fallocate`, `pwrite`, fsync, rename, fsync of the directory. Every rule
-of what may be written over is checked when the file is begun, before anything is computed.
+It is written as a temporary file in the same directory: `posix_fallocate`, `pwrite`, fsync, rename, fsync of the
+directory. Every rule about what may be replaced is checked when the file is begun, before anything is computed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gncli.errors import OutputError
 from gncli.io.rawfile import reason
 from gncli.io.source import Source
 
-WRITE_BACK = 1 << 20  # bytes; smaller writes are left for the fsync
+WRITE_BACK = 1 << 20  # bytes; smaller writes are left to the fsync
 
 
 @contextmanager
 def writing(name: str) -> Iterator[None]:
-    """Turn an OSError inside into an OutputError about `name`, but for a reader that went away: no fault of anyone."""
+    """Turn an OSError inside into an OutputError about `name`, except where the reader of a pipe went away."""
     try:
         yield
     except BrokenPipeError:
@@ -33,7 +33,7 @@ def writing(name: str) -> Iterator[None]:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Return whether two paths name the same file, which need not exist yet."""
+    """Return whether two paths name the same file, which may not exist yet."""
     one, other = os.path.realpath(one), os.path.realpath(other)
     try:
         return one == other or os.path.samefile(one, other)
@@ -50,13 +50,13 @@ def _kind(mode: int) -> str:
 
 
 def _begin_write_back(fd: int, offset: int, nbytes: int) -> None:
-    """Let Linux begin to write a range to the disk, so that the fsync of `commit` finds little left to do."""
+    """Let Linux begin to write a range to the disk, so that the fsync of `commit` has little left to do."""
     if hasattr(_LIBC, "sync_file_range"):  # pragma: no branch  # Linux has it, macOS does not
         _LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(nbytes), 2)  # SYNC_FILE_RANGE_WRITE: a hint
 
 
 class OutputFile:
-    """A file that is being made: written anywhere, by any thread.
+    """A file that is being written, at any offset, by any thread.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class OutputFile:
     name : str
         The output as the user typed it, for errors.
     lasting : bool
-        Whether it will be kept, so that writing it to the disk should begin early.
+        Whether it will be kept: then writing it to the disk begins early.
     """
 
     def __init__(self, fd: int, name: str, *, lasting: bool = True) -> None:
@@ -74,7 +74,7 @@ class OutputFile:
         self.lasting = lasting
 
     def allocate(self, nbytes: int) -> None:
-        """Make the file `nbytes` long, with room on the disk where the system can promise that."""
+        """Make the file `nbytes` long, and reserve room on the disk where the system can."""
         with writing(self.name):
             try:
                 os.posix_fallocate(self.fd, 0, nbytes)
@@ -107,32 +107,32 @@ class OutputFile:
 
 
 class AtomicFile(OutputFile):
-    """A new file, written anywhere by any thread, and seen only after `commit`.
+    """A new file, written at any offset by any thread, and visible only after `commit`.
 
     Parameters
     ----------
     path : str
-        Where it will appear. A symlink is followed to its target, which is what gets replaced.
+        Where it will appear. A symlink is followed: its target is replaced.
     name : str
         The output as the user typed it, for errors.
     force : bool
         Whether an existing file may be replaced.
     inputs : sequence of Source
-        What is being read: none of it may be written over.
+        What is being read: none of these files may be replaced.
     in_place : bool
-        Whether the output is meant to be the first of `inputs`, and so replaces it.
+        Whether the output is meant to replace the first of `inputs`.
 
     Attributes
     ----------
     target : str
-        The file itself, symlinks followed.
+        The path of the file, symlinks followed.
     replaces : bool
-        Whether there was one when this was begun.
+        Whether a file existed there when this one was begun.
 
     Raises
     ------
     OutputError
-        If the output exists, is an input, is no regular file, or cannot be made where it should be.
+        If the output exists, is an input, is not a regular file, or cannot be created there.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class AtomicFile(OutputFile):
         return self._temporary
 
     def _permitted_mode(self, force: bool, inputs: Sequence[Source], in_place: bool) -> int | None:
-        """Return the permissions of the file that will be replaced, or None where there is none."""
+        """Return the permissions of the file that will be replaced, or None where no file exists."""
         try:
             old = os.stat(self.target)
         except FileNotFoundError:
@@ -180,19 +180,19 @@ class AtomicFile(OutputFile):
         return stat.S_IMODE(old.st_mode)
 
     def scratch(self) -> OutputFile:
-        """Return a file without a name, beside this one, for what has to be put by; gone with the process."""
-        import tempfile  # slow to import, and seldom needed
+        """Return a file without a name in the same directory, for intermediate data; it disappears with the process."""
+        import tempfile  # slow to import, and rarely needed
 
         with writing(self.name), tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
             return OutputFile(os.dup(file.fileno()), self.name, lasting=False)
 
     def commit(self) -> None:
-        """Make the file visible under its name, and lasting; a second time, do nothing.
+        """Make the file visible under its name, and durable; a second time, do nothing.
 
         Raises
         ------
         OutputError
-            If it cannot be done: the file that was there is untouched, unless only the directory's fsync failed.
+            If that fails. The old file is then untouched, unless only the fsync of the directory failed.
         """
         if self.fd < 0:
             return
@@ -221,11 +221,11 @@ class AtomicFile(OutputFile):
         try:
             fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError:
-            return  # a directory that may be written but not read
+            return  # a directory that this user may write but not read
         try:
             os.fsync(fd)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a file system that keeps no directories
+            if error.errno != errno.EINVAL:  # the file system does not support it
                 raise
         finally:
             os.close(fd)
@@ -242,7 +242,7 @@ def aborting(file: OutputFile) -> Iterator[None]:
 
 
 class Page:
-    """A small file that is composed in memory, a picture or a report: it appears under its name whole, or not at all.
+    """A small file, a picture or a report, that is written from memory and appears whole, or not at all.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which dtypes are tensors, how those that NumPy does not have are widened, and a sentence for every other one."""
+"""Which dtypes are read, how the ones that NumPy does not have are widened, and a sentence for every other dtype."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _WORDS: dict[str, tuple[str, str | None]] = {
 
 
 class NotNumericError(InputError):
-    """An input is whole, but of elements that are not numbers, or not such as gncli reads."""
+    """An input is undamaged, but its elements are no numbers, or of a dtype that gncli does not read."""
 
 
 def refuse_dtype(kind: str, itemsize: int, shown: str, name: str) -> NotNumericError:
-    """Return the error that says in words why a dtype of this NumPy kind is not read.
+    """Return the error that says in words why a dtype is not read.
 
     Parameters
     ----------
     kind : str
-        NumPy's one-letter kind.
+        NumPy's letter for the kind of dtype.
     itemsize : int
-        Bytes of an element.
+        Size of an element in bytes.
     shown : str
-        The dtype, as the file gives it.
+        The dtype, as the file names it.
     name : str
         The input that the error is about.
     """
@@ -82,16 +82,17 @@ def holdable(shape: Sequence[int], itemsize: int) -> bool:
 
 
 class Widening(NamedTuple):
-    """A floating dtype that NumPy does not have: every value of it is one of float32, which is what is read.
+    """A floating dtype that NumPy does not have. Each of its values is a float32 too, and is read as that.
 
     Parameters
     ----------
     name : str
-        As ml_dtypes, JAX and PyTorch call it.
+        Its name in ml_dtypes, JAX and PyTorch.
     exponent, mantissa : int
-        How many bits of an element are for each; the sign has the bit before them.
+        The number of bits of the exponent and of the mantissa; the sign is the bit before them.
     infinite : bool
-        Whether the largest exponent is for infinities and NaN, as in IEEE 754; else all bits set are the one NaN.
+        Whether the largest exponent stands for infinities and NaN, as in IEEE 754. Without infinities, the only NaN has
+        all bits set.
     """
 
     name: str
@@ -101,7 +102,7 @@ class Widening(NamedTuple):
 
     @property
     def raw(self) -> np.dtype[Any]:
-        """The little-endian unsigned integer of an element's size."""
+        """The little-endian unsigned integer dtype that has the size of an element."""
         return np.dtype(f"<u{(1 + self.exponent + self.mantissa) // 8}")
 
     def widen(self, raw: NDArray[Any], out: NDArray[np.float32]) -> None:
@@ -109,7 +110,7 @@ class Widening(NamedTuple):
         if self.raw.itemsize == 2:
             np.left_shift(raw, 16, out=out.view(np.uint32), dtype=np.uint32)
         else:
-            np.take(_values(self), raw, out=out, mode="clip")  # with "raise" it would go by way of a copy
+            np.take(_values(self), raw, out=out, mode="clip")  # "raise" would make a copy
 
     def bits(self, values: NDArray[np.float32]) -> NDArray[Any]:
         """Return the bits that finite `values` were widened from, as integers with a sign.
@@ -128,7 +129,7 @@ class Widening(NamedTuple):
 
 @functools.cache
 def _values(kind: Widening) -> NDArray[np.float32]:
-    """Return the value of each byte."""
+    """Return the value of each byte, of shape (256,)."""
     codes = np.arange(256)
     exponents, mantissas = codes >> kind.mantissa & (1 << kind.exponent) - 1, codes & (1 << kind.mantissa) - 1
     bias = (1 << kind.exponent - 1) - 1
@@ -149,4 +150,4 @@ WIDENED = {
     "F8_E4M3": Widening("float8_e4m3fn", 4, 3, infinite=False),
     "F8_E5M2": Widening("float8_e5m2", 5, 2),
 }
-"""By the name that .safetensors gives them."""
+"""The dtypes that NumPy does not have, by their name in .safetensors."""

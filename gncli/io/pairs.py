@@ -1,4 +1,4 @@
-"""Two tensors read as one: the same elements of both at a time, whatever order each is stored in."""
+"""Two tensors read as one: the same elements of both at a time, in whatever order each is stored."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gncli.io.pipe import Spool
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
 from gncli.io.source import Source, Wrapping
 
-PIECE = 1 << 20  # elements of a stream that are stored at once
-SLAB = 64 << 20  # bytes that are held to turn one memory order into the other
+PIECE = 1 << 20  # elements of a stream that are copied at a time
+SLAB = 64 << 20  # bytes in memory, to turn one memory order into the other
 
 
 class InCOrder(Wrapping):
@@ -26,12 +26,12 @@ class InCOrder(Wrapping):
     Parameters
     ----------
     source : Source
-        Fortran-ordered, and read anywhere.
+        A Fortran-ordered tensor that is not sequential.
 
     Notes
     -----
-    A slab of the first axis is held, up to `SLAB` bytes of it. To fill it the whole tensor is read once, so a tensor
-    of n bytes is read n / `SLAB` times: storing it in C order is cheaper if it is to be compared again.
+    A slab of the first axis is kept in memory, at most `SLAB` bytes. To fill it, the whole tensor is read once, so that
+    a tensor of n bytes is read n / `SLAB` times. To compare it more than once, store it in C order first.
     """
 
     def __init__(self, source: Source) -> None:
@@ -69,12 +69,12 @@ class InCOrder(Wrapping):
 
 
 class Pair(Source):
-    """Two tensors of one shape and order as one source, whose elements are of raw bytes: those of `a`, then of `b`.
+    """Two tensors of one shape and order as one source: a run holds the bytes of `a`, then those of `b`.
 
     Parameters
     ----------
     a, b : Source
-        Of one shape and one storage order.
+        Two tensors of one shape and one storage order.
     """
 
     def __init__(self, a: Source, b: Source) -> None:
@@ -85,37 +85,37 @@ class Pair(Source):
         self.holds_in_file = a.holds_in_file or b.holds_in_file
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with a run of `a`, and the same of `b`."""
+        """Fill `out` with a run of `a`, and the same run of `b`."""
         a, b = self.split(out)
         self.a.read_into(a, start)
         self.b.read_into(b, start)
 
     def split(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the elements of `a` and of `b` in what was read."""
+        """Return the elements of `a` and of `b` in a run that was read, without a copy."""
         raw = values.view(np.uint8)
         cut = values.size * self.a.dtype.itemsize
         return raw[:cut].view(self.a.dtype), raw[cut:].view(self.b.dtype)
 
     def hold(self, start: int, stop: int) -> None:
-        """Say that the run will be read again."""
+        """Declare that the run will be read again."""
         self.a.hold(start, stop)
         self.b.hold(start, stop)
 
     def verify_unchanged(self) -> None:
-        """Raise ChangedError if a file behind it is not what it was."""
+        """Raise ChangedError if one of the files is not what it was when it was opened."""
         self.a.verify_unchanged()
         self.b.verify_unchanged()
 
 
 class Derived(Wrapping):
-    """What a function makes of each pair, as a float64 tensor.
+    """The values of a function of each pair, as a float64 tensor.
 
     Parameters
     ----------
     pair : Pair
-        What it is made of.
+        The two tensors.
     function : callable
-        Takes runs of `a` and `b`, and returns one of float64.
+        Takes runs of `a` and `b`, and returns a run of float64.
     """
 
     def __init__(self, pair: Pair, function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> None:
@@ -124,7 +124,7 @@ class Derived(Wrapping):
         self._pair, self._function = pair, function
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with what the function makes of the pairs from `start` on."""
+        """Fill `out` with the values of the function for the pairs from `start` on."""
         values = np.empty(out.size, self._pair.dtype)
         self._pair.read_into(values, start)
         with np.errstate(all="ignore"):
@@ -132,12 +132,12 @@ class Derived(Wrapping):
 
 
 def stored(source: Source) -> RawSource:
-    """Return a stream, from its first element on, as an unlinked file in $TMPDIR, which can be read anywhere.
+    """Return a copy of a stream, from its first element on, in an unlinked file in $TMPDIR, which can be read anywhere.
 
     Raises
     ------
     LimitError
-        If there is no room for it.
+        If $TMPDIR has no room for it.
     """
     spool = Spool()
     try:

@@ -1,10 +1,10 @@
-"""The pipe: bytes that are read forwards, once, and a file in $TMPDIR for those that are read again.
+"""Standard input: bytes that are read forwards, once, and a file in $TMPDIR for those that are read again.
 
 Notes
 -----
-A signal that arrives while a read waits may be handed to another thread by the system, and then the read does not
-notice. Reads therefore poll together with the file descriptor at the far end of `signal.set_wakeup_fd` (see `listen`),
-and go back to Python, where the handler runs and raises.
+The system may hand a signal that arrives while a read waits to another thread, and then the read goes on waiting.
+Reads therefore also poll the readable end of `signal.set_wakeup_fd` (see `listen`), and return to Python, where the
+handler runs and raises.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ _wakeup_fd: int | None = None
 
 
 def listen(fd: int | None) -> None:
-    """Let `fd`, the readable end of `signal.set_wakeup_fd`, end every wait for standard input; None: none does."""
+    """Let `fd`, the readable end of `signal.set_wakeup_fd`, end every wait for standard input; None ends none."""
     global _wakeup_fd
     _wakeup_fd = fd
 
 
 def widen(fd: int) -> None:
-    """Let a pipe hold as much as an unprivileged process may ask for: with 64 KiB its ends wait for each other.
+    """Let a pipe hold 1 MiB, as much as an unprivileged process may ask for: with 64 KiB its ends wait for each other.
 
-    From `cat` to `stats` that takes a third of the time away. What is no pipe, and systems that cannot, stay as they
-    are.
+    From `cat` to `stats` this saves a third of the time. Other files stay as they are, and so do pipes where the system
+    cannot widen them.
     """
     with suppress(OSError, AttributeError):
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIECE)
 
 
 def interruptible_read(fd: int, view: memoryview, wakeup_fd: int | None = None) -> int:
-    """Read at least one byte into `view`, and return how many: 0 at the end of the stream.
+    """Read at least one byte into `view`, and return the number of bytes: 0 at the end of the stream.
 
     Parameters
     ----------
     fd : int
         The stream.
     view : memoryview
-        Writable, of bytes, not empty.
+        A writable view of bytes, not empty.
     wakeup_fd : int, optional
-        A non-blocking descriptor that becomes readable when a signal came.
+        A non-blocking descriptor that becomes readable when a signal arrives.
     """
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)
@@ -64,13 +64,13 @@ def interruptible_read(fd: int, view: memoryview, wakeup_fd: int | None = None) 
             with suppress(BlockingIOError):
                 os.read(wakeup_fd, 4096)
         if fd in ready:
-            # Another reader of the same pipe may have been faster.
+            # Another reader of the same pipe may have taken the bytes.
             with suppress(BlockingIOError):
                 return os.readv(fd, [view])
 
 
 class Pipe:
-    """A descriptor that is read forwards, with a look at its first bytes.
+    """A descriptor that is read forwards, and whose next bytes can be looked at first.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Pipe:
         widen(fd)
 
     def read_into(self, view: memoryview) -> int:
-        """Fill `view`, and return how many bytes there were: fewer only at the end of the stream."""
+        """Fill `view`, and return the number of bytes read: fewer only at the end of the stream."""
         done = min(len(view), len(self._peeked))
         view[:done] = self._peeked[:done]
         self._peeked = self._peeked[done:]
@@ -115,7 +115,7 @@ class Pipe:
         return data
 
     def spool(self) -> RawFile:
-        """Return all that is still to come, in an unlinked file in $TMPDIR."""
+        """Return all remaining bytes, copied to an unlinked file in $TMPDIR."""
         spool = Spool()
         try:
             buffer = memoryview(bytearray(PIECE))
@@ -131,16 +131,16 @@ class Pipe:
 
 
 class Spool:
-    """An unlinked file in $TMPDIR: gone with the process, however that ends.
+    """An unlinked file in $TMPDIR: it disappears with the process, however that ends.
 
     Raises
     ------
     LimitError
-        If there is no room for it.
+        If it cannot be created, or $TMPDIR has no room for what is written.
     """
 
     def __init__(self) -> None:
-        import tempfile  # slow to import, and seldom needed
+        import tempfile  # slow to import, and rarely needed
 
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
@@ -156,11 +156,11 @@ class Spool:
             raise _no_room(error) from error
 
     def clear(self) -> None:
-        """Give its room back."""
+        """Make it empty, which frees its room on the disk."""
         os.ftruncate(self.fd, 0)
 
     def close(self) -> None:
-        """Remove it; a second time, do nothing."""
+        """Close and so remove it; a second time, do nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

@@ -1,4 +1,4 @@
-"""Drawn tensors: bit for bit what NumPy's Generator gives for the seed, in pieces, so that they need no memory."""
+"""Random tensors: bit for bit what NumPy's Generator gives for the seed, drawn in pieces, never held whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gncli.io.source import Source
 
 Distribution = Literal["uniform", "normal"]
 
-_PIECE = 1 << 15
+_PIECE = 1 << 15  # elements that are drawn at a time
 
 
 class _Draws:
@@ -52,23 +52,28 @@ class _Draws:
 
 
 class RandomSource(Source):
-    """A drawn tensor.
+    """A random tensor.
 
     Parameters
     ----------
     shape : tuple of int
-        Of the tensor.
+        Its shape; ``()`` is one number.
     dist : {"uniform", "normal"}
-        ``Generator.random`` or ``Generator.standard_normal``.
+        ``Generator.random``, uniform on [0, 1), or ``Generator.standard_normal``.
     seed : int, optional
-        Of ``np.random.default_rng``; without one, one is chosen.
+        The argument of ``np.random.default_rng``, at least 0; without it, a seed is chosen.
     dtype : dtype-like
-        float16, float32 or float64.
+        float16, float32 or float64; float16 is the float32 draw, rounded.
 
     Attributes
     ----------
     seed : int
-        The one that was used.
+        The seed that was given or chosen.
+
+    Raises
+    ------
+    ParameterError
+        If the seed is negative, or the dtype is another one.
     """
 
     sequential = True
@@ -96,7 +101,7 @@ class RandomSource(Source):
         self._lock = threading.Lock()
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the elements from `start` on: the next ones, or held ones."""
+        """Fill `out` with the elements from `start` on: the next ones, or ones that were held."""
         with self._lock:
             behind = min(out.size, max(0, self._draws.position - start))
             if behind:

@@ -1,4 +1,4 @@
-"""A file that many processes write, maybe on many machines, while the one that began it waits to commit it."""
+"""A file that many processes write, perhaps on many machines, while the process that began it waits to commit it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from gncli.io.atomic import writing
 from gncli.io.rawfile import as_bytes
 from gncli.io.source import Sink
 
-GRAIN_NBYTES = 1 << 20  # clients of a network file system write back whole pages; this is a multiple of any
+GRAIN_NBYTES = 1 << 20  # clients of a network file system write whole pages back; this is a multiple of every page size
 
 Edge = tuple[int, bytes]
-"""What is no whole grain: where in the file, and what."""
+"""Bytes that fill no whole grain: their offset in the file, and the bytes."""
 
 
 class Ranges(Sink):
-    """A worker's end of a .npy that is being made: whole grains are written, what is left over is kept.
+    """A worker's end of a .npy that is being written: whole grains are written, the bytes left over are kept.
 
     Parameters
     ----------
     path : str
-        The file, which is there and has its size.
+        The file, which exists and has its final size.
     name : str
         The output as the user typed it, for errors.
     inode : int
-        Of the file, as the caller sees it.
+        The inode of the file, as the caller sees it.
     offset, itemsize : int
-        Where the first element begins, and the bytes of one.
+        Where the first element begins, and the size of an element, in bytes.
     """
 
     def __init__(self, path: str, name: str, inode: int, offset: int, itemsize: int) -> None:
@@ -45,7 +45,7 @@ class Ranges(Sink):
                 raise OSError(f"{path} is another file where a worker sees it")
 
     def write_from(self, data: NDArray[Any], start: int) -> None:
-        """Write `data` as the elements from `start` on, or keep what is no whole grain."""
+        """Write `data` as the elements from `start` on, and keep what fills no whole grain."""
         self._write(as_bytes(data), self._offset + start * self._itemsize)
 
     def _write(self, view: memoryview, at: int) -> None:
@@ -60,7 +60,7 @@ class Ranges(Sink):
         ]
 
     def finish(self) -> list[Edge]:
-        """Write what neighbouring runs make whole together, fsync, and return what is left, by offset."""
+        """Write the grains that neighbouring runs fill together, fsync, and return what is left, sorted by offset."""
         edges, self._edges = sorted(self._edges), []
         while edges:
             at, data = edges.pop(0)

@@ -1,9 +1,9 @@
-"""Regular files read and written by offset: the tensor of a .npy and a contiguous dataset are both a run of bytes.
+"""Regular files, read and written by offset: the tensor of a .npy and a contiguous dataset are both a run of bytes.
 
 Notes
 -----
-``preadv`` and ``pwrite`` rather than a mapping: a mapped file that shrinks kills the process by SIGBUS, and a mapped
-scan counts the whole file as resident memory.
+Files are read with ``preadv`` and written with ``pwrite``, and are not mapped: a mapped file that shrinks kills the
+process by SIGBUS, and reading through a mapping counts the whole file as resident memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def reason(error: OSError) -> str:
-    """Return why the system call failed, in words. `tofile` and h5py raise errors without a number or a text."""
+    """Return why the system call failed, in words; `tofile` and h5py raise errors without a number or a text."""
     return error.strerror or str(error).partition("\n")[0] or type(error).__name__
 
 
@@ -41,7 +41,7 @@ def reading(name: str) -> Iterator[None]:
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Return what tells this state of the file from another."""
+    """Return what distinguishes this state of the file from another."""
     return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -51,7 +51,7 @@ def as_bytes(data: NDArray[Any]) -> memoryview:
 
 
 def read_fully(fd: int, view: memoryview, offset: int) -> int:
-    """Fill `view` from `offset` on, and return how many bytes there were: fewer only at the end of the file."""
+    """Fill `view` from `offset` on, and return the number of bytes read: fewer only at the end of the file."""
     done = 0
     while done < len(view):
         count = os.preadv(fd, [view[done:]], offset + done)
@@ -74,7 +74,7 @@ class RawFile(Closing):
     Raises
     ------
     InputError
-        If it cannot be opened, or is no regular file.
+        If it cannot be opened, or is not a regular file.
     """
 
     fd = -1
@@ -89,7 +89,7 @@ class RawFile(Closing):
 
     @classmethod
     def spooled(cls, fd: int, name: str) -> RawFile:
-        """Return the reader of an unlinked file, which it now owns: nobody else can replace or change it."""
+        """Return the reader of an unlinked file, which it owns: no other process can replace or change it."""
         file = cls.__new__(cls)
         file.path, file.name, file.fd = None, name, fd
         file._adopt()
@@ -120,7 +120,7 @@ class RawFile(Closing):
         Raises
         ------
         ChangedError
-            If the file ends before: its size was checked when it was opened.
+            If the file ends before that: its size was checked when it was opened.
         """
         with reading(self.name):
             count = read_fully(self.fd, view, offset)
@@ -137,7 +137,7 @@ class RawFile(Closing):
             return bytes(view[: read_fully(self.fd, view, offset)])
 
     def verify_unchanged(self) -> None:
-        """Raise ChangedError if the file is not what it was, or if the path now names another one."""
+        """Raise ChangedError if the file is not what it was when it was opened, or its path names another one now."""
         if self.path is None:
             return
         with reading(self.name):
@@ -155,10 +155,10 @@ class RawFile(Closing):
         """Close the file; a second time, do nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            with suppress(OSError):  # nothing is lost with a file that was only read
+            with suppress(OSError):  # a file that was only read loses nothing
                 os.close(fd)
 
-    def __del__(self) -> None:  # of the files that a worker process keeps open, the one that is dropped
+    def __del__(self) -> None:  # a worker process keeps some files open, and drops the oldest
         self.close()
 
 
@@ -196,10 +196,8 @@ class RawSource(FileSource):
         The file, which is closed with the source.
     offset : int
         Where the first element begins, in bytes.
-    shape, dtype, order
+    shape, dtype, order, name
         As of `Source`.
-    name : str
-        As the user typed it.
     """
 
     def __init__(
@@ -214,20 +212,20 @@ class RawSource(FileSource):
 
 
 class RawSink(Sink):
-    """A tensor whose elements are put one after the other into a file that appears whole, on `commit`.
+    """A tensor whose elements are written one after the other into a file that appears whole, on `commit`.
 
     Parameters
     ----------
     file : AtomicFile
         The file, begun.
-    pieces : iterable of (int, bytes)
-        What the file holds besides the tensor, by offset.
+    pieces : list of (int, bytes)
+        What the file holds besides the tensor: offset in bytes, and content.
     offset : int
         Where the first element begins, in bytes.
-    shape, dtype
-        Of the tensor.
+    shape, dtype : tuple of int, numpy.dtype
+        Shape and dtype of the tensor.
     nbytes : int, optional
-        Size of the whole file, where it is more than the tensor's end.
+        Size of the whole file in bytes, where something follows the tensor.
     """
 
     def __init__(
@@ -244,7 +242,7 @@ class RawSink(Sink):
         self.offset = offset
         self.shape = shape
         self.dtype = dtype
-        # Room is taken first, so that a full disk is met here and not half-way.
+        # Allocate first, so that a full disk is an error here and not half-way.
         file.allocate(max(nbytes, offset + math.prod(shape) * dtype.itemsize))
         for at, piece in pieces:
             file.write(memoryview(piece), at)

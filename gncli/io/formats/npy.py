@@ -1,9 +1,9 @@
-"""The .npy format: our own strict reader of its header, which runs nothing, and a writer of the bytes `np.save` makes.
+"""The .npy format: a strict reader of its header, which runs no code, and a writer of the bytes that `np.save` writes.
 
 Notes
 -----
-NumPy's reader evaluates the header as a Python literal, and on damaged ones leaks errors of seven kinds, or loads
-another array. Here a header is what NumPy's writer makes, and the file's exact size has to agree with it.
+NumPy's reader evaluates the header as a Python literal; on damaged headers it raises errors of seven kinds, or loads
+another array. Here a header must be what NumPy's writer writes, and the size of the file must agree with it exactly.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DIMENSION = re.compile(rf"{_SPACE}([0-9]{{1,19}})L?{_SPACE}", re.ASCII)  # Pyth
 
 
 class Header(NamedTuple):
-    """What a .npy says of its array, and where the data begin."""
+    """What a .npy says about its array, and the offset where the data begin."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -50,7 +50,7 @@ class Header(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Size of the data."""
+        """Size of the data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -60,14 +60,14 @@ def read_header(read: Callable[[int], bytes], name: str) -> Header:
     Parameters
     ----------
     read : callable
-        ``read(n)`` returns the next `n` bytes, fewer only where the file ends. Nothing past the header is asked for.
+        ``read(n)`` returns the next `n` bytes, fewer only at the end of the file. Nothing after the header is read.
     name : str
         The input that errors are about.
 
     Raises
     ------
     InputError
-        If it is not exactly what NumPy's writer makes for a numeric array.
+        If it is not exactly what NumPy's writer writes for a numeric array.
     """
     start = _exactly(read, len(MAGIC) + 2, name)
     if not start.startswith(MAGIC):
@@ -96,14 +96,14 @@ def read_header(read: Callable[[int], bytes], name: str) -> Header:
 
 
 def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> bytes:
-    """Return the header that `np.save` writes for such an array; no numeric one needs more than version 1.0.
+    """Return the header that `np.save` writes; version 1.0 is enough for every numeric array.
 
     Examples
     --------
     >>> header_bytes((2, 3), np.dtype("<f4"), "C")[10:70]
     b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), } "
     """
-    # NumPy calls an array of one line Fortran-ordered in neither order.
+    # To NumPy an array that is contiguous in both orders is C-ordered.
     fortran = order == "F" and 0 not in shape and sum(extent != 1 for extent in shape) > 1
     text = f"{{'descr': {dtype.str!r}, 'fortran_order': {fortran}, 'shape': {shape!r}, }}"
     if shape:
@@ -114,7 +114,7 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> 
 
 
 def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None) -> RawSource:
-    """Return the tensor of a .npy file, which has exactly the size that its header declares.
+    """Return the tensor of a .npy, whose size must be exactly the one that its header declares.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None) 
     name : str
         What errors call it.
     start, stop : int, optional
-        Where it lies in the file, if that holds more than this .npy.
+        The offsets in bytes between which it lies, where the file holds more than this .npy.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None) 
 
 
 def header_at(file: RawFile, start: int, stop: int, name: str) -> Header:
-    """Return the header of a .npy that lies from `start` to `stop` in the file, as `read_header` does."""
+    """Return the header of a .npy that lies from `start` to `stop` in the file; see `read_header`."""
     position = start
 
     def read(nbytes: int) -> bytes:
@@ -158,7 +158,7 @@ def npy_sink(file: AtomicFile, shape: tuple[int, ...], dtype: np.dtype[Any], ord
 
 
 def size_error(header: Header, found: int, name: str) -> InputError:
-    """Return the error about data that are not as long as the header declares, with both sizes."""
+    """Return the error about data that are shorter or longer than the header declares, with both sizes."""
     declared = f"the header declares {header.nbytes:,} bytes of data ({header.dtype} {header.shape})"
     if found < header.nbytes:
         return InputError(f"is truncated: {declared}, {found:,} are there", subject=name)
@@ -232,11 +232,11 @@ class StreamSource(Source):
     Parameters
     ----------
     pipe : Pipe
-        At the first byte of the header, which is read at once; nothing past the array is ever read.
+        A pipe at the first byte of the header, which is read at once; nothing after the array is read.
     name : str
         What errors call it.
     alone : bool
-        Whether nothing may follow the array; `verify_unchanged` then looks for the end of the stream.
+        Whether nothing may follow the array; `verify_unchanged` then checks that the stream ends.
 
     Raises
     ------
@@ -258,7 +258,7 @@ class StreamSource(Source):
         self._spool: Spool | None = None
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the elements from `start` on: the next ones, or held ones, and these from any thread."""
+        """Fill `out` with the elements from `start` on: the next ones, or held ones, which any thread may read."""
         view = as_bytes(out)
         offset = start * self.dtype.itemsize
         behind = min(len(view), max(0, self._position - offset))
@@ -269,7 +269,7 @@ class StreamSource(Source):
             self._advance(view[behind:])
 
     def hold(self, start: int, stop: int) -> None:
-        """Keep a copy of ``[start, stop)`` when it is read; the span held before is let go."""
+        """Keep a copy of ``[start, stop)`` when it is read; the span that was held before is dropped."""
         first, last = start * self.dtype.itemsize, stop * self.dtype.itemsize
         if first < self._position:
             raise ValueError(f"element {start} of a pipe was read before it was held")
@@ -279,7 +279,7 @@ class StreamSource(Source):
         self._held = (first, last)
 
     def verify_unchanged(self) -> None:
-        """Raise InputError if the array was read to its end, should be alone, and bytes follow it."""
+        """Raise InputError if the array was read to its end, must be alone, and bytes follow it."""
         if self._alone and self._position == self._header.nbytes and self._pipe.peek(1):
             raise InputError(
                 f"has bytes after the array, whose header declares {self._header.nbytes:,} bytes of data",
@@ -288,7 +288,7 @@ class StreamSource(Source):
             )
 
     def finish(self) -> None:
-        """Read what is left of the array, so that the next one can be read."""
+        """Read the rest of the array, so that the next one can be read."""
         self._skip_to(self._header.nbytes)
 
     def close(self) -> None:
@@ -300,7 +300,7 @@ class StreamSource(Source):
         count = self._pipe.read_into(view)
         here = self._position
         if count < len(view):
-            self._position = self._header.nbytes  # nothing more will come, so that nothing is left to skip
+            self._position = self._header.nbytes  # the stream has ended: nothing is left to skip
             raise size_error(self._header, here + count, self.name)
         first, last = max(self._held[0], here), min(self._held[1], here + count)
         if self._spool is not None and first < last:
@@ -324,12 +324,14 @@ class StreamSource(Source):
 
 
 class StreamSink(Sink):
-    """A .npy to a pipe, in order, from the first element to the last; a reader that went away is a BrokenPipeError.
+    """A .npy on a pipe, written in order, from the first element to the last.
+
+    A write raises BrokenPipeError where the reader went away.
 
     Parameters
     ----------
     shape, dtype, order
-        Of the tensor.
+        Shape, dtype and storage order of the tensor.
     fd : int
         The stream; it is not closed.
     """
@@ -353,11 +355,11 @@ class StreamSink(Sink):
         self._position += data.size
 
     def commit(self) -> None:
-        """Write the header of an empty tensor; everything else is written."""
+        """Write the header, if no element was: the tensor is empty."""
         self._begin()
 
     def _begin(self) -> None:
-        # Not before the first data: a parameter that is refused should leave nothing on stdout.
+        # Not before the first elements: a refused parameter must leave nothing on stdout.
         header, self._header = self._header, b""
         self._write(memoryview(header))
 
@@ -378,7 +380,7 @@ def _exactly(read: Callable[[int], bytes], nbytes: int, name: str) -> bytes:
 
 
 def _fields(text: str, name: str) -> dict[str, str]:
-    """Return the three values of the header, as written, by key: exactly those three, each once."""
+    """Return the text of the three values of the header, by key; other keys, and a key twice, are refused."""
     fields: dict[str, str] = {}
     position = 1
     ended = not text.startswith("{")

@@ -2,9 +2,9 @@
 
 Notes
 -----
-A stored member is read as a .npy is: by its offset, from any thread. (So the checksum that the archive has of it is not
-looked at, as a .npy has none.) A deflated one is inflated forwards, by the thread that submits the work; to read a span
-again it is inflated again, from a copy of zlib's state at the beginning of the span.
+A stored member is read like a .npy: by its offset, from any thread. Its checksum in the archive is not checked, as a
+.npy has none. A deflated member is inflated forwards, by the thread that submits the work; to read a span again, it is
+inflated again, from a copy of zlib's state at the beginning of the span.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class NpzFile(Container):
     name : str
         The file as the user typed it.
     policy : Policy, optional
-        What it may ask for.
+        Whether it may declare far more than it stores.
 
     Attributes
     ----------
     skipped : list of str
-        Members that are no arrays of numbers; known after `names`.
+        The names of members that are not numeric arrays; known after `names`.
 
     Raises
     ------
     InputError
         If it is damaged.
     LimitError
-        If it has more members than anyone would name.
+        If it has more members than gncli lists.
     """
 
     def __init__(self, file: RawFile, name: str, policy: Policy = STRICT) -> None:
@@ -61,7 +61,7 @@ class NpzFile(Container):
             called = member.name.removesuffix(_SUFFIX) or member.name
             if called in self._members:
                 raise InputError(f"has more than one member {called}", subject=name, hint="write it again")
-            if not called.endswith("/"):  # a directory
+            if not called.endswith("/"):  # no directory
                 self._members[called] = member
 
     def names(self) -> list[str]:
@@ -73,7 +73,7 @@ class NpzFile(Container):
         return found
 
     def _numeric(self, member: Member) -> bool:
-        """Return whether a member is an array of numbers; one that cannot be read is left to say so itself."""
+        """Return whether a member is a numeric array; a damaged one counts, and raises its error when it is opened."""
         if not member.name.endswith(_SUFFIX):
             return False
         try:
@@ -121,28 +121,28 @@ class NpzFile(Container):
             raise
 
     def close(self) -> None:
-        """Let go of the file; sources that were opened keep what they need of it."""
+        """Close the file; sources that were opened keep what they need of it."""
         self._file.close()
 
 
 class DeflatedSource(FileSource):
-    """A deflated member: read forwards, and again from the beginning of what is held, or from its own.
+    """A deflated member: read forwards, and again from where it was held, or from its beginning.
 
     Parameters
     ----------
     file : RawFile
         The archive, which is closed with the source.
     inflater : Inflater
-        At the first byte of the member.
+        The reader of the member, at its first byte.
     nbytes : int
-        How many come out.
+        The size of the inflated member.
     name : str
         What errors call it.
 
     Raises
     ------
     InputError
-        If it is no .npy, or not as long as its header says.
+        If it is not a .npy, or not as long as its header says.
     """
 
     sequential = True
@@ -158,7 +158,7 @@ class DeflatedSource(FileSource):
         self._lock = threading.Lock()
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the elements from `start` on: the next ones soon, earlier ones by inflating again."""
+        """Fill `out` with the elements from `start` on; for earlier elements, inflate again."""
         with self._lock:
             self._go_to(start)
             self._inflater.read_into(as_bytes(out))
@@ -177,7 +177,7 @@ class DeflatedSource(FileSource):
 
 
 class NpzSink:
-    """Several small arrays for one file, which appears whole, on `commit`.
+    """Several small arrays in one file, which appears whole, on `commit`.
 
     Parameters
     ----------
@@ -191,9 +191,9 @@ class NpzSink:
 
     def write(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write the arrays under their names, once."""
-        import zipfile  # with all that it can compress by: 10 ms
+        import zipfile  # takes 10 ms, with all its ways to compress
 
-        # As np.savez does, which in NumPy 2.0 takes allow_pickle=False for one more array.
+        # Not np.savez: in NumPy 2.0 it stores allow_pickle=False as one more array.
         with writing(self.name), open(self.file.fd, "wb", closefd=False) as out, zipfile.ZipFile(out, "w") as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

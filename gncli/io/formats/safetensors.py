@@ -1,10 +1,10 @@
-"""The .safetensors format: a header of JSON, then the bytes of every tensor, each read as a .npy is, by its offset.
+"""The .safetensors format: a header of JSON, then the bytes of every tensor, which are read by offset, as in a .npy.
 
 Notes
 -----
-A header is read as its own library reads it: every byte of the file belongs to exactly one tensor, no name comes twice,
-and the bytes of a tensor are as many as its shape and dtype need. It is cut into its entries before JSON is parsed, so
-that a header of 100 MB, which the format allows, takes no more memory than its bytes twice and its names.
+The format's own library has the same rules: every byte of the file belongs to exactly one tensor, no name appears
+twice, and a tensor has as many bytes as its shape and dtype need. The header is split into its entries before JSON is
+parsed, so that a header of 100 MB, which the format allows, takes no more memory than twice its bytes and its names.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from gncli.io.dtypes import MAX_NBYTES, WIDENED, NotNumericError, Widening, hold
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
 from gncli.io.source import MAX_MEMBERS, Container, not_found
 
-MAX_ENTRY_NBYTES = 4096  # a shape of 64 axes takes less
+MAX_ENTRY_NBYTES = 4096  # an entry with 64 axes takes less
 
 _LENGTH = struct.Struct("<Q")
-_PIECE = 1 << 17  # elements that are widened at a time: as bytes and as floats they stay in the cache
+_PIECE = 1 << 17  # elements that are widened at a time: their bytes and their floats stay in the cache
 _METADATA = "__metadata__"
 _DTYPES = {
     "BOOL": "|b1",
@@ -53,7 +53,7 @@ _PADDING = re.compile(_SPACE)
 
 
 class Entry(NamedTuple):
-    """What the header says of a tensor; its bytes are those from `first` to `last` after the header."""
+    """What the header says about a tensor; its bytes lie from `first` to `last`, counted from the end of the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class Entry(NamedTuple):
     last: int
 
     def check(self, name: str) -> None:
-        """Raise InputError unless shape and dtype need the bytes that it has, as far as the dtype is known."""
+        """Raise InputError unless it has the bytes that shape and dtype need; an unknown dtype may need any number."""
         itemsize = _itemsize(self.dtype)
         needed = math.prod(self.shape) * itemsize
         if not holdable(self.shape, itemsize):
@@ -78,14 +78,14 @@ def _itemsize(dtype: str) -> int:
 
 
 def read_header(file: RawFile, name: str) -> tuple[int, dict[str, Entry]]:
-    """Return where the bytes of the tensors begin, and the tensors by name, in the order of their bytes.
+    """Return the offset where the tensors begin, and the tensors by name, in the order of their bytes.
 
     Raises
     ------
     InputError
         If the header is malformed, or the file is not as long as it says.
     LimitError
-        If it has more tensors than anyone would name.
+        If it has more tensors than gncli lists.
     """
     (length,) = _LENGTH.unpack(file.head(_LENGTH.size))
     offset = _LENGTH.size + length
@@ -177,14 +177,14 @@ class SafetensorsFile(Container):
     Attributes
     ----------
     skipped : list of str
-        Tensors of a dtype that is not read.
+        The names of tensors of a dtype that is not read.
 
     Raises
     ------
     InputError
         If it is damaged.
     LimitError
-        If it has more tensors than anyone would name.
+        If it has more tensors than gncli lists.
     """
 
     def __init__(self, file: RawFile, name: str) -> None:
@@ -218,7 +218,7 @@ class SafetensorsFile(Container):
         return RawSource(self._file.duplicate(), offset, entry.shape, np.dtype(_DTYPES[entry.dtype]), "C", name)
 
     def close(self) -> None:
-        """Let go of the file; sources that were opened keep what they need of it."""
+        """Close the file; sources that were opened keep what they need of it."""
         self._file.close()
 
 
@@ -227,7 +227,7 @@ def _known(dtype: str) -> bool:
 
 
 class WidenedSource(RawSource):
-    """A tensor of a dtype that NumPy does not have, which is widened to float32 as it is read: exactly.
+    """A tensor of a dtype that NumPy does not have: reading it widens each element to float32, exactly.
 
     Parameters
     ----------
@@ -236,9 +236,9 @@ class WidenedSource(RawSource):
     offset : int
         Where the first element begins, in bytes.
     shape : tuple of int
-        Of the tensor.
+        Shape of the tensor.
     widening : Widening
-        Its dtype.
+        Its dtype in the file.
     name : str
         As the user typed it.
     """

@@ -1,11 +1,11 @@
-"""The zip archive, as far as it is read: which members there are, where the bytes of each lie, and how they inflate.
+"""The zip archive, as far as gncli reads it: its members, where their bytes lie, and how they are inflated.
 
 Notes
 -----
-Python's zipfile trusts what it finds: on damaged archives it leaks errors of seven kinds, of two members of one name
-it reads the second, and it reads a directory of any size into memory. Here an archive is what zipfile and Info-ZIP
-write: nothing before or after it, a directory that is exactly as long as its end says, no two members of one name or in
-the same place, and the header before each member says what the directory says.
+Python's zipfile trusts the file: on damaged archives it raises errors of seven kinds, of two members of one name it
+reads the second, and it reads a directory of any size into memory. Here an archive is what zipfile and Info-ZIP write:
+nothing before or after it, a directory that is exactly as long as its end says, no two members of one name or in the
+same place, and before each member a header that says what the directory says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gncli.io.rawfile import RawFile
 from gncli.io.source import MAX_MEMBERS
 
 MAX_DIRECTORY_NBYTES = 64 << 20
-SPARSE_NBYTES = 4 << 30  # a member may declare as much, whatever it stores
+SPARSE_NBYTES = 4 << 30  # a member may declare this much, however little it stores
 SPARSE_FACTOR = 100
 
 _BEGIN_MEMBER, _BEGIN_ENTRY, _BEGIN_END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
@@ -34,7 +34,7 @@ _UTF8 = 1 << 11
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
-_END64_BASE = 12  # of its bytes, which its own length does not count
+_END64_BASE = 12  # its first bytes, which its own length does not count
 _LOCATOR64 = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -45,20 +45,20 @@ _PIECE = 1 << 16
 
 
 class Member(NamedTuple):
-    """A member, as the directory describes it.
+    """A member of an archive, as the directory describes it.
 
     Parameters
     ----------
     raw_name, name : bytes, str
-        Its name, as stored and decoded.
+        Its name, as it is stored, and decoded.
     flags, method, crc : int
         As the format numbers them.
     stored, nbytes : int
-        Its size in the archive, and when it is inflated.
+        Its size in bytes, in the archive and inflated.
     at : int
-        Where its own header begins.
+        The offset of its own header.
     limit : int
-        Where the next member begins, or the directory.
+        The offset of the next member, or of the directory.
     """
 
     raw_name: bytes
@@ -73,11 +73,11 @@ class Member(NamedTuple):
 
     @property
     def deflated(self) -> bool:
-        """Whether its bytes have to be inflated."""
+        """Whether its bytes must be inflated."""
         return self.method == _DEFLATED
 
     def begin(self, file: RawFile, name: str) -> int:
-        """Return where its bytes begin, after a look at what is in the way of reading them.
+        """Return the offset where its bytes begin, after checking that they can be read.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Member(NamedTuple):
             hint = "np.savez and np.savez_compressed write what is"
             raise InputError(f"is compressed by zip method {shown}, which is not read", subject=name, hint=hint)
         head = bytearray(_LOCAL.size + len(self.raw_name))
-        file.read(memoryview(head), self.at)  # it is all there: the directory comes after it
+        file.read(memoryview(head), self.at)  # the file is long enough: the directory follows
         magic, _, flags, method, _, _, crc, stored, nbytes, length, extra = _LOCAL.unpack_from(head)
         told = (crc, stored, nbytes)
         sizes = ((stored, self.stored), (nbytes, self.nbytes))
@@ -120,7 +120,7 @@ def members(file: RawFile, name: str) -> list[Member]:
     InputError
         If the archive is damaged.
     LimitError
-        If its directory is larger than anyone would make it.
+        If its directory is larger than gncli reads.
     """
     at, size, count = _directory(file, name)
     if size > MAX_DIRECTORY_NBYTES or count > MAX_MEMBERS:
@@ -140,7 +140,7 @@ def members(file: RawFile, name: str) -> list[Member]:
 
 
 def _directory(file: RawFile, name: str) -> tuple[int, int, int]:
-    """Return where the directory begins, its size, and how many entries it has."""
+    """Return the offset of the directory, its size in bytes, and its number of entries."""
     nbytes = file.identity.nbytes
     start = max(0, nbytes - _END.size - _LONGEST_COMMENT)
     tail = file.head(nbytes - start, start)
@@ -192,7 +192,7 @@ def _entries(data: bytes, name: str) -> Iterator[Member]:
 
 
 def _in_full(extra: bytes, sizes: tuple[int, int, int], name: str) -> tuple[int, int, int]:
-    """Return the stored size, the size and the place of a member, those that are full from the extra field."""
+    """Return the stored size, the size and the offset of a member; the extra field has what does not fit 32 bits."""
     full = sizes.count(_FULL)
     while full and len(extra) >= 4:
         kind, length = struct.unpack_from("<2H", extra)
@@ -207,7 +207,7 @@ def _in_full(extra: bytes, sizes: tuple[int, int, int], name: str) -> tuple[int,
 
 
 def _bounded(found: list[Member], end: int, name: str) -> list[Member]:
-    """Return the members, each with its limit; they lie one after the other."""
+    """Return the members, each with its limit, after checking that they lie one after the other."""
     limits = {}
     limit = end
     for member in sorted(found, key=lambda member: member.at, reverse=True):
@@ -226,23 +226,23 @@ def check_size(member: Member, name: str) -> None:
 
 
 class Inflater:
-    """A deflated member, read forwards; a copy goes on from the same place.
+    """A deflated member, read forwards; a copy continues from the same place.
 
     Parameters
     ----------
     file : RawFile
         The archive.
     member : Member
-        Which one.
+        The member.
     start : int
-        Where its bytes begin, as `Member.begin` says.
+        The offset where its bytes begin, from `Member.begin`.
     name : str
         What errors call it.
 
     Attributes
     ----------
     position : int
-        How many bytes came out so far.
+        The number of bytes inflated so far.
     """
 
     def __init__(self, file: RawFile, member: Member, start: int, name: str) -> None:
@@ -253,7 +253,7 @@ class Inflater:
         self._state = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def copy(self) -> Inflater:
-        """Return one that goes on from here: some 40 kB of zlib's state."""
+        """Return a copy that continues from here; it takes about 40 kB of zlib's state."""
         other = copy(self)
         other._state = self._state.copy()
         return other
@@ -265,7 +265,7 @@ class Inflater:
         return bytes(buffer)
 
     def read_into(self, view: memoryview) -> None:
-        """Fill `view`, which does not reach past the end of the member; at the end, look whether all of it was right.
+        """Fill `view`, which must not reach past the end of the member; at the end, check all of the member.
 
         Raises
         ------
@@ -292,7 +292,7 @@ class Inflater:
                 raise _damaged(problem, self._name)
 
     def skip(self, nbytes: int) -> None:
-        """Read on without keeping anything."""
+        """Read `nbytes` bytes and drop them."""
         buffer = memoryview(bytearray(min(nbytes, 16 * _PIECE)))
         while nbytes:
             part = buffer[:nbytes]
@@ -300,7 +300,7 @@ class Inflater:
             nbytes -= len(part)
 
     def _inflated(self, most: int) -> bytes:
-        """Return the next bytes, at most as many; none only where there are no more."""
+        """Return the next bytes, at most `most`; none only at the end."""
         while not self._state.eof:
             data: Any = self._state.unconsumed_tail
             if not data:
