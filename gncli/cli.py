@@ -17,6 +17,7 @@ from gncli import descriptors, signals
 from gncli.commands import error_line, options, terminal
 from gncli.commands.completion import completion
 from gncli.commands.diff import diff
+from gncli.commands.help import help_
 from gncli.commands.normalize import normalize
 from gncli.commands.random import random
 from gncli.commands.stats import stats
@@ -36,6 +37,7 @@ def gncli() -> None:
     gncli normalize x.npy -G 4             before, after, and a check
     gncli normalize x.npy -G 4 -o y.npy    the same, and the result in y.npy
     gncli diff y.npy expected.npy          how two tensors differ, and a verdict
+    gncli help                             more pages: a tour, recipes, ...
 
     A TENSOR is a FILE (.npy, .npz, .h5, .nc, .safetensors), FILE::NAME for a tensor in it, or - for standard input.
     Files may be larger than memory.
@@ -46,7 +48,7 @@ def gncli() -> None:
     """
 
 
-for command in (stats, normalize, diff, random, completion):
+for command in (stats, normalize, diff, random, completion, help_):
     gncli.add_command(command)
 
 

@@ -1,0 +1,109 @@
+"""``gncli help``: the pages of `gncli/docs`, and the help pages of the commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from gncli.commands import options, terminal
+from gncli.names import nearest
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+PAGERS = ("less", "more")
+"""Where ``$PAGER`` names none: the first that is installed."""
+
+TOPICS: Mapping[str, str] = {
+    "tour": "Every feature, with its output.",
+    "recipes": "Four tasks, ten lines each.",
+    "reference": "Every option, how a tensor is named, every error.",
+    "numbers": "The formula, how exact it is, and the check.",
+    "reliability": "What is promised when things go wrong, and how it is kept.",
+    "speed": "How fast it is, and why it is not faster.",
+    "scale": "More than one machine.",
+    "design": "How gncli is built.",
+    "contributing": "How to test and change it.",
+}
+"""The pages, each with a line on what it is about."""
+
+
+def suggest(ctx: click.Context, _param: object, typed: str) -> list[str | CompletionItem]:
+    """Return the commands and pages whose names begin as what was typed."""
+    return [name for name in (*_commands(ctx), *TOPICS) if name.startswith(typed)]
+
+
+@click.command("help")
+@click.argument("topic", metavar="[COMMAND | PAGE]", required=False, shell_complete=suggest)
+@options.helpful
+@click.pass_context
+def help_(ctx: click.Context, topic: str | None) -> None:
+    """Show the help of a command, or a page of the documentation.
+
+    \b
+    gncli help                what there is
+    gncli help normalize      the same as gncli normalize --help
+    gncli help tour           every feature, with its output
+
+    On a terminal a page is shown by $PAGER.
+    """
+    commands = _commands(ctx)
+    if topic is None:
+        terminal.deliver(_overview(ctx))
+    elif topic in commands:
+        command = commands[topic]
+        page = click.Context(command, parent=ctx.parent, info_name=topic, **command.context_settings)
+        terminal.deliver(command.get_help(page) + "\n")
+    elif topic in TOPICS:
+        _show(_page(topic))
+    else:
+        known = (*commands, *TOPICS)
+        hint = nearest(topic, known) or f"choose one of {', '.join(known)}"
+        raise click.UsageError(f"{topic!r} is neither a command nor a page; {hint}", ctx)
+
+
+def _commands(ctx: click.Context) -> Mapping[str, click.Command]:
+    group = ctx.find_root().command
+    return group.commands if isinstance(group, click.Group) else {}
+
+
+def _overview(ctx: click.Context) -> str:
+    """Return the list of commands and pages."""
+    formatter = click.HelpFormatter(max_width=80)
+    formatter.write_usage("gncli help", "[COMMAND | PAGE]")
+    with formatter.section("Commands"):
+        formatter.write_dl([(name, command.get_short_help_str(200)) for name, command in _commands(ctx).items()])
+    with formatter.section("Pages"):
+        formatter.write_dl(list(TOPICS.items()))
+    return formatter.getvalue()
+
+
+def _page(topic: str) -> str:
+    """Return a page without its comments, which are for whatever writes a part of it."""
+    from importlib.resources import files
+
+    page = files("gncli").joinpath("docs", f"{topic}.md")
+    return re.sub(r"<!--.*?-->\n*", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def _show(text: str) -> None:
+    """Write a page to stdout; on a terminal, become the pager that shows it."""
+    import shutil
+    import tempfile
+
+    pager = os.environ.get("PAGER") or next(filter(shutil.which, PAGERS), None)
+    if pager is None or not terminal.is_terminal(sys.stdout):
+        terminal.deliver(text)
+        return
+    with tempfile.TemporaryFile() as page:  # the pager's stdin; it reads keys from the terminal
+        page.write(text.encode(sys.stdout.encoding, "backslashreplace"))
+        page.seek(0)
+        os.dup2(page.fileno(), 0)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the pager would inherit that
+    os.execv("/bin/sh", ["sh", "-c", pager])  # noqa: S606  # a command line, which is what $PAGER holds
