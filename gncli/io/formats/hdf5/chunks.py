@@ -24,7 +24,7 @@ import math
 import operator
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -211,10 +211,10 @@ class ChunkIndex:
         """
         axes = list(zip(corner, self.chunk, self.shape, strict=True))
         if any(at % step or at >= extent for at, step, extent in axes):
-            raise self._wrong(f"it names a chunk at {corner}, which is off the grid")
+            raise self.damaged(f"it names a chunk at {corner}, which is off the grid")
         number = sum(at // step * stride for (at, step, _), stride in zip(axes, self.strides, strict=True))
         if number in self:
-            raise self._wrong(f"it names the chunk at {corner} twice")
+            raise self.damaged(f"it names the chunk at {corner} twice")
         self.stored += 1
         self.nbytes += stored.nbytes
         self.end = max(self.end, stored.offset + stored.nbytes)
@@ -223,7 +223,7 @@ class ChunkIndex:
         self._sizes[number] = min(stored.nbytes, (1 << 32) - 1)
         self._skipped[number] = stored.skipped
 
-    def check(self, count: int, nbytes: int, file_nbytes: int) -> None:
+    def check(self, count: int, nbytes: int, file_nbytes: int, metadata: Sequence[tuple[int, int]] = ()) -> None:
         """Raise InputError unless the chunks lie apart in the file, and are those that the dataset declares.
 
         Parameters
@@ -232,33 +232,29 @@ class ChunkIndex:
             How many stored chunks the dataset declares, and how many bytes they take together.
         file_nbytes : int
             Size of the file.
+        metadata : sequence of (int, int)
+            Where metadata lie in the file: offsets, and sizes in bytes.
         """
         if self.end > file_nbytes:
             problem = f"is truncated: its chunks end at {self.end:,}, and the file has {file_nbytes:,}"
             raise InputError(problem, subject=self.name)
         if (self.stored, self.nbytes) != (count, nbytes):
             found = f"it lists {self.stored:,} chunks of {self.nbytes:,} bytes together"
-            raise self._wrong(f"{found}, and the dataset has {count:,} of {nbytes:,}")
-        numbers, starts, ends = self._in_file()
-        for at in np.flatnonzero(starts[1:] < ends[:-1])[:1]:
-            first, second = (self.corner(int(number)) for number in numbers[at : at + 2])
-            raise self._wrong(f"the chunks at {first} and {second} overlap")
+            raise self.damaged(f"{found}, and the dataset has {count:,} of {nbytes:,}")
+        offsets, sizes = np.frombuffer(self._offsets, np.int64), np.frombuffer(self._sizes, np.uint32)
+        numbers = np.flatnonzero(offsets >= 0)
+        known = np.array(metadata, np.int64).reshape(-1, 2)
+        starts = np.append(offsets[numbers], known[:, 0])
+        ends = starts + np.append(sizes[numbers], known[:, 1])
+        order = np.argsort(starts)
+        for at in np.flatnonzero(starts[order[1:]] < ends[order[:-1]])[:1]:
+            first, second = sorted(int(place) for place in order[at : at + 2])
+            chunk = f"the chunk at {self.corner(int(numbers[first]))}"
+            other = f"the chunk at {self.corner(int(numbers[second]))}" if second < numbers.size else "the metadata"
+            raise self.damaged(f"{chunk} overlaps {other}")
 
-    def check_apart(self, start: int, nbytes: int, what: str) -> None:
-        """Raise InputError if a chunk overlaps these bytes of the file, in which `what` lies."""
-        numbers, starts, ends = self._in_file()
-        for number in numbers[(starts < start + nbytes) & (ends > start)][:1]:
-            raise self._wrong(f"the chunk at {self.corner(int(number))} overlaps {what}")
-
-    def _in_file(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the numbers of the stored chunks in the order of the file, and where they start and end."""
-        offsets = np.frombuffer(self._offsets, np.int64)
-        stored = np.flatnonzero(offsets >= 0)
-        numbers = stored[np.argsort(offsets[stored], kind="stable")]
-        starts = offsets[numbers]
-        return numbers, starts, starts + np.frombuffer(self._sizes, np.uint32)[numbers]
-
-    def _wrong(self, why: str) -> InputError:
+    def damaged(self, why: object) -> InputError:
+        """Return the error that says why the index cannot be right."""
         return InputError(f"cannot be read (its index of chunks is damaged: {why})", subject=self.name)
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError
 from gncli.io.dtypes import check_dtype
+from gncli.io.formats.hdf5.btree import DamagedTreeError, check_tree, header_nbytes, root_of
 from gncli.io.formats.hdf5.calls import calling
 from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stored, check_stored
 from gncli.io.rawfile import FileSource, RawFile, RawSource
@@ -30,7 +31,7 @@ SPARSE_FACTOR = 1000
 DECODERS_OF_LIBHDF5 = frozenset({h5z.FILTER_SZIP, h5z.FILTER_NBIT, h5z.FILTER_SCALEOFFSET})
 
 _MIN_CACHE_NBYTES = 1 << 20  # libhdf5's own
-_SUPERBLOCK_NBYTES = 48  # the smallest, of versions 2 and 3
+_SUPERBLOCK_NBYTES = 48  # at least: that of versions 2 and 3
 _CACHE_SLOTS = 12_421  # a prime, far above the number of chunks that fit
 
 _FILTERS = {
@@ -120,7 +121,7 @@ def _chunked(
             _check_chunks(dataset, plist, name)
             stored = StoredChunks(dataset.get_num_chunks(), count, fill.item())
             return Hdf5Source(dataset, file.duplicate(), shape, dtype, name, stored)
-        index = _index(dataset, shape, chunk, file.identity.nbytes, name, userblock=userblock)
+        index = _index(dataset, shape, chunk, file, name, userblock=userblock)
     # With a user block, releases of libhdf5 differ in what they count the offsets of chunks from.
     if not plain or userblock or not all(step.known(dtype) for step in filters):
         _check_chunks(dataset, plist, name)
@@ -131,20 +132,26 @@ def _chunked(
 
 
 def _index(
-    dataset: Any, shape: tuple[int, ...], chunk: tuple[int, ...], file_nbytes: int, name: str, *, userblock: int
+    dataset: Any, shape: tuple[int, ...], chunk: tuple[int, ...], file: RawFile, name: str, *, userblock: int
 ) -> ChunkIndex:
     """Return where the chunks of a dataset lie, after everything that is known of the index was compared.
 
-    Not every index of HDF5 has a checksum. libhdf5 searches in a damaged one and may find other chunks than it iterates
-    over.
+    Not every index of HDF5 has a checksum, and in a damaged one libhdf5 may find other chunks than it lists.
     """
     index = ChunkIndex(shape, chunk, name)
     dataset.chunk_iter(lambda info: index.add(info.chunk_offset, Stored(info.byte_offset, info.size, info.filter_mask)))
-    index.check(dataset.get_num_chunks(), dataset.get_storage_size(), file_nbytes)
-    if not userblock:
-        header = h5o.get_info(dataset)
-        index.check_apart(header.addr, header.hdr.space.total if header.hdr.nchunks == 1 else 1, "its object header")
-        index.check_apart(0, _SUPERBLOCK_NBYTES, "the superblock")
+    count, metadata = dataset.get_num_chunks(), []
+    if not userblock:  # the addresses of metadata are then offsets in the file
+        at = h5o.get_info(dataset).addr
+        nbytes = header_nbytes(file.head(32, at))
+        root = root_of(file.head(nbytes, at), chunk, dataset.get_type().get_size())
+        metadata = [(0, _SUPERBLOCK_NBYTES), (at, nbytes)]
+        if root is not None:
+            try:
+                metadata += check_tree(file, root, len(shape), count)
+            except DamagedTreeError as error:
+                raise index.damaged(error) from error
+    index.check(count, dataset.get_storage_size(), file.identity.nbytes, metadata)
     return index
 
 
