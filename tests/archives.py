@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.io.formats.test_npy import saved
+from tests.files import saved
 
 ARRAY = np.arange(6, dtype="<f4").reshape(2, 3)
 NPY = saved(ARRAY)

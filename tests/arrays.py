@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.io import ArraySink, ArraySource
+from gncli.kernels.extras import EXTRAS, Extras
 from gncli.kernels.groupnorm import Affine, GroupNorm
 from gncli.kernels.moments import Moments
+from gncli.kernels.partition import by_axes
 from gncli.run.engine import Engine
-from gncli.run.passes import Normalization, Outcome
+from gncli.run.passes import Normalization, Outcome, measure
+
+DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", ">i4", ">u8", ">f2", ">f4", ">f8"]
+SHAPE = (3, 6, 8, 9)
 
 
 class Forward(ArraySource):
@@ -97,6 +102,56 @@ def normalized(
     affine = Affine(scale, shift, grouping.channel_shape)
     outcome = Normalization(source, sink, grouping, affine, kept, engine, **options).run()
     return sink.array, outcome
+
+
+def drawn(
+    shape: Sequence[int] | int,
+    dtype: str = "f4",
+    order: Any = "C",
+    seed: int = 0,
+    *,
+    offset: float = 0,
+    std: float = 1,
+    span: int | None = None,
+) -> NDArray[Any]:
+    """Return random values: floats around `offset`; integers of the whole range, or `span` of them from `offset` on."""
+    rng, kind = np.random.default_rng(seed), np.dtype(dtype)
+    native = kind.newbyteorder("=")
+    values: NDArray[Any]
+    if kind.kind == "f":
+        values = rng.standard_normal(shape) * std + offset
+    elif kind.kind == "b":
+        values = rng.random(shape) < 0.3
+    elif span is None:
+        values = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, native, endpoint=True)
+    else:
+        values = rng.integers(0, span, shape).astype(native) + native.type(offset)
+    return np.asarray(values.astype(kind), order=order)
+
+
+def spoiled(shape: Sequence[int], dtype: str = "f4", order: Any = "C", seed: int = 0) -> NDArray[Any]:
+    """Return random values far from 0; among many floats some that are not finite, and extremes that come twice."""
+    offset = {"f2": 10.0, "f4": 1e6, "f8": 1e6}.get(dtype.lstrip("<>"), 0.0)
+    x = drawn(shape, dtype, order, seed, offset=offset)
+    if x.dtype.kind == "f" and x.size > 30:
+        places = np.random.default_rng(seed).choice(x.size, 12, replace=False)
+        values = [np.nan, np.inf, -np.inf, np.nan, np.inf, -np.inf, *[np.nanmax(x)] * 3, *[np.nanmin(x)] * 3]
+        for place, value in zip(places, values, strict=True):
+            x[np.unravel_index(place, x.shape)] = value
+    return x
+
+
+def images(shape: Sequence[int] = SHAPE, dtype: str = "f4", seed: int = 0) -> NDArray[Any]:
+    """Return a small batch of images whose values lie about 50."""
+    return drawn(shape, dtype, seed=seed, offset=50, std=20, span=100)
+
+
+def measured(x: NDArray[Any], axes: tuple[int, ...], tile: int = 1 << 20, workers: int = 1) -> Moments:
+    """Return the moments, with every extra, of the cells along `axes`."""
+    source = ArraySource(x)
+    with Engine(workers, tile=tile, visit=4 * tile) as engine:
+        wanted = Extras(EXTRAS, source.shape, source.order)
+        return measure(source, by_axes(x.shape, source.order, axes), engine, zeros=True, extras=wanted)
 
 
 def plain(*values: Any) -> tuple[Any, ...]:

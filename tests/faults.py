@@ -15,6 +15,7 @@ import gc
 import json
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 HOWS = {"once": 0, "forever": 1, "short": 2, "kill": 3}
 
 

@@ -12,6 +12,7 @@ import gncli
 
 PACKAGE = Path(gncli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = Path(__file__).parent
 
 # From the top of the house down. A module imports from what stands below it, or from its own package.
 STOREYS = [
@@ -163,3 +164,10 @@ def test_nothing_unpickles_or_evaluates() -> None:
 def test_the_top_of_the_house_has_few_rooms() -> None:
     rooms = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
     assert len(rooms) <= 20
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_what_tests_share_is_in_modules_of_helpers(path: Path) -> None:
+    """No module imports a test module: what several need is in files, arrays, processes, damaged and their like."""
+    named = {part for name in all_imports(path) if name.startswith("tests.") for part in name.split(".")[:-1]}
+    assert not {part for part in named if part.startswith("test_")}

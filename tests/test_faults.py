@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.faults import Do, End, Run, runner
+from tests.faults import COMPILER, Do, End, Run, runner
 
 SOURCE = Path(__file__).with_suffix("").parent / "faults.c"
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 MAX_CALLS = 60  # of a kind in a run: a case that makes more is too large
 
 pytestmark = [

@@ -16,11 +16,10 @@ import pytest
 
 from gncli.cli import main
 from gncli.run.threads import Threads
-from tests.test_memory import MIB, peak, sparse_npy
+from tests.files import MIB, sparse_npy
+from tests.processes import ROOT, peak
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parent.parent
 
 
 def limited(arguments: list[str], limit: Callable[[], object], code: str = "") -> tuple[int, str, str]:

@@ -18,8 +18,8 @@ from rich.cells import cell_len
 from gncli import progress
 from gncli.names import Draw
 from gncli.tasks import diff, normalize, random, stats, survey
+from tests.processes import HOOK, NEVER, ended, start
 from tests.terminal import Terminal, pictures, screen
-from tests.test_signals import HOOK, NEVER
 
 EAGER = "import gncli.progress as p; p.DELAY = p.PERIOD = 0"  # a picture of every visit, from the first one on
 
@@ -346,8 +346,6 @@ def test_there_are_terminals_and_options_without_a_bar(case: str, x: Path, termi
 
 @pytest.mark.slow
 def test_a_pipe_gets_nothing_of_it(x: Path, tmp_path: Path) -> None:
-    from tests.test_signals import ended, start
-
     status, out, err = ended(start(["stats", str(x), "-s", "max,size", "--format", "value"], EAGER, TERM="xterm"))
     assert (status, out.splitlines()[1], err) == (0, b"131072", b"")
 

@@ -9,72 +9,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
 
 from gncli import signals
 from gncli.run.engine import awaited
+from tests.processes import HOOK, NEVER, ended, start
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-# From the k-th read or write on each one takes so long that the rest would take minutes; the k-th says so.
-HOOK = """
-import itertools, os, sys, time
-from gncli.io.rawfile import RawFile
-from gncli.io.atomic import OutputFile
-import gncli.io.rawfile
-
-def stopping(real, at):
-    count = itertools.count()
-    def call(*given):
-        number = next(count)
-        if number == at:
-            os.write(2, b"at tile\\n")
-        if number >= at:
-            time.sleep(0.3)
-        return real(*given)
-    return call
-
-RawFile.read = stopping(RawFile.read, {read})
-OutputFile.write = stopping(OutputFile.write, {write})
-"""
-NEVER = 10**9
-
-
-def start(
-    arguments: list[str],
-    hook: str = "",
-    stdin: int = subprocess.DEVNULL,
-    stdout: int | IO[bytes] | None = subprocess.PIPE,
-    at_start: Callable[[], object] | None = None,
-    **environment: str,
-) -> subprocess.Popen[bytes]:
-    # Without coverage, which a signal that comes while it holds its lock would stop for ever.
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONUNBUFFERED", "GNCLI_", "COV"))}
-    return subprocess.Popen(
-        [sys.executable, "-c", f"import sys\n{hook}\nfrom gncli.cli import main\nsys.exit(main())", *arguments],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
-        preexec_fn=at_start,
-    )
-
-
-def ended(process: subprocess.Popen[bytes], limit: float = 60) -> tuple[int, bytes, bytes]:
-    out, err = process.communicate(timeout=limit)
-    return process.returncode, out or b"", err
 
 
 def files(directory: Path) -> list[str]:
@@ -166,6 +115,7 @@ def test_a_second_ctrl_c_while_the_first_is_cleaned_up_changes_nothing(x: Path) 
 def test_a_signal_ends_a_read_of_stdin_that_waits(signum: int, begun: bytes, tmp_path: Path) -> None:
     hook = """
 import os, select
+from tests.processes import HOOK, NEVER, ended, start
 class Waiting:
     def __init__(self): self.real = real()
     def register(self, *given): self.real.register(*given)

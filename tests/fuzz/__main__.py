@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["gncli"]):
     from gncli.io.formats.npy import read_header
 
 from tests.archives import NPY, Packed, entry, tensors, wide, zipped
-from tests.io.formats.test_npy import read_all
+from tests.files import read_all
 
 Test = Callable[[bytes], None]
 

@@ -19,7 +19,7 @@ from gncli.errors import ChangedError
 from gncli.io import open_source
 from gncli.kernels.walk import Region
 from gncli.run.engine import Engine
-from tests.io.formats.test_npy import saved
+from tests.files import saved
 
 SHAPE = (128, 8, 64)
 DATA = np.random.default_rng(0).random(SHAPE, np.float32)

@@ -29,10 +29,9 @@ from gncli.io.formats.hdf5.rehearsal import EXTRA_NBYTES, Child, Died, _Process,
 from gncli.io.formats.npy import size_error
 from gncli.names import Policy
 from tests.archives import Packed, zipped
-from tests.faults import Do, Run, piped, runner
-from tests.io.formats import test_npz, test_safetensors
-from tests.io.formats.test_npy import GOOD, make, parse, read_all, saved, with_header
-from tests.test_faults import COMPILER
+from tests.damaged import NPZ_FILES, SAFETENSORS_FILES
+from tests.faults import COMPILER, Do, Run, piped, runner
+from tests.files import GOOD, make, parse, read_all, saved, with_header
 
 pytestmark = pytest.mark.slow
 
@@ -100,11 +99,11 @@ def padded(path: Path) -> None:
 
 
 def archive(what: str) -> Make:
-    return lambda path: path.write_bytes(test_npz.DAMAGED[what][0])
+    return lambda path: path.write_bytes(NPZ_FILES[what][0])
 
 
 def header(what: str) -> Make:
-    return lambda path: path.write_bytes(test_safetensors.DAMAGED[what][0])
+    return lambda path: path.write_bytes(SAFETENSORS_FILES[what][0])
 
 
 FILTER = b"\x01\x00\x08\x00\x01\x00\x01\x00deflate\x00"  # id, length of the name, flags, number of values, the name

@@ -20,7 +20,7 @@ from gncli.errors import InputError, LimitError, OutputError, ParameterError
 from gncli.io import RandomSource, listen, open_sink, open_source, open_sources
 from gncli.io.formats.npy import StreamSource
 from gncli.io.pipe import interruptible_read
-from tests.io.formats.test_npy import make, read_all, saved
+from tests.files import make, read_all, saved
 
 
 @contextmanager
@@ -297,7 +297,7 @@ def test_binary_data_never_go_to_a_terminal() -> None:
     os.close(follower)
 
 
-def drawn(dist: str, seed: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def as_numpy_draws(dist: str, seed: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     rng = np.random.default_rng(seed)
     fill: Any = rng.random if dist == "uniform" else rng.standard_normal
     whole: NDArray[Any] = np.asarray(fill(shape, dtype=np.float64 if dtype == "float64" else np.float32)).astype(dtype)
@@ -307,7 +307,7 @@ def drawn(dist: str, seed: int, dtype: str, shape: tuple[int, ...]) -> NDArray[A
 @pytest.mark.parametrize("dist", ["uniform", "normal"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_a_drawn_tensor_is_numpys_bit_for_bit_in_any_pieces(dist: Any, dtype: str) -> None:
-    expected = drawn(dist, 7, dtype, (37, 2_001))
+    expected = as_numpy_draws(dist, 7, dtype, (37, 2_001))
     for piece in (997, 40_000, 100_000):
         got = read_all(RandomSource((37, 2_001), dist, 7, dtype), piece)
         assert got.tobytes() == expected.tobytes()
@@ -316,7 +316,7 @@ def test_a_drawn_tensor_is_numpys_bit_for_bit_in_any_pieces(dist: Any, dtype: st
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("dist", ["uniform", "normal"])
 def test_a_held_span_is_drawn_again(dist: Any, dtype: str) -> None:
-    expected = drawn(dist, 3, dtype, (9_999,))
+    expected = as_numpy_draws(dist, 3, dtype, (9_999,))
     source = RandomSource((9_999,), dist, 3, dtype)
     out = np.empty(333, dtype)
     for first in range(0, 9_999, 3_333):
@@ -338,7 +338,7 @@ def test_a_held_span_is_drawn_again(dist: Any, dtype: str) -> None:
 def test_a_seed_is_chosen_and_told_where_none_is_given() -> None:
     source = RandomSource((64, 16))
     assert source.name == "random 64x16"
-    assert np.array_equal(read_all(source), drawn("uniform", source.seed, "float64", (64, 16)))
+    assert np.array_equal(read_all(source), as_numpy_draws("uniform", source.seed, "float64", (64, 16)))
     assert RandomSource((), seed=1).name == "random"
     with pytest.raises(ParameterError, match=r"int32 cannot be drawn"):
         RandomSource((3,), dtype="int32")

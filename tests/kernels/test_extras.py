@@ -15,9 +15,8 @@ from gncli.kernels.moments import NOWHERE, Moments, merge
 from gncli.kernels.partition import by_axes
 from gncli.run.engine import Engine
 from gncli.run.passes import measure
-from tests.arrays import assert_same_moments
+from tests.arrays import DTYPES, assert_same_moments, measured, spoiled
 
-DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", ">i4", ">u8", ">f2", ">f4", ">f8"]
 # shape, cell axes: rows, columns, short rows, narrow columns, one cell, many
 CUTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((), ()),
@@ -29,32 +28,6 @@ CUTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((9, 1), (0,)),
     ((2, 9000), ()),
 ]
-OFFSETS = {"f2": 10.0, "f4": 1e6, "f8": 1e6}
-
-
-def drawn(shape: tuple[int, ...], dtype: str, order: Any = "C", seed: int = 0) -> NDArray[Any]:
-    """Return values of any kind; among those of floats some that are not finite, and equal extremes."""
-    rng, kind = np.random.default_rng(seed), np.dtype(dtype)
-    if kind.kind == "b":
-        return np.asarray(rng.random(shape) < 0.3, order=order)
-    if kind.kind in "iu":
-        info = np.iinfo(kind)
-        drawn = rng.integers(info.min, info.max, shape, kind.newbyteorder("="), endpoint=True)
-        return np.array(drawn, dtype, order=order)
-    x = np.array(rng.standard_normal(shape) + OFFSETS[kind.newbyteorder("=").str[1:]], dtype, order=order)
-    if x.size > 30:
-        places = rng.choice(x.size, 12, replace=False)
-        values = [np.nan, np.inf, -np.inf, np.nan, np.inf, -np.inf, *[np.nanmax(x)] * 3, *[np.nanmin(x)] * 3]
-        for place, value in zip(places, values, strict=True):
-            x[np.unravel_index(place, x.shape)] = value
-    return x
-
-
-def measured(x: NDArray[Any], axes: tuple[int, ...], tile: int = 1 << 20, workers: int = 1) -> Moments:
-    source = ArraySource(x)
-    with Engine(workers, tile=tile, visit=4 * tile) as engine:
-        wanted = Extras(EXTRAS, source.shape, source.order)
-        return measure(source, by_axes(x.shape, source.order, axes), engine, zeros=True, extras=wanted)
 
 
 def cells(x: NDArray[Any], axes: tuple[int, ...], order: str) -> NDArray[Any]:
@@ -68,7 +41,7 @@ def cells(x: NDArray[Any], axes: tuple[int, ...], order: str) -> NDArray[Any]:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_extras_are_the_definition(dtype: str, order: str) -> None:
     for seed, (shape, axes) in enumerate(CUTS):
-        x = drawn(shape, dtype, order, seed)
+        x = spoiled(shape, dtype, order, seed)
         stored = ArraySource(x).order
         found = measured(x, axes)
         columns = finished(found.settled(), x.dtype, shape, [*EXTRAS, "l2"])
@@ -115,7 +88,7 @@ def assert_sums(one: dict[str, Any], values: NDArray[Any]) -> None:
 def test_no_tile_and_no_number_of_workers_changes_a_bit(dtype: str) -> None:
     for order in "CF":
         for shape, axes in (((3, 70, 90), (0,)), ((3, 70, 90), (2,)), ((200_000,), ()), ((5, 3000), ())):
-            x = drawn(shape, dtype, order)
+            x = spoiled(shape, dtype, order)
             found = [measured(x, axes, tile, workers) for tile, workers in ((1 << 20, 1), (4096, 2), (999, 3))]
             for other in found[1:]:
                 for name in ("sum", "l1"):
@@ -149,7 +122,7 @@ def test_sums_of_more_than_64_bits_are_exact() -> None:
 
 def test_nothing_is_neutral() -> None:
     for dtype in ("f4", "i8", "u1"):
-        x = drawn((50,), dtype)
+        x = spoiled((50,), dtype)
         source = ArraySource(x)
         wanted = Extras(EXTRAS, source.shape, source.order)
         nothing = wanted.nothing(Moments.nothing(x.dtype, zeros=True), x.dtype)
@@ -181,7 +154,7 @@ def test_tensors_of_several_dtypes_are_totalled() -> None:
 @pytest.mark.parametrize("name", sorted(EXTRAS))
 def test_each_extra_alone_is_what_it_is_among_all(name: str) -> None:
     for dtype in ("f8", "i8", "u2"):
-        x = drawn((3, 700), dtype)
+        x = spoiled((3, 700), dtype)
         source = ArraySource(x)
         with Engine(1) as engine:
             alone = measure(source, by_axes(x.shape, "C", (0,)), engine, extras=Extras(frozenset({name}), x.shape))

@@ -21,8 +21,7 @@ from gncli.kernels.finish import finished
 from gncli.kernels.groupnorm import DENOMINATORS, GroupNorm, check, standardization
 from gncli.kernels.moments import Moments, measure, merge
 from gncli.run.engine import Engine
-from tests.arrays import normalized
-from tests.kernels.test_extras import measured
+from tests.arrays import measured, normalized
 
 SCALES = [5e-324, 1e-310, 1e-300, 1e-200, 1e-170, 1e-162, 1e-100, 1e-75, 1.0, 1e75, 1e100, 1e150, 1e200, 3e307]
 TINY = 5e-324

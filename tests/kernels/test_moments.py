@@ -30,7 +30,7 @@ from gncli.kernels.moments import (
 from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.walk import Walk
 from tests import oracle
-from tests.arrays import assert_same_bits, assert_same_moments, plain
+from tests.arrays import assert_same_bits, assert_same_moments, drawn, plain
 
 NATIVE = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
 DTYPES = (*NATIVE, ">u2", ">i4", ">i8", ">u8", ">f2", ">f4", ">f8")
@@ -76,21 +76,6 @@ def quietly(values: NDArray[Any], **options: Any) -> Moments:
         return measure(values, np.empty(values.size), **options)
 
 
-def drawn(shape: Any, dtype: str, seed: int = 0, offset: float = 0.0) -> NDArray[Any]:
-    """Return values of any kind, with a group's spread of 1, or of their dtype's whole range."""
-    rng = np.random.default_rng(seed)
-    kind = np.dtype(dtype)
-    values: NDArray[Any]
-    if kind.kind == "f":
-        values = rng.standard_normal(shape) + offset
-    elif kind.kind == "b":
-        values = rng.random(shape) < 0.3
-    else:
-        info = np.iinfo(kind)
-        values = rng.integers(info.min, info.max, shape, kind.newbyteorder("="), endpoint=True)
-    return values.astype(dtype)
-
-
 def assert_right(found: Moments, expected: oracle.Expected, what: object = "") -> None:
     """Raise unless counts and extremes are exact, and means and variances right to rounding."""
     np.testing.assert_array_equal(found.n, expected.n)
@@ -113,7 +98,7 @@ def assert_right(found: Moments, expected: oracle.Expected, what: object = "") -
 def test_the_kernel_is_the_definition_for_every_dtype_and_shape_of_a_block(dtype: str) -> None:
     for shape in ((1, 1), (3, 1), (1, 7), (5, 63), (5, 64), (2, 8192), (1, 200, 1), (3, 5, 2), (2, 1, 40), (2, 30, 9)):
         for offset in OFFSETS.get(dtype.strip(">"), (0.0,)):
-            values = drawn(shape, dtype, 1, offset)
+            values = drawn(shape, dtype, seed=1, offset=offset)
             rows = np.moveaxis(values, 1, -1).reshape(-1, shape[1])
             for room in (0, values.size, 3 * values.size):
                 found = measure(values, np.empty(room))
@@ -124,7 +109,7 @@ def test_the_kernel_is_the_definition_for_every_dtype_and_shape_of_a_block(dtype
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i8", ">f2", "?"])
 def test_the_bits_of_a_set_do_not_depend_on_its_neighbours(dtype: str) -> None:
     for shape in ((6, 5), (6, 64), (3, 700), (4, 30, 5), (2, 256, 9), (5, 3, 1200)):
-        values = drawn(shape, dtype, 2)
+        values = drawn(shape, dtype, seed=2)
         together = quietly(values, zeros=True)
         for place in itertools.product(*(range(min(size, 5)) for size in (shape[0], *shape[2:]))):
             alone = values[place[0]][None]
@@ -134,7 +119,7 @@ def test_the_bits_of_a_set_do_not_depend_on_its_neighbours(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_a_large_mean_does_not_drown_a_small_spread(dtype: str) -> None:
-    values = drawn((1, 5000), dtype, 3, 1e6)
+    values = drawn((1, 5000), dtype, seed=3, offset=1e6)
     found = of(values)
     residuals = values[0].astype(np.float64) - found.hi  # exactly
     assert abs(math.fsum(residuals) / 5000 - found.lo) < 1e-17
@@ -207,7 +192,7 @@ def test_a_variance_that_leaves_float64_is_infinite_and_the_deviation_is_not() -
 
 
 def test_only_cells_beyond_2_to_the_200_are_scaled() -> None:
-    values = drawn((3, 100), "f8", 4)
+    values = drawn((3, 100), "f8", seed=4)
     scaled = values.copy()
     scaled[1] *= 2.0**600
     plain, found = quietly(values), quietly(scaled)
@@ -226,7 +211,7 @@ def test_only_cells_beyond_2_to_the_200_are_scaled() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_counted_and_skipped_and_changes_no_other_cell(dtype: str, bad: float) -> None:
     for shape in ((3, 5), (3, 80), (3, 8, 4)):
-        values = drawn(shape, dtype, 5, 10.0)
+        values = drawn(shape, dtype, seed=5, offset=10)
         plain = quietly(values)
         rows = np.moveaxis(values, 1, -1).reshape(-1, shape[1])
         rows = rows.copy()
@@ -273,7 +258,7 @@ def test_nothing_is_the_neutral_element(dtype: str) -> None:
     assert not nothing.constant.any()
     assert nothing.finite.all()
     assert nothing.settled() is nothing
-    values = drawn((1, 9), dtype, 6)
+    values = drawn((1, 9), dtype, seed=6)
     some = quietly(values, zeros=True)
     if not is_wide_integer(np.dtype(dtype)):  # there nothing has a base of its own
         assert_same_moments(merge(some, nothing), some)
@@ -320,7 +305,7 @@ def test_zeros_are_counted_where_they_are_asked_for() -> None:
 
 
 def test_a_center_that_is_nearly_right_gives_the_same_moments_to_rounding() -> None:
-    values = drawn((3, 8000), "f4", 7)
+    values = drawn((3, 8000), "f4", seed=7)
     values -= values.mean(axis=1, keepdims=True)
     plain = quietly(values)
     for center in (0.0, 1e-3):
@@ -341,7 +326,7 @@ def test_a_center_leaves_out_what_is_not_finite() -> None:
 
 
 def parts_of(dtype: str, seed: int, sizes: list[int], offset: float) -> tuple[list[Moments], NDArray[Any]]:
-    values = drawn(sum(sizes), dtype, seed, offset)
+    values = drawn(sum(sizes), dtype, seed=seed, offset=offset)
     return [of(part) for part in np.split(values, np.cumsum(sizes)[:-1])], values
 
 
@@ -364,7 +349,7 @@ def test_merging_is_commutative_and_associative_to_rounding(
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.integers(1, 70), st.sampled_from(("f8", "i8", "f4")), st.integers(0, 3))
 def test_a_tree_gives_the_bits_of_a_fold_also_from_nodes_of_a_power_of_two(count: int, dtype: str, level: int) -> None:
-    values = drawn((count, 10), dtype, count, 1e3)
+    values = drawn((count, 10), dtype, seed=count, offset=1e3)
     leaves = quietly(values)
     tree = Tree()
     for start in range(0, count, 1 << level):
@@ -379,14 +364,14 @@ def test_a_tree_without_nodes_has_no_total() -> None:
 
 
 def test_a_fold_over_any_axis_is_the_fold_over_the_first() -> None:
-    values = drawn((5, 7, 6, 3), "f8", 8)
+    values = drawn((5, 7, 6, 3), "f8", seed=8)
     found = measure(np.moveaxis(values, 3, 1).reshape(5, 3, 42), np.empty(values.size)).reshape(5, 7, 6)
     assert_same_moments(found.fold(1), found.each(lambda a: np.moveaxis(a, 1, 0)).fold(0))
     assert_same_moments(found.fold(2), found.each(lambda a: np.moveaxis(a, 2, 0)).fold(0))
 
 
 def test_folding_axes_leaves_the_cells() -> None:
-    values = drawn((2, 3, 4, 5), "f8", 9)
+    values = drawn((2, 3, 4, 5), "f8", seed=9)
     found = Moments.of_values(values)
     axes = [Axis(True, 2), Axis(False, 3), Axis(True, 4), Axis(False, 5)]
     folded = fold_axes(found, axes)
@@ -455,7 +440,7 @@ def test_any_partition_gives_the_definition_and_the_same_bits_for_any_tile_and_v
     sizes: list[int], first_is_cell: bool, dtype: str, seed: int, data: st.DataObject
 ) -> None:
     axes = alternation(sizes, first_is_cell)
-    values = drawn([axis.size for axis in axes], dtype, seed, 100.0)
+    values = drawn([axis.size for axis in axes], dtype, seed=seed, offset=100)
     if values.dtype.kind == "f" and seed % 3 == 0:
         values.reshape(-1)[:: max(1, values.size // 3)] = (math.nan, math.inf, -math.inf)[seed // 3 % 3]
     cells = [place for place, axis in enumerate(axes) if axis.cell]
@@ -489,7 +474,7 @@ LONG = [
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
 def test_many_blocks_give_the_same_bits_for_any_tile_and_visit(sizes: tuple[int, ...], dtype: str) -> None:
     axes = alternation(list(sizes), True)
-    values = drawn(sizes, dtype, 11, 1e4)
+    values = drawn(sizes, dtype, seed=11, offset=1e4)
     found = walked(values, axes, 1 << 30, 1 << 30)
     for tile, visit in ((1, 1), (25, 250), (3000, 9000), (16_384, 16_384), (100_000, 1 << 30), (1 << 30, 50_000)):
         assert_same_moments(walked(values, axes, tile, visit), found, (sizes, tile, visit))

@@ -37,7 +37,7 @@ from gncli.run.executors import engine_on
 from gncli.run.passes import Normalization, Outcome, measure
 from gncli.tasks.survey import Wanted, survey
 from tests.arrays import assert_same_moments
-from tests.test_memory import sparse_npy
+from tests.files import sparse_npy
 
 pytestmark = pytest.mark.cluster
 

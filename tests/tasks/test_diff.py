@@ -24,8 +24,7 @@ from gncli.kernels.tally import ULPS, Tolerance, delta, tally, ulps
 from gncli.report.diff_records import DiffReport
 from gncli.report.lines import place_line, verdict_line
 from gncli.tasks.diff import default_tolerance, diff
-from tests.arrays import Forward, assert_same_bits
-from tests.kernels.test_extras import drawn
+from tests.arrays import Forward, assert_same_bits, spoiled
 
 DTYPES = ["?", "u1", "i4", "u8", "i8", ">i8", "f2", ">f2", "f4", "f8", ">f8"]
 SHAPES: list[tuple[int, ...]] = [(), (7,), (3, 50), (2, 3, 70, 5), (20_000,), (0, 4)]
@@ -83,7 +82,7 @@ class Longhand:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_report_is_the_definition(dtype: str, tmp_path: Path) -> None:
     for seed, shape in enumerate(SHAPES):
-        b = drawn(shape, dtype, "F" if seed % 2 else "C", seed)
+        b = spoiled(shape, dtype, "F" if seed % 2 else "C", seed)
         a = changed(b, seed)
         for rtol, atol, nan_differs in ((None, None, False), (1e-3, 0.0, True), (0.0, 1.0, False), (0.0, 0.0, False)):
             given_rtol, given_atol = default_tolerance(a.dtype.name, b.dtype.name)
@@ -108,7 +107,7 @@ def test_the_report_is_the_definition(dtype: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4"])
 def test_the_smallest_atol_passes_when_it_is_pasted_and_is_nearly_the_smallest(dtype: str, tmp_path: Path) -> None:
     for seed in range(6):
-        b = np.where(np.isfinite(drawn((400,), dtype, seed=seed)), drawn((400,), dtype, seed=seed), 0).astype(dtype)
+        b = np.where(np.isfinite(spoiled((400,), dtype, seed=seed)), spoiled((400,), dtype, seed=seed), 0).astype(dtype)
         a = np.where(np.isfinite(changed(b, seed)), changed(b, seed), 0).astype(dtype)
         for rtol, fraction in itertools.product((0.0, 1e-4), (0.0, 0.1)):
             report = found(tmp_path, a, b, rtol=rtol, max_fraction=fraction)
@@ -203,7 +202,7 @@ def test_ulps_are_those_of_a_walk_through_the_values(dtype: str, most: int, offs
 @pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
 def test_memory_orders_make_no_difference(orders: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "SLAB", 3000)
-    b = drawn((6, 9, 11), "f4", seed=3)
+    b = spoiled((6, 9, 11), "f4", seed=3)
     a = changed(b, 3)
     plain = found(tmp_path, a, b, by="1", layout=None)
     turned = found(tmp_path, np.array(a, order=orders[0]), np.array(b, order=orders[1]), by="1", bins=8)  # type: ignore[call-overload]
@@ -327,7 +326,7 @@ def test_shapes_that_differ_by_the_order_of_their_axes_are_told(a: tuple[int, ..
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_either_side_may_be_a_stream(order: Any, tmp_path: Path) -> None:
-    b = drawn((4, 300, 5), "f4", seed=5)
+    b = spoiled((4, 300, 5), "f4", seed=5)
     a = changed(b, 5)
     plain = found(tmp_path, a, b)
     np.save(tmp_path / "stream.npy", np.array(b, order=order))
@@ -348,7 +347,7 @@ def test_either_side_may_be_a_stream(order: Any, tmp_path: Path) -> None:
 
 
 def test_no_tile_and_no_number_of_workers_changes_the_report(tmp_path: Path) -> None:
-    b = drawn((3, 40, 500), "f4", seed=7)
+    b = spoiled((3, 40, 500), "f4", seed=7)
     names = saved(tmp_path, "a", changed(b, 7)), saved(tmp_path, "b", b)
     for by in (None, "1", "2"):
         reports = [diff(*names, by=by, workers=w, tile=t) for w, t in ((1, 1 << 20), (2, 4096), (3, 65_536))]

@@ -29,7 +29,7 @@ from gncli.tasks.random import random
 from gncli.tasks.stats import stats
 from gncli.tasks.survey import describe
 from tests import oracle
-from tests.arrays import assert_same_bits, plain
+from tests.arrays import SHAPE, assert_same_bits, images, plain
 
 # dtype of the input, dtype of the output
 OUTPUT_DTYPES = [
@@ -56,11 +56,6 @@ WRONG_AFFINE: list[tuple[NDArray[Any], type[GncliError], str]] = [
     (np.array([1, 2, 3, 4, 5, -math.inf]), InputError, "{what} is -inf for channel 5; mend it"),
     (np.ones(6, complex), InputError, "complex numbers"),
 ]
-SHAPE = (3, 6, 8, 9)
-
-
-def drawn(shape: tuple[int, ...] = SHAPE, dtype: str = "f4", seed: int = 0) -> NDArray[Any]:
-    return (np.random.default_rng(seed).standard_normal(shape) * 20 + 50).astype(dtype)
 
 
 def saved(folder: Path, array: NDArray[Any], name: str = "x.npy") -> str:
@@ -90,7 +85,7 @@ def check_of(report: NormalizeReport) -> Check:
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "u1", ">i2", "i8", "?"])
 def test_statistics_are_those_of_numpy_in_float64(tmp_path: Path, dtype: str) -> None:
-    x = drawn(dtype=dtype) if dtype != "?" else drawn() > 50
+    x = images(dtype=dtype) if dtype != "?" else images() > 50
     found = the_one(stats([saved(tmp_path, x)], statistics=[name for name in STATISTICS if name != "sum"]))
     wide = x.astype(np.float64)
     assert (found.shape, found.dtype, found.size, found.nbytes) == (x.shape, x.dtype.name, x.size, x.nbytes)
@@ -181,7 +176,7 @@ def test_a_drawn_tensor_is_described_and_its_seed_told_where_it_was_chosen() -> 
 def test_an_input_that_changed_while_it_was_read_gives_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = saved(tmp_path, drawn())
+    path = saved(tmp_path, images())
     measure = passes.measure_spans
 
     def touched(*args: Any, **kwargs: Any) -> Any:
@@ -250,7 +245,7 @@ def test_the_output_has_the_dtype_of_a_floating_input_and_else_what_numpy_promot
     tmp_path: Path, dtype: str, made: str
 ) -> None:
     assert output_dtype(np.dtype(dtype)) == np.dtype(made)
-    x = drawn(dtype=dtype) if dtype != "?" else drawn() > 50
+    x = images(dtype=dtype) if dtype != "?" else images() > 50
     out = str(tmp_path / "y.npy")
     report = normalize_file(saved(tmp_path, x), num_groups=3, output=out)
     y = np.load(out)
@@ -265,7 +260,7 @@ def test_the_output_has_the_dtype_of_a_floating_input_and_else_what_numpy_promot
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_dtype_of_the_output_can_be_chosen(tmp_path: Path, dtype: str) -> None:
     out = str(tmp_path / "y.npy")
-    x = drawn(dtype="f8")
+    x = images(dtype="f8")
     normalize_file(saved(tmp_path, x), num_groups=3, output=out, dtype=dtype)
     assert np.load(out).dtype == np.dtype(dtype)
     np.testing.assert_allclose(np.load(out), oracle.group_norm(x, 3, "NCHW").astype(float), rtol=1e-3, atol=1e-6)
@@ -273,15 +268,15 @@ def test_the_dtype_of_the_output_can_be_chosen(tmp_path: Path, dtype: str) -> No
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_output_lies_in_memory_as_the_input_does(tmp_path: Path, order: Any) -> None:
-    x = np.asarray(drawn(), order=order)
+    x = np.asarray(images(), order=order)
     out = str(tmp_path / "y.npy")
     normalize_file(saved(tmp_path, x), num_groups=3, output=out, workers=3, tile=500)
     assert np.load(out).flags.f_contiguous == (order == "F")
-    assert_same_bits(np.load(out), group_norm(drawn(), 3))
+    assert_same_bits(np.load(out), group_norm(images(), 3))
 
 
 def test_the_report_says_what_was_done(tmp_path: Path) -> None:
-    x = drawn()
+    x = images()
     path, out = saved(tmp_path, x), str(tmp_path / "y.npy")
     report = normalize_file(path, group_size=2, eps=1e-3, denominator="variance", output=out, gamma=2.0, beta=-1.0)
     assert (report.input, report.output, report.status, report.stages, report.seed) == (path, out, 0, (), None)
@@ -305,15 +300,15 @@ def test_the_report_says_what_was_done(tmp_path: Path) -> None:
 
 
 def test_without_an_output_the_report_is_a_dry_run(tmp_path: Path) -> None:
-    report = normalize_file(saved(tmp_path, drawn()), num_groups=3)
+    report = normalize_file(saved(tmp_path, images()), num_groups=3)
     assert (report.output, report.after.name, report.status) == (None, "", 0)
     assert names(tmp_path) == ["x.npy"]
 
 
 def test_without_verifying_there_is_no_check(tmp_path: Path) -> None:
-    report = normalize_file(saved(tmp_path, drawn()), num_groups=3, verify=False)
+    report = normalize_file(saved(tmp_path, images()), num_groups=3, verify=False)
     assert (report.check, report.status) == (None, 0)
-    with_stages = normalize_file(saved(tmp_path, drawn()), num_groups=3, verify=False, stages=True, gamma=5.0)
+    with_stages = normalize_file(saved(tmp_path, images()), num_groups=3, verify=False, stages=True, gamma=5.0)
     assert with_stages.check is None
     assert with_stages.stages[4].stats.value("std") == pytest.approx(1, rel=1e-3)
 
@@ -324,7 +319,7 @@ def test_zeros_are_counted_before_and_after(tmp_path: Path) -> None:
 
 
 def test_gamma_and_beta_come_from_files(tmp_path: Path) -> None:
-    x = drawn()
+    x = images()
     gamma, beta = np.random.default_rng(1).standard_normal((2, 6)).astype("f4")
     container = str(tmp_path / "p.h5")
     with h5py.File(container, "w") as file:
@@ -349,7 +344,7 @@ def test_gamma_and_beta_that_do_not_fit_are_refused(
     given = saved(tmp_path, values, "g.npy")
     affine: dict[str, Any] = {what: given}
     with pytest.raises(error) as caught:
-        normalize_file(saved(tmp_path, drawn()), num_groups=3, output=str(tmp_path / "y.npy"), **affine)
+        normalize_file(saved(tmp_path, images()), num_groups=3, output=str(tmp_path / "y.npy"), **affine)
     assert caught.value.subject == given
     assert sentence.format(what=what) in str(caught.value)
     assert names(tmp_path) == ["g.npy", "x.npy"]
@@ -365,7 +360,7 @@ def test_parameters_that_do_not_fit_name_the_tensor(tmp_path: Path) -> None:
 
 
 def test_a_file_is_normalized_in_place(tmp_path: Path) -> None:
-    x = drawn()
+    x = images()
     path = saved(tmp_path, x)
     report = normalize_file(path, num_groups=3, in_place=True)
     assert report.output == path
@@ -374,7 +369,7 @@ def test_a_file_is_normalized_in_place(tmp_path: Path) -> None:
 
 
 def test_a_failed_check_of_a_dry_run_is_reported(tmp_path: Path) -> None:
-    report = normalize_file(saved(tmp_path, drawn(dtype="f2")), num_groups=3, gamma=60000.0)
+    report = normalize_file(saved(tmp_path, images(dtype="f2")), num_groups=3, gamma=60000.0)
     assert (report.status, report.output) == (1, None)
     assert names(tmp_path) == ["x.npy"]
 
@@ -382,7 +377,7 @@ def test_a_failed_check_of_a_dry_run_is_reported(tmp_path: Path) -> None:
 def test_what_was_streamed_to_standard_output_stays_there_when_the_check_fails(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    x = drawn(dtype="f2")
+    x = images(dtype="f2")
     report = normalize_file(saved(tmp_path, x), num_groups=3, gamma=60000.0, output="-")
     assert (report.status, report.output) == (1, "-")
     streamed = np.load(io.BytesIO(capfdbinary.readouterr().out))
@@ -392,15 +387,15 @@ def test_what_was_streamed_to_standard_output_stays_there_when_the_check_fails(
 def test_only_a_npy_of_the_same_dtype_is_normalized_in_place(tmp_path: Path) -> None:
     container = str(tmp_path / "x.h5")
     with h5py.File(container, "w") as file:
-        file["x"] = drawn()
+        file["x"] = images()
     for tensor in (container, Draw(SHAPE)):
         with pytest.raises(ParameterError, match=r"--in-place needs a \.npy file; write to another file with -o"):
             normalize_file(tensor, num_groups=3, in_place=True)
-    path = saved(tmp_path, drawn(dtype="u1"))
+    path = saved(tmp_path, images(dtype="u1"))
     with pytest.raises(ParameterError, match="--in-place would turn uint8 into float32; write to another file with -o"):
         normalize_file(path, num_groups=3, in_place=True)
     with pytest.raises(ParameterError, match="--in-place would turn float32 into float16"):
-        normalize_file(saved(tmp_path, drawn()), num_groups=3, in_place=True, dtype="float16")
+        normalize_file(saved(tmp_path, images()), num_groups=3, in_place=True, dtype="float16")
     assert names(tmp_path) == ["x.h5", "x.npy"]
 
 
@@ -408,7 +403,7 @@ def test_only_a_npy_of_the_same_dtype_is_normalized_in_place(tmp_path: Path) -> 
 @pytest.mark.parametrize("layout", ["NCHW", "CHW", "CNHW"])
 def test_moments_are_saved_by_sample_and_group(tmp_path: Path, layout: str, output: bool) -> None:
     extents = {"N": 3, "C": 6, "H": 8, "W": 9}
-    x = drawn(tuple(extents[letter] for letter in layout), "f8")
+    x = images(tuple(extents[letter] for letter in layout), "f8")
     out = str(tmp_path / "m.npz")
     normalize_file(
         saved(tmp_path, x),
@@ -430,7 +425,7 @@ def test_moments_are_saved_by_sample_and_group(tmp_path: Path, layout: str, outp
 
 
 def test_moments_are_not_saved_over_anything_that_is_in_use(tmp_path: Path) -> None:
-    path = saved(tmp_path, drawn())
+    path = saved(tmp_path, images())
     with pytest.raises(ParameterError, match=r"choose FILE\.npz"):
         normalize_file(path, num_groups=3, save_moments=str(tmp_path / "m.npy"))
     kept = tmp_path / "m.npz"
@@ -447,7 +442,7 @@ def test_moments_are_not_saved_over_anything_that_is_in_use(tmp_path: Path) -> N
 
 
 def test_a_failed_check_leaves_no_file_and_says_so(tmp_path: Path) -> None:
-    path, out = saved(tmp_path, drawn(dtype="f2")), str(tmp_path / "y.npy")
+    path, out = saved(tmp_path, images(dtype="f2")), str(tmp_path / "y.npy")
     moments = str(tmp_path / "m.npz")
     report = normalize_file(path, num_groups=3, gamma=60000.0, output=out, save_moments=moments)
     assert (report.status, report.output) == (1, None)
@@ -460,7 +455,7 @@ def test_a_failed_check_leaves_no_file_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_failed_check_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = drawn()
+    x = images()
     path = saved(tmp_path, x)
     monkeypatch.setattr("gncli.run.passes.check", lambda *args: Check(1, 2.0, 0.0))
     report = normalize_file(path, num_groups=3, in_place=True)
@@ -470,7 +465,7 @@ def test_a_failed_check_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path, drawn())
+    path = saved(tmp_path, images())
     monkeypatch.setattr("gncli.run.passes.check", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         normalize_file(path, num_groups=3, output=str(tmp_path / "y.npy"), save_moments=str(tmp_path / "m.npz"))
@@ -480,7 +475,7 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 def test_an_input_that_changed_while_it_was_normalized_gives_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = saved(tmp_path, drawn())
+    path = saved(tmp_path, images())
     run = passes.Normalization.run
 
     def touched(self: Any) -> Any:
@@ -494,7 +489,7 @@ def test_an_input_that_changed_while_it_was_normalized_gives_no_file(
 
 
 def test_the_stages_of_the_walkthrough_have_their_shapes_and_statistics(tmp_path: Path) -> None:
-    x = drawn()
+    x = images()
     report = normalize_file(saved(tmp_path, x), num_groups=3, stages=True, gamma=2.0, output=str(tmp_path / "y.npy"))
     assert [(stage.name, stage.stats.shape) for stage in report.stages] == [
         ("input", (3, 6, 8, 9)),
@@ -528,7 +523,7 @@ def test_the_article_divides_by_the_variance() -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_an_hdf5_output_holds_one_dataset_and_the_parameters(tmp_path: Path, order: Any) -> None:
-    x = np.asarray(drawn(), order=order)
+    x = np.asarray(images(), order=order)
     out = str(tmp_path / "y.h5")
     report = normalize_file(saved(tmp_path, x), num_groups=3, output=out + "::a/y", gamma=2.0, workers=2, tile=1000)
     assert report.output == out + "::a/y"
@@ -546,7 +541,7 @@ def test_an_hdf5_output_holds_one_dataset_and_the_parameters(tmp_path: Path, ord
 
 
 def test_a_nan_poisons_its_group_and_is_reported(tmp_path: Path) -> None:
-    x = drawn()
+    x = images()
     plain = group_norm(x, 3)
     x[1, 2, 3, 4] = math.nan
     out = str(tmp_path / "y.npy")
@@ -576,7 +571,7 @@ def test_an_empty_tensor_gives_an_empty_output(tmp_path: Path, shape: tuple[int,
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_the_same_bytes_and_the_same_numbers_for_any_worker_and_tile(tmp_path: Path, workers: int) -> None:
-    x = drawn((4, 6, 70, 71))
+    x = images((4, 6, 70, 71))
     path = saved(tmp_path, x)
     found = []
     for place, (count, tile) in enumerate(((workers, 1 << 16), (1, None), (3, 3000))):
@@ -605,7 +600,7 @@ def test_the_package_offers_its_names() -> None:
 
 
 def test_arrays_of_any_memory_order_are_normalized() -> None:
-    x = drawn()
+    x = images()
     y = group_norm(x, 3)
     assert_same_bits(y, oracle.rounded(oracle.group_norm(x, 3, "NCHW"), "f4"))
     fortran = group_norm(np.asfortranarray(x), 3)
@@ -620,7 +615,7 @@ def test_arrays_of_any_memory_order_are_normalized() -> None:
 
 
 def test_an_input_is_left_as_it_is() -> None:
-    x = drawn()
+    x = images()
     copy = x.copy()
     x.flags.writeable = False
     group_norm(x, 3, gamma=2.0)
@@ -629,7 +624,7 @@ def test_an_input_is_left_as_it_is() -> None:
 
 
 def test_gamma_and_beta_are_numbers_or_one_a_channel() -> None:
-    x = drawn()
+    x = images()
     gamma, beta = np.random.default_rng(2).standard_normal((2, 6))
     expected = oracle.rounded(oracle.group_norm(x, 2, "NCHW", 1e-3, gamma, beta, "variance"), "f4")
     assert_same_bits(group_norm(x, 2, 1e-3, None, gamma, beta, "variance"), expected)
@@ -651,11 +646,11 @@ def test_what_is_not_numeric_is_refused(values: Any) -> None:
 
 def test_wrong_parameters_are_refused() -> None:
     with pytest.raises(ParameterError, match="6 channels cannot be split into 4 groups; choose one of 1, 2, 3, 6"):
-        group_norm(drawn(), 4)
+        group_norm(images(), 4)
     with pytest.raises(ParameterError, match="eps is nan"):
-        group_norm(drawn(), 3, eps=math.nan)
+        group_norm(images(), 3, eps=math.nan)
     with pytest.raises(ParameterError, match="layout CHW has 3 letters, the tensor 4 axes"):
-        group_norm(drawn(), 3, layout="CHW")
+        group_norm(images(), 3, layout="CHW")
 
 
 def test_statistics_read_as_the_lines_of_the_article() -> None:
@@ -673,7 +668,7 @@ def test_statistics_read_as_the_lines_of_the_article() -> None:
     assert get_stats(np.array([True, False])).value("max") == 1
     assert get_stats(np.array(2**63, np.uint64)).value("max") == 2**63
     assert get_stats([1, 2, 3]).value("mean") == 2.0  # type: ignore[arg-type]
-    assert get_stats(np.asfortranarray(drawn())).value("mean") == get_stats(drawn().T.copy()).value("mean")
+    assert get_stats(np.asfortranarray(images())).value("mean") == get_stats(images().T.copy()).value("mean")
 
 
 @pytest.mark.parametrize(

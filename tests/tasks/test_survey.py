@@ -19,8 +19,7 @@ from gncli.run.engine import Engine
 from gncli.tasks import survey as surveys
 from gncli.tasks.by import By, cut
 from gncli.tasks.survey import Found, Wanted, survey, survey_cells
-from tests.arrays import Forward
-from tests.kernels.test_extras import DTYPES, drawn
+from tests.arrays import DTYPES, Forward, spoiled
 
 PERCENTILES = {"p0": 0, "p0.1": 0.1, "p25": 25, "median": 50, "p73.3": 73.3, "p99.9": 99.9, "p100": 100}
 # shape, --by, groups
@@ -64,7 +63,7 @@ def surveyed(x: NDArray[Any], by: By | None, wanted: Wanted, visit: int, forward
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_percentiles_and_histograms_are_those_of_numpy(dtype: str) -> None:
     for seed, (shape, order) in enumerate([((), "C"), ((1000,), "C"), ((30, 40), "F"), ((0, 3), "C"), ((3,), "C")]):
-        x = drawn(shape, dtype, order, seed)
+        x = spoiled(shape, dtype, order, seed)
         wide = x.astype(np.float64)
         finite = wide[np.isfinite(wide)]
         for visit, forward in ((1 << 16, False), (100, False), (100, True)):
@@ -90,7 +89,7 @@ def test_each_cell_has_the_statistics_of_its_elements(dtype: str) -> None:
     names = ("median", "p99.9", "p25")
     for seed, (shape, axes, groups) in enumerate(CUTS):
         for order in "CF":
-            x = drawn(shape, dtype, order, seed)
+            x = spoiled(shape, dtype, order, seed)
             source_order = ArraySource(x).order
             by = cut(axes, shape, source_order, num_groups=groups)
             rows = of_cells(x, by)
@@ -138,7 +137,7 @@ def test_cells_come_as_they_are_complete_and_only_the_first_are_kept() -> None:
 def test_more_open_cells_than_are_held_are_walked_in_ranges(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], axes: str, order: Any
 ) -> None:
-    x = drawn(shape, "f4", order)
+    x = spoiled(shape, "f4", order)
     by = cut(axes, shape, ArraySource(x).order, "NCL", num_groups=3 if axes == "group" else None)
     wanted = Wanted(("mean", "median", "argmin", "first_nan"))
     whole = surveyed(x, by, wanted, 1 << 16).stats.cells

@@ -15,44 +15,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from gncli.errors import ChangedError, InputError
-from gncli.io import ArraySink, ArraySource, Source, open_sink, open_source, open_sources
-from gncli.io.formats.npy import Header, header_bytes, read_header
-
-KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-DTYPES = [mark + kind for kind in KINDS for mark in (("|",) if kind[1] == "1" else ("<", ">"))]
-SHAPES: tuple[tuple[int, ...], ...] = ((), (7,), (2, 3), (3, 1, 4), (0,), (2, 0, 3), (1, 1))
-
-
-def make(shape: tuple[int, ...], dtype: str, order: Any = "C") -> NDArray[Any]:
-    flat = np.random.default_rng(1).integers(0, 100, int(np.prod(shape)))
-    return np.asarray(flat.reshape(shape), order=order).astype(dtype, order="K")
-
-
-def saved(array: NDArray[Any], version: tuple[int, int] | None = None) -> bytes:
-    out = io.BytesIO()
-    np.lib.format.write_array(out, array, version=version, allow_pickle=False)
-    return out.getvalue()
-
-
-def read_all(source: Source, piece: int = 5) -> NDArray[Any]:
-    sink = ArraySink(source.shape, source.dtype, source.order)
-    for start in range(0, sink.array.size, piece):
-        out = np.empty(min(piece, sink.array.size - start), source.dtype)
-        source.read_into(out, start)
-        sink.write_from(out, start)
-    return sink.array
-
-
-def parse(data: bytes, name: str = "x.npy") -> Header:
-    return read_header(io.BytesIO(data).read, name)
-
-
-def with_header(text: str, version: bytes = b"\x01\x00", data: bytes = b"") -> bytes:
-    raw = text.encode("latin-1")
-    return b"\x93NUMPY" + version + struct.pack("<H" if version[0] == 1 else "<I", len(raw)) + raw + data
+from gncli.io import ArraySource, Source, open_sink, open_source, open_sources
+from gncli.io.formats.npy import header_bytes, read_header
+from tests.files import DTYPES, GOOD, SHAPES, make, parse, read_all, saved, with_header
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -99,8 +66,6 @@ def test_a_header_comes_back_as_it_was_written(shape: tuple[int, ...], dtype: st
     assert (header.shape, header.dtype.str) == (shape, dtype)
     assert header.offset % 64 == 0
 
-
-GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n"
 
 BAD_HEADERS = [
     ("(2, 3)", "(-2, 3)", "no tuple of sizes"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +27,9 @@ from gncli.tasks.normalize import normalize_file
 from gncli.tasks.stats import stats
 from tests.archives import ARRAY, NPY, Packed, wide, zipped
 from tests.arrays import assert_same_bits
+from tests.damaged import FULL, NPZ_FILES, SIZE, TORN, wide_extra
 from tests.faults import piped
-from tests.io.formats.test_npy import DTYPES, SHAPES, make, read_all, saved
+from tests.files import DTYPES, SHAPES, make, read_all, saved
 
 SAVE: dict[str, Callable[..., None]] = {"stored": np.savez, "deflated": np.savez_compressed}
 
@@ -232,156 +231,13 @@ def test_a_worker_opens_a_stored_member_again_and_a_deflated_one_is_for_one_proc
         cluster._reopening(opened(tmp_path / "d.npz"), STRICT)
 
 
-# Damage: what is made, what is raised, and what it says.
-
-FULL = 0xFFFFFFFF
-DEFLATED = Packed(method=8)
-TORN = DEFLATED.stored()
-
-
-def wide_extra(*sizes: int, kind: int = 1) -> bytes:
-    return struct.pack(f"<2H{len(sizes)}Q", kind, 8 * len(sizes), *sizes)
-
-
-def both(**changed: Any) -> dict[str, Any]:
-    return {"local": changed, "central": changed}
-
-
-SIZE = len(NPY)
-DAMAGED: dict[str, tuple[bytes, type[GncliError], str]] = {
-    "encrypted": (zipped(Packed(central={"flags": 1})), InputError, "x.npz: is encrypted; extract it"),
-    "strongly encrypted": (zipped(Packed(central={"flags": 64})), InputError, "x.npz: is encrypted"),
-    "encrypted by its own header": (zipped(Packed(local={"flags": 1})), InputError, "where its directory says"),
-    "bzip2": (zipped(Packed(method=12)), InputError, "is compressed by zip method 12 (bzip2), which is not read; np.s"),
-    "an unknown method": (zipped(Packed(method=77)), InputError, "by zip method 77, which is not read"),
-    "another method here than there": (zipped(Packed(local={"method": 8})), InputError, "where its directory says"),
-    "another name": (zipped(Packed(local={"name": b"b.npy"})), InputError, "does not have the member where"),
-    "a longer name": (zipped(Packed(local={"name": b"a.npyy"})), InputError, "does not have the member where"),
-    "another size": (zipped(Packed(local={"size": 5})), InputError, "does not have the member where"),
-    "another stored size": (zipped(Packed(local={"stored": 5})), InputError, "does not have the member where"),
-    "another checksum": (zipped(Packed(local={"crc": 5})), InputError, "does not have the member where"),
-    "no member there": (zipped(Packed(central={"at": 2}), gap=b"xx"), InputError, "does not have"),
-    "a name that reaches out": (
-        zipped(Packed(name="a" * 9000, central={"stored": 0, "size": 0}, body=b"", local={"name": b""})),
-        InputError,
-        "overlap, or lie outside",
-    ),
-    "an extra field that reaches out": (
-        zipped(Packed(local={"extra": bytes(8)} | both(stored=SIZE)["local"], central={"stored": SIZE}, body=NPY[:-8])),
-        InputError,
-        "has a member that reaches into the next one",
-    ),
-    "stored in two sizes": (
-        zipped(Packed(**both(size=SIZE + 1)), gap=b"xxx"),
-        InputError,
-        f"stores {SIZE:,} bytes of a member of {SIZE + 1:,}",
-    ),
-    "two of a name": (zipped(Packed(), Packed()), InputError, "has more than one member a.npy; write it again"),
-    "two of a name without its suffix": (
-        zipped(Packed(".npy"), Packed(".npy.npy")),
-        InputError,
-        "has more than one member .npy",
-    ),
-    "members in one place": (
-        zipped(Packed(), Packed("b.npy", central={"at": 0})),
-        InputError,
-        "has members that overlap",
-    ),
-    "members that overlap": (zipped(Packed(), Packed("b.npy", central={"at": 9})), InputError, "members that overlap"),
-    "a member in the directory": (zipped(Packed(central={"at": 99999})), InputError, "overlap, or lie outside it"),
-    "a member over the end": (zipped(Packed(**both(stored=SIZE + 1, size=SIZE + 1))), InputError, "overlap, or lie"),
-    "no end": (zipped(Packed())[:-22], InputError, "has no end: it is truncated, or bytes follow it"),
-    "bytes after the end": (zipped(Packed(), tail=b"x"), InputError, "has no end: it is truncated, or bytes follow"),
-    "bytes before": (b"PK\3\4" + zipped(Packed()), InputError, "has a directory of"),
-    "an end in the comment": (zipped(Packed(), comment=zipped()), InputError, "has a directory of 0 bytes at 0, and"),
-    "several files": (zipped(Packed(), disk=1), InputError, "is one part of a zip archive in several files"),
-    "several files, first": (zipped(Packed(), first=1), InputError, "is one part of a zip archive"),
-    "several files, entries": (zipped(Packed(), here=0), InputError, "is one part of a zip archive"),
-    "a member of another file": (zipped(Packed(central={"disk": 3})), InputError, "directory that makes no sense"),
-    "a directory elsewhere": (zipped(Packed(), at=3), InputError, "bytes at 3, and its end at"),
-    "a directory too short": (zipped(Packed(), size=7), InputError, "has a directory of 7 bytes at"),
-    "too few members": (zipped(Packed(), here=2, count=2), InputError, "has 1 members, and its end says 2"),
-    "too many members": (zipped(Packed(), here=0, count=0), InputError, "has 1 members, and its end says 0"),
-    "a directory of nothing": (
-        zipped(Packed(), here=65534, count=65534, size=22, central=bytes(22)),
-        InputError,
-        "has a directory that is cut",
-    ),
-    "too long a directory": (
-        wide(Packed(), count=100_001, here=100_001),
-        LimitError,
-        "has a directory of 100,001 members and 51 bytes; the limits are 100,000 and 67,108,864",
-    ),
-    "a cut entry": (zipped(Packed(), central=b"PK\1\2", size=4), InputError, "has a directory that is cut"),
-    "no entry": (zipped(Packed(central={"magic": b"PK\1\3"})), InputError, "has a directory that makes no sense"),
-    "an entry over the end": (
-        zipped(Packed(), central=b"PK\1\2" + bytes(24) + b"\x09" + bytes(17), size=46),
-        InputError,
-        "has a directory that makes no sense",
-    ),
-    "no place of 64 bits": (zipped(Packed(), count=0xFFFF, here=0xFFFF), InputError, "its end says 65,535"),
-    "no place of 64 bits at all": (zipped(size=FULL), InputError, "has a directory of 4,294,967,295 bytes"),
-    "an end of 64 bits elsewhere": (wide(Packed(), end=9), InputError, "has no end of 64 bits where it says"),
-    "an end of 64 bits after it": (wide(Packed(), end=1 << 40), InputError, "has no end of 64 bits where it says"),
-    "an end of 64 bits of another length": (wide(Packed(), length=45), InputError, "has no end of 64 bits where"),
-    "ends that disagree": (wide(Packed(), disk=1), InputError, "has two ends that disagree"),
-    "a directory past all ends": (wide(Packed(), at=1 << 63), InputError, "has a directory of"),
-    "no size of 64 bits": (zipped(Packed(central={"size": FULL})), InputError, "whose size of 64 bits is missing"),
-    "half a size of 64 bits": (
-        zipped(Packed(central={"size": FULL, "stored": FULL, "extra": wide_extra(SIZE)})),
-        InputError,
-        "whose size of 64 bits is missing",
-    ),
-    "a cut size of 64 bits": (
-        zipped(Packed(central={"size": FULL, "extra": wide_extra(SIZE)[:-1]})),
-        InputError,
-        "whose size of 64 bits is missing",
-    ),
-    "no .npy": (zipped(Packed(data=b"hello world")), InputError, "is not a .npy file (it begins with b'hello "),
-    "a .npy cut": (zipped(Packed(data=NPY[:-1])), InputError, "is truncated: the header declares 24 bytes"),
-    "a .npy cut in its header": (zipped(Packed(data=NPY[:50])), InputError, "ends inside the .npy header"),
-    "a .npy grown": (zipped(Packed(data=NPY + b"x")), InputError, "has bytes after the array: the header declares 24"),
-    "a deflated .npy cut": (zipped(Packed(data=NPY[:-1], method=8)), InputError, "is truncated: the header declares"),
-    "a deflated .npy grown": (zipped(Packed(data=NPY + b"x", method=8)), InputError, "has bytes after the array"),
-    "a wrong checksum": (
-        zipped(Packed(method=8, **both(crc=1))),
-        InputError,
-        f"does not have the checksum declared ({zlib.crc32(NPY):08x}, not 00000001)",
-    ),
-    "no deflate": (zipped(Packed(method=8, body=b"\xff" * 9)), InputError, "cannot be inflated (Error -3"),
-    "nothing deflated": (zipped(Packed(method=8, body=b"")), InputError, "declared, 0 come out"),
-    "deflated data cut": (
-        zipped(Packed(method=8, body=TORN[:-9])),
-        InputError,
-        f"x.npz: is truncated: {SIZE:,} bytes are declared",
-    ),
-    "deflated data cut at the end": (zipped(Packed(method=8, body=TORN[:-1])), InputError, "does not end"),
-    "deflated data that go on": (zipped(Packed(method=8, body=TORN + b"xx")), InputError, "does not end where it"),
-    "deflated data that go on far": (
-        zipped(Packed(method=8, body=TORN + bytes(1 << 17))),
-        InputError,
-        "does not end where it should",
-    ),
-    "more than declared": (
-        zipped(Packed(method=8, body=Packed(data=NPY + bytes(9), method=8).stored())),
-        InputError,
-        f"inflates to more than the {SIZE:,} bytes declared",
-    ),
-    "a bomb": (
-        zipped(Packed(method=8, **both(size=FULL, extra=wide_extra(5 << 30)))),
-        LimitError,
-        f"declares 5,368,709,120 bytes and stores {len(TORN)}; --allow-sparse, if that is meant",
-    ),
-}
-
-
 def everything(text: str, policy: Policy = STRICT, stdin: int | None = None) -> list[Any]:
     return [read_all(source, 4).tolist() for source in open_sources(text, policy=policy, stdin=stdin)]
 
 
-@pytest.mark.parametrize("what", DAMAGED)
+@pytest.mark.parametrize("what", NPZ_FILES)
 def test_what_is_damaged_is_refused_in_one_line(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, error, said = DAMAGED[what]
+    data, error, said = NPZ_FILES[what]
     monkeypatch.chdir(tmp_path)
     Path("x.npz").write_bytes(data)
     with pytest.raises(error) as caught:

@@ -24,13 +24,13 @@ from gncli.tasks.normalize import normalize_file
 from gncli.tasks.stats import stats
 from tests.archives import ARRAY, entry, tensors
 from tests.arrays import assert_same_bits
+from tests.damaged import SAFETENSORS_FILES
 from tests.faults import piped
-from tests.io.formats.test_npy import read_all
+from tests.files import read_all
 
 SMALL = Path(__file__).parents[2] / "data" / "small.safetensors"
 X = np.array([[0, 1, -2, 0.5], [3, 448, 2.0**-9, -0.375]], np.float32)
 DATA = ARRAY.tobytes()
-HUGE = 1 << 62
 
 
 def opened(path: Path, member: str | None = None) -> Any:
@@ -224,112 +224,9 @@ def test_a_pipe_is_spooled() -> None:
     assert names[0] == "<stdin>::F32"
 
 
-# Damage: the bytes, what is raised, and what it says.
-
-ONE = {"x": entry()}
-WORDS = json.dumps(entry())
-DAMAGED: dict[str, tuple[bytes, type[GncliError], str]] = {
-    "a length beyond the file": (tensors(ONE, length=99_999), InputError, "header is 99,999 bytes long, the file 73"),
-    "a length of none": (
-        tensors(ONE, DATA, length=0),
-        InputError,
-        "header is not JSON of one object a tensor (byte 1: b'')",
-    ),
-    "a header cut short": (tensors(ONE, DATA, length=20), InputError, "is not JSON of one object a tensor (byte 1"),
-    "an array": (tensors('{"x": []}'), InputError, "is not JSON of one object a tensor"),
-    "an object in an object": (tensors('{"x": {"a": {}}}'), InputError, "is not JSON of one object a tensor"),
-    "null for a tensor": (
-        tensors('{"x": null}'),
-        InputError,
-        "does not say dtype, shape and data_offsets alone ('null')",
-    ),
-    "no separator": (tensors('{"x": {} "y": {}}'), InputError, "is not JSON of one object a tensor"),
-    "a comma at the end": (
-        tensors('{"x": ?,}'.replace("?", WORDS), DATA),
-        InputError,
-        "is not JSON of one object a tensor (byte 65",
-    ),
-    "two objects": (tensors('{"x": ?}{}'.replace("?", WORDS), DATA), InputError, "has more than one object (byte 65"),
-    "bytes in the padding": (tensors("{}\0"), InputError, "has more than one object (byte 2)"),
-    "an unknown escape": (tensors('{"\\x": {}}'), InputError, "is not JSON of one object a tensor"),
-    "half an escape": (tensors('{"\\u12": {}}'), InputError, "is not JSON (Invalid \\uXXXX escape"),
-    "no UTF-8": (tensors('{"?": {}}').replace(b"?", b"\xff"), InputError, "is not JSON ('utf-8'"),
-    "UTF-8 in an entry": (tensors('{"x": {"dtype": "%s"}}' % ("ä" * 99)), InputError, "does not say dtype"),
-    "a name twice": (tensors('{"x": ?, "x": ?}'.replace("?", WORDS), DATA), InputError, "has more than one tensor x"),
-    "a name twice, escaped": (
-        tensors('{"x": ?, "\\u0078": ?}'.replace("?", WORDS), DATA),
-        InputError,
-        "than one tensor x",
-    ),
-    "metadata twice": (
-        tensors('{"__metadata__": {}, "__metadata__": {}}'),
-        InputError,
-        "more than one tensor __metadata__",
-    ),
-    "a key twice": (tensors('{"x": {"dtype": "F32", "dtype": "F32"}}'), InputError, "is not JSON (a key comes twice)"),
-    "no shape": (
-        tensors({"x": {"dtype": "F32", "data_offsets": [0, 24]}}, DATA),
-        InputError,
-        "does not say dtype, shape",
-    ),
-    "one more key": (
-        tensors({"x": entry() | {"y": 1}}, DATA),
-        InputError,
-        "does not say dtype, shape and data_offsets",
-    ),
-    "a dtype that is no text": (tensors({"x": entry() | {"dtype": 4}}, DATA), InputError, "does not say dtype, shape"),
-    "a negative size": (tensors({"x": entry(shape=[-2, -3])}, DATA), InputError, "does not say dtype, shape"),
-    "a boolean size": (tensors({"x": entry(shape=[True, 6])}, DATA), InputError, "does not say dtype, shape"),
-    "a size with a point": (tensors({"x": entry(shape=[2.0, 3])}, DATA), InputError, "does not say dtype, shape"),
-    "a size of many digits": (
-        tensors('{"x": {"shape": [%s]}}' % ("9" * 4000)),
-        InputError,
-        "does not say dtype, shape",
-    ),
-    "a shape that is none": (tensors({"x": entry(shape="23")}, DATA), InputError, "does not say dtype, shape"),
-    "three offsets": (tensors({"x": entry() | {"data_offsets": [0, 24, 24]}}, DATA), InputError, "does not say dtype"),
-    "offsets turned round": (tensors({"x": entry(first=24, last=0)}, DATA), InputError, "does not say dtype, shape"),
-    "a negative offset": (tensors({"x": entry(first=-24, last=0)}, DATA), InputError, "does not say dtype, shape"),
-    "deep brackets": (tensors('{"x": {"shape": %s}}' % ("[" * 4000)), InputError, "is not JSON ("),
-    "a long entry": (tensors({"x": entry(shape=[1] * 4000)}, DATA), InputError, "has 12,0"),
-    "too many axes": (tensors({"x": entry(shape=[1] * 65, last=4)}, bytes(4)), InputError, "that no machine can hold"),
-    "sizes that overflow": (tensors({"x": entry(shape=[HUGE, HUGE])}, DATA), InputError, "that no machine can hold"),
-    "sizes that overflow beside 0": (tensors({"x": entry(shape=[0, HUGE], last=0)}), InputError, "no machine can hold"),
-    "too few bytes": (
-        tensors({"x": entry(last=20)}, DATA[:20]),
-        InputError,
-        "declares a tensor of 24 bytes (F32 (2, 3)) and gives it 20",
-    ),
-    "too many bytes": (tensors({"x": entry("BF16")}, DATA), InputError, "of 12 bytes (BF16 (2, 3)) and gives it 24"),
-    "too many bytes of complex": (tensors({"x": entry("C64", [2])}, DATA), InputError, "of 16 bytes (C64 (2,)) and"),
-    "an overlap": (
-        tensors({"x": entry(), "y": entry(first=20, last=44)}, DATA * 2),
-        InputError,
-        "y: the .safetensors header gives it bytes from 20 on, which overlaps the tensor before it",
-    ),
-    "the same bytes": (tensors({"x": entry(), "y": entry()}, DATA), InputError, "from 0 on, which overlaps the tensor"),
-    "a gap": (
-        tensors({"x": entry(), "y": entry(first=25, last=49)}, DATA * 3),
-        InputError,
-        "y: the .safetensors header gives it bytes from 25 on, which leaves a gap before it",
-    ),
-    "a gap at the beginning": (tensors({"x": entry(first=1, last=25)}, DATA * 2), InputError, "which leaves a gap"),
-    "data cut": (
-        tensors(ONE, DATA[:-1]),
-        InputError,
-        "x: is truncated: the header declares 24 bytes of data, 23 are there",
-    ),
-    "bytes after": (
-        tensors(ONE, DATA + b"x"),
-        InputError,
-        "x: has bytes after the tensors: the header declares 24 bytes",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", DAMAGED)
+@pytest.mark.parametrize("what", SAFETENSORS_FILES)
 def test_what_is_damaged_is_refused_in_one_line(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, error, said = DAMAGED[what]
+    data, error, said = SAFETENSORS_FILES[what]
     monkeypatch.chdir(tmp_path)
     Path("x").write_bytes(data)
     for attempt in (lambda: list(open_sources("x")), lambda: open_source("x::x")):
@@ -348,8 +245,8 @@ def test_the_library_refuses_what_is_refused_here(tmp_path: Path) -> None:
     path = tmp_path / "x"
     ours_alone = {"a key twice", "one more key", "a long entry", "a name twice", "too many axes", "metadata twice"}
     ours_alone |= {"a name twice, escaped", "two objects", "sizes that overflow beside 0"}
-    for what in [what for what in DAMAGED if what not in ours_alone]:
-        path.write_bytes(DAMAGED[what][0])
+    for what in [what for what in SAFETENSORS_FILES if what not in ours_alone]:
+        path.write_bytes(SAFETENSORS_FILES[what][0])
         with pytest.raises(library.SafetensorError), library.safe_open(path, "np"):
             pytest.fail(what)
 

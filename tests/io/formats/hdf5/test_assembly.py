@@ -24,7 +24,7 @@ from gncli.io.atomic import OutputFile
 from gncli.io.formats.hdf5 import assembly as assembly_module
 from gncli.io.formats.hdf5 import transposition
 from gncli.io.formats.hdf5.assembly import Cut
-from tests.io.formats.test_npy import read_all
+from tests.files import read_all
 
 SHAPES: tuple[tuple[int, ...], ...] = ((9,), (5, 7), (64, 3, 5), (2, 9, 100), (1, 1, 300), (3, 1, 7, 11), (), (0, 3))
 

@@ -34,7 +34,7 @@ from gncli.kernels.partition import whole
 from gncli.run.engine import Engine
 from gncli.run.passes import Normalization, measure
 from tests.arrays import assert_same_bits, assert_same_moments, normalized
-from tests.io.formats.test_npy import DTYPES, make, read_all
+from tests.files import DTYPES, make, read_all
 
 FILTERS: dict[str, dict[str, Any]] = {
     "none": {},

@@ -26,8 +26,8 @@ from gncli.io.formats.hdf5.rehearsal import Child
 from gncli.io.rawfile import RawFile, RawSource
 from gncli.kernels.walk import boxes
 from gncli.names import Policy
+from tests.files import DTYPES, make, read_all
 from tests.io.formats.hdf5.mutations import lookup3
-from tests.io.formats.test_npy import DTYPES, make, read_all
 
 pytestmark = pytest.mark.usefixtures("unrehearsed")  # with the child: tests/io/test_hostile.py
 

@@ -24,7 +24,7 @@ from gncli.report.records import StatsReport, TensorStats
 from gncli.report.style import Style
 from gncli.tasks.normalize import normalize_file
 from gncli.tasks.stats import stats
-from tests.io.formats.test_npy import read_all
+from tests.files import read_all
 
 SMALL = Path(__file__).parents[3] / "data" / "small.nc"
 LAYOUTS: dict[str, dict[str, Any]] = {
