@@ -169,5 +169,5 @@ def test_the_top_of_the_house_has_few_rooms() -> None:
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.relative_to(TESTS).as_posix())
 def test_what_tests_share_is_in_modules_of_helpers(path: Path) -> None:
     """No module imports a test module: what several need is in files, arrays, processes, damaged and their like."""
-    named = {part for name in all_imports(path) if name.startswith("tests.") for part in name.split(".")[:-1]}
+    named = {part for name in all_imports(path) if name.startswith("tests.") for part in name.split(".")}
     assert not {part for part in named if part.startswith("test_")}
