@@ -16,7 +16,7 @@ from gncli.errors import InputError
 from gncli.io import open_source
 from gncli.io.formats.hdf5.btree import DamagedTreeError, check_tree, header_nbytes, root_of
 from gncli.io.rawfile import RawFile
-from tests.io.formats.test_npy import read_all
+from tests.files import read_all
 
 pytestmark = pytest.mark.usefixtures("unrehearsed")
 
