@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 from gncli.descriptors import write_fully
 from gncli.errors import OutputError
-from gncli.io.rawfile import reason
+from gncli.io.rawfile import FileSink, reason
 from gncli.io.source import Source
 
 WRITE_BACK = 1 << 20  # bytes; smaller writes are left to the fsync
@@ -241,7 +241,7 @@ def aborting(file: OutputFile) -> Iterator[None]:
         raise
 
 
-class Page:
+class Page(FileSink):
     """A small file, a picture or a report, that is written from memory and appears whole, or not at all.
 
     Parameters
@@ -251,22 +251,13 @@ class Page:
     """
 
     def __init__(self, file: AtomicFile) -> None:
-        self.file = file
-        self.name = file.name
+        super().__init__(file)
         self._nbytes = 0
 
     def write(self, content: bytes) -> None:
         """Write what comes next."""
         self.file.write(memoryview(content), self._nbytes)
         self._nbytes += len(content)
-
-    def commit(self) -> None:
-        """Make the file visible under its name, whole."""
-        self.file.commit()
-
-    def abort(self) -> None:
-        """Remove what was begun; after `commit`, do nothing."""
-        self.file.abort()
 
 
 _NO_FALLOCATE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODEV})

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gncli.errors import ChangedError, InputError
-from gncli.io.source import Closing, Identity, Order, Sink, Source
+from gncli.io.source import Closing, Committing, Identity, Order, Sink, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -211,7 +211,31 @@ class RawSource(FileSource):
         self.file.read(as_bytes(out), self.offset + start * self.dtype.itemsize)
 
 
-class RawSink(Sink):
+class FileSink(Committing):
+    """What is written to a file that appears whole, on `commit`: a base class.
+
+    Parameters
+    ----------
+    file : AtomicFile
+        The file, begun.
+    """
+
+    name: str
+
+    def __init__(self, file: AtomicFile) -> None:
+        self.file = file
+        self.name = file.name
+
+    def commit(self) -> None:
+        """Make the file visible under its name, whole."""
+        self.file.commit()
+
+    def abort(self) -> None:
+        """Remove what was begun."""
+        self.file.abort()
+
+
+class RawSink(FileSink, Sink):
     """A tensor whose elements are written one after the other into a file that appears whole, on `commit`.
 
     Parameters
@@ -237,8 +261,7 @@ class RawSink(Sink):
         dtype: np.dtype[Any],
         nbytes: int = 0,
     ) -> None:
-        self.file = file
-        self.name = file.name
+        super().__init__(file)
         self.offset = offset
         self.shape = shape
         self.dtype = dtype
@@ -250,11 +273,3 @@ class RawSink(Sink):
     def write_from(self, data: NDArray[Any], start: int) -> None:
         """Write `data` as the elements from `start` on."""
         self.file.write(as_bytes(data), self.offset + start * self.dtype.itemsize)
-
-    def commit(self) -> None:
-        """Make the file visible under its name, whole."""
-        self.file.commit()
-
-    def abort(self) -> None:
-        """Remove what was begun."""
-        self.file.abort()

@@ -63,6 +63,22 @@ class Closing:
         self.close()
 
 
+class Committing:
+    """A base class of what is written: at the end of a ``with`` block, it is aborted if it was not committed."""
+
+    def commit(self) -> None:
+        """Make it visible under its name, whole, or raise OutputError and leave what was there."""
+
+    def abort(self) -> None:
+        """Remove whatever was begun; after `commit` or a second `abort`, do nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+
 class Source(Closing, ABC):
     """A tensor that can be read: a base class, whose defaults are those of an array in memory.
 
@@ -179,11 +195,10 @@ class Wrapping(Source):
         self.inner.verify_unchanged()
 
 
-class Sink(ABC):
+class Sink(Committing, ABC):
     """A place for one tensor: a base class, whose defaults are those of an array in memory.
 
-    Nothing of the tensor is visible before `commit`; only a stream cannot be taken back. At the end of a ``with``
-    block, a sink that was not committed is aborted.
+    Nothing of the tensor is visible before `commit`; only a stream cannot be taken back.
 
     Attributes
     ----------
@@ -205,18 +220,6 @@ class Sink(ABC):
         OutputError
             If it cannot be written.
         """
-
-    def commit(self) -> None:  # noqa: B027  # an array is visible from the first
-        """Make the tensor visible under its name, whole, or raise OutputError and leave what was there."""
-
-    def abort(self) -> None:  # noqa: B027  # as above
-        """Remove whatever was begun; after `commit` or a second `abort`, do nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.abort()
 
 
 class Container(Closing, ABC):

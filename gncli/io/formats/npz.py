@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError
-from gncli.io.atomic import AtomicFile, writing
+from gncli.io.atomic import writing
 from gncli.io.dtypes import NotNumericError
 from gncli.io.formats.npy import header_at, open_npy, read_header, size_error
 from gncli.io.formats.zip import Inflater, Member, check_size, members
-from gncli.io.rawfile import FileSource, RawFile, as_bytes
+from gncli.io.rawfile import FileSink, FileSource, RawFile, as_bytes
 from gncli.io.source import Container, Source, not_found
 from gncli.names import STRICT, Policy
 
@@ -176,18 +176,8 @@ class DeflatedSource(FileSource):
         self._inflater.skip(place - self._inflater.position)
 
 
-class NpzSink:
-    """Several small arrays in one file, which appears whole, on `commit`.
-
-    Parameters
-    ----------
-    file : AtomicFile
-        The file, begun.
-    """
-
-    def __init__(self, file: AtomicFile) -> None:
-        self.file = file
-        self.name = file.name
+class NpzSink(FileSink):
+    """Several small arrays in one file, which appears whole, on `commit`."""
 
     def write(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write the arrays under their names, once."""
@@ -198,11 +188,3 @@ class NpzSink:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
-
-    def commit(self) -> None:
-        """Make the file visible under its name, whole."""
-        self.file.commit()
-
-    def abort(self) -> None:
-        """Remove what was begun."""
-        self.file.abort()
