@@ -13,7 +13,7 @@ from gncli.kernels.groupnorm import DEFAULT_EPS, Affine, GroupNorm, output_dtype
 from gncli.kernels.moments import Floats
 from gncli.report.records import TensorStats
 from gncli.run.engine import Engine
-from gncli.run.passes import Normalization
+from gncli.run.normalization import Normalization
 from gncli.tasks.survey import describe
 
 

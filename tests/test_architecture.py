@@ -30,7 +30,7 @@ STOREYS_OF_IO = [
     ["formats/__init__"],
     ["formats/npz"],
     ["formats"],
-    ["pairs"],
+    ["pairs", "part"],
     ["pipe", "arrays", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]

@@ -27,6 +27,7 @@ from gncli.errors import ChangedError, InputError, OutputError
 from gncli.kernels.groupnorm import Check
 from gncli.names import STRICT, Draw
 from gncli.report.records import Failure, NormalizeReport, Parameters, StatsReport, TensorStats
+from gncli.tasks.requests import Execution, Stats
 
 VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
 X = TensorStats((4, 16), "float64", VALUES, "x.npy")
@@ -42,21 +43,6 @@ CHECK_LINE = (
     "a little under 1; 0 constant, 0 with NaN or infinity, 0 overflowed"
 )
 
-INSPECTING: dict[str, Any] = {
-    "by": None,
-    "num_groups": None,
-    "group_size": None,
-    "layout": None,
-    "bins": None,
-    "zeros": False,
-    "expect": (),
-    "match": None,
-    "sort": None,
-    "total": False,
-    "executor": "threads",
-    "scheduler": None,
-}
-
 
 class Operations(types.ModuleType):
     """A stand-in for the tasks that answers with `answer`, and keeps what it was asked."""
@@ -67,6 +53,7 @@ class Operations(types.ModuleType):
         self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         for name in ("stats", "normalize_file", "random"):
             setattr(self, name, self._answering(name))
+        self.StatsRun = standing_in(self)
         for name in ("stats", "normalize", "random"):
             monkeypatch.setitem(sys.modules, f"gncli.tasks.{name}", self)
 
@@ -78,6 +65,19 @@ class Operations(types.ModuleType):
             return self.answer
 
         return operation
+
+
+def standing_in(operations: Any) -> type[Any]:
+    """Return a `StatsRun` without cells whose report is what `operations.stats` answers."""
+
+    class StatsRun:
+        def __init__(self, request: Any) -> None:
+            self.report = operations.stats(request)
+
+        def cells(self) -> Iterator[Any]:
+            yield from ()
+
+    return StatsRun
 
 
 @pytest.fixture
@@ -108,14 +108,9 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 def test_stats_asks_for_what_was_typed(operations: Operations, run: Run) -> None:
     operations.answer = STATS
     assert run("stats", "x.npy", "-s", "mean,nan", "--ddof", "1", "--workers", "2", "--tile", "64K", "-q")[0] == 0
-    assert operations.asked == [
-        (
-            "stats",
-            (("x.npy",),),
-            INSPECTING
-            | {"random": None, "statistics": ("mean", "nan"), "ddof": 1, "policy": STRICT, "workers": 2, "tile": 65536},
-        )
-    ]
+    ((_, (request,), _),) = operations.asked
+    asked = Execution(workers=2, tile=65536)
+    assert request == Stats(tensors=("x.npy",), statistics=("mean", "nan"), ddof=1, execution=asked)
 
 
 def test_normalize_asks_for_the_defaults_of_the_contract(operations: Operations, run: Run) -> None:
@@ -220,14 +215,8 @@ def test_the_environment_sets_how_it_looks_and_nothing_else(
     for name, value in {"FORMAT": "plain", "WORKERS": "3", "TILE": "1M", "SEED": "1", "STAT": "max"}.items():
         monkeypatch.setenv(f"GNCLI_{name}", value)
     assert run("stats", "x") == (0, "Mean:  0.5\n", "")
-    assert operations.asked[0][2] == INSPECTING | {
-        "random": None,
-        "statistics": (),
-        "ddof": 0,
-        "policy": STRICT,
-        "workers": 3,
-        "tile": 1 << 20,
-    }
+    ((_, (request,), _),) = operations.asked
+    assert request == Stats(tensors=("x",), execution=Execution(workers=3, tile=1 << 20))
 
 
 # Usage.
@@ -321,6 +310,10 @@ from gncli.report.records import *
 operations = types.ModuleType("gncli.tasks.stats")
 operations.stats = lambda *given, **named: StatsReport(({X!r},) * 3000, ("mean",))
 sys.modules["gncli.tasks.stats"] = operations
+class StatsRun:
+    def __init__(self, request): self.report = operations.stats(request)
+    def cells(self): yield from ()
+operations.StatsRun = StatsRun
 """
 ROOT = Path(__file__).parent.parent
 

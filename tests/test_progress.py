@@ -17,8 +17,9 @@ from rich.cells import cell_len
 
 from gncli import progress
 from gncli.names import Draw
-from gncli.tasks import diff, normalize, random, stats, survey
+from gncli.tasks import normalize, random
 from tests.processes import HOOK, NEVER, ended, start
+from tests.runs import diff, stats
 from tests.terminal import Terminal, pictures, screen
 
 EAGER = "import gncli.progress as p; p.DELAY = p.PERIOD = 0"  # a picture of every visit, from the first one on
@@ -68,13 +69,13 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 NBYTES = 8 * 4 * 4096 * 4
 BIG = 1 << 30  # a visit for all of it
 RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], list[str]]] = {
-    "stats": (stats.stats, {}, ["measure 1"]),
-    "percentiles": (stats.stats, {"statistics": ["p99", "mean"]}, ["percentiles 3"]),
-    "percentiles that fit": (stats.stats, {"statistics": ["p99"], "tile": BIG}, ["measure 1"]),
-    "histogram": (stats.stats, {"bins": 5}, ["measure 1", "histogram 1"]),
-    "by a cell axis": (stats.stats, {"by": "N"}, ["measure 1"]),
-    "by one that stays open": (stats.stats, {"by": "C"}, ["measure 1"]),
-    "percentiles by span": (stats.stats, {"by": "N", "statistics": ["p9"]}, ["percentiles 3 of spans"]),
+    "stats": (stats, {}, ["measure 1"]),
+    "percentiles": (stats, {"statistics": ["p99", "mean"]}, ["percentiles 3"]),
+    "percentiles that fit": (stats, {"statistics": ["p99"], "tile": BIG}, ["measure 1"]),
+    "histogram": (stats, {"bins": 5}, ["measure 1", "histogram 1"]),
+    "by a cell axis": (stats, {"by": "N"}, ["measure 1"]),
+    "by one that stays open": (stats, {"by": "C"}, ["measure 1"]),
+    "percentiles by span": (stats, {"by": "N", "statistics": ["p9"]}, ["percentiles 3 of spans"]),
     "normalize in visits": (normalize.normalize_file, {"num_groups": 4, "tile": BIG}, ["normalize 1"]),
     "normalize twice": (normalize.normalize_file, {"num_groups": 4}, ["normalize 2 of spans"]),
     "normalize and draw": (
@@ -89,7 +90,7 @@ RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("run", RUNS)
 def test_each_pass_deals_with_as_many_bytes_as_it_says(run: str, workers: int, x: Path, recorder: Recorder) -> None:
     command, options, expected = RUNS[run]
-    named = [str(x)] if command is stats.stats else str(x)
+    named = [str(x)] if command is stats else str(x)
     command(named, **({"workers": workers, "tile": 256} | options))
     assert [doing for doing, _, _ in recorder.runs] == expected
     assert all(whole == done > 0 for _, whole, done in recorder.runs), recorder.runs
@@ -102,9 +103,9 @@ def test_one_group_of_all_is_told_pass_by_pass(tmp_path: Path, recorder: Recorde
 
 
 def test_cells_in_parts_are_one_pass(tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "MAX_OPEN_CELLS", 8)
+    monkeypatch.setattr("gncli.run.plan.MAX_OPEN_CELLS", 8)
     np.save(tmp_path / "x.npy", np.ones((16, 4, 8)))
-    stats.stats([str(tmp_path / "x.npy")], by="C,L", layout="NCL")
+    stats([str(tmp_path / "x.npy")], by="C,L", layout="NCL")
     assert recorder.runs == [("measure 1", 16 * 4 * 8 * 8, 16 * 4 * 8 * 8)]
 
 
@@ -114,14 +115,14 @@ def test_a_comparison_is_one_pass_and_its_tolerance_some_more(tmp_path: Path, re
         np.save(tmp_path / f"{name}.npy", rng.random((4, 1000), np.float32))
     np.save(tmp_path / "f.npy", np.asfortranarray(rng.random((4, 1000), np.float32)))
     a, b, f = (str(tmp_path / f"{name}.npy") for name in "abf")
-    diff.diff(a, b, bins=5, max_fraction=0.5)
+    diff(a, b, bins=5, max_fraction=0.5)
     assert recorder.runs == [
         ("compare 1", 4000 * 8, 4000 * 8),
         ("histogram 1", 4000 * 8, 4000 * 8),
         ("tolerance 4", 4000 * 8 * 4, 4000 * 8 * 4),
     ]
     recorder.runs.clear()
-    diff.diff(a, f)
+    diff(a, f)
     assert recorder.runs == [("compare 1", 4000 * 8, 4000 * 8)]
 
 
@@ -136,7 +137,7 @@ def test_a_pipe_is_counted_with_its_copy(
         for name in ("x.h5", "x.npy"):
             with (tmp_path / name).open("rb") as piped:
                 os.dup2(piped.fileno(), 0)
-            stats.stats(["-"]) if name == "x.h5" else normalize.normalize_file("-", num_groups=2, bins=3)
+            stats(["-"]) if name == "x.h5" else normalize.normalize_file("-", num_groups=2, bins=3)
     finally:
         os.dup2(real, 0)
         os.close(real)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,13 +19,12 @@ from gncli.names import PICTURE_FORMS, REPORT_FORMS
 from gncli.text import printable
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from gncli.report import Report
 
 HIST_FORMS = ("table", "plain", "json", "jsonl")
 """The forms that have a place for a histogram."""
 
+MOST_CELLS = 1000  # in a table
 MOST_JSON_CELLS = 100_000
 
 
@@ -160,11 +158,10 @@ def say_aside(report: Report, *more: str) -> None:
         terminal.say(f"gncli: {line}")
 
 
-def operations(home: str) -> ModuleType:
-    """Return the module of gncli that has the operation, whose import is what a command pays for NumPy."""
+def operations() -> None:
+    """Make ready for a task: what NumPy starts, a read of stdin that a signal ends, and the bar."""
     # What we ask of BLAS is too small for threads, and those it starts spin for a while on the cores of the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    module = import_module(f"gncli.tasks.{home}")
     from gncli.io.pipe import listen
 
     root = click.get_current_context().find_root()
@@ -174,4 +171,3 @@ def operations(home: str) -> ModuleType:
     if not given["quiet"] and terminal.is_terminal(sys.stderr) and os.environ.get("TERM", "") not in progress.DUMB:
         color = options.colored(given["color"], stream_is_terminal=True)
         root.with_resource(progress.shown(sys.stderr.fileno(), color=color, encoding=sys.stderr.encoding))
-    return module

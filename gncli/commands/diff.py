@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, look_of, operations, options, show, suggest
-
-if TYPE_CHECKING:
-    from gncli.report.diff_records import DiffReport
 
 
 @click.command(cls=options.Command)
@@ -61,20 +58,31 @@ def diff(
         raise click.UsageError("stdout carries the report; write a - b to a file")
     shown = bins_shown(hist, bins, form)
     options.named_tensors((a, b), None)
-    home = operations("diff")
+    operations()
+    from gncli.tasks.diff import Comparison
+    from gncli.tasks.requests import Cutting, Diff, Execution
+
     beside = Beside(rest, look["precision"], (a, b), (output,))
-    report: DiffReport = home.diff(
-        a,
-        b,
-        by=by,
-        num_groups=num_groups,
-        group_size=group_size,
-        output=output,
+    request = Diff(
+        a=a,
+        b=b,
+        rtol=rest["rtol"],
+        atol=rest["atol"],
+        max_fraction=rest["max_fraction"],
+        nan_differs=rest["nan_differs"],
+        cutting=Cutting(by=by, layout=rest["layout"], num_groups=num_groups, group_size=group_size),
         bins=shown,
+        picture=bins if beside.draws else None,
         most_cells=MOST_JSON_CELLS if "json" in (form, beside.form) else None,
-        **beside.asks(bins),
-        **rest,
+        output=output,
+        force=rest["force"],
+        policy=rest["policy"],
+        execution=Execution(workers=rest["workers"], tile=rest["tile"]),
     )
+    with Comparison(request) as comparison:
+        report = comparison.report()
+        beside.write(report)
+        comparison.commit()
     beside.commit()
     show(report, **look)
     return report.status

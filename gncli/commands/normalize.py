@@ -93,9 +93,11 @@ def normalize(
         )
     if output == "-":
         terminal.refuse_unfit_stdout()
-    home = operations("normalize")
+    operations()
+    from gncli.tasks.normalize import normalize_file
+
     beside = Beside(rest, look["precision"], (*source, rest["gamma"], rest["beta"]), (output, rest["save_moments"]))
-    report: NormalizeReport = home.normalize_file(
+    report: NormalizeReport = normalize_file(
         draw or source[0],
         output=output,
         in_place=in_place,

@@ -46,10 +46,14 @@ def random(
         output = "-"
     if output == "-":
         terminal.refuse_unfit_stdout()
-    home = operations("random")
+    operations()
+    from gncli.tasks.random import random as draw_to
+
+    drawn = options.drawn(shape, dist, seed, dtype)
+    assert drawn is not None  # a shape was given
     beside = Beside(rest, look["precision"], (), (output,))
-    report: StatsReport = home.random(
-        options.drawn(shape, dist, seed, dtype),
+    report: StatsReport = draw_to(
+        drawn,
         output=output,
         statistics=statistics or (),
         zeros=not options.OBJECT_FORMATS.isdisjoint((look["form"], beside.form)),

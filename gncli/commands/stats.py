@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gncli.commands import (
+    MOST_CELLS,
     MOST_JSON_CELLS,
     Beside,
     bins_shown,
@@ -23,7 +25,8 @@ from gncli.commands import (
 from gncli.names import Distribution
 
 if TYPE_CHECKING:
-    from gncli.report.records import Cell, StatsReport, TensorStats
+    from gncli.report.records import StatsReport
+    from gncli.report.stream import CellStream
 
 
 @click.command(cls=options.Command)
@@ -90,25 +93,39 @@ def stats(
     draw = options.drawn(random, dist, seed, dtype)
     names = options.named_tensors(tensors, draw)
     chosen = statistics or ()
-    home = operations("stats")
     beside = Beside(rest, look["precision"], names)
-    del rest["force"]
     forms = [each for each in (form, beside.form) if each is not None]
-    cells = streamed(forms, chosen, beside) if by is not None else {}
-    report: StatsReport = home.stats(
-        names,
-        random=draw,
-        statistics=chosen,
-        by=by,
-        num_groups=num_groups,
-        group_size=group_size,
-        bins=shown,
-        zeros=not options.OBJECT_FORMATS.isdisjoint(forms),
-        sort=sort,
-        **cells,
-        **beside.asks(bins, in_time=False),
-        **rest,
+    operations()
+    from gncli.tasks.requests import Cutting, Execution, Stats
+    from gncli.tasks.stats import StatsRun
+
+    streams = streamed(forms, chosen, beside) if by is not None else []
+    keep, most = cells_kept(forms, len(streams))
+    run = StatsRun(
+        Stats(
+            tensors=names,
+            random=draw,
+            statistics=chosen,
+            ddof=rest["ddof"],
+            cutting=Cutting(by=by, layout=rest["layout"], num_groups=num_groups, group_size=group_size),
+            bins=shown,
+            picture=bins if beside.draws else None,
+            zeros=not options.OBJECT_FORMATS.isdisjoint(forms),
+            expect=rest["expect"],
+            match=rest["match"],
+            sort=sort,
+            total=rest["total"],
+            keep_cells=keep,
+            most_cells=most if by is not None else None,
+            policy=rest["policy"],
+            execution=Execution(**{name: rest[name] for name in ("workers", "tile", "executor", "scheduler")}),
+        )
     )
+    with contextlib.closing(run.cells()) as batches:
+        for tensor, cells in batches:
+            for stream, take in streams:
+                take(stream.rows(tensor, cells))
+    report = run.report
     if len(report.tensors) == len(report.failures) == 1:
         raise report.failures[0].error
     beside.write(report)
@@ -120,26 +137,24 @@ def stats(
     return report.status
 
 
-def streamed(forms: Sequence[str], chosen: tuple[str, ...], beside: Beside) -> dict[str, Any]:
-    """Return how the cells come to the forms of the report, on stdout and then in a file, that show all of them."""
+def streamed(
+    forms: Sequence[str], chosen: tuple[str, ...], beside: Beside
+) -> list[tuple[CellStream, Callable[[str], None]]]:
+    """Return the forms of the report, on stdout and then in a file, that show all cells, and where each goes."""
     from gncli.report.stream import STREAMED, CellStream
 
-    takers = [
+    return [
         (CellStream(form, chosen), take)
         for form, take in zip(forms, (terminal.deliver, beside.append), strict=False)
         if form in STREAMED
     ]
 
-    def on_cells(tensor: TensorStats, some: list[Cell]) -> None:
-        for stream, take in takers:
-            take(stream.rows(tensor, some))
 
-    found: dict[str, Any] = {"on_cells": on_cells} if takers else {}
-    if len(takers) == len(forms):
-        found["keep_cells"] = 0
-    elif "json" in forms:
-        found |= {"keep_cells": MOST_JSON_CELLS, "most_cells": MOST_JSON_CELLS}
-    return found
+def cells_kept(forms: Sequence[str], num_streams: int) -> tuple[int, int | None]:
+    """Return how many cells a report in these forms keeps, and how many a tensor may have."""
+    if num_streams == len(forms):
+        return 0, None
+    return (MOST_JSON_CELLS, MOST_JSON_CELLS) if "json" in forms else (MOST_CELLS, None)
 
 
 def say_broken(report: StatsReport) -> None:

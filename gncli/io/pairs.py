@@ -15,6 +15,7 @@ from gncli import progress
 from gncli.io.pipe import Spool
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
 from gncli.io.source import Source, Wrapping
+from gncli.kernels.tally import split
 
 PIECE = 1 << 20  # elements of a stream that are copied at a time
 SLAB = 64 << 20  # bytes in memory, to turn one memory order into the other
@@ -92,9 +93,12 @@ class Pair(Source):
 
     def split(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the elements of `a` and of `b` in a run that was read, without a copy."""
-        raw = values.view(np.uint8)
-        cut = values.size * self.a.dtype.itemsize
-        return raw[:cut].view(self.a.dtype), raw[cut:].view(self.b.dtype)
+        return split(values, self.a.dtype, self.b.dtype)
+
+    @property
+    def held_names(self) -> tuple[str, ...]:
+        """The names of those that `hold` keeps in a file."""
+        return (*self.a.held_names, *self.b.held_names)
 
     def hold(self, start: int, stop: int) -> None:
         """Declare that the run will be read again."""

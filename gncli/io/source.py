@@ -141,6 +141,11 @@ class Source(Closing, ABC):
         value = repr(fill).removesuffix(".0")
         return (f"{self.name}: {self.not_stored:,} of {total:,} chunks {few} elements are the fill value {value}",)
 
+    @property
+    def held_names(self) -> tuple[str, ...]:
+        """The names of the tensors that `hold` keeps in a file."""
+        return (self.name,) if self.holds_in_file else ()
+
     @abstractmethod
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` (1-D, contiguous, of `dtype`) with the elements from `start` on, in storage order.

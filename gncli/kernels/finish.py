@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.moments import NOWHERE, Floats, Moments, Tree, two_sum
+from gncli.kernels.extras import (
+    PLACES,
+    Absolute,
+    Cubes,
+    Quartics,
+    WholeSum,
+    Zeros,
+)
+from gncli.kernels.moments import NOWHERE, Floats, Moments, merge, two_sum
+from gncli.kernels.reduction import Tree
 from gncli.names import Value
 
+T = TypeVar("T")
 BASIC = ("mean", "std", "var", "min", "max", "nan", "posinf", "neginf")
 SMALL = 2.0**-450  # a variance below it has a fourth moment that is not a number any more
 
@@ -50,20 +60,12 @@ def finished(
     }
     for kind in ("nan", "posinf", "neginf"):
         found[kind] = moments.number(kind).astype(np.int64).tolist()
-    if moments.zeros is not None:
-        found["zeros"] = moments.zeros.astype(np.int64).tolist()
-    makers: Mapping[str, Callable[[], list[Value]]] = {
-        "sum": lambda: moments.sum.tolist() if moments.sum is not None else _numbers(total(moments)),
-        "l1": lambda: _norm1(moments),
-        "l2": lambda: _numbers(norm2(moments)),
-        "skewness": lambda: _numbers(skewness(moments)),
-        "kurtosis": lambda: _numbers(kurtosis(moments)),
-    }
-    found |= {name: make() for name, make in makers.items() if name in wanted}
-    for name in ("argmin", "argmax", "first_nan", "first_inf"):
-        places = getattr(moments, name)
-        if name in wanted and places is not None:
-            found[name] = _places(places, shape)
+    if (zeros := moments.asked(Zeros)) is not None:
+        found["zeros"] = zeros.zeros.astype(np.int64).tolist()
+    found |= {name: make(moments) for name, make in FURTHER.items() if name in wanted}
+    for extra in moments.extras:
+        if isinstance(extra, PLACES):
+            found[extra._fields[0]] = _places(extra[0], shape)
     return found
 
 
@@ -110,11 +112,16 @@ def _product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return product, np.where(np.isfinite(rest), rest, 0.0)
 
 
+def _sum(moments: Moments) -> list[Value]:
+    whole = moments.asked(WholeSum)
+    return _numbers(total(moments)) if whole is None else list(whole.sum.tolist())
+
+
 def _norm1(moments: Moments) -> list[Value]:
-    assert moments.l1 is not None  # it was asked for
-    if moments.l1.dtype == object:
-        return list(moments.l1.tolist())
-    return _numbers(np.ldexp(moments.l1, _power(moments)))
+    absolute = _there(moments.asked(Absolute))
+    if absolute.l1.dtype == object:
+        return list(absolute.l1.tolist())
+    return _numbers(np.ldexp(absolute.l1, _power(moments)))
 
 
 def norm2(moments: Moments) -> Floats:
@@ -133,16 +140,31 @@ def _defined(moments: Moments) -> NDArray[np.bool_]:
 
 def skewness(moments: Moments) -> Floats:
     """Return m3 / m2^1.5, biased; NaN where it is undefined, as of a constant."""
-    assert moments.m3 is not None  # it was asked for
+    record = moments.asked(Quartics) or _there(moments.asked(Cubes))
     m2 = np.where(_defined(moments), moments.m2, 1.0)
-    return np.where(_defined(moments), np.sqrt(moments.n) * moments.m3 / (m2 * np.sqrt(m2)), np.nan)
+    return np.where(_defined(moments), np.sqrt(moments.n) * record.m3 / (m2 * np.sqrt(m2)), np.nan)
 
 
 def kurtosis(moments: Moments) -> Floats:
     """Return m4 / m2^2 - 3, biased; NaN where it is undefined, as of a constant."""
-    assert moments.m4 is not None  # it was asked for
+    record = _there(moments.asked(Quartics))
     m2 = np.where(_defined(moments), moments.m2, 1.0)
-    return np.where(_defined(moments), moments.n * moments.m4 / m2 / m2 - 3, np.nan)
+    return np.where(_defined(moments), moments.n * record.m4 / m2 / m2 - 3, np.nan)
+
+
+def _there(record: T | None) -> T:
+    assert record is not None  # whoever finishes a statistic has asked for its record
+    return record
+
+
+FURTHER: Mapping[str, Callable[[Moments], list[Value]]] = {
+    "sum": _sum,
+    "l1": _norm1,
+    "l2": lambda moments: _numbers(norm2(moments)),
+    "skewness": lambda moments: _numbers(skewness(moments)),
+    "kurtosis": lambda moments: _numbers(kurtosis(moments)),
+}
+"""How the statistics that were asked for are finished."""
 
 
 def pooled(parts: Sequence[tuple[Moments, np.dtype[Any]]]) -> tuple[Moments, np.dtype[Any]]:
@@ -154,12 +176,11 @@ def pooled(parts: Sequence[tuple[Moments, np.dtype[Any]]]) -> tuple[Moments, np.
         Of shape (1,), and what they are of; at least one.
     """
     dtypes = {dtype.newbyteorder("=") for _, dtype in parts}
-    nowhere = dict.fromkeys(("argmin", "argmax", "first_nan", "first_inf"))
-    every = [moments._replace(**nowhere) for moments, _ in parts]  # type: ignore[arg-type]
+    every = [_without(moments, PLACES) for moments, _ in parts]
     whole = all(dtype.kind in "iub" for dtype in dtypes)
     if len(dtypes) > 1:
         every = [_widened(moments, whole) for moments in every]
-    tree = Tree()
+    tree = Tree(merge)
     for moments in every:
         tree.push(moments)
     total = tree.total()
@@ -179,5 +200,10 @@ def _widened(moments: Moments, whole: bool) -> Moments:
         moments = moments._replace(hi=hi, lo=lo, min=base, max=moments.max.astype(np.float64))
     if whole:
         return moments
-    l1 = None if moments.l1 is None else moments.l1.astype(np.float64)
-    return moments._replace(l1=l1, sum=None)
+    floats = _without(moments, (WholeSum,))
+    extras = (Absolute(e.l1.astype(np.float64)) if isinstance(e, Absolute) else e for e in floats.extras)
+    return floats._replace(extras=tuple(extras))
+
+
+def _without(moments: Moments, kinds: tuple[type[Any], ...]) -> Moments:
+    return moments._replace(extras=tuple(extra for extra in moments.extras if not isinstance(extra, kinds)))

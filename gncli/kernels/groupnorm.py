@@ -23,6 +23,7 @@ from gncli.errors import ParameterError
 from gncli.kernels.layout import Layout
 from gncli.kernels.moments import Floats, Moments, shifted
 from gncli.kernels.partition import Partition, by_group
+from gncli.kernels.reduction import each, spread
 from gncli.kernels.scratch import room
 from gncli.kernels.walk import SHORT, Region, Walk, boxes
 from gncli.text import finite
@@ -251,36 +252,6 @@ def factor(mapping: Standardization) -> Floats:
     return mapping.rstd if mapping.power is None else np.ldexp(mapping.rstd, -mapping.power)
 
 
-def spread(walk: Walk, region: Region, cells: NDArray[Any]) -> NDArray[Any]:
-    """Return `cells` laid out for the elements of `region`, seen as (X, L, Q).
-
-    Parameters
-    ----------
-    walk : Walk
-        Of the whole tensor.
-    region : Region
-        Of `walk`.
-    cells : ndarray, 1-D
-        A value for each cell, in storage order: of the region, where that runs over whole spans; else of its span.
-
-    Returns
-    -------
-    ndarray, shape (X, 1, Q), or (X, 1) where a leaf has no columns
-    """
-    axis, run = region.axis, region.last - region.first
-    sizes = [unit.size if unit.cell else 1 for unit in (*walk.units, *walk.columns)]
-    sizes[0] = run if axis == 0 else 1
-    at: list[int | slice] = [region.prefix[p] if p and walk.units[p].cell else 0 for p in range(axis)]
-    at.append(slice(region.first, region.last) if axis and walk.units[axis].cell else slice(None))
-    found = cells.reshape(sizes)[tuple(at)]
-    leaf = axis == len(walk.outer)
-    shape = [1 if leaf else run, *(unit.size for unit in walk.outer[axis + 1 :])]
-    shape += ([] if leaf else [1]) + [column.size for column in walk.columns]
-    laid = np.broadcast_to(found, shape)
-    num_x, _, width = walk.view(region)
-    return laid.reshape(num_x, 1, width) if walk.columns else laid.reshape(num_x, 1)
-
-
 def normalize_region(
     walk: Walk,
     region: Region,
@@ -403,7 +374,7 @@ def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dt
     groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
     held = ~nonfinite & (before.n > 0)
     if not held.all():
-        before, z, y = (moments.each(operator.itemgetter(held)) for moments in (before, z, y))
+        before, z, y = (each(moments, operator.itemgetter(held)) for moments in (before, z, y))
     lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
     before = _beside_eps(before, norm.eps)
     power, scale = (0 if moments.power is None else moments.power for moments in (before, z))

@@ -70,9 +70,14 @@ class Bins:
         low, high = np.fmin(*ends), np.fmax(*ends)
         self._torn = np.searchsorted(at, low, side="left") != np.searchsorted(at, high, side="right")
 
+    @property
+    def size(self) -> int:
+        """How many bins there are."""
+        return self._at.size - 1
+
     def count(self, values: NDArray[Any], piece: int = 1 << 16) -> NDArray[np.int64]:
         """Return how many of `values` (1-D) lie in each bin; NaN and what is outside lie nowhere."""
-        bins = self._at.size - 1
+        bins = self.size
         counts, number = np.zeros(bins + 1, np.int64), np.zeros(self._bin.size, np.int64)
         for start in range(0, values.size, piece):
             part = values[start : start + piece]

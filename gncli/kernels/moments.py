@@ -1,25 +1,22 @@
-"""Moments: how they are measured, merged and finished. The one currency of every stream of numbers in gncli.
+"""Moments: how they are measured and merged.
 
 Notes
 -----
 The mean is the unevaluated sum ``hi + lo`` of two float64. A block has ``hi = sum(x) / n``, ``d = x - hi``,
 ``lo = sum(d) / n`` and ``m2 = sum(d^2) - n lo^2``. With one float64 instead, 1.2 % of a float32 output at offset 1e6
-is misrounded. Blocks are merged by Chan, Golub and LeVeque (1979), along the balanced binary tree of their index, so
-that the bits depend on the tensor alone and never on how its blocks were dealt out to tiles, visits and workers.
+is misrounded. Blocks are merged by Chan, Golub and LeVeque (1979).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.partition import Axis
+from gncli.kernels.reduction import Reduction, Rows, Visit, each, measure_blocks, repeat, reshape
 from gncli.kernels.scratch import room
-from gncli.kernels.walk import SHORT, Region, Tile, Walk
+from gncli.kernels.walk import SHORT
 
 Floats = NDArray[np.float64]
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
@@ -41,20 +38,11 @@ class Moments(NamedTuple):
     min, max : ndarray of float64, or of int64 or uint64 for 64-bit integers
         Extremes; infinity and -infinity where `n` is 0.
     nan, posinf, neginf : ndarray of float64, optional
-        How many values are not finite; None says none at all.
+        How many values are not finite.
     power : ndarray of int32, optional
-        The scale of `hi`, `lo` and `m2`; None says 0, as it is but for float64 whose largest |x| is beyond 2**200 or
-        below 2**-200.
-    zeros : ndarray of float64, optional
-        How many values are zero; None says that nobody asked, as for all that follow.
-    m3, m4 : ndarray of float64, optional
-        The sums of third and fourth powers of deviations, over ``8**power`` and ``16**power``.
-    l1 : ndarray of float64 or object, optional
-        The sum of absolute values, over ``2**power``; of integers a Python integer.
-    sum : ndarray of object, optional
-        The sum of integers, as Python integers.
-    argmin, argmax, first_nan, first_inf : ndarray of int64, optional
-        Where the extremes and the first NaN or infinity are: the first place in C order, or `NOWHERE`.
+        The scale of `hi`, `lo` and `m2`; not 0 where the largest |x| of float64 is beyond 2**200 or below 2**-200.
+    extras : tuple of Extra
+        What else was asked for (`gncli.kernels.extras`), each a record of its own.
     """
 
     n: Floats
@@ -67,18 +55,10 @@ class Moments(NamedTuple):
     posinf: Floats | None = None
     neginf: Floats | None = None
     power: NDArray[np.int32] | None = None
-    zeros: Floats | None = None
-    m3: Floats | None = None
-    m4: Floats | None = None
-    l1: NDArray[Any] | None = None
-    sum: NDArray[Any] | None = None
-    argmin: NDArray[np.int64] | None = None
-    argmax: NDArray[np.int64] | None = None
-    first_nan: NDArray[np.int64] | None = None
-    first_inf: NDArray[np.int64] | None = None
+    extras: tuple[Extra, ...] = ()
 
     @classmethod
-    def nothing(cls, dtype: np.dtype[Any], *, zeros: bool = False) -> Moments:
+    def nothing(cls, dtype: np.dtype[Any]) -> Moments:
         """Return the moments of no values of `dtype`, in shape (1,)."""
         none = np.zeros(1)
         if is_wide_integer(dtype):
@@ -86,7 +66,7 @@ class Moments(NamedTuple):
             low, high = np.array([info.max], info.dtype), np.array([info.min], info.dtype)
         else:
             low, high = np.array([np.inf]), np.array([-np.inf])
-        return cls(none, none, none, none, low, high, zeros=none if zeros else None)
+        return cls(none, none, none, none, low, high)
 
     @classmethod
     def of_values(cls, values: Floats) -> Moments:
@@ -99,22 +79,9 @@ class Moments(NamedTuple):
         hi = value if power is None else np.ldexp(value, -power)
         return cls(finite.astype(np.float64), hi, none, none, low, high, (~finite).astype(np.float64), power=power)
 
-    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Moments:
-        """Return the moments whose arrays are `change` of these (a reshape, an index)."""
-        return Moments._make([None if array is None else change(array) for array in self])
-
-    def reshape(self, *shape: int) -> Moments:
-        """Return these moments in `shape`."""
-        return self.each(lambda array: array.reshape(shape))
-
-    def fold(self, axis: int) -> Moments:
-        """Return the moments of the unions along `axis`, merged along the balanced binary tree of its index."""
-        folded = self.each(lambda array: array.swapaxes(0, axis)) if axis else self
-        while (count := folded.n.shape[0]) > 1:
-            paired = slice(0, count - count % 2, 2), slice(1, count, 2), slice(count - count % 2, count)
-            left, right, odd = (folded.each(itemgetter(which)) for which in paired)
-            folded = concatenate([merge(left, right), odd]) if count % 2 else merge(left, right)
-        return folded.each(lambda array: array.swapaxes(0, axis).squeeze(axis))
+    def asked(self, kind: type[E]) -> E | None:
+        """Return the extra of that kind; None where it was not asked for."""
+        return next((extra for extra in self.extras if isinstance(extra, kind)), None)
 
     @property
     def values(self) -> Floats:
@@ -171,18 +138,46 @@ class Moments(NamedTuple):
         return self._unscaled(np.sqrt(self.scaled_var(ddof)))
 
     def rescaled(self, power: NDArray[np.int32]) -> Moments:
-        """Return the same mean and m2 on the scale of `power`, without what else was asked for."""
+        """Return the same mean and m2 on the scale of `power`, without extras."""
         by = _power(self) - power
         hi, lo, m2 = np.ldexp(self.hi, by), np.ldexp(self.lo, by), np.ldexp(self.m2, 2 * by)
-        return Moments(self.n, hi, lo, m2, *self[4:9], power)
+        return self._replace(hi=hi, lo=lo, m2=m2, power=power, extras=())
 
     def _unscaled(self, values: Floats, times: int = 1) -> Floats:
         return values if self.power is None else np.asarray(np.ldexp(values, times * self.power))
 
 
-_EXTRA = Moments._fields.index("m3")
-ExtraKernel = Callable[[NDArray[Any], Moments, NDArray[np.int64], int], Moments]
-"""Adds what else is wanted to the moments of sets of values: `extras.Extras.measure`."""
+class Extra(Protocol):
+    """A record of what was asked for besides the moments; `gncli.kernels.extras` has them all."""
+
+    def merged(self, other: Self, union: Union) -> Self:
+        """Return the record of the unions of two sets, set by set."""
+
+
+E = TypeVar("E")
+
+
+class Union(NamedTuple):
+    """What the extras of two sets are merged with: the moments of both on one scale, and of their union.
+
+    Attributes
+    ----------
+    a, b : Moments
+        Of the two sets; `m2` is on the scale of the union.
+    n : ndarray of float64
+        How many finite values the union has.
+    delta : ndarray of float64
+        The mean of `b` less that of `a`.
+    down, up : ndarray of int32, or 0
+        The powers of two by which what belongs to `a`, and to `b`, is brought to the scale of the union.
+    """
+
+    a: Moments
+    b: Moments
+    n: Floats
+    delta: Floats
+    down: Any
+    up: Any
 
 
 def is_wide_integer(dtype: np.dtype[Any]) -> bool:
@@ -237,45 +232,9 @@ def merge(a: Moments, b: Moments) -> Moments:
         hi, lo = np.where(a.n > 0, hi, b_hi), np.where(a.n > 0, lo, b_lo)
     m2 = (a_m2 + b_m2) + delta * delta * (a.n * share)
     nan, posinf, neginf = _add(a.nan, b.nan), _add(a.posinf, b.posinf), _add(a.neginf, b.neginf)
-    merged = Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, _add(a.zeros, b.zeros))
-    if all(array is None for array in a[_EXTRA:]):
-        return merged
-    if power is not None:
-        a, b = _rescaled(a, down), _rescaled(b, up)
-    return _with_extras(merged, a._replace(m2=a_m2), b._replace(m2=b_m2), delta)
-
-
-def _rescaled(moments: Moments, by: Any) -> Moments:
-    """Return `moments` with what else was asked for on a scale that is ``2**-by`` times as large."""
-    powers = {"l1": 1, "m3": 3, "m4": 4}
-    given = {name: getattr(moments, name) for name in powers}
-    return moments._replace(**{k: np.ldexp(v, powers[k] * by) for k, v in given.items() if v is not None})
-
-
-def _with_extras(merged: Moments, a: Moments, b: Moments, delta: Floats) -> Moments:
-    """Return `merged` with what else was asked for, of `a` and `b` on its scale (Pébay 2008)."""
-    found: dict[str, NDArray[Any]] = {}
-    n = np.maximum(merged.n, 1.0)
-    p, q = a.n / n, b.n / n
-    if a.m3 is not None and b.m3 is not None:
-        found["m3"] = (a.m3 + b.m3) + delta**3 * (a.n * q * (p - q)) + 3 * delta * (p * b.m2 - q * a.m2)
-    if a.m4 is not None and b.m4 is not None and a.m3 is not None and b.m3 is not None:
-        fourth = delta**4 * (a.n * q * (p * p - p * q + q * q))
-        second = 6 * delta * delta * (p * p * b.m2 + q * q * a.m2)
-        found["m4"] = (a.m4 + b.m4) + fourth + second + 4 * delta * (p * b.m3 - q * a.m3)
-    for name in ("l1", "sum"):
-        left, right = getattr(a, name), getattr(b, name)
-        if left is not None:
-            found[name] = left + right
-    for name, ahead, behind in (("argmin", a.min < b.min, a.min > b.min), ("argmax", a.max > b.max, a.max < b.max)):
-        left, right = getattr(a, name), getattr(b, name)
-        if left is not None:
-            found[name] = np.where(ahead, left, np.where(behind, right, np.minimum(left, right)))
-    for name in ("first_nan", "first_inf"):
-        left, right = getattr(a, name), getattr(b, name)
-        if left is not None:
-            found[name] = np.minimum(left, right)
-    return merged._replace(**found)
+    union = Union(a._replace(m2=a_m2), b._replace(m2=b_m2), n, delta, down, up)
+    extras = tuple(one.merged(other, union) for one, other in zip(a.extras, b.extras, strict=True))
+    return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, extras)
 
 
 def two_sum(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:
@@ -291,22 +250,7 @@ def _add(a: Floats | None, b: Floats | None) -> Floats | None:
     return a + b
 
 
-def concatenate(parts: Sequence[Moments]) -> Moments:
-    """Return the moments of all `parts`, one after the other along their first axis."""
-    if len(parts) == 1:
-        return parts[0]
-    joined: list[NDArray[Any] | None] = []
-    for arrays in zip(*parts, strict=True):
-        if all(array is None for array in arrays):
-            joined.append(None)
-            continue
-        dtype = next(array.dtype for array in arrays if array is not None)
-        filled = (np.zeros(p.n.shape, dtype) if a is None else a for a, p in zip(arrays, parts, strict=True))
-        joined.append(np.concatenate(list(filled)))
-    return Moments._make(joined)
-
-
-def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, center: float | None = None) -> Moments:
+def measure(values: NDArray[Any], scratch: Floats, *, center: float | None = None) -> Moments:
     """Return the moments of `values` along axis 1: the one kernel.
 
     Parameters
@@ -315,8 +259,6 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
         Of any boolean, integer or floating dtype, in any byte order; R is at least 1.
     scratch : ndarray of float64, 1-D
         Room to work in, overwritten; too little of it is not used.
-    zeros : bool
-        Whether zeros are counted.
     center : float, optional
         A mean that is known to be nearly right, which saves a pass over the values.
 
@@ -326,10 +268,10 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
         Of shape (A,) or (A, Q).
     """
     if values.ndim == 2 and values.shape[1] < SHORT:
-        return measure(values.T[None], scratch, zeros=zeros, center=center).reshape(-1)
+        return reshape(measure(values.T[None], scratch, center=center), -1)
     if values.ndim == 3 and values.shape[2] == 1:
         # NumPy drops an axis of size 1, and would sum along the rows in another order than it does for more columns.
-        return measure(np.repeat(values, 2, axis=2), scratch, zeros=zeros, center=center).each(lambda a: a[:, :1])
+        return each(measure(np.repeat(values, 2, axis=2), scratch, center=center), lambda a: a[:, :1])
     wide = scratch[: values.size].reshape(values.shape) if values.size <= scratch.size else np.empty(values.shape)
     rows = float(values.shape[1])
     if is_wide_integer(values.dtype):
@@ -343,7 +285,6 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
         of = values if fast and values.strides[-1] == values.dtype.itemsize else wide
         low = np.minimum.reduce(of, axis=1).astype(np.float64)
         high = np.maximum.reduce(of, axis=1).astype(np.float64)
-    num_zeros = counted(values == 0) if zeros else None
     n = np.full(low.shape, rows)
     nan = posinf = neginf = power = finite = None
     if not np.isfinite(high - low).all():  # a NaN or an infinity, or extremes too far apart for their difference
@@ -367,7 +308,7 @@ def measure(values: NDArray[Any], scratch: Floats, *, zeros: bool = False, cente
     lo = np.add.reduce(wide, axis=1) / count
     square = np.vecdot(wide, wide) if wide.ndim == 2 else np.einsum("arq,arq->aq", wide, wide)
     m2 = np.maximum(square - n * (lo * lo), 0.0)
-    return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, num_zeros)
+    return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power)
 
 
 def counted(which: NDArray[np.bool_]) -> Floats:
@@ -382,166 +323,49 @@ def counted(which: NDArray[np.bool_]) -> Floats:
     return sum((np.add.reduce(part, axis=1, dtype=np.uint8) for part in parts), np.zeros(1))
 
 
-def measure_region(
-    walk: Walk,
-    region: Region,
-    values: NDArray[Any],
-    tile: int,
-    *,
-    zeros: bool = False,
-    center: float | None = None,
-    extras: ExtraKernel | None = None,
-) -> Moments:
-    """Return the moments of a visit, merged as far as the visit reaches.
+class Measuring(Protocol):
+    """What measures extras: `gncli.kernels.extras.Extras`."""
+
+    def nothing(self, moments: Moments, dtype: np.dtype[Any]) -> Moments:
+        """Return the moments of no values with the extras of none."""
+
+    def measure(self, rows: Rows, values: NDArray[Any], moments: Moments) -> Moments:
+        """Return the moments of blocks with their extras."""
+
+
+class MomentsOf(Reduction[Moments]):
+    """The moments of each cell.
 
     Parameters
     ----------
-    walk : Walk
-        Of the whole tensor.
-    region : Region
-        Of `walk`.
-    values : ndarray, 1-D
-        Its elements, in storage order.
-    tile : int
-        How many elements are worked on at a time.
-    zeros, center
-        As for `measure`.
-    extras : callable, optional
-        Measures what else is wanted.
-
-    Returns
-    -------
-    Moments
-        1-D: a value for each cell that the region touches, in storage order; where the region runs over a cell axis,
-        the entries of that axis one after the other.
-    """
-    num_x, length, width = walk.view(region)
-    num_blocks = -(-length // walk.block)
-    seen = values.reshape(num_x, length, width) if walk.columns else values.reshape(num_x, length)
-    tail = seen.shape[2:]
-    scratch = room(max(1, min(values.size, max(tile, walk.block * min(width, tile)))))
-    blocks = _Blocks((num_x, num_blocks, *tail))
-    for part in walk.tiles(region, tile):
-        count = part.blocks.stop - part.blocks.start
-        first = part.blocks.start * walk.block
-        picked = seen[part.x, first : first + count * part.length, *([part.q] if tail else [])]
-        num = picked.shape[0]
-        rows = picked.reshape(num * count, part.length, *picked.shape[2:])
-        measured = measure(rows, scratch, zeros=zeros, center=center)
-        if extras is not None:
-            measured = extras(rows, measured, places(walk, region, part, (num * count, *picked.shape[2:])), width)
-        index = (part.x, part.blocks, part.q) if tail else (part.x, part.blocks)
-        blocks.put(index, measured.reshape(num, count, *picked.shape[2:]))
-    return fold_axes(blocks.moments(), walk.dims(region), keep_first=walk.units[region.axis].cell)
-
-
-def places(walk: Walk, region: Region, part: Tile, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return where in storage the first value of each block of a tile is."""
-    _, length, width = walk.view(region)
-    x = np.arange(part.x.start, part.x.stop)[:, None, None] * length
-    rows = x + np.arange(part.blocks.start, part.blocks.stop)[:, None] * walk.block
-    found = region.start + rows * width + np.arange(part.q.start, part.q.stop)
-    return np.asarray(found if walk.columns else found[..., 0], np.int64).reshape(shape)
-
-
-def fold_axes(moments: Moments, axes: Sequence[Axis], *, keep_first: bool = True) -> Moments:
-    """Return `moments`, one for each index of `axes`, folded over the reduced ones, innermost first; 1-D."""
-    folded = moments.reshape(*(axis.size for axis in axes))
-    for place in reversed(range(len(axes))):
-        if not axes[place].cell and not (place == 0 and keep_first):
-            folded = folded.fold(place)
-    return folded.reshape(-1)
-
-
-class _Blocks:
-    """The moments of a visit's blocks, gathered tile by tile."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.arrays: dict[str, NDArray[Any]] = {}
-
-    def put(self, index: tuple[slice, ...], moments: Moments) -> None:
-        """Take the moments of the blocks at `index`."""
-        for name, array in zip(Moments._fields, moments, strict=True):
-            if array is None:
-                continue
-            if array.shape == self.shape:
-                self.arrays[name] = array
-            elif name not in self.arrays:
-                self.arrays[name] = np.zeros(self.shape, array.dtype)
-            self.arrays[name][index] = array
-
-    def moments(self) -> Moments:
-        """Return the moments of all blocks."""
-        return Moments(**self.arrays)
-
-
-class Tree:
-    """Moments that come one node after the other, merged along the balanced binary tree of their index.
-
-    What `Moments.fold` does to an array at once; nodes that are runs of one power of two of leaves give the same bits
-    as their leaves would.
+    dtype : numpy.dtype
+        The dtype of the values.
+    extras : Extras, optional
+        What else is asked for.
+    center : float, optional
+        A mean that is known to be nearly right, as for `measure`.
     """
 
-    join = staticmethod(merge)
+    def __init__(self, dtype: np.dtype[Any], extras: Measuring | None = None, center: float | None = None) -> None:
+        self.dtype, self.extras, self.center = dtype, extras, center
 
-    def __init__(self) -> None:
-        self._nodes: list[tuple[int, Moments]] = []
+    def measure(self, visit: Visit) -> Moments:
+        """Return the moments of a visit, merged as far as it reaches."""
+        walk, size = visit.walk, visit.values.size
+        scratch = room(max(1, min(size, max(visit.tile, walk.block * min(walk.width, visit.tile)))))
 
-    def push(self, node: Moments) -> None:
-        """Take the next node."""
-        level = 0
-        while self._nodes and self._nodes[-1][0] == level:
-            node = self.join(self._nodes.pop()[1], node)
-            level += 1
-        self._nodes.append((level, node))
+        def kernel(rows: Rows) -> Moments:
+            values = rows.of(visit.values)
+            moments = measure(values, scratch, center=self.center)
+            return moments if self.extras is None else self.extras.measure(rows, values, moments)
 
-    def total(self) -> Moments | None:
-        """Return the moments of everything taken so far; None if that is nothing."""
-        total = None
-        for _, node in reversed(self._nodes):
-            total = node if total is None else self.join(node, total)
-        return total
+        return measure_blocks(visit, kernel, merge)
 
+    def nothing(self, num_cells: int = 1) -> Moments:
+        """Return the moments of no values."""
+        moments = repeat(Moments.nothing(self.dtype), num_cells)
+        return moments if self.extras is None else self.extras.nothing(moments, self.dtype)
 
-class Fold:
-    """The moments of visits, which come in storage order, merged along the axes of a walk.
-
-    Parameters
-    ----------
-    walk : Walk
-        The walk that the visits belong to.
-    top : int
-        The first unit axis to be folded: 0 for a whole tensor, 1 for one span of it.
-    """
-
-    tree = Tree
-    chain = staticmethod(concatenate)
-
-    def __init__(self, walk: Walk, top: int = 0) -> None:
-        self._units = walk.units
-        self._top = top
-        self._trees = [self.tree() for _ in self._units]
-        self._cells: list[list[Moments]] = [[] for _ in self._units]
-        self._counts = [0] * len(self._units)
-        self.result: Moments | None = None
-
-    def push(self, region: Region, moments: Moments) -> None:
-        """Take what `measure_region` gave for the next region."""
-        axis, count = region.axis, region.last - region.first
-        while True:
-            cell, size = self._units[axis]
-            if cell:
-                self._cells[axis].append(moments)
-            else:
-                self._trees[axis].push(moments)
-            self._counts[axis] += count
-            if self._counts[axis] < size:
-                return
-            whole = self.chain(self._cells[axis]) if cell else self._trees[axis].total()
-            assert whole is not None  # a unit axis has at least one entry
-            self._cells[axis], self._trees[axis], self._counts[axis] = [], self.tree(), 0
-            if axis == self._top:
-                self.result = whole
-                return
-            moments, axis, count = whole, axis - 1, 1
+    def merge(self, a: Moments, b: Moments) -> Moments:
+        """Return the moments of the unions."""
+        return merge(a, b)

@@ -52,6 +52,11 @@ class Partition:
         """The number of cells."""
         return math.prod(axis.size for axis in self.axes if axis.cell)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether cells lie in storage in the order that a report shows."""
+        return self.stored == tuple(range(len(self.stored)))
+
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return `values`, one for each cell in storage order, in the shape that a report shows.
 

@@ -8,19 +8,17 @@ but differences of 64-bit integers are taken in integers. Sums are over the pair
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.extras import PIECE
-from gncli.kernels.moments import NOWHERE, Floats, Fold, Tree, counted, fold_axes, is_wide_integer, places
+from gncli.kernels.moments import NOWHERE, Floats, counted, is_wide_integer
+from gncli.kernels.reduction import Reduction, Rows, Visit, concatenate, in_c_order, measure_blocks, repeat, reshape
 from gncli.kernels.scratch import room
-from gncli.kernels.walk import SHORT, Region, Walk
-
-FEW = 8  # distances that are counted by comparing, at a tenth of what bincount costs for each
-ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
+from gncli.kernels.walk import SHORT
 
 
 class Tolerance(NamedTuple):
@@ -95,23 +93,6 @@ class Tally(NamedTuple):
         nowhere = np.full(1, NOWHERE)
         return cls._make([*([none] * 10), far, -far, none - 1, -far, nowhere, *values, nowhere])
 
-    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Tally:
-        """Return the tally whose arrays are `change` of these."""
-        return Tally._make([change(array) for array in self])
-
-    def reshape(self, *shape: int) -> Tally:
-        """Return it in `shape`."""
-        return self.each(lambda array: array.reshape(shape))
-
-    def fold(self, axis: int) -> Tally:
-        """Return the tally of the unions along `axis`, along the balanced binary tree of its index."""
-        folded = self.each(lambda array: np.moveaxis(array, axis, 0))
-        while (count := folded.n.shape[0]) > 1:
-            left, right = (folded.each(lambda a, s=s: a[s : count - count % 2 : 2]) for s in (0, 1))  # type: ignore[misc]
-            odd = [folded.each(lambda a: a[-1:])] if count % 2 else []
-            folded = concatenate([merge(left, right), *odd])
-        return folded.each(lambda array: array[0])
-
 
 _SUMS = ("size", "n", "nan", "inf", "outside", "total", "square", "product", "a_square", "b_square")
 
@@ -127,70 +108,52 @@ def merge(a: Tally, b: Tally) -> Tally:
     return Tally(**found)
 
 
-def concatenate(parts: Sequence[Tally]) -> Tally:
-    """Return all `parts`, one after the other."""
-    return Tally._make([np.concatenate(arrays) for arrays in zip(*parts, strict=True)])
+def split(values: NDArray[Any], a: np.dtype[Any], b: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the elements of two tensors in a run of both: the raw bytes of the first, then those of the second."""
+    raw = values.view(np.uint8)
+    cut = values.size * a.itemsize
+    return raw[:cut].view(a), raw[cut:].view(b)
 
 
-class TallyTree(Tree):
-    """`Tree` of tallies."""
-
-    join = staticmethod(merge)  # type: ignore[assignment]
-
-
-class TallyFold(Fold):
-    """`Fold` of tallies."""
-
-    tree = TallyTree
-    chain = staticmethod(concatenate)  # type: ignore[assignment]
-
-
-def tally_region(
-    walk: Walk,
-    region: Region,
-    a: NDArray[Any],
-    b: NDArray[Any],
-    tile: int,
-    tolerance: Tolerance,
-    in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-) -> Tally:
-    """Return the tally of a visit, merged as far as the visit reaches, as `measure_region` does.
+class TallyOf(Reduction[Tally]):
+    """The tally of each cell of two tensors that are read as one.
 
     Parameters
     ----------
-    walk, region
-        Which visit.
-    a, b : ndarray, 1-D
-        Its elements, in the same storage order.
-    tile : int
-        How many elements are worked on at a time.
+    a, b : numpy.dtype
+        The dtypes of the tensors.
+    shape : tuple of int
+        Their shape.
+    order : {"C", "F"}
+        How both are stored.
     tolerance : Tolerance
         What counts as the same.
-    in_c_order : callable
-        Gives the C order of places in storage.
     """
-    num_x, length, width = walk.view(region)
-    shape = (num_x, length, width) if walk.columns else (num_x, length)
-    tail = shape[2:]
-    seen_a, seen_b = a.reshape(shape), b.reshape(shape)
-    whole = (num_x, -(-length // walk.block), *tail)
-    arrays: dict[str, NDArray[Any]] = {}
-    for part in walk.tiles(region, tile):
-        count = part.blocks.stop - part.blocks.start
-        first = part.blocks.start * walk.block
-        box = (part.x, slice(first, first + count * part.length), *([part.q] if tail else []))
-        picked = seen_a[box]
-        rows = (picked.shape[0] * count, part.length, *picked.shape[2:])
-        at = places(walk, region, part, (rows[0], *rows[2:]))
-        found = tally(picked.reshape(rows), seen_b[box].reshape(rows), at, width, tolerance, in_c_order)
-        index = (part.x, part.blocks, *([part.q] if tail else []))
-        for name, array in zip(Tally._fields, found.reshape(picked.shape[0], count, *rows[2:]), strict=True):
-            if name not in arrays:
-                arrays[name] = np.empty(whole, array.dtype)
-            arrays[name][index] = array
-    blocks: Any = Tally(**arrays)
-    folded: Any = fold_axes(blocks, walk.dims(region), keep_first=walk.units[region.axis].cell)
-    return cast("Tally", folded)
+
+    def __init__(
+        self, a: np.dtype[Any], b: np.dtype[Any], shape: tuple[int, ...], order: str, tolerance: Tolerance
+    ) -> None:
+        self.a, self.b, self.shape, self.order, self.tolerance = a, b, shape, order, tolerance
+
+    def measure(self, visit: Visit) -> Tally:
+        """Return the tally of a visit, merged as far as it reaches."""
+        a, b = split(visit.values, self.a, self.b)
+
+        def kernel(rows: Rows) -> Tally:
+            return tally(rows.of(a), rows.of(b), rows.places(), rows.stride, self.tolerance, self._in_c_order)
+
+        return measure_blocks(visit, kernel, merge)
+
+    def nothing(self, num_cells: int = 1) -> Tally:
+        """Return the tally of no pairs."""
+        return repeat(Tally.nothing(self.a, self.b), num_cells)
+
+    def merge(self, a: Tally, b: Tally) -> Tally:
+        """Return the tally of the unions."""
+        return merge(a, b)
+
+    def _in_c_order(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        return in_c_order(places, self.shape, self.order)
 
 
 def tally(
@@ -218,14 +181,14 @@ def tally(
     """
     if a.ndim == 2 and a.shape[1] < SHORT:
         flat = tally(a.T[None], b.T[None], at.reshape(1, -1), stride, tolerance, in_c_order)
-        return flat.reshape(-1)
+        return reshape(flat, -1)
     step = max(1, PIECE // max(1, a[0].size))
     scratch = room(5 * min(step, a.shape[0]) * a[0].size).reshape(5, -1)
     parts = []
     for start in range(0, a.shape[0], step):
         rows = slice(start, start + step)
         parts.append(_tally(a[rows], b[rows], at[rows], stride, tolerance, in_c_order, scratch))
-    return parts[0] if len(parts) == 1 else concatenate(parts)
+    return concatenate(parts)
 
 
 def _tally(
@@ -344,51 +307,6 @@ def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     found = np.subtract(x, y) if exact is None else np.where(np.less(a, b), -gap, gap)
     found[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
     return np.asarray(found)
-
-
-def ulps(
-    a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
-) -> NDArray[np.int64]:
-    """Return how many finite pairs of floats of one dtype lie how many representable values apart.
-
-    Parameters
-    ----------
-    a, b : ndarray
-        Of one floating dtype.
-    bits : callable, optional
-        Takes finite values and returns the bits of each, as integers with a sign, where these are not its own: those of
-        a narrower dtype that it was widened from.
-
-    Returns
-    -------
-    ndarray of int64, shape (ULPS,)
-        The last one counts all that lie `ULPS` - 1 and more apart.
-    """
-    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
-    counts = np.zeros(ULPS, np.int64)
-    for start in range(0, a.size, PIECE):
-        pieces = a[start : start + PIECE], b[start : start + PIECE]
-        if not all(np.isfinite(piece).all() for piece in pieces):
-            both = np.isfinite(pieces[0]) & np.isfinite(pieces[1])
-            pieces = pieces[0][both], pieces[1][both]
-        steps = [piece.view(f"i{piece.itemsize}") if bits is None else bits(piece) for piece in pieces]
-        if np.bitwise_xor(*steps).min(initial=0) < 0:  # pairs of one sign are as far apart as their bits
-            steps = [_place(bits) for bits in steps]
-        unsigned = np.dtype(f"u{steps[0].itemsize}")
-        apart = np.maximum(*steps).view(unsigned) - np.minimum(*steps).view(unsigned)
-        most = int(apart.max(initial=0))
-        if most < FEW:
-            counts[: most + 1] += [np.count_nonzero(apart == step) for step in range(most + 1)]
-        else:  # bincount takes other types than its own by way of a slow cast
-            last = np.array(min(ULPS - 1, np.iinfo(unsigned).max), unsigned)
-            counts += np.bincount(np.minimum(apart, last).astype(np.int64), minlength=ULPS)
-    return counts
-
-
-def _place(bits: NDArray[Any]) -> NDArray[Any]:
-    """Return the places of floats among all values in order, of their bits; -0.0 and 0.0 have the same one."""
-    negative = bits >> np.array(8 * bits.dtype.itemsize - 1, bits.dtype)  # 0 or -1
-    return np.asarray((bits ^ (negative & np.iinfo(bits.dtype).max)) - negative)
 
 
 def _whole(values: NDArray[Any]) -> bool:

@@ -5,21 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
-from gncli.io.source import Order, Source, Wrapping
+from gncli.io.part import Box
+from gncli.io.source import Order
 from gncli.kernels.groupnorm import Grouping, GroupNorm
 from gncli.kernels.layout import Layout
 from gncli.kernels.partition import Partition, by_axes, by_group
-from gncli.kernels.walk import boxes
 from gncli.names import nearest
-
-Box = tuple[tuple[int, int], ...]
-"""For each axis of a tensor, where it begins and ends."""
+from gncli.tasks.requests import Cutting
 
 
 @dataclass(frozen=True)
@@ -107,24 +101,8 @@ class By:
         yield from split(whole, self.axes)
 
 
-def cut(
-    text: str,
-    shape: tuple[int, ...],
-    order: Order,
-    layout: str | None = None,
-    num_groups: int | None = None,
-    group_size: int | None = None,
-) -> By:
-    """Return what ``--by`` means for a tensor of `shape`.
-
-    Parameters
-    ----------
-    text : str
-        Letters of the layout (``C``, ``N,C``), numbers of axes (``0,1``), or ``group``.
-    shape, order
-        Of the tensor.
-    layout, num_groups, group_size
-        As for `GroupNorm`.
+def cut(cutting: Cutting, shape: tuple[int, ...], order: Order) -> By:
+    """Return the cells that a tensor of `shape`, stored in `order`, is divided into.
 
     Raises
     ------
@@ -133,10 +111,11 @@ def cut(
 
     Examples
     --------
-    >>> by = cut("C", (2, 6, 4), "C")
+    >>> by = cut(Cutting(by="C"), (2, 6, 4), "C")
     >>> by.sizes, by.cell_shape
     ((6,), (2, 4))
     """
+    text, layout, num_groups, group_size = cutting.by or "", cutting.layout, cutting.num_groups, cutting.group_size
     names = [part.strip() for part in text.split(",")]
     if names == ["group"]:
         grouping = GroupNorm(num_groups, group_size, layout=layout).on(shape, order)
@@ -170,39 +149,3 @@ def _axis(name: str, shape: tuple[int, ...], layout: str | None) -> int:
     hint = f"did you mean {meant}?" if meant and meant in letters else nearest(name, ["group"])
     known = f"choose from {', '.join(letters)}, numbers of axes, or group"
     raise ParameterError(f"layout {letters} has no axis {name!r}", hint=hint or known)
-
-
-class Part(Wrapping):
-    """A part of a tensor as a source of its own: the same storage order, read piece by contiguous piece.
-
-    Parameters
-    ----------
-    source : Source
-        Read anywhere.
-    box : Box
-        Which part.
-    """
-
-    def __init__(self, source: Source, box: Box) -> None:
-        super().__init__(source)
-        self.shape = tuple(stop - start for start, stop in box)
-        stored = slice(None) if source.order == "C" else slice(None, None, -1)
-        self._corner = tuple(start for start, _ in box)[stored]
-        self._extent = self.shape[stored]
-        whole = source.shape[stored]
-        self._strides = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
-        # From this axis on, what is read is contiguous.
-        self._axis = max((axis for axis in range(len(whole)) if self._extent[axis] != whole[axis]), default=0)
-
-    def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the elements from `start` on, counted in the part."""
-        done = 0
-        for box in boxes(self._extent, start, start + out.size):
-            first = sum((s.start + c) * stride for s, c, stride in zip(box, self._corner, self._strides, strict=True))
-            starts = np.full((), first)
-            for side, stride in zip(box[: self._axis], self._strides, strict=False):
-                starts = starts[..., None] + np.arange(side.stop - side.start) * stride
-            length = math.prod(side.stop - side.start for side in box[self._axis :])
-            for at in starts.flat:
-                self.inner.read_into(out[done : done + length], int(at))
-                done += length

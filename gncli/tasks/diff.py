@@ -6,29 +6,31 @@ import contextlib
 import decimal
 import math
 import sys
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli import io, progress
+from gncli import io
 from gncli.errors import LimitError, ParameterError
 from gncli.io.pairs import Derived, InCOrder, Pair, stored
-from gncli.io.source import Source
+from gncli.io.source import Sink, Source
 from gncli.kernels import histogram, percentiles
+from gncli.kernels.counts import ULPS, UlpCounts
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
-from gncli.kernels.moments import NOWHERE, fold_axes
-from gncli.kernels.partition import Axis, whole
-from gncli.kernels.tally import ULPS, Tally, TallyFold, Tolerance, delta, distance, tally_region, ulps
-from gncli.kernels.walk import Region, Walk
-from gncli.names import STRICT, Policy
+from gncli.kernels.moments import NOWHERE
+from gncli.kernels.partition import whole
+from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
+from gncli.kernels.tally import Tally, TallyOf, Tolerance, delta, distance, merge, split
 from gncli.report.diff_records import DiffCell, DiffReport, Operand, Ulps, Worst
 from gncli.report.records import Cells, Histogram, Picture
 from gncli.run.engine import Engine
-from gncli.run.passes import MAX_OPEN_CELLS
+from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
 from gncli.tasks.by import By, cut
-from gncli.tasks.survey import counted, select_ranks
+from gncli.tasks.requests import Cutting, Diff
+from gncli.tasks.survey import counted, select
 
 TOLERANCES = {
     "float8_e5m2": (0.25, 1e-5),
@@ -45,119 +47,101 @@ LARGEST = sys.float_info.max
 MAX_MAPPED = 1 << 18  # cells of a map that nobody asked for cell by cell: 500 bytes each
 
 
-def diff(
-    a: str,
-    b: str,
-    *,
-    rtol: float | None = None,
-    atol: float | None = None,
-    max_fraction: float = 0.0,
-    nan_differs: bool = False,
-    by: str | None = None,
-    layout: str | None = None,
-    num_groups: int | None = None,
-    group_size: int | None = None,
-    bins: int | None = None,
-    picture: int | None = None,
-    before_commit: Callable[[DiffReport], None] | None = None,
-    most_cells: int | None = None,
-    output: str | None = None,
-    force: bool = False,
-    policy: Policy = STRICT,
-    workers: int | None = None,
-    tile: int | None = None,
-) -> DiffReport:
-    """Return how `a` differs from `b`, the reference.
+class Comparison:
+    """What ``diff`` does, in three parts: entering opens both tensors and makes every refusal, then report, commit.
 
     Parameters
     ----------
-    a, b : str
-        Tensors, as the command line names them.
-    rtol, atol : float, optional
-        An element is outside where |a - b| > atol + rtol |b|; by default by the coarser dtype.
-    max_fraction : float
-        The tensors are the same if at most this part of the elements is outside.
-    nan_differs : bool
-        Whether a NaN differs from a NaN.
-    by : str, optional
-        The cell axes, as ``--by`` takes them.
-    layout, num_groups, group_size
-        As for `GroupNorm`, with `by`.
-    bins : int, optional
-        Of a histogram of a - b, which is made if they are given.
-    picture : int, optional
-        Bins of the histogram of a picture, whose data are gathered if they are given.
-    before_commit : callable, optional
-        Takes the report before the output replaces anything; what it raises leaves everything as it was.
-    most_cells : int, optional
-        How many cells there may be.
-    output : str, optional
-        Where a - b is written to.
-    force : bool
-        Whether an existing output is replaced.
-    policy : Policy, optional
-        What the files may do and ask for.
-    workers, tile : int, optional
-        As for `Engine`.
-
-    Raises
-    ------
-    GncliError
-        If a tensor cannot be read, or the output written. A difference is not an error: the report says it.
+    request : Diff
+        What is asked for.
     """
-    with contextlib.ExitStack() as stack:
-        sources = []
-        for name in (a, b):
-            sources.append(io.open_source(name, policy=policy))
-            stack.callback(sources[-1].close)
-        left, right = sources
+
+    def __init__(self, request: Diff) -> None:
+        self.request = request
+        self._stack = contextlib.ExitStack()
+        self._sink: Sink | None = None
+        self._writing: _Delta | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._prepare(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _prepare(self, stack: contextlib.ExitStack) -> None:
+        request = self.request
+        self.sources = [stack.enter_context(io.open_source(n, policy=request.policy)) for n in (request.a, request.b)]
+        left, right = self.sources
         given = default_tolerance(left.dtype_name, right.dtype_name)
-        tolerance = Tolerance(given[0] if rtol is None else rtol, given[1] if atol is None else atol, nan_differs)
-        operands = (_operand(left), _operand(right))
+        rtol, atol = (g if r is None else r for g, r in zip(given, (request.rtol, request.atol), strict=True))
+        self.tolerance = Tolerance(rtol, atol, request.nan_differs)
         if left.shape != right.shape:
-            report = DiffReport(
-                *operands,
-                rtol=tolerance.rtol,
-                atol=tolerance.atol,
-                max_fraction=max_fraction,
-                nan_differs=nan_differs,
+            return
+        self.pair = _paired(left, right, stack)
+        self.cells = self._cut()
+        self.mapped = self.cells
+        if request.picture is not None and self.cells is None:
+            self.mapped = _mapped(self.pair)
+        if request.output is not None:
+            floats = left.dtype.kind == right.dtype.kind == "f"
+            kind = np.dtype(np.result_type(left.dtype, right.dtype) if floats else np.float64).newbyteorder("=")
+            self._sink = io.open_sink(
+                request.output,
+                shape=self.pair.shape,
+                dtype=kind,
+                order=self.pair.order,
+                force=request.force,
+                inputs=self.sources,
             )
-            if before_commit is not None:
-                before_commit(report)
-            return report
-        pair = _paired(left, right, stack)
-        cells = None
-        if by is not None:
-            try:
-                cells = cut(by, pair.shape, pair.order, layout, num_groups, group_size)
-            except ParameterError as error:
-                raise error.about(a) from None
-            limit = MAX_OPEN_CELLS if most_cells is None else most_cells
-            if cells.count > limit:
-                raise LimitError(f"has {cells.count:,} cells; diff shows at most {limit:,}", subject=a)
-        mapped = cells
-        if picture is not None and cells is None:
-            mapped = _mapped(pair)
-        sink = None
-        if output is not None:
-            kind = np.result_type(left.dtype, right.dtype) if left.dtype.kind == right.dtype.kind == "f" else np.float64
-            dtype = np.dtype(kind).newbyteorder("=")
-            sink = io.open_sink(output, shape=pair.shape, dtype=dtype, order=pair.order, force=force, inputs=sources)
-            stack.callback(sink.abort)
-        engine = stack.enter_context(Engine(workers, tile))
-        bars = picture if bins is None else bins
-        again = bars is not None or max_fraction > 0
-        if again:
-            pair.hold(0, math.prod(pair.shape))
-        found, counts = _tallied(pair, mapped, tolerance, engine, sink)
-        total = _total(found)
+            stack.callback(self._sink.abort)
+            self._writing = _Delta(self._sink, left.dtype, right.dtype, kind)
+        self.engine = stack.enter_context(Engine(request.execution.workers, request.execution.tile))
+
+    def _cut(self) -> By | None:
+        request = self.request
+        if request.cutting.by is None:
+            return None
+        try:
+            cells = cut(request.cutting, self.pair.shape, self.pair.order)
+        except ParameterError as error:
+            raise error.about(request.a) from None
+        limit = MAX_OPEN_CELLS if request.most_cells is None else request.most_cells
+        if cells.count > limit:
+            raise LimitError(f"has {cells.count:,} cells; diff shows at most {limit:,}", subject=request.a)
+        return cells
+
+    def report(self) -> DiffReport:
+        """Return how the tensors differ; a - b is then written, but not visible yet.
+
+        Raises
+        ------
+        GncliError
+            If a tensor cannot be read, or the output written. A difference is not an error: the report says it.
+        """
+        request, (left, right) = self.request, self.sources
+        header = DiffReport(
+            a=_operand(left),
+            b=_operand(right),
+            rtol=self.tolerance.rtol,
+            atol=self.tolerance.atol,
+            max_fraction=request.max_fraction,
+            nan_differs=request.nan_differs,
+        )
+        if left.shape != right.shape:
+            return header
+        pair, engine, mapped = self.pair, self.engine, self.mapped
+        bars = request.picture if request.bins is None else request.bins
+        after = [*(["histogram"] if bars is not None else []), *(["tolerance"] if request.max_fraction > 0 else [])]
+        partition = whole(pair.shape) if mapped is None else mapped.partition()
+        plan = Plan.of(pair, partition, engine, lambda _walk, _once: ("compare",), after).begin()
+        tallies, counts = self._tallied(plan)
+        total = fold_cells(tallies, merge) if tallies.n.size else Tally.nothing(left.dtype, right.dtype)
         histogram = None if bars is None else _histogram(pair, total, bars, engine)
-        report = DiffReport(
-            *operands,
-            rtol=tolerance.rtol,
-            atol=tolerance.atol,
-            max_fraction=max_fraction,
-            nan_differs=nan_differs,
+        report = replace(
+            header,
             compared=True,
             size=math.prod(pair.shape),
             nan_mismatches=int(total.nan[0]),
@@ -167,19 +151,40 @@ def diff(
             worst=_worst(total, pair),
             **_numbers(total),
             ulp=None if counts is None else _ulps(counts),
-            smallest_atol=_smallest_atol(pair, total, tolerance, max_fraction, engine),
-            cells=None if cells is None else _cells(found, cells),
-            histogram=None if bins is None else histogram,
-            picture=None if picture is None or histogram is None else Picture(histogram, _maps(found, mapped)),
-            output=output,
-            notes=(*_notes(sources, pair, again=again), *engine.notes),
+            smallest_atol=_smallest_atol(pair, total, self.tolerance, request.max_fraction, engine),
+            cells=None if self.cells is None else _cells(tallies, self.cells),
+            histogram=None if request.bins is None else histogram,
+            output=request.output,
+            notes=(*self._notes(plan), *engine.notes),
         )
+        if request.picture is not None and histogram is not None:
+            report = replace(report, picture=Picture(histogram, _maps(tallies, mapped)))
         pair.verify_unchanged()
-        if before_commit is not None:
-            before_commit(report)
-        if sink is not None:
-            sink.commit()
         return report
+
+    def _tallied(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None]:
+        """Return the tally of each cell, in storage order, and how far floats of one dtype lie apart; write a - b."""
+        a, b = self.pair.a, self.pair.b
+        law = TallyOf(a.dtype, b.dtype, self.pair.shape, self.pair.order, self.tolerance)
+        if a.dtype.kind != "f" or a.dtype_name != b.dtype_name:
+            return _reduced(plan, law, self._writing), None
+        ulps = UlpCounts(a.dtype, b.dtype, None if a.stored_as is None else a.stored_as.bits)
+        tallies, counts = _reduced(plan, Both(law, ulps), self._writing)
+        return tallies, counts.number
+
+    def _notes(self, plan: Plan) -> tuple[str, ...]:
+        kept = [s for s in self.sources if s.name in plan.held or (s.sequential and not _one_of(s, self.pair))]
+        notes = [kept_in_file(source.name) for source in kept]
+        if any(isinstance(source, InCOrder) for source in (self.pair.a, self.pair.b)):
+            notes.append(
+                "the tensors lie in different memory orders: the Fortran-ordered one is read again for every 64 MiB"
+            )
+        return (*(note for source in self.sources for note in source.notes), *notes)
+
+    def commit(self) -> None:
+        """Make a - b visible under its name, if it was asked for."""
+        if self._sink is not None:
+            self._sink.commit()
 
 
 def default_tolerance(a: str, b: str) -> tuple[float, float]:
@@ -211,69 +216,35 @@ def _paired(a: Source, b: Source, stack: contextlib.ExitStack) -> Pair:
 
 
 def _kept(source: Source, stack: contextlib.ExitStack) -> Source:
-    found = stored(source)
-    stack.callback(found.close)
-    return found
+    return stack.enter_context(stored(source))
 
 
-def _notes(sources: list[Source], pair: Pair, *, again: bool) -> tuple[str, ...]:
-    turned = [s for s in sources if s.sequential and s is not pair.a and s is not pair.b]
-    streamed = [s for s in sources if s in turned or (again and s.holds_in_file)]
-    notes = [f"{s.name}: kept in a file in $TMPDIR, to be read more than once" for s in streamed]
-    if any(isinstance(source, InCOrder) for source in (pair.a, pair.b)):
-        notes.append(
-            "the tensors lie in different memory orders: the Fortran-ordered one is read again for every 64 MiB"
-        )
-    return (*(note for source in sources for note in source.notes), *notes)
+class _Delta:
+    """Writes a - b on the way."""
+
+    def __init__(self, sink: Sink, a: np.dtype[Any], b: np.dtype[Any], dtype: np.dtype[Any]) -> None:
+        self._sink, self._a, self._b, self._dtype = sink, a, b, dtype
+
+    def write(self, visit: Visit) -> None:
+        """Write a - b of a visit to both."""
+        difference = delta(*split(visit.values, self._a, self._b))
+        self._sink.write_from(difference.astype(self._dtype), visit.region.start)
 
 
-def _tallied(
-    pair: Pair, cells: By | None, tolerance: Tolerance, engine: Engine, sink: Any
-) -> tuple[Tally, NDArray[np.int64] | None]:
-    """Return the tally of each cell, in storage order, and how far floats of one dtype lie apart; and write a - b."""
-    partition = whole(pair.shape) if cells is None else cells.partition()
-    floats = pair.a.dtype.kind == "f" and pair.a.dtype_name == pair.b.dtype_name
-    narrow = pair.a.stored_as
-    bits = None if narrow is None else narrow.bits
-    if not partition.size:
-        nothing = Tally.nothing(pair.a.dtype, pair.b.dtype)
-        counts = np.zeros(ULPS, np.int64) if floats else None
-        return nothing.each(lambda array: np.repeat(array, partition.num_cells)), counts
-    walk, tile = Walk.of(partition), engine.tile_of(pair.dtype)
-    progress.begin("compare", pair.name, partition.size * pair.dtype.itemsize)
+def _reduced(plan: Plan, law: Reduction[R], writing: _Delta | None) -> R:
+    """Return the record of all cells, and write a - b if that is asked for."""
+    if writing is None or not plan.partition.size:
+        return law.concatenate(list(plan.reduce(law)))
 
-    def job(region: Region, values: NDArray[Any]) -> tuple[Tally, NDArray[np.int64] | None]:
-        a, b = pair.split(values)
-        found = tally_region(walk, region, a, b, tile, tolerance, _in_c_order(pair))
-        if sink is not None:
-            sink.write_from(delta(a, b).astype(sink.dtype), region.start)
-        return found, ulps(a, b, bits) if floats else None
+    def measure(visit: Visit) -> R:
+        writing.write(visit)
+        return law.measure(visit)
 
-    fold = TallyFold(walk)
-    total = np.zeros(ULPS, np.int64)
-    for region, (found, counts) in engine.run(job, pair, walk.regions(engine.visit_of(pair))):
-        fold.push(region, found)  # type: ignore[arg-type]
-        if counts is not None:
-            total += counts
-    result: Any = fold.result
-    return result, total if floats else None
+    return law.concatenate(list(folded(plan.walk, law, plan.visits(measure))))
 
 
-def _in_c_order(pair: Pair) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    def moved(places: NDArray[np.int64]) -> NDArray[np.int64]:
-        if pair.order == "C" or len(pair.shape) < 2:
-            return places
-        return np.asarray(np.ravel_multi_index(np.unravel_index(places, pair.shape, order="F"), pair.shape), np.int64)
-
-    return moved
-
-
-def _total(found: Tally) -> Tally:
-    if not found.n.size:
-        return Tally.nothing(found.a.dtype, found.b.dtype)
-    cells: Any = found
-    total: Any = fold_axes(cells, (Axis(False, found.n.size),), keep_first=False)
-    return total  # type: ignore[no-any-return]
+def _one_of(source: Source, pair: Pair) -> bool:
+    return source is pair.a or source is pair.b
 
 
 def _index(place: NDArray[np.int64], pair: Pair) -> tuple[int, ...] | None:
@@ -285,7 +256,7 @@ def _index(place: NDArray[np.int64], pair: Pair) -> tuple[int, ...] | None:
 def _worst(total: Tally, pair: Pair) -> Worst | None:
     if total.place[0] == NOWHERE:
         return None
-    index = _index(_in_c_order(pair)(total.place), pair)
+    index = _index(in_c_order(total.place, pair.shape, pair.order), pair)
     assert index is not None  # there is a place
     a, b = total.a[0].item(), total.b[0].item()
     return Worst(index, a, b, abs(int(a) - int(b)) if _both_whole(total) else float(total.worst[0]))
@@ -351,9 +322,17 @@ def _smallest_atol(pair: Pair, total: Tally, tolerance: Tolerance, max_fraction:
             found = np.nan_to_num(gap - tolerance.rtol * np.abs(y), nan=-LARGEST)  # only what is finite is ranked
             return np.where(np.isfinite(x) & np.isfinite(y), found, np.nan)
 
-        chosen = float(select_ranks(Derived(pair, excess), [n - 1 - allowed], engine)[0])
+        chosen = float(_of_rank(Derived(pair, excess), n - 1 - allowed, engine))
         needed = needed if chosen == LARGEST else chosen
     return _rounded_up(needed, exactly=not tolerance.rtol)
+
+
+def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
+    """Return the element of `rank`, counted from 0, among the finite ones of all of `source`."""
+    passes = ("tolerance",) * percentiles.steps(source.dtype)
+    plan = Plan.of(source, whole(source.shape), engine, lambda _walk, _once: passes).begin()
+    (span,) = plan.spans()
+    return select(plan, span, range(1), {(0, rank)})[0, rank]
 
 
 def _rounded_up(value: float, *, exactly: bool) -> float | None:
@@ -378,13 +357,13 @@ def _rounded_up(value: float, *, exactly: bool) -> float | None:
     return needed if math.isinf(float(found)) else float(found)
 
 
-def _cells(found: Tally, by: By) -> Cells[DiffCell]:
+def _cells(tallies: Tally, by: By) -> Cells[DiffCell]:
     """Return the cells in C order of their index."""
-    place = by.partition().arrange(np.arange(found.n.size)).reshape(-1)
-    index = np.stack(np.unravel_index(np.arange(found.n.size), by.sizes), axis=1)
+    place = by.partition().arrange(np.arange(tallies.n.size)).reshape(-1)
+    index = np.stack(np.unravel_index(np.arange(tallies.n.size), by.sizes), axis=1)
     cells = []
     for at, cell in zip(index, place.tolist(), strict=True):
-        one = found.each(lambda array, cell=cell: array[cell : cell + 1])  # type: ignore[misc]
+        one = each(tallies, itemgetter(slice(cell, cell + 1)))
         numbers = _numbers(one)
         where = tuple(int(i) for i in at)
         cells.append(
@@ -407,7 +386,7 @@ def _mapped(pair: Pair) -> By | None:
     """Return the cells of a picture where none were asked for: (sample, channel), or what comes near to it."""
     ndim = len(pair.shape)
     for axes in ("N,C" if 2 <= ndim <= 5 else "0,1", "0"):
-        if ndim > axes.count(",") and (cells := cut(axes, pair.shape, pair.order)).count <= MAX_MAPPED:
+        if ndim > axes.count(",") and (cells := cut(Cutting(by=axes), pair.shape, pair.order)).count <= MAX_MAPPED:
             return cells
     return None
 

@@ -23,7 +23,8 @@ from gncli.names import STRICT, Draw, Policy
 from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture, Stage, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
-from gncli.run.passes import Normalization, Outcome
+from gncli.run.normalization import Normalization, Outcome
+from gncli.run.plan import kept_in_file
 from gncli.tasks.random import chosen_seed
 from gncli.tasks.survey import CountingSink, counted
 
@@ -149,7 +150,7 @@ def normalize_file(
         stack.callback(source.close)
         notes = source.notes
         if bars is not None and source.holds_in_file:
-            notes += (f"{source.name}: kept in a file in $TMPDIR, to be read more than once",)
+            notes += (kept_in_file(source.name),)
             source = stored(source)
             stack.callback(source.close)
         try:
@@ -202,7 +203,7 @@ def normalize_file(
             archive = io.open_npz(save_moments, force=force, inputs=inputs)
             stack.callback(archive.abort)
         cells = None if picture is None else _Mapped(grouping)
-        outcome = Normalization(
+        normalization = Normalization(
             source,
             sink,
             grouping,
@@ -213,8 +214,12 @@ def normalize_file(
             stages=stages,
             zeros=zeros,
             verify=verify or stages,
-            on_cells=cells,
-        ).run()
+            shows=cells is not None,
+        )
+        for shown in normalization:
+            assert cells is not None  # whoever shows nothing yields nothing
+            cells.add(shown)
+        outcome = normalization.outcome()
         histograms = None if bars is None else _histograms(source, grouping, affine, kept, engine, outcome, bars)
         source.verify_unchanged()
         found = outcome.check if verify else None
@@ -268,7 +273,7 @@ class _Mapped:
         self._done = 0
         self._planes = [Plane(("N", "G"), grouping.partition.cells) for _ in range(4)]
 
-    def __call__(self, found: tuple[Floats, ...]) -> None:
+    def add(self, found: tuple[Floats, ...]) -> None:
         """Take mean and deviation, before and after, of the next groups in storage order."""
         index = in_storage(self._partition, self._done, found[0].size)
         self._done += found[0].size

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,254 +16,175 @@ from gncli.io.source import Source
 from gncli.kernels.finish import finished, pooled
 from gncli.kernels.heatmap import Plane
 from gncli.kernels.moments import Moments
-from gncli.kernels.partition import whole
-from gncli.names import DEFAULT_STATISTICS, STRICT, Draw, Policy, Value, statistic
+from gncli.names import DEFAULT_STATISTICS, Value, statistic
 from gncli.report.lines import place_line
 from gncli.report.records import MOST_DRAWN, Broken, Cell, Failure, Histogram, Picture, StatsReport, TensorStats, Total
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.tasks.by import By, cut
-from gncli.tasks.survey import Found, OnCells, Wanted, measured, reads_twice, survey, survey_cells
-
-if TYPE_CHECKING:
-    from gncli.tasks.expect import Expectation
+from gncli.tasks.requests import Stats
+from gncli.tasks.survey import Survey, Wanted, measured
 
 MAX_BROKEN = 20  # expectations that did not hold, in words
 MAPPED = ("mean", "std")  # what of cells a picture shows
 
 
-def stats(
-    tensors: Sequence[str],
-    *,
-    random: Draw | None = None,
-    statistics: Sequence[str] = (),
-    ddof: int = 0,
-    by: str | None = None,
-    layout: str | None = None,
-    num_groups: int | None = None,
-    group_size: int | None = None,
-    bins: int | None = None,
-    picture: int | None = None,
-    zeros: bool = False,
-    expect: Sequence[Expectation] = (),
-    match: str | None = None,
-    sort: str | None = None,
-    total: bool = False,
-    keep_cells: int = 1000,
-    most_cells: int | None = None,
-    on_cells: OnCells | None = None,
-    policy: Policy = STRICT,
-    workers: int | None = None,
-    tile: int | None = None,
-    executor: str = "threads",
-    scheduler: str | None = None,
-) -> StatsReport:
-    """Return the statistics of `tensors`, or of a drawn one.
+class StatsRun:
+    """What ``stats`` does: iterate over the `cells` of the tensors, then ask for the report.
+
+    A tensor that cannot be read becomes a `Failure` in the report; the others go on.
 
     Parameters
     ----------
-    tensors : sequence of str
-        As the command line names them.
-    random : Draw, optional
-        Instead: what to draw.
-    statistics : sequence of str
-        By contract name; the default ones if there are none.
-    ddof : int
-        Taken from the number of elements in variance and deviation.
-    by : str, optional
-        The cell axes, as ``--by`` takes them.
-    layout, num_groups, group_size
-        As for `GroupNorm`, with `by`.
-    bins : int, optional
-        Of a histogram, which is made if they are given.
-    picture : int, optional
-        Bins of the histogram of a picture, whose data are gathered if they are given.
-    zeros : bool
-        Whether zeros are counted, where anything is.
-    expect : sequence of Expectation
-        What every tensor, or every cell, should be.
-    match : str, optional
-        A pattern that the names of tensors, or of members of a file, must match.
-    sort : str, optional
-        The statistic to order tensors by; with ``-`` before it, the largest first.
-    total : bool
-        Whether there is one more record, of all tensors together.
-    keep_cells : int
-        How many cells of a tensor the report keeps.
-    most_cells : int, optional
-        How many cells a tensor may have.
-    on_cells : callable, optional
-        Takes every cell, as they are complete.
-    policy : Policy, optional
-        What the files may do and ask for.
-    workers, tile : int, optional
-        As for `Engine`.
-    executor, scheduler : str
-        As for `engine_on`.
-
-    Returns
-    -------
-    StatsReport
-        In which a tensor that cannot be read is a `Failure`; the others go on.
-
-    Raises
-    ------
-    ParameterError
-        If nothing matches.
+    request : Stats
+        What is asked for.
     """
-    order = sort.removeprefix("-") if sort else None
-    more = [*(e.name for e in expect), *([order] if order else [])]
-    asked = measured([*(statistics or DEFAULT_STATISTICS), *more], zeros=zeros)
-    with engine_on(executor, scheduler, workers, tile, policy) as engine:
-        run = _Run(engine, Wanted(asked, ddof, bins), tuple(expect), keep_cells, most_cells, on_cells)
-        run.cutting = (by, layout, num_groups, group_size)
-        run.picture, run.drawn_first = picture, sort is None
-        seed = None
-        if random is not None:
-            drawn = io.RandomSource(random.shape, random.dist, random.seed, random.dtype)
-            run.add(drawn)
-            seed = drawn.seed if random.seed is None else None
-        for name in tensors:
-            run.add_all(name, match, policy)
-        if match is not None and run.passed_over and not run.records:
-            raise ParameterError(f"--match {match!r} matches none of {run.passed_over:,} tensors")
-        records = run.records if order is None or sort is None else _sorted(run.records, order, sort.startswith("-"))
+
+    def __init__(self, request: Stats) -> None:
+        self.request = request
+        self._order = request.sort.removeprefix("-") if request.sort else None
+        more = [*(e.name for e in request.expect), *([self._order] if self._order else [])]
+        asked = measured([*(request.statistics or DEFAULT_STATISTICS), *more], zeros=request.zeros)
+        self._wanted = Wanted(asked, request.ddof, request.bins)
+        self._records: list[TensorStats | Failure] = []
+        self._described: list[TensorStats] = []  # without their cells
+        self._skipped: list[tuple[str, int]] = []
+        self._broken: list[str] = []
+        self._broken_count = 0
+        self._notes: list[str] = []
+        self._passed_over = 0
+        self._totals: list[tuple[Moments, Source]] = []
+        self._seed: int | None = None
+
+    def cells(self) -> Generator[tuple[TensorStats, list[Cell]], None, None]:
+        """Do it: yield each tensor, without values, with its next cells in C order, as they are complete.
+
+        Raises
+        ------
+        ParameterError
+            If nothing matches.
+        """
+        request, asked = self.request, self.request.execution
+        with engine_on(asked.executor, asked.scheduler, asked.workers, asked.tile, request.policy) as engine:
+            if request.random is not None:
+                draw = request.random
+                drawn = io.RandomSource(draw.shape, draw.dist, draw.seed, draw.dtype)
+                yield from self._surveyed(drawn, engine)
+                self._seed = drawn.seed if draw.seed is None else None
+            for name in request.tensors:
+                yield from self._all_of(name, engine)
+            if request.match is not None and self._passed_over and not self._records:
+                raise ParameterError(f"--match {request.match!r} matches none of {self._passed_over:,} tensors")
+            self._notes += engine.notes
+
+    @property
+    def report(self) -> StatsReport:
+        """The report, once all cells have been iterated over."""
+        request, records = self.request, self._records
+        if request.sort is not None and self._order is not None:
+            records = _sorted(records, self._order, request.sort.startswith("-"))
         return StatsReport(
-            tuple(records),
-            tuple(statistics),
-            skipped=tuple(run.skipped),
-            seed=seed,
-            total=run.total() if total else None,
-            broken=Broken(tuple(run.broken), run.broken_count),
-            notes=(*run.notes, *engine.notes),
-            by=by is not None,
+            tensors=tuple(records),
+            selected=request.statistics,
+            skipped=tuple(self._skipped),
+            seed=self._seed,
+            total=self._total() if request.total else None,
+            broken=Broken(tuple(self._broken), self._broken_count),
+            notes=tuple(self._notes),
+            by=request.cutting.by is not None,
         )
 
-
-@dataclass
-class _Run:
-    """The tensors so far."""
-
-    engine: Engine
-    wanted: Wanted
-    expect: tuple[Expectation, ...]
-    keep_cells: int
-    most_cells: int | None
-    on_cells: OnCells | None
-    cutting: tuple[str | None, str | None, int | None, int | None] = (None, None, None, None)
-    records: list[TensorStats | Failure] = field(default_factory=list)
-    skipped: list[tuple[str, int]] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-    broken_count: int = 0
-    notes: list[str] = field(default_factory=list)
-    passed_over: int = 0
-    picture: int | None = None
-    drawn_first: bool = True  # whether the first tensors are those that will be drawn
-    _totals: list[tuple[Moments, Source]] = field(default_factory=list)
-    _sizes: list[TensorStats] = field(default_factory=list)
-
-    def add_all(self, name: str, match: str | None, policy: Policy) -> None:
-        """Add all tensors that `name` stands for; an error about one is its record."""
-        self.engine.rest()  # a file is tried in a fork first, and forks are for processes of one thread
+    def _all_of(self, name: str, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
+        """Survey all tensors that `name` stands for; an error about one is its record."""
+        engine.rest()  # a file is tried in a fork first, and forks are for processes of one thread
         try:
-            listing = io.open_sources(name, policy=policy)
+            listing = io.open_sources(name, policy=self.request.policy)
         except GncliError as error:
-            self.records.append(Failure(name, error))
+            self._records.append(Failure(name, error))
             return
         for source in self._opened(listing, name):
             with contextlib.closing(source):
-                if match is not None and not _matches(source.name, match):
-                    self.passed_over += 1
+                if self.request.match is not None and not _matches(source.name, self.request.match):
+                    self._passed_over += 1
                     continue
                 try:
-                    self.add(source)
+                    yield from self._surveyed(source, engine)
                 except GncliError as error:
-                    self.records.append(Failure(error.subject or name, error))
+                    self._records.append(Failure(error.subject or name, error))
         if listing.skipped:
-            self.skipped.append(("<stdin>" if name == "-" else name, listing.skipped))
+            self._skipped.append(("<stdin>" if name == "-" else name, listing.skipped))
 
     def _opened(self, listing: io.Listing, name: str) -> Iterator[Source]:
         while True:
             try:
                 source = next(listing, None)
             except GncliError as error:
-                self.records.append(Failure(error.subject or name, error))
+                self._records.append(Failure(error.subject or name, error))
                 continue
             if source is None:
                 return
             yield source
 
-    def add(self, source: Source) -> None:
-        """Add one tensor."""
-        by = self._by(source)
-        partition = whole(source.shape) if by is None else by.partition()
-        drawn = self.picture is not None and not (self.drawn_first and len(self._sizes) >= MOST_DRAWN)
-        wanted = self.wanted._replace(bins=self.picture) if drawn else self.wanted
-        if source.holds_in_file and reads_twice(source, partition, self.engine, wanted):
-            self.notes.append(f"{source.name}: kept in a file in $TMPDIR, to be read more than once")
-        planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if drawn and by is not None else {}
-        found = self._surveyed(source, by, wanted, planes)
-        self.notes += source.notes
-        stats = replace(found.stats, not_stored=source.not_stored)
-        if drawn:
-            picture = Picture(
-                stats.histogram or Histogram((), ()), {name: plane.heatmap() for name, plane in planes.items()}
-            )
-            stats = replace(stats, picture=picture, histogram=None if self.wanted.bins is None else stats.histogram)
-        self.records.append(stats)
-        self._sizes.append(stats)
-        if found.moments is not None:
-            self._totals.append((found.moments, source))
+    def _surveyed(self, source: Source, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
+        """Survey one tensor."""
+        request, by = self.request, self._by(source)
+        # Of many tensors a picture shows the first; where they are sorted, nobody knows yet which these are.
+        pictured = request.picture is not None and (request.sort is not None or len(self._described) < MOST_DRAWN)
+        wanted = self._wanted._replace(bins=request.picture) if pictured else self._wanted
+        planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if pictured and by is not None else {}
+        survey = Survey(source, engine, wanted, by, request.keep_cells)
+        for cells in survey:
+            for cell in cells if request.expect else ():
+                self._check(cell.stats, f"{source.name}: {place_line(cell.place, cell.note)}")
+            for name, plane in planes.items():
+                index = np.array([tuple(cell.place.values()) for cell in cells], np.int64).reshape(len(cells), -1)
+                plane.add(index, np.array([cell.stats.value(name) for cell in cells], np.float64))
+            yield survey.header, cells
+        stats = survey.stats
+        if pictured:
+            maps = {name: plane.heatmap() for name, plane in planes.items()}
+            picture = Picture(stats.histogram or Histogram((), ()), maps)
+            stats = replace(stats, picture=picture, histogram=None if request.bins is None else stats.histogram)
+        self._notes += survey.notes
+        self._records.append(stats)
+        self._described.append(stats)
+        if survey.moments is not None:
+            self._totals.append((survey.moments, source))
         if by is None:
             self._check(stats, source.name)
 
     def _by(self, source: Source) -> By | None:
-        text, layout, num_groups, group_size = self.cutting
-        if text is None:
+        request = self.request
+        if request.cutting.by is None:
             return None
         try:
-            by = cut(text, source.shape, source.order, layout, num_groups, group_size)
+            by = cut(request.cutting, source.shape, source.order)
         except ParameterError as error:
             raise error.about(source.name) from None
-        if self.most_cells is not None and by.count > self.most_cells:
+        if request.most_cells is not None and by.count > request.most_cells:
             raise LimitError(
-                f"has {by.count:,} cells; json shows at most {self.most_cells:,}",
+                f"has {by.count:,} cells; json shows at most {request.most_cells:,}",
                 subject=source.name,
                 hint="--format jsonl streams them all",
             )
         return by
 
-    def _surveyed(self, source: Source, by: By | None, wanted: Wanted, planes: Mapping[str, Plane]) -> Found:
-        if by is None:
-            return survey(source, self.engine, wanted)
-
-        def taken(tensor: TensorStats, cells: list[Cell]) -> None:
-            for cell in cells if self.expect else ():
-                self._check(cell.stats, f"{source.name}: {place_line(cell.place, cell.note)}")
-            for name, plane in planes.items():
-                index = np.array([tuple(cell.place.values()) for cell in cells], np.int64).reshape(len(cells), -1)
-                plane.add(index, np.array([cell.stats.value(name) for cell in cells], np.float64))
-            if self.on_cells is not None:
-                self.on_cells(tensor, cells)
-
-        return survey_cells(source, by, self.engine, wanted, self.keep_cells, taken)
-
-    def _check(self, found: TensorStats, name: str) -> None:
-        for expectation in self.expect:
-            value = found.value(expectation.name)
+    def _check(self, stats: TensorStats, name: str) -> None:
+        for expectation in self.request.expect:
+            value = stats.value(expectation.name)
             if not expectation.holds(value):
-                self.broken_count += 1
-                if len(self.broken) < MAX_BROKEN:
-                    self.broken.append(f"{name}: {expectation.broken(value)}")
+                self._broken_count += 1
+                if len(self._broken) < MAX_BROKEN:
+                    self._broken.append(f"{name}: {expectation.broken(value)}")
 
-    def total(self) -> Total:
+    def _total(self) -> Total:
         """Return the record of all tensors together; what cannot be told from theirs is undefined."""
-        values: dict[str, Value] = {name: None for name in self.wanted.statistics if statistic(name).reads}
+        values: dict[str, Value] = {name: None for name in self._wanted.statistics if statistic(name).reads}
         if self._totals:
             moments, dtype = pooled([(moments, source.dtype) for moments, source in self._totals])
-            columns = finished(moments.settled(), dtype, (), self.wanted.statistics, self.wanted.ddof)
+            columns = finished(moments.settled(), dtype, (), self._wanted.statistics, self._wanted.ddof)
             values |= {name: column[0] for name, column in columns.items()}
-        size, nbytes = (sum(getattr(found, what) for found in self._sizes) for what in ("size", "nbytes"))
+        size, nbytes = (sum(getattr(stats, what) for stats in self._described) for what in ("size", "nbytes"))
         return Total(values, size, nbytes)
 
 

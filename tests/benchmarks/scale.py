@@ -56,7 +56,7 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
     from gncli.io import open_sink, open_source
     from gncli.kernels.groupnorm import Affine, GroupNorm
     from gncli.run import cluster
-    from gncli.run.passes import Normalization
+    from gncli.run.normalization import Normalization
 
     samples = item_nbytes // (4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
     path = os.path.join(directory, "x.npy")

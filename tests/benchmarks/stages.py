@@ -21,8 +21,8 @@ STAGES = {
     "read": [("os", "preadv")],
     "decode": [("gncli.io.formats.hdf5.chunks", "decode")],
     "widen": [("gncli.kernels.moments", "np.copyto")],
-    "moments": [("gncli.run.passes", "measure_region")],
-    "map": [("gncli.run.passes", "normalize_region")],
+    "moments": [("gncli.run.normalization", "measure_region")],
+    "map": [("gncli.run.normalization", "normalize_region")],
     "write": [("os", "pwrite"), ("os", "posix_fallocate")],
     "sync": [("os", "fsync")],
 }
@@ -71,7 +71,7 @@ def main() -> int:
 
     started = time.perf_counter()
     importlib.import_module("gncli.cli")
-    importlib.import_module("gncli.run.passes")
+    importlib.import_module("gncli.run.normalization")
     imported = time.perf_counter() - started
     clock = Clock()
     for stage, places in STAGES.items():

@@ -20,11 +20,11 @@ from gncli.kernels.groupnorm import (
     check,
     factor,
     normalize_region,
-    spread,
     standardization,
 )
 from gncli.kernels.moments import Moments, measure
 from gncli.kernels.partition import Axis, Partition
+from gncli.kernels.reduction import spread
 from gncli.kernels.walk import Walk
 from gncli.run.engine import Engine
 from tests import oracle

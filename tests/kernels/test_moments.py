@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -14,20 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gncli.kernels.extras import Extras, Zeros
 from gncli.kernels.moments import (
     Floats,
-    Fold,
     Moments,
-    Tree,
-    concatenate,
+    MomentsOf,
     counted,
-    fold_axes,
     is_wide_integer,
     measure,
-    measure_region,
     merge,
 )
 from gncli.kernels.partition import Axis, Partition
+from gncli.kernels.reduction import Tree, Visit, concatenate, each, fold, fold_axes, folded, reshape
 from gncli.kernels.walk import Walk
 from tests import oracle
 from tests.arrays import assert_same_bits, assert_same_moments, drawn, plain
@@ -67,7 +65,7 @@ BUDGETS = st.sampled_from((1, 13, 100, 1000, 20_000, 1 << 30))
 def of(values: Any, dtype: Any = None, **options: Any) -> Moments:
     """Return the moments of one set, of shape ()."""
     array = np.asarray(values, dtype)
-    return quietly(array.reshape(1, -1), **options).each(lambda a: a[0])
+    return each(quietly(array.reshape(1, -1), **options), lambda a: a[0])
 
 
 def quietly(values: NDArray[Any], **options: Any) -> Moments:
@@ -103,18 +101,19 @@ def test_the_kernel_is_the_definition_for_every_dtype_and_shape_of_a_block(dtype
             for room in (0, values.size, 3 * values.size):
                 found = measure(values, np.empty(room))
                 assert found.n.shape == (shape[0], *shape[2:])
-                assert_right(found.reshape(-1).settled(), oracle.moments(rows), (dtype, shape, offset))
+                assert_right(reshape(found, -1).settled(), oracle.moments(rows), (dtype, shape, offset))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i8", ">f2", "?"])
 def test_the_bits_of_a_set_do_not_depend_on_its_neighbours(dtype: str) -> None:
     for shape in ((6, 5), (6, 64), (3, 700), (4, 30, 5), (2, 256, 9), (5, 3, 1200)):
         values = drawn(shape, dtype, seed=2)
-        together = quietly(values, zeros=True)
+        together = quietly(values)
         for place in itertools.product(*(range(min(size, 5)) for size in (shape[0], *shape[2:]))):
             alone = values[place[0]][None]
-            one = quietly(alone[..., place[1] : place[1] + 1] if len(shape) == 3 else alone, zeros=True).reshape(1)
-            assert_same_moments(together.each(lambda a, place=place: a[place].reshape(1)), one, (shape, place))  # type: ignore[misc]
+            one = reshape(quietly(alone[..., place[1] : place[1] + 1] if len(shape) == 3 else alone), 1)
+            here = each(together, operator.itemgetter(tuple(slice(at, at + 1) for at in place)))
+            assert_same_moments(reshape(here, 1), one, (shape, place))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -160,9 +159,9 @@ def test_settling_changes_constant_sets_alone() -> None:
     found = quietly(values)
     settled = found.settled()
     assert found.lo[0] != 0
-    assert_same_moments(settled.each(lambda a: a[1:]), found.each(lambda a: a[1:]))
+    assert_same_moments(each(settled, lambda a: a[1:]), each(found, lambda a: a[1:]))
     assert (settled.hi[0], settled.lo[0], settled.m2[0]) == (0.3, 0.0, 0.0)
-    nothing_constant = found.each(lambda a: a[1:])
+    nothing_constant = each(found, lambda a: a[1:])
     assert nothing_constant.settled() is nothing_constant
 
 
@@ -200,7 +199,7 @@ def test_only_cells_beyond_2_to_the_200_are_scaled() -> None:
     assert found.power is not None
     assert found.power[0] == found.power[2] == 0 < found.power[1]
     for row in (0, 2):
-        assert_same_moments(plain.each(lambda a, r=row: a[r]), found.each(lambda a, r=row: a[r]))  # type: ignore[misc]
+        assert_same_moments(each(plain, operator.itemgetter(row)), each(found, operator.itemgetter(row)))
     assert found.std()[1] == plain.std()[1] * 2.0**600
 
 
@@ -217,7 +216,7 @@ def test_what_is_not_finite_is_counted_and_skipped_and_changes_no_other_cell(dty
         rows = rows.copy()
         rows[1, 2] = bad
         poisoned = np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-        found = quietly(poisoned).reshape(-1)
+        found = reshape(quietly(poisoned), -1)
         assert_right(found, oracle.moments(rows), (dtype, shape))
         assert [found.number(name).sum() for name in ("nan", "posinf", "neginf")] == [
             bad != bad,
@@ -228,8 +227,8 @@ def test_what_is_not_finite_is_counted_and_skipped_and_changes_no_other_cell(dty
         assert (found.values == shape[1]).all()
         for cell in set(range(found.n.size)) - {1}:
             assert_same_moments(
-                plain.reshape(-1).each(lambda a, c=cell: a[c]),  # type: ignore[misc]
-                found.each(lambda a, c=cell: a[c]),  # type: ignore[misc]
+                each(reshape(plain, -1), operator.itemgetter(cell)),
+                each(found, operator.itemgetter(cell)),
             )
 
 
@@ -252,21 +251,21 @@ def test_a_cell_without_finite_values_has_no_mean_and_does_not_disturb_others() 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nothing_is_the_neutral_element(dtype: str) -> None:
-    nothing = Moments.nothing(np.dtype(dtype), zeros=True)
+    nothing = MomentsOf(np.dtype(dtype)).nothing()
     assert math.isnan(nothing.mean.item())
     assert math.isnan(nothing.std().item())
     assert not nothing.constant.any()
     assert nothing.finite.all()
     assert nothing.settled() is nothing
-    values = drawn((1, 9), dtype, seed=6)
-    some = quietly(values, zeros=True)
+    values = drawn((1, 9), dtype, 6)
+    some = quietly(values)
     if not is_wide_integer(np.dtype(dtype)):  # there nothing has a base of its own
         assert_same_moments(merge(some, nothing), some)
         assert_same_moments(merge(nothing, some), some)
 
 
 def test_single_values_are_sets_of_one_and_those_that_are_not_finite_are_counted() -> None:
-    found = Moments.of_values(np.array([1.5, math.nan, math.inf, 2.5])).fold(0)
+    found = fold(Moments.of_values(np.array([1.5, math.nan, math.inf, 2.5])), 0, merge)
     assert plain(found.n, found.mean, found.var(), found.min, found.max, found.number("nan")) == (
         2,
         2.0,
@@ -280,7 +279,7 @@ def test_single_values_are_sets_of_one_and_those_that_are_not_finite_are_counted
 
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e200, 1e308])
 def test_single_values_of_any_magnitude_have_a_deviation(scale: float) -> None:
-    found = Moments.of_values(np.array([-1.0, 0.25, 1.0, -0.25]) * scale).fold(0)
+    found = fold(Moments.of_values(np.array([-1.0, 0.25, 1.0, -0.25]) * scale), 0, merge)
     assert abs(found.mean) <= 1e-16 * scale
     assert found.std() == pytest.approx(math.sqrt(17 / 32) * scale if scale > 1e-200 else 0.0, rel=1e-14)
 
@@ -297,11 +296,16 @@ def test_the_degrees_of_freedom_are_taken_from_the_number_of_values() -> None:
 
 def test_zeros_are_counted_where_they_are_asked_for() -> None:
     values = np.array([[0.0, -0.0, math.nan, 1.0], [2.0, 2.0, 2.0, 2.0]])
-    found = quietly(values, zeros=True)
-    assert found.zeros is not None
-    assert found.zeros.tolist() == [2.0, 0.0]
-    assert quietly(values).zeros is None
-    assert merge(found, found).zeros is not None
+    walk = Walk.of(Partition((Axis(True, 2), Axis(False, 4))))
+    (region,) = walk.regions(8)
+    visit = Visit(walk, region, values.reshape(-1), 8)
+    with np.errstate(all="ignore"):
+        found = MomentsOf(values.dtype, Extras(frozenset({"zeros"}), values.shape)).measure(visit)
+        assert MomentsOf(values.dtype).measure(visit).asked(Zeros) is None
+    zeros, twice = found.asked(Zeros), merge(found, found).asked(Zeros)
+    assert zeros is not None
+    assert twice is not None
+    assert (zeros.zeros.tolist(), twice.zeros.tolist()) == ([2.0, 0.0], [4.0, 0.0])
 
 
 def test_a_center_that_is_nearly_right_gives_the_same_moments_to_rounding() -> None:
@@ -343,7 +347,7 @@ def test_merging_is_commutative_and_associative_to_rounding(
     (a, b, c), values = parts_of(dtype, seed, list(sizes), offset)
     expected = oracle.moments(values[None])
     for found in (merge(merge(a, b), c), merge(a, merge(b, c)), merge(merge(c, a), b), merge(b, merge(c, a))):
-        assert_right(found.reshape(1), expected, (dtype, seed, sizes))
+        assert_right(reshape(found, 1), expected, (dtype, seed, sizes))
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -351,44 +355,45 @@ def test_merging_is_commutative_and_associative_to_rounding(
 def test_a_tree_gives_the_bits_of_a_fold_also_from_nodes_of_a_power_of_two(count: int, dtype: str, level: int) -> None:
     values = drawn((count, 10), dtype, seed=count, offset=1e3)
     leaves = quietly(values)
-    tree = Tree()
+    tree = Tree(merge)
     for start in range(0, count, 1 << level):
-        tree.push(leaves.each(lambda a, s=start: a[s : s + (1 << level)]).fold(0))  # type: ignore[misc]
+        tree.push(fold(each(leaves, operator.itemgetter(slice(start, start + (1 << level)))), 0, merge))
     total = tree.total()
     assert total is not None
-    assert_same_moments(total, leaves.fold(0))
+    assert_same_moments(total, fold(leaves, 0, merge))
 
 
 def test_a_tree_without_nodes_has_no_total() -> None:
-    assert Tree().total() is None
+    assert Tree(merge).total() is None
 
 
 def test_a_fold_over_any_axis_is_the_fold_over_the_first() -> None:
-    values = drawn((5, 7, 6, 3), "f8", seed=8)
-    found = measure(np.moveaxis(values, 3, 1).reshape(5, 3, 42), np.empty(values.size)).reshape(5, 7, 6)
-    assert_same_moments(found.fold(1), found.each(lambda a: np.moveaxis(a, 1, 0)).fold(0))
-    assert_same_moments(found.fold(2), found.each(lambda a: np.moveaxis(a, 2, 0)).fold(0))
+    values = drawn((5, 7, 6, 3), "f8", 8)
+    found = reshape(measure(np.moveaxis(values, 3, 1).reshape(5, 3, 42), np.empty(values.size)), 5, 7, 6)
+    for axis in (1, 2):
+        moved = each(found, partial(np.moveaxis, source=axis, destination=0))
+        assert_same_moments(fold(found, axis, merge), fold(moved, 0, merge))
 
 
 def test_folding_axes_leaves_the_cells() -> None:
     values = drawn((2, 3, 4, 5), "f8", seed=9)
     found = Moments.of_values(values)
     axes = [Axis(True, 2), Axis(False, 3), Axis(True, 4), Axis(False, 5)]
-    folded = fold_axes(found, axes)
-    np.testing.assert_allclose(folded.mean, values.mean(axis=(1, 3)).reshape(-1), rtol=1e-14, atol=1e-15)
+    left = fold_axes(found, axes, merge)
+    np.testing.assert_allclose(left.mean, values.mean(axis=(1, 3)).reshape(-1), rtol=1e-14, atol=1e-15)
     reduced = [Axis(False, 2), *axes[1:]]
-    assert fold_axes(found, reduced).n.tolist() == [15.0] * 8
-    assert fold_axes(found, reduced, keep_first=False).n.tolist() == [30.0] * 4
+    assert fold_axes(found, reduced, merge).n.tolist() == [15.0] * 8
+    assert fold_axes(found, reduced, merge, keep_first=False).n.tolist() == [30.0] * 4
 
 
 def test_moments_one_after_the_other_keep_counts_that_only_some_of_them_have() -> None:
-    clean, poisoned = of([1.0, 2.0]).reshape(1), of([math.nan, 3.0]).reshape(1)
+    clean, poisoned = reshape(of([1.0, 2.0]), 1), reshape(of([math.nan, 3.0]), 1)
     joined = concatenate([clean, poisoned])
     assert joined.number("nan").tolist() == [0.0, 1.0]
     assert joined.posinf is not None
     assert joined.power is None
     assert concatenate([clean]) is clean
-    big = of([1e300, 2e300]).reshape(1)
+    big = reshape(of([1e300, 2e300]), 1)
     powers = concatenate([clean, big]).power
     assert powers is not None
     assert powers.dtype == np.int32
@@ -398,35 +403,18 @@ def test_moments_one_after_the_other_keep_counts_that_only_some_of_them_have() -
 # --- any partition, any tile, any visit ------------------------------------------------------------------------------
 
 
-def walked(values: NDArray[Any], axes: tuple[Axis, ...], tile: int, visit: int) -> Moments:
-    """Return the moments of each cell, measured visit by visit."""
+def measured(values: NDArray[Any], axes: tuple[Axis, ...], tile: int, visit: int, by_span: bool = False) -> Moments:
+    """Return the moments of each cell, measured visit by visit, over all spans at once or span by span."""
     walk = Walk.of(Partition(axes))
-    fold = Fold(walk)
-    flat = values.reshape(-1)
-    for region in walk.regions(visit):
-        with np.errstate(all="ignore"):
-            moments = measure_region(walk, region, flat[region.start : region.stop], tile, zeros=True)
-        fold.push(region, moments)
-    assert fold.result is not None
-    return fold.result
-
-
-def spanned(values: NDArray[Any], axes: tuple[Axis, ...], tile: int, visit: int) -> Moments:
-    """Return the same span by span, where visits are smaller than a span."""
-    walk = Walk.of(Partition(axes))
-    flat = values.reshape(-1)
-    if walk.cut(visit) == 0:
-        return walked(values, axes, tile, visit)
-    found = []
-    for span in range(walk.units[0].size):
-        fold = Fold(walk, top=1)
-        for region in walk.regions(visit, range(span, span + 1)):
-            with np.errstate(all="ignore"):
-                moments = measure_region(walk, region, flat[region.start : region.stop], tile, zeros=True)
-            fold.push(region, moments)
-        assert fold.result is not None
-        found.append(fold.result)
-    return concatenate(found)
+    law = MomentsOf(values.dtype, Extras(frozenset({"zeros"}), values.shape))
+    flat, found = values.reshape(-1), list[Moments]()
+    spans = [range(span, span + 1) for span in range(walk.units[0].size)] if by_span and walk.cut(visit) else [None]
+    with np.errstate(all="ignore"):
+        for some in spans:
+            regions = list(walk.regions(visit, some))
+            visits = ((r, law.measure(Visit(walk, r, flat[r.start : r.stop], tile))) for r in regions)
+            found += folded(walk, law, visits)
+    return law.concatenate(found)
 
 
 def alternation(sizes: list[int], first_is_cell: bool) -> tuple[Axis, ...]:
@@ -446,13 +434,14 @@ def test_any_partition_gives_the_definition_and_the_same_bits_for_any_tile_and_v
     cells = [place for place, axis in enumerate(axes) if axis.cell]
     num_cells = math.prod(axes[place].size for place in cells)
     rows = np.moveaxis(values, cells, range(len(cells))).reshape(num_cells, -1)
-    found = walked(values, axes, 1 << 30, 1 << 30)
+    found = measured(values, axes, 1 << 30, 1 << 30)
     assert_right(found.settled(), oracle.moments(rows), (sizes, dtype))
-    assert found.zeros is not None
-    np.testing.assert_array_equal(found.zeros, (rows == 0).sum(axis=1))
+    zeros = found.asked(Zeros)
+    assert zeros is not None
+    np.testing.assert_array_equal(zeros.zeros, (rows == 0).sum(axis=1))
     for tile, visit in data.draw(st.lists(st.tuples(BUDGETS, BUDGETS), min_size=2, max_size=2)):
-        assert_same_moments(walked(values, axes, tile, visit), found, (sizes, tile, visit))
-        assert_same_moments(spanned(values, axes, tile, visit), found, (sizes, tile, visit))
+        assert_same_moments(measured(values, axes, tile, visit), found, (sizes, tile, visit))
+        assert_same_moments(measured(values, axes, tile, visit, by_span=True), found, (sizes, tile, visit))
 
 
 # A block of rows, of columns, folded columns, wide columns in strips with one column left over, and many blocks.
@@ -475,9 +464,9 @@ LONG = [
 def test_many_blocks_give_the_same_bits_for_any_tile_and_visit(sizes: tuple[int, ...], dtype: str) -> None:
     axes = alternation(list(sizes), True)
     values = drawn(sizes, dtype, seed=11, offset=1e4)
-    found = walked(values, axes, 1 << 30, 1 << 30)
+    found = measured(values, axes, 1 << 30, 1 << 30)
     for tile, visit in ((1, 1), (25, 250), (3000, 9000), (16_384, 16_384), (100_000, 1 << 30), (1 << 30, 50_000)):
-        assert_same_moments(walked(values, axes, tile, visit), found, (sizes, tile, visit))
+        assert_same_moments(measured(values, axes, tile, visit), found, (sizes, tile, visit))
     cells = [place for place, axis in enumerate(axes) if axis.cell]
     rows = np.moveaxis(values, cells, range(len(cells))).reshape(found.n.size, -1)
     assert_right(found, oracle.moments(rows), sizes)
@@ -488,7 +477,7 @@ def test_a_visit_of_one_span_is_the_moments_of_its_cells() -> None:
     walk = Walk.of(Partition(alternation([4, 6], True)))
     regions = list(walk.regions(6))
     assert len(regions) == 4
-    found = [measure_region(walk, r, values[r.start : r.stop], 100) for r in regions]
+    found = [MomentsOf(values.dtype).measure(Visit(walk, r, values[r.start : r.stop], 100)) for r in regions]
     assert [m.mean.tolist() for m in found] == [[2.5], [8.5], [14.5], [20.5]]
     assert reduce(operator.add, (m.n.item() for m in found)) == 24
     assert_same_bits(concatenate(found).mean, np.array([2.5, 8.5, 14.5, 20.5]))

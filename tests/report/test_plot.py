@@ -23,9 +23,8 @@ from gncli.report import document_of, plot
 from gncli.report.lines import verdict_line
 from gncli.report.records import MOST_DRAWN, Histogram, Picture, StatsReport, TensorStats
 from gncli.tasks import normalize
-from gncli.tasks.diff import diff
-from gncli.tasks.stats import stats
 from tests import transcripts
+from tests.runs import diff, stats
 
 pytest.importorskip("matplotlib")
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
 from gncli.io import ArraySource, open_sink, open_source, ranges
 from gncli.io.ranges import GRAIN_NBYTES, Ranges
 from gncli.kernels.groupnorm import Affine, GroupNorm
+from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import whole
-from gncli.kernels.walk import Region
+from gncli.kernels.reduction import Visit
 from gncli.names import STRICT
 from gncli.run import cluster as cluster_module
 from gncli.run.cluster import ClusterEngine
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
-from gncli.run.passes import Normalization, Outcome, measure
+from gncli.run.normalization import Normalization, Outcome
 from gncli.tasks.survey import Wanted, survey
 from tests.arrays import assert_same_moments
 from tests.files import sparse_npy
+from tests.runs import measure
 
 pytestmark = pytest.mark.cluster
 
@@ -279,17 +281,19 @@ def test_an_item_of_work_is_done_by_whoever_has_the_order(tmp_path: Path) -> Non
     source.close()
 
 
-class Lethal(Normalization):
+class Lethal(MomentsOf):
     """Kills the process that does the work: the first time, or each time."""
 
-    flag = ""
+    def __init__(self, dtype: np.dtype[Any], flag: str) -> None:
+        super().__init__(dtype)
+        self.flag = flag
 
-    def _measure(self, region: Region, values: NDArray[Any]) -> Any:
-        if region.start and not (self.flag and os.path.exists(self.flag)):
+    def measure(self, visit: Visit) -> Moments:
+        if visit.region.start and not (self.flag and os.path.exists(self.flag)):
             if self.flag:
                 Path(self.flag).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super()._measure(region, values)
+        return super().measure(visit)
 
 
 @pytest.mark.parametrize("times", ["once", "always"])
@@ -306,8 +310,9 @@ def test_a_worker_killed_in_the_middle(tmp_path: Path, address: str, times: str)
     affine = Affine(np.ones(16), np.zeros(16), grouping.channel_shape)
     sink = open_sink(str(output), shape=x.shape, dtype=source.dtype, force=True)
     with ClusterEngine(address, tile=1 << 16, work=1 << 19) as engine:
-        run = Lethal(source, sink, grouping, affine, source.dtype, engine)
-        run.flag = str(tmp_path / "killed") if times == "once" else ""
+        run = Normalization(source, sink, grouping, affine, source.dtype, engine)
+        lethal = Lethal(source.dtype, str(tmp_path / "killed") if times == "once" else "")
+        run._worker = replace(run._worker, before=lethal)
         if times == "once":
             run.run()
             sink.commit()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gncli.errors import ParameterError
 from gncli.io import ArraySource
-from gncli.tasks.by import Part, cut
+from gncli.io.part import Part
+from tests.runs import cut
 
 MEANT: list[tuple[str, tuple[int, ...], tuple[str, ...], tuple[int, ...]]] = [
     ("C", (1,), ("C",), (2, 5, 7)),

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from gncli.errors import InputError, LimitError, ParameterError
 from gncli.io import ArraySource, pairs
 from gncli.io.pairs import Derived, InCOrder, Pair
-from gncli.kernels.tally import ULPS, Tolerance, delta, tally, ulps
+from gncli.kernels.counts import ULPS, ulps
+from gncli.kernels.tally import Tolerance, delta, tally
 from gncli.report.diff_records import DiffReport
 from gncli.report.lines import place_line, verdict_line
-from gncli.tasks.diff import default_tolerance, diff
+from gncli.tasks.diff import default_tolerance
 from tests.arrays import Forward, assert_same_bits, spoiled
+from tests.runs import diff
 
 DTYPES = ["?", "u1", "i4", "u8", "i8", ">i8", "f2", ">f2", "f4", "f8", ">f8"]
 SHAPES: list[tuple[int, ...]] = [(), (7,), (3, 50), (2, 3, 70, 5), (20_000,), (0, 4)]

@@ -21,15 +21,16 @@ from gncli.io import ArraySource
 from gncli.kernels.groupnorm import Check, output_dtype
 from gncli.names import STATISTICS, Draw
 from gncli.report.records import NormalizeReport, TensorStats
-from gncli.run import passes
 from gncli.run.engine import Engine
-from gncli.tasks import normalize, survey
+from gncli.run.normalization import Normalization
+from gncli.run.plan import Plan
+from gncli.tasks import normalize
 from gncli.tasks.normalize import normalize_file
 from gncli.tasks.random import random
-from gncli.tasks.stats import stats
 from gncli.tasks.survey import describe
 from tests import oracle
 from tests.arrays import SHAPE, assert_same_bits, images, plain
+from tests.runs import stats
 
 # dtype of the input, dtype of the output
 OUTPUT_DTYPES = [
@@ -177,14 +178,14 @@ def test_an_input_that_changed_while_it_was_read_gives_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path, images())
-    measure = passes.measure_spans
+    reduce = Plan.reduce
 
     def touched(*args: Any, **kwargs: Any) -> Any:
-        found = list(measure(*args, **kwargs))
+        found = list(reduce(*args, **kwargs))
         os.utime(path, ns=(1, 1))
-        return found
+        return iter(found)
 
-    monkeypatch.setattr(survey, "measure_spans", touched)
+    monkeypatch.setattr(Plan, "reduce", touched)
     report = stats([path])
     assert isinstance(report.failures[0].error, ChangedError)
     assert report.status == 6
@@ -457,7 +458,7 @@ def test_a_failed_check_leaves_no_file_and_says_so(tmp_path: Path) -> None:
 def test_a_failed_check_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = images()
     path = saved(tmp_path, x)
-    monkeypatch.setattr("gncli.run.passes.check", lambda *args: Check(1, 2.0, 0.0))
+    monkeypatch.setattr("gncli.run.normalization.check", lambda *args: Check(1, 2.0, 0.0))
     report = normalize_file(path, num_groups=3, in_place=True)
     assert (report.status, report.output) == (1, None)
     assert_same_bits(np.load(path), x)
@@ -466,7 +467,7 @@ def test_a_failed_check_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
 
 def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, images())
-    monkeypatch.setattr("gncli.run.passes.check", lambda *args: 1 / 0)
+    monkeypatch.setattr("gncli.run.normalization.check", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         normalize_file(path, num_groups=3, output=str(tmp_path / "y.npy"), save_moments=str(tmp_path / "m.npz"))
     assert names(tmp_path) == ["x.npy"]
@@ -476,13 +477,13 @@ def test_an_input_that_changed_while_it_was_normalized_gives_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path, images())
-    run = passes.Normalization.run
+    cells = Normalization.__iter__
 
     def touched(self: Any) -> Any:
         os.utime(path, ns=(1, 1))
-        return run(self)
+        return cells(self)
 
-    monkeypatch.setattr(passes.Normalization, "run", touched)
+    monkeypatch.setattr(Normalization, "__iter__", touched)
     with pytest.raises(ChangedError):
         normalize_file(path, num_groups=3, output=str(tmp_path / "y.npy"))
     assert names(tmp_path) == ["x.npy"]

@@ -16,10 +16,10 @@ from gncli.errors import LimitError
 from gncli.io import ArraySource
 from gncli.report.records import Cell, TensorStats
 from gncli.run.engine import Engine
-from gncli.tasks import survey as surveys
-from gncli.tasks.by import By, cut
-from gncli.tasks.survey import Found, Wanted, survey, survey_cells
+from gncli.tasks.by import By
+from gncli.tasks.survey import Survey, Wanted, survey
 from tests.arrays import DTYPES, Forward, spoiled
+from tests.runs import cut
 
 PERCENTILES = {"p0": 0, "p0.1": 0.1, "p25": 25, "median": 50, "p73.3": 73.3, "p99.9": 99.9, "p100": 100}
 # shape, --by, groups
@@ -52,12 +52,16 @@ def of_cells(x: NDArray[Any], by: By) -> list[NDArray[Any]]:
     return [moved[at].reshape(-1) for at in np.ndindex(*moved.shape[: len(by.axes)])]
 
 
-def surveyed(x: NDArray[Any], by: By | None, wanted: Wanted, visit: int, forward: bool = False, **more: Any) -> Found:
+def surveyed(x: NDArray[Any], by: By | None, wanted: Wanted, visit: int, forward: bool = False, **more: Any) -> Survey:
     source = Forward(x) if forward else ArraySource(x)
     with Engine(1 if forward else 2, tile=64 * x.itemsize, visit=visit * x.itemsize) as engine:
         if by is None:
             return survey(source, engine, wanted)
-        return survey_cells(source, by, engine, wanted, more.get("keep", 10**9), more.get("on_cells"))
+        found = Survey(source, engine, wanted, by, more.get("keep", 10**9))
+        for cells in found:
+            if "on_cells" in more:
+                more["on_cells"](found.header, cells)
+        return found
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -141,8 +145,7 @@ def test_more_open_cells_than_are_held_are_walked_in_ranges(
     by = cut(axes, shape, ArraySource(x).order, "NCL", num_groups=3 if axes == "group" else None)
     wanted = Wanted(("mean", "median", "argmin", "first_nan"))
     whole = surveyed(x, by, wanted, 1 << 16).stats.cells
-    monkeypatch.setattr(surveys, "MAX_OPEN_CELLS", 4)
-    monkeypatch.setattr("gncli.run.passes.MAX_OPEN_CELLS", 4)
+    monkeypatch.setattr("gncli.run.plan.MAX_OPEN_CELLS", 4)
     parts = surveyed(x, by, wanted, 1 << 16).stats.cells
     assert whole is not None
     assert parts is not None
@@ -172,7 +175,7 @@ def test_headers_alone_are_not_read() -> None:
     source = Unread(np.zeros((3, 4)))
     with Engine(1) as engine:
         assert survey(source, engine, Wanted(("shape", "size"))).moments is None
-        found = survey_cells(source, cut("0", (3, 4), "C"), engine, Wanted(("size",)), 10, None)
+        found = survey(source, engine, Wanted(("size",)), cut("0", (3, 4), "C"), 10)
     assert found.stats.cells is not None
     assert [cell.stats.size for cell in found.stats.cells.kept] == [4, 4, 4]
 

@@ -22,14 +22,13 @@ from gncli.io.formats.zip import Inflater
 from gncli.io.rawfile import RawSource
 from gncli.names import STRICT, Policy
 from gncli.run import cluster
-from gncli.tasks.diff import diff
 from gncli.tasks.normalize import normalize_file
-from gncli.tasks.stats import stats
 from tests.archives import ARRAY, NPY, Packed, wide, zipped
 from tests.arrays import assert_same_bits
 from tests.damaged import FULL, NPZ_FILES, SIZE, TORN, wide_extra
 from tests.faults import piped
 from tests.files import DTYPES, SHAPES, make, read_all, saved
+from tests.runs import diff, stats
 
 SAVE: dict[str, Callable[..., None]] = {"stored": np.savez, "deflated": np.savez_compressed}
 

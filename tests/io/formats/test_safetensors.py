@@ -18,15 +18,15 @@ from gncli.errors import GncliError, InputError, LimitError, ParameterError
 from gncli.io import open_source, open_sources
 from gncli.io.dtypes import WIDENED
 from gncli.io.rawfile import RawSource
-from gncli.kernels.tally import ulps
-from gncli.tasks.diff import default_tolerance, diff
+from gncli.kernels.counts import ulps
+from gncli.tasks.diff import default_tolerance
 from gncli.tasks.normalize import normalize_file
-from gncli.tasks.stats import stats
 from tests.archives import ARRAY, entry, tensors
 from tests.arrays import assert_same_bits
 from tests.damaged import SAFETENSORS_FILES
 from tests.faults import piped
 from tests.files import read_all
+from tests.runs import diff, stats
 
 SMALL = Path(__file__).parents[2] / "data" / "small.safetensors"
 X = np.array([[0, 1, -2, 0.5], [3, 448, 2.0**-9, -0.375]], np.float32)

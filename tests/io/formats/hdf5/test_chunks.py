@@ -32,9 +32,10 @@ from gncli.io.rawfile import RawFile
 from gncli.kernels.groupnorm import Affine, GroupNorm
 from gncli.kernels.partition import whole
 from gncli.run.engine import Engine
-from gncli.run.passes import Normalization, measure
+from gncli.run.normalization import Normalization
 from tests.arrays import assert_same_bits, assert_same_moments, normalized
 from tests.files import DTYPES, make, read_all
+from tests.runs import measure
 
 FILTERS: dict[str, dict[str, Any]] = {
     "none": {},

@@ -23,8 +23,8 @@ from gncli.report import render
 from gncli.report.records import StatsReport, TensorStats
 from gncli.report.style import Style
 from gncli.tasks.normalize import normalize_file
-from gncli.tasks.stats import stats
 from tests.files import read_all
+from tests.runs import stats
 
 SMALL = Path(__file__).parents[3] / "data" / "small.nc"
 LAYOUTS: dict[str, dict[str, Any]] = {

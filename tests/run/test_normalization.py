@@ -1,4 +1,4 @@
-"""Passes: the same bits for any tile, visit, worker, executor and source, and the moments that are kept."""
+"""Normalizations: the same bits for any tile, visit, worker, executor and source, and the moments that are kept."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 
 from gncli.errors import LimitError
 from gncli.io import ArraySink, ArraySource, RandomSource
+from gncli.kernels.extras import Zeros
 from gncli.kernels.groupnorm import Affine, Check, GroupNorm
 from gncli.kernels.layout import Layout
 from gncli.kernels.moments import Moments
 from gncli.kernels.partition import by_group, whole
-from gncli.run import passes
+from gncli.run import plan
 from gncli.run.engine import Engine
-from gncli.run.passes import Normalization, Outcome, measure
+from gncli.run.normalization import Normalization, Outcome
 from tests.arrays import Forward, Inline, assert_same_bits, assert_same_moments, drawn, normalized, plain
+from tests.runs import measure
 
 TILES = [1 << power for power in range(16, 24)]  # 64 KiB to 8 MiB
 # bytes: smaller than a block, than a cell, than a span; and larger than all
@@ -96,13 +98,13 @@ def test_any_tile_visit_worker_and_source_gives_the_same_bits(
         options |= {"gamma": np.linspace(-2, 2, groups * group_size), "beta": 0.5}
     y, outcome = normalized(x, groups, layout, Engine(1, executor=Inline()), **options)
     partition = by_group(x.shape, ArraySource(x).order, Layout(layout), groups)
-    cells = measure(ArraySource(x), partition, Engine(1, executor=Inline()), zeros=True)
+    cells = measure(ArraySource(x), partition, Engine(1, executor=Inline()), "zeros")
     with Engine(workers, *sizes) as engine:
         again, same = normalized(x, groups, layout, engine, forward=forward, **options)
         assert_same_bits(again, y, sizes)
         assert_same_outcome(same, outcome, sizes)
         source = Forward(x) if forward else ArraySource(x)
-        assert_same_moments(measure(source, partition, engine, zeros=True), cells, sizes)
+        assert_same_moments(measure(source, partition, engine, "zeros"), cells, sizes)
 
 
 def test_any_executor_gives_the_same_bits() -> None:
@@ -183,7 +185,7 @@ def test_moments_that_nobody_asked_for_are_not_kept() -> None:
     _, outcome = normalized(drawn((2, 4, 9), "f4", "C", 6, offset=60, std=30), 2, "NCL", Engine(1, executor=Inline()))
     assert outcome.kept is None
     assert outcome.means.n == outcome.variances.n == 0
-    assert outcome.before.zeros is None
+    assert outcome.before.asked(Zeros) is None
 
 
 def test_before_and_after_are_over_everything() -> None:
@@ -194,7 +196,9 @@ def test_before_and_after_are_over_everything() -> None:
         assert found.mean == pytest.approx(wide.mean(), rel=1e-12)
         assert found.std() == pytest.approx(wide.std(), rel=1e-12)
         assert plain(found.min, found.max, found.n) == (wide.min(), wide.max(), wide.size)
-        assert found.zeros == (wide == 0).sum()
+        zeros = found.asked(Zeros)
+        assert zeros is not None
+        assert zeros.zeros == (wide == 0).sum()
     assert outcome.normalized.mean == pytest.approx(0, abs=1e-6)
     assert outcome.normalized.std() == pytest.approx(1, rel=1e-4)
 
@@ -240,7 +244,7 @@ def test_nothing_is_normalized_to_nothing(shape: tuple[int, ...]) -> None:
 def test_the_cells_of_nothing_have_no_values(shape: tuple[int, ...], dtype: str) -> None:
     x = np.empty(shape, dtype)
     engine = Engine(1, executor=Inline())
-    assert measure(ArraySource(x), whole(shape), engine, zeros=True).n.tolist() == [0.0]
+    assert measure(ArraySource(x), whole(shape), engine, "zeros").n.tolist() == [0.0]
     found = measure(ArraySource(x), by_group(shape, "C", Layout("NCL"), 2), engine)
     assert found.n.tolist() == [0.0] * (shape[0] * 2)
     assert found.min.dtype == (np.int64 if dtype == "i8" else np.float64)
@@ -254,7 +258,7 @@ def test_a_tensor_without_axes_is_one_value(value: Any, mean: float) -> None:
 
 def test_too_many_open_cells_are_refused() -> None:
     # Samples run fastest, so that the cell of each is open until the last channel.
-    x = np.zeros((passes.MAX_OPEN_CELLS + 1, 2), bool, order="F")
+    x = np.zeros((plan.MAX_OPEN_CELLS + 1, 2), bool, order="F")
     sentence = (
         "x: 1048577 cells are open at once in this storage order, more than 1048576; "
         "store the tensor in another order, or in parts"
@@ -269,7 +273,7 @@ def test_too_many_open_cells_are_refused() -> None:
 
 
 def test_as_many_cells_as_may_be_open_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "MAX_OPEN_CELLS", 10)
+    monkeypatch.setattr(plan, "MAX_OPEN_CELLS", 10)
     engine = Engine(1, executor=Inline())
     normalized(np.zeros((10, 2), order="F"), 1, "NC", engine)
     with pytest.raises(LimitError):

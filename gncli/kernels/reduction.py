@@ -1,0 +1,374 @@
+"""Reductions: measure a piece, merge two results. The one law of every stream of numbers in gncli.
+
+A *record* is a `NamedTuple` of arrays of one shape, one entry per set of values; a field may be None, which stands for
+zeros, or a record itself. A `Reduction` measures the sets of a visit and merges records set by set. Everything else is
+here, once, for all of them: folding along axes, the tree, the fold of visits that come one after the other.
+
+Notes
+-----
+Results are merged along the balanced binary tree of their index. A visit is an aligned run of a power of two of
+entries, so what it sums up is a node of that tree: the bits of a result depend on the tensor alone, and never on how
+its blocks were dealt out to tiles, visits and workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.partition import Axis
+from gncli.kernels.walk import Region, Tile, Walk
+
+Array = NDArray[Any]
+R = TypeVar("R", bound=tuple[Any, ...])
+S = TypeVar("S", bound=tuple[Any, ...])
+
+
+class Visit(NamedTuple):
+    """What a worker is given: a region of a walk, and its elements.
+
+    Attributes
+    ----------
+    walk : Walk
+        The walk over the whole tensor.
+    region : Region
+        Which visit of it.
+    values : ndarray, 1-D
+        The elements, in storage order.
+    tile : int
+        How many elements are worked on at a time.
+    """
+
+    walk: Walk
+    region: Region
+    values: Array
+    tile: int
+
+
+class Reduction(Generic[R]):
+    """What is measured of each cell: a law, picklable, that workers share.
+
+    `measure` and `nothing` say what a record is of; `merge` is associative and commutative to rounding.
+    """
+
+    def measure(self, visit: Visit) -> R:
+        """Return the record of a visit, merged as far as the visit reaches.
+
+        Returns
+        -------
+        record, 1-D
+            An entry for each cell that the region touches, in storage order; where the region runs over a cell axis,
+            the entries of that axis one after the other.
+        """
+        raise NotImplementedError
+
+    def nothing(self, num_cells: int = 1) -> R:
+        """Return the record of `num_cells` cells without values."""
+        raise NotImplementedError
+
+    def merge(self, a: R, b: R) -> R:
+        """Return the record of the unions of `a` and `b`, set by set."""
+        raise NotImplementedError
+
+    def concatenate(self, parts: Sequence[R]) -> R:
+        """Return the records of neighbouring cells as one."""
+        return concatenate(parts)
+
+
+class Both(Reduction[tuple[R, S]]):
+    """Two reductions in one pass: a record is the pair of theirs."""
+
+    def __init__(self, first: Reduction[R], second: Reduction[S]) -> None:
+        self.first, self.second = first, second
+
+    def measure(self, visit: Visit) -> tuple[R, S]:
+        """Return both records of a visit."""
+        return self.first.measure(visit), self.second.measure(visit)
+
+    def nothing(self, num_cells: int = 1) -> tuple[R, S]:
+        """Return both records of nothing."""
+        return self.first.nothing(num_cells), self.second.nothing(num_cells)
+
+    def merge(self, a: tuple[R, S], b: tuple[R, S]) -> tuple[R, S]:
+        """Return both unions."""
+        return self.first.merge(a[0], b[0]), self.second.merge(a[1], b[1])
+
+    def concatenate(self, parts: Sequence[tuple[R, S]]) -> tuple[R, S]:
+        """Return both records of neighbouring cells."""
+        return self.first.concatenate([a for a, _ in parts]), self.second.concatenate([b for _, b in parts])
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def each(record: R, change: Callable[[Array], Array]) -> R:
+    """Return the record whose arrays are `change` of these: a reshape, an index."""
+    fields = [each(f, change) if isinstance(f, tuple) else None if f is None else change(f) for f in record]
+    return _like(record, fields)
+
+
+def join(records: Sequence[R], how: Callable[[list[Array]], Array]) -> R:
+    """Return the record whose arrays are `how` of the arrays of `records`; None joins others as zeros."""
+    shapes = [shape_of(record) for record in records]
+
+    def joined(fields: tuple[Any, ...]) -> Any:
+        if isinstance(fields[0], tuple):
+            return join(fields, how)
+        if all(field is None for field in fields):
+            return None
+        dtype = next(field.dtype for field in fields if field is not None)
+        return how([np.zeros(s, dtype) if f is None else f for f, s in zip(fields, shapes, strict=True)])
+
+    return _like(records[0], [joined(fields) for fields in zip(*records, strict=True)])
+
+
+def concatenate(records: Sequence[R]) -> R:
+    """Return all `records`, one after the other along their first axis."""
+    return records[0] if len(records) == 1 else join(records, np.concatenate)
+
+
+def shape_of(record: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return the shape of the arrays of a record; () where it has none."""
+    for field in record:
+        if isinstance(field, np.ndarray):
+            return tuple(field.shape)
+    return next((shape_of(field) for field in record if isinstance(field, tuple) and field), ())
+
+
+def repeat(record: R, count: int) -> R:
+    """Return the record of one set `count` times."""
+    return each(record, lambda array: np.repeat(array, count, axis=0))
+
+
+def reshape(record: R, *shape: int) -> R:
+    """Return the record in `shape`."""
+    return each(record, lambda array: array.reshape(shape))
+
+
+def _like(record: R, fields: list[Any]) -> R:
+    make: Callable[[list[Any]], Any] = getattr(type(record), "_make", tuple)
+    return cast("R", make(fields))
+
+
+# --- folding ---------------------------------------------------------------------------------------------------------
+
+
+def fold(record: R, axis: int, merge: Callable[[R, R], R]) -> R:
+    """Return the record of the unions along `axis`, merged along the balanced binary tree of its index."""
+    folded = each(record, lambda array: array.swapaxes(0, axis)) if axis else record
+    while (count := shape_of(folded)[0]) > 1:
+        paired = slice(0, count - count % 2, 2), slice(1, count, 2), slice(count - count % 2, count)
+        left, right, odd = (each(folded, itemgetter(which)) for which in paired)
+        folded = concatenate([merge(left, right), odd]) if count % 2 else merge(left, right)
+    return each(folded, lambda array: array.swapaxes(0, axis).squeeze(axis))
+
+
+def fold_axes(record: R, axes: Sequence[Axis], merge: Callable[[R, R], R], *, keep_first: bool = True) -> R:
+    """Return `record`, an entry for each index of `axes`, folded over the reduced ones, innermost first; 1-D."""
+    folded = reshape(record, *(axis.size for axis in axes))
+    for place in reversed(range(len(axes))):
+        if not axes[place].cell and not (place == 0 and keep_first):
+            folded = fold(folded, place, merge)
+    return reshape(folded, -1)
+
+
+def fold_cells(record: R, merge: Callable[[R, R], R]) -> R:
+    """Return the record of all cells of `record`, 1-D and not empty, together: in shape (1,)."""
+    return fold_axes(record, (Axis(False, shape_of(record)[0]),), merge, keep_first=False)
+
+
+class Tree(Generic[R]):
+    """Records that come one node after the other, merged along the balanced binary tree of their index.
+
+    It is what `fold` does to an array at once. Nodes that are runs of one power of two of leaves give the same bits as
+    their leaves would.
+    """
+
+    def __init__(self, merge: Callable[[R, R], R]) -> None:
+        self._merge = merge
+        self._nodes: list[tuple[int, R]] = []
+
+    def push(self, node: R) -> None:
+        """Take the next node."""
+        level = 0
+        while self._nodes and self._nodes[-1][0] == level:
+            node = self._merge(self._nodes.pop()[1], node)
+            level += 1
+        self._nodes.append((level, node))
+
+    def total(self) -> R | None:
+        """Return the record of everything taken so far; None if that is nothing."""
+        total = None
+        for _, node in reversed(self._nodes):
+            total = node if total is None else self._merge(node, total)
+        return total
+
+
+def folded(walk: Walk, reduction: Reduction[R], visits: Iterable[tuple[Region, R]]) -> Iterator[R]:
+    """Yield the records of runs of whole spans of cells, from those of their visits, in storage order.
+
+    Parameters
+    ----------
+    walk : Walk
+        The walk that the visits belong to.
+    reduction : Reduction
+        The law that merges them.
+    visits : iterable of (Region, record)
+        What `Reduction.measure` gave, in storage order, of whole spans.
+    """
+    span = _Span(walk, reduction)
+    for region, record in visits:
+        if region.axis == 0:
+            yield record
+        elif (whole := span.push(region, record)) is not None:
+            yield whole
+
+
+class _Span(Generic[R]):
+    """The records of the visits of a span, merged along the unit axes of a walk below the first."""
+
+    def __init__(self, walk: Walk, reduction: Reduction[R]) -> None:
+        self._units, self._reduction = walk.units, reduction
+        self._trees = [Tree(reduction.merge) for _ in self._units]
+        self._cells: list[list[R]] = [[] for _ in self._units]
+        self._counts = [0] * len(self._units)
+
+    def push(self, region: Region, record: R) -> R | None:
+        """Take the record of the next visit; return that of the span with its last one."""
+        axis, count = region.axis, region.last - region.first
+        while axis:
+            cell, size = self._units[axis]
+            if cell:
+                self._cells[axis].append(record)
+            else:
+                self._trees[axis].push(record)
+            self._counts[axis] += count
+            if self._counts[axis] < size:
+                return None
+            whole = self._reduction.concatenate(self._cells[axis]) if cell else self._trees[axis].total()
+            assert whole is not None  # a unit axis has at least one entry
+            self._cells[axis], self._trees[axis] = [], Tree(self._reduction.merge)
+            self._counts[axis] = 0
+            record, axis, count = whole, axis - 1, 1
+        return record
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """A tile of a visit as rows of blocks: the unit that a kernel is called with.
+
+    Attributes
+    ----------
+    visit : Visit
+        The visit.
+    part : Tile
+        Which tile of it.
+    """
+
+    visit: Visit
+    part: Tile
+
+    def of(self, values: Array) -> Array:
+        """Return the elements of the tile among those of the visit, as (A, R) or (A, R, Q): A blocks of R rows."""
+        walk, part = self.visit.walk, self.part
+        num_x, length, width = walk.view(self.visit.region)
+        seen = values.reshape(num_x, length, width) if walk.columns else values.reshape(num_x, length)
+        count, first = part.blocks.stop - part.blocks.start, part.blocks.start * walk.block
+        picked = seen[part.x, first : first + count * part.length, *([part.q] if walk.columns else [])]
+        return picked.reshape(picked.shape[0] * count, part.length, *picked.shape[2:])
+
+    def places(self) -> NDArray[np.int64]:
+        """Return where in storage the first value of each block is, in shape (A,) or (A, Q)."""
+        walk, region, part = self.visit.walk, self.visit.region, self.part
+        _, length, width = walk.view(region)
+        x = np.arange(part.x.start, part.x.stop)[:, None, None] * length
+        rows = x + np.arange(part.blocks.start, part.blocks.stop)[:, None] * walk.block
+        found = np.asarray(region.start + rows * width + np.arange(part.q.start, part.q.stop), np.int64)
+        return found.reshape(-1, found.shape[2]) if walk.columns else found[..., 0].reshape(-1)
+
+    @property
+    def stride(self) -> int:
+        """How far in storage one row is from the next."""
+        return self.visit.walk.width
+
+
+def spread(walk: Walk, region: Region, cells: Array) -> Array:
+    """Return `cells` laid out for the elements of `region`, seen as (X, L, Q).
+
+    Parameters
+    ----------
+    walk : Walk
+        The walk over the whole tensor.
+    region : Region
+        Which visit of it.
+    cells : ndarray, 1-D
+        A value for each cell, in storage order: of the region where that runs over whole spans, else of its span.
+
+    Returns
+    -------
+    ndarray, shape (X, 1, Q), or (X, 1) where a leaf has no columns
+    """
+    axis, run = region.axis, region.last - region.first
+    sizes = [unit.size if unit.cell else 1 for unit in (*walk.units, *walk.columns)]
+    sizes[0] = run if axis == 0 else 1
+    at: list[int | slice] = [region.prefix[p] if p and walk.units[p].cell else 0 for p in range(axis)]
+    at.append(slice(region.first, region.last) if axis and walk.units[axis].cell else slice(None))
+    found = cells.reshape(sizes)[tuple(at)]
+    leaf = axis == len(walk.outer)
+    shape = [1 if leaf else run, *(unit.size for unit in walk.outer[axis + 1 :])]
+    shape += ([] if leaf else [1]) + [column.size for column in walk.columns]
+    laid = np.broadcast_to(found, shape)
+    num_x, _, width = walk.view(region)
+    return laid.reshape(num_x, 1, width) if walk.columns else laid.reshape(num_x, 1)
+
+
+def in_c_order(places: NDArray[np.int64], shape: tuple[int, ...], order: str) -> NDArray[np.int64]:
+    """Return the flat index in C order of places in storage, of a tensor of `shape` stored in `order`."""
+    if order == "C" or len(shape) < 2:
+        return places
+    return np.asarray(np.ravel_multi_index(np.unravel_index(places, shape, order="F"), shape), np.int64)
+
+
+def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], merge: Callable[[R, R], R]) -> R:
+    """Return the record of a visit, from a kernel that measures the blocks of a tile.
+
+    Parameters
+    ----------
+    visit : Visit
+        What is measured.
+    kernel : callable
+        Takes the `Rows` of a tile, and returns their record, of shape (A,) or (A, Q).
+    merge : callable
+        The law.
+
+    Returns
+    -------
+    record, 1-D
+        As `Reduction.measure` returns it.
+    """
+    walk, region = visit.walk, visit.region
+    num_x, length, width = walk.view(region)
+    shape = (num_x, -(-length // walk.block), *([width] if walk.columns else []))
+    indices: list[tuple[slice, ...]] = []
+    records: list[R] = []
+    for part in walk.tiles(region, visit.tile):
+        record = kernel(Rows(visit, part))
+        blocks = part.blocks.stop - part.blocks.start
+        records.append(reshape(record, -1, blocks, *shape_of(record)[1:]))
+        indices.append((part.x, part.blocks, *([part.q] if walk.columns else [])))
+
+    def placed(arrays: list[Array]) -> Array:
+        if len(arrays) == 1:
+            return arrays[0]
+        whole = np.empty(shape, arrays[0].dtype)
+        for index, array in zip(indices, arrays, strict=True):
+            whole[index] = array
+        return whole
+
+    return fold_axes(join(records, placed), walk.dims(region), merge, keep_first=walk.units[region.axis].cell)

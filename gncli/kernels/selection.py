@@ -1,0 +1,207 @@
+"""Selection: the elements of some ranks of some cells, exact and in constant memory, from passes that count bits.
+
+A pass counts one 16-bit step of the elements that share a path so far (`gncli.kernels.percentiles`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels import percentiles
+from gncli.kernels.counts import Counting, Counts
+from gncli.kernels.extras import PIECE
+from gncli.kernels.moments import Floats
+from gncli.kernels.partition import Axis
+from gncli.kernels.reduction import Reduction, Visit, spread
+from gncli.kernels.walk import Walk
+
+MAX_COUNTS = 64  # histograms of 64 Ki buckets, 512 KB each, held at once
+
+Key = tuple[int, int]
+"""A cell of a span, and a rank among its finite elements, counted from 0."""
+Path = tuple[int, tuple[int, ...]]
+"""A cell of a span, and the steps that an element of it begins with."""
+
+
+def cells_at_once(chosen: int) -> int:
+    """Return of how many cells `chosen` percentiles are selected in the same passes: two neighbours each."""
+    return max(1, MAX_COUNTS // (2 * chosen))
+
+
+def num_passes(walk: Walk, dtype: np.dtype[Any], chosen: int) -> int:
+    """Return how many passes over a span `chosen` percentiles of all its cells take."""
+    return -(-walk.span_cells // cells_at_once(chosen)) * percentiles.steps(dtype)
+
+
+class Selection:
+    """Elements that are selected by rank, in `steps` passes over the span that they are in.
+
+    Parameters
+    ----------
+    walk : Walk
+        The walk over the tensor.
+    dtype : numpy.dtype
+        The dtype of its elements.
+    cells : range
+        The cells of the span that elements are selected from, `cells_at_once` of them at most.
+    wanted : collection of (int, int)
+        Which elements.
+    """
+
+    def __init__(self, walk: Walk, dtype: np.dtype[Any], cells: range, wanted: Collection[Key]) -> None:
+        self._walk, self._dtype, self._cells = walk, dtype, cells
+        self._paths: dict[Key, tuple[int, ...]] = dict.fromkeys(wanted, ())
+        self._ranks = {key: key[1] for key in wanted}
+        self._level = 0
+
+    @property
+    def steps(self) -> int:
+        """How many passes there are."""
+        return percentiles.steps(self._dtype)
+
+    def _shared(self) -> list[Path]:
+        return sorted({(cell, path) for (cell, _), path in self._paths.items()})
+
+    def counting(self) -> BitCounts:
+        """Return what the next pass counts."""
+        return BitCounts(self._walk, self._dtype, self._cells, self._shared(), self._level)
+
+    def take(self, counts: Counts) -> None:
+        """Go a step further with what the pass counted."""
+        shared, level, finite = self._shared(), self._level, percentiles.finite_steps(self._dtype)
+        table = counts.number.reshape(-1, finite.size)
+        if level == 0:
+            table[:, ~finite] = 0
+            table = table[[cell - self._cells.start for cell, _ in shared]]
+        for key, path in self._paths.items():
+            row = table[shared.index((key[0], path))]
+            negative = bool(path) and path[0] >= percentiles.BUCKETS // 2
+            ordered = percentiles.order(self._dtype, level, negative)
+            step, self._ranks[key] = percentiles.find(row, ordered, self._ranks[key])
+            self._paths[key] = (*path, step)
+        self._level += 1
+
+    def values(self) -> Mapping[Key, int | float]:
+        """Return the elements, once all passes have been taken."""
+        return {key: percentiles.value_of(path, self._dtype) for key, path in self._paths.items()}
+
+
+class BitCounts(Counting):
+    """How many finite elements of each (cell, path) go on from the path by each step.
+
+    Parameters
+    ----------
+    walk : Walk
+        The walk over the tensor.
+    dtype : numpy.dtype
+        The dtype of its elements.
+    cells : range
+        The cells of a span that are counted.
+    paths : sequence of Path
+        Sorted; at level 0, where all paths are empty, every cell has its slots.
+    level : int
+        Which step is counted, 0 being the highest.
+    """
+
+    def __init__(self, walk: Walk, dtype: np.dtype[Any], cells: range, paths: Sequence[Path], level: int) -> None:
+        self._cells, self._level = len(cells), level
+        self._shift = np.array(dtype.itemsize * 8 - percentiles.STEP * level, f"u{dtype.itemsize}")
+        self._buckets = buckets = percentiles.finite_steps(dtype).size
+        super().__init__((len(paths) if level else len(cells)) * buckets)
+        self._codes = np.array([_code(cell - cells.start, path) for cell, path in paths], np.uint64)
+        # For each cell the steps at the top of a path, by which most elements are passed over at once.
+        self._top = np.zeros(len(cells) * buckets, np.bool_)
+        if level:
+            self._top[[(cell - cells.start) * buckets + path[0] for cell, path in paths]] = True
+        self._alone = walk.span_cells == 1
+        self._local = np.full(walk.span_cells, len(cells))
+        self._local[cells.start : cells.stop] = np.arange(len(cells))
+
+    def measure(self, visit: Visit) -> Counts:
+        """Return the counts of a visit, of those slots that have any."""
+        bits = percentiles.bits_of(visit.values)
+        place = self._places(visit, percentiles.step_of(bits, 0))
+        step = PIECE if self._alone else max(1, bits.size)  # in pieces, for the cache
+        pieces = [slice(start, start + step) for start in range(0, bits.size, step)]
+        if self._level:
+            slots = [self._on_path(bits[piece], place[piece].astype(np.int64, copy=False)) for piece in pieces]
+            at, number = np.unique(np.concatenate(slots), return_counts=True)
+            return Counts(number, at)
+        counts = np.zeros(self.num_slots, np.int64)
+        for piece in pieces:  # bincount takes other types than its own by way of a slow cast
+            counts += np.bincount(place[piece].astype(np.int64, copy=False), minlength=counts.size)[: counts.size]
+        at = np.flatnonzero(counts)
+        return Counts(counts[at], at)
+
+    def _places(self, visit: Visit, high: NDArray[Any]) -> NDArray[Any]:
+        """Return for each element its cell among those that are counted, and its highest step, as one number."""
+        if self._alone:
+            return high
+        walk, region = visit.walk, visit.region
+        shape = walk.view(region) if walk.columns else walk.view(region)[:2]
+        cells = spread(walk, region, self._local) * self._buckets
+        return np.asarray(np.add(high.reshape(shape), cells, dtype=np.int64)).reshape(-1)
+
+    def _on_path(self, bits: NDArray[Any], place: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the slots of the elements that lie on a path."""
+        inside = np.flatnonzero(place < self._top.size) if not self._alone else slice(None)
+        bits, place = bits[inside], place[inside]
+        on_path = np.flatnonzero(self._top.take(place))
+        bits, place = bits[on_path], place[on_path]
+        prefix = (bits >> self._shift).astype(np.uint64)
+        code = (place // self._buckets).astype(np.uint64) << np.uint64(percentiles.STEP * self._level) | prefix
+        slot = np.minimum(np.searchsorted(self._codes, code), self._codes.size - 1)
+        same = self._codes[slot] == code
+        return np.asarray(slot[same] * self._buckets + percentiles.step_of(bits[same], self._level), np.int64)
+
+
+def _code(cell: int, path: tuple[int, ...]) -> int:
+    code = cell
+    for step in path:
+        code = code << percentiles.STEP | step
+    return code
+
+
+class Percentiles(NamedTuple):
+    """The percentiles of cells: a record whose arrays have a row for each cell, in place of one entry.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (cells, percentiles)
+        NaN where a cell has no finite value.
+    """
+
+    values: Floats
+
+
+class RowPercentiles(Reduction[Percentiles]):
+    """The percentiles of cells that lie within one visit; nothing is left to merge.
+
+    Parameters
+    ----------
+    chosen : sequence of float
+        Which percentiles.
+    """
+
+    def __init__(self, chosen: Sequence[float]) -> None:
+        self._chosen = tuple(chosen)
+
+    def measure(self, visit: Visit) -> Percentiles:
+        """Return the percentiles of the cells of a visit to whole spans."""
+        walk, region = visit.walk, visit.region
+        run = Axis(True, region.last - region.first)
+        axes = (run, *walk.outer[1:], Axis(False, walk.length), *walk.columns)
+        seen = visit.values.reshape([axis.size for axis in axes])
+        cells = [place for place, axis in enumerate(axes) if axis.cell]
+        rest = [place for place, axis in enumerate(axes) if not axis.cell]
+        rows = seen.transpose(*cells, *rest).reshape(math.prod(axes[place].size for place in cells), -1)
+        return Percentiles(percentiles.of_rows(rows, self._chosen).T)
+
+    def nothing(self, num_cells: int = 1) -> Percentiles:
+        """Return the percentiles of no values."""
+        return Percentiles(np.full((num_cells, len(self._chosen)), np.nan))

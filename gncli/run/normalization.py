@@ -1,0 +1,292 @@
+"""Group Normalization of a source into a sink: a plan of one pass, or of two over each span of cells."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.io.source import Sink, Source
+from gncli.kernels.extras import Extras
+from gncli.kernels.groupnorm import (
+    Affine,
+    Check,
+    Grouping,
+    GroupNorm,
+    Standardization,
+    all_checks,
+    check,
+    factor,
+    normalize_region,
+    standardization,
+)
+from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
+from gncli.kernels.partition import Axis
+from gncli.kernels.reduction import Both, Tree, Visit, fold_axes, folded
+from gncli.kernels.walk import Region
+from gncli.run.engine import Engine
+from gncli.run.plan import Plan
+
+
+class _Cells(NamedTuple):
+    """What the passes know of some whole cells."""
+
+    before: Moments
+    mapping: Standardization
+    z: Moments
+    y: Moments
+
+
+class _Mapped(NamedTuple):
+    """What is left of a visit that has been normalized: moments, merged as far as it reaches, and its bytes if due."""
+
+    z: Moments
+    y: Moments
+    result: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of Group Normalization found. Moments are settled, of shape (1,).
+
+    Attributes
+    ----------
+    before, after : Moments
+        Of the input and of the output.
+    normalized : Moments
+        Of the standardized values, before gamma and beta.
+    means, variances : Moments
+        Of the groups' means and variances, as values themselves; of nothing unless the stages were to be kept.
+    check : Check
+        Of the standardized values.
+    kept : tuple of three ndarray of float64, shape (N, G), or None
+        Of each group the mean, the variance, and the factor that deviations were multiplied by.
+    """
+
+    before: Moments
+    after: Moments
+    normalized: Moments
+    means: Moments
+    variances: Moments
+    check: Check
+    kept: tuple[Floats, ...] | None = None
+
+
+class _Summary(NamedTuple):
+    """What a run keeps of some whole spans."""
+
+    nodes: dict[str, Moments]
+    check: Check
+    kept: tuple[Floats, ...] | None
+    shown: tuple[Floats, ...] | None
+
+
+T = TypeVar("T", "_Mapped", "_Written")
+
+
+class _Written(NamedTuple):
+    """What is left of whole spans that have been normalized: their summary, and their bytes if these are due."""
+
+    summary: _Summary
+    result: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a worker does with a visit; it travels to other processes."""
+
+    norm: GroupNorm
+    affine: Affine
+    dtype: np.dtype[Any]
+    sink: Sink | None
+    engine: Engine
+    before: MomentsOf
+    after: MomentsOf
+    apart: bool
+    keep: bool
+    stages: bool
+    shows: bool
+
+    def normalize(self, visit: Visit) -> _Written:
+        """Normalize whole spans."""
+        before = self.before.measure(visit).settled()
+        mapping = standardization(before, self.norm)
+        mapped = self.map(mapping, visit)
+        spans = visit.region.last - visit.region.first
+        return _Written(self.summary(_Cells(before, mapping, mapped.z, mapped.y), spans), mapped.result)
+
+    def map(self, mapping: Standardization, visit: Visit) -> _Mapped:
+        """Normalize a visit, and write it unless that must be done in turn."""
+        buffers, size = self.engine.buffers, visit.values.size
+        y = buffers.take(size, self.dtype)
+        z = buffers.take(size, self.dtype) if self.apart else None
+        normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, visit.tile, z=z, y=y)
+        y_moments = self.after.measure(visit._replace(values=y))
+        z_moments = y_moments
+        if z is not None:
+            z_moments = MomentsOf(self.dtype, center=0.0).measure(visit._replace(values=z))
+            buffers.give(z)
+        if self.sink is not None and self.sink.sequential:
+            return _Mapped(z_moments, y_moments, y)
+        if self.sink is not None:
+            self.sink.write_from(y, visit.region.start)
+        buffers.give(y)
+        return _Mapped(z_moments, y_moments, None)
+
+    def summary(self, cells: _Cells, spans: int) -> _Summary:
+        """Return what is left of `spans` whole spans: a node of each tree, the check, and what is kept of each cell."""
+        nodes = {"before": cells.before, "after": cells.y}
+        if self.apart:
+            nodes["normalized"] = cells.z
+        kept = shown = None
+        if self.shows:
+            after = cells.y.settled()
+            shown = (cells.before.mean, cells.before.std(), after.mean, after.std())
+        if self.keep or self.stages:
+            mean, var = cells.before.mean, cells.before.var()
+            if self.keep:
+                kept = (mean, var, factor(cells.mapping))
+            if self.stages:
+                nodes |= {"means": Moments.of_values(mean), "variances": Moments.of_values(var)}
+        inner = (Axis(False, spans), Axis(False, cells.before.n.size // spans))
+        totals = {name: fold_axes(moments, inner, merge, keep_first=False) for name, moments in nodes.items()}
+        return _Summary(totals, check(cells.before, cells.z, cells.y, self.norm, self.dtype), kept, shown)
+
+
+class Normalization:
+    """Group Normalization of a source, into a sink if there is one.
+
+    Whole spans of cells are dealt with. A span that fits a visit is read once and walked twice in tiles, for its
+    moments and for the map; a larger one is read twice, visit by visit, with the same kernels.
+
+    Parameters
+    ----------
+    source : Source
+    sink : Sink or None
+        Takes the result; by default only what is found out about it counts.
+    grouping : Grouping
+        What to do.
+    affine : Affine
+        Gamma and beta.
+    dtype : numpy.dtype
+        Of the result.
+    engine : Engine
+    keep : bool
+        Whether the moments of each group are kept: 24 bytes a group.
+    stages : bool
+        Whether the means and variances of the groups are measured as values.
+    zeros : bool
+        Whether zeros are counted, before and after.
+    verify : bool
+        Whether standardized values are measured apart from the result where `affine` changes them.
+    shows : bool
+        Whether iterating yields what a picture shows of each cell.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink | None,
+        grouping: Grouping,
+        affine: Affine,
+        dtype: np.dtype[Any],
+        engine: Engine,
+        *,
+        keep: bool = False,
+        stages: bool = False,
+        zeros: bool = False,
+        verify: bool = True,
+        shows: bool = False,
+    ) -> None:
+        self.sink, self.grouping = sink, grouping
+        extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
+        before = MomentsOf(source.dtype, extras)
+        # Standardized values have a mean of nearly 0, which saves the kernel a pass.
+        after = MomentsOf(dtype, extras, center=0.0 if affine.identity else None)
+        apart = verify and not affine.identity
+        self._worker = _Worker(grouping.norm, affine, dtype, sink, engine, before, after, apart, keep, stages, shows)
+        self._plan = Plan.of(source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else 2))
+        self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
+        self._kept: list[tuple[Floats, ...]] = []
+        self._check = all_checks([])
+
+    def run(self) -> Outcome:
+        """Do it, and return the outcome.
+
+        Raises
+        ------
+        GncliError
+            If the source cannot be read, or the sink written.
+        """
+        for _ in self:
+            pass
+        return self.outcome()
+
+    def __iter__(self) -> Iterator[tuple[Floats, ...]]:
+        """Do it; if cells are to be shown, yield mean and deviation before and after of the next cells in storage."""
+        if not self.grouping.partition.size:
+            return
+        plan = self._plan.begin()
+        for spans in plan.spans():
+            for summary in self._whole(plan) if plan.once else (self._span(plan, spans),):
+                self._take(summary)
+                if summary.shown is not None:
+                    yield summary.shown
+
+    def _whole(self, plan: Plan) -> Iterator[_Summary]:
+        for _, (summary, _) in self._in_turn(plan.visits(self._worker.normalize)):
+            yield summary
+
+    def _span(self, plan: Plan, span: range) -> _Summary:
+        worker = self._worker
+        (before,) = plan.reduce(worker.before, span)
+        before = before.settled()
+        mapping = standardization(before, worker.norm)
+        visits = self._in_turn(plan.visits(partial(worker.map, mapping), span))
+        law = Both(worker.after, worker.after)
+        ((z, y),) = folded(plan.walk, law, ((region, (mapped.z, mapped.y)) for region, mapped in visits))
+        return worker.summary(_Cells(before, mapping, z, y), 1)
+
+    def _in_turn(self, visits: Iterable[tuple[Region, T]]) -> Iterator[tuple[Region, T]]:
+        """Write what could not be written by the workers."""
+        for region, done in visits:
+            if done.result is not None and self.sink is not None:
+                self.sink.write_from(done.result, region.start)
+                self._worker.engine.buffers.give(done.result)
+            yield region, done
+
+    def _take(self, summary: _Summary) -> None:
+        for name, node in summary.nodes.items():
+            self._trees[name].push(node)
+        self._check = all_checks([self._check, summary.check])
+        if summary.kept is not None:
+            self._kept.append(summary.kept)
+
+    def outcome(self) -> Outcome:
+        """Return the outcome, once it is done."""
+        worker = self._worker
+
+        def total(name: str, law: MomentsOf) -> Moments:
+            found = self._trees[name].total()
+            return law.nothing() if found is None else found.settled()
+
+        after, double = total("after", worker.after), MomentsOf(np.dtype(np.float64))
+        kept = None
+        if worker.keep:
+            undefined = [np.full(self.grouping.partition.num_cells, np.nan)]  # of a tensor without elements
+            parts = zip(*self._kept, strict=True) if self._kept else (undefined,) * 3
+            kept = tuple(self.grouping.partition.arrange(np.concatenate(part)) for part in parts)
+        return Outcome(
+            before=total("before", worker.before),
+            after=after,
+            normalized=total("normalized", MomentsOf(worker.dtype)) if worker.apart else after,
+            means=total("means", double),
+            variances=total("variances", double),
+            check=self._check,
+            kept=kept,
+        )

@@ -1,0 +1,210 @@
+"""A plan: how often a source is read, in which visits, and what it takes, known before the first byte is read.
+
+Whoever wants numbers of a tensor makes a plan and iterates over its results; who carries it out is the engine's matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from gncli import progress
+from gncli.errors import LimitError
+from gncli.io.part import Box, Part
+from gncli.io.source import Source
+from gncli.kernels.partition import Partition, whole
+from gncli.kernels.reduction import R, Reduction, Visit, folded
+from gncli.kernels.walk import Region, Walk
+from gncli.run.engine import Engine
+
+MAX_OPEN_CELLS = 1 << 20  # cells whose moments are held at once where the storage order keeps them open: 100 bytes each
+MAX_PASSES = 16  # over a cell that does not fit a visit
+
+T = TypeVar("T")
+
+
+class Cells(Protocol):
+    """What cells a tensor is divided into: `gncli.tasks.by.By`."""
+
+    def partition(self, shape: tuple[int, ...] | None = None) -> Partition:
+        """Return the partition of the tensor, or of a part that has `shape`."""
+
+    def ranges(self, most: int) -> Iterator[Box]:
+        """Yield parts of the tensor that have at most `most` cells, in C order of their cells."""
+
+
+class _Job(NamedTuple):
+    """What a worker does with a visit."""
+
+    measure: Callable[[Visit], Any]
+    walk: Walk
+    tile: int
+
+    def __call__(self, region: Region, values: NDArray[Any]) -> Any:
+        return self.measure(Visit(self.walk, region, values, self.tile))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a source is read.
+
+    Attributes
+    ----------
+    source : Source
+        What is read.
+    partition : Partition
+        Which cells its elements are of.
+    engine : Engine
+        Who carries the plan out.
+    passes : tuple of str
+        What each pass over a span of cells does; one where spans fit a visit.
+    after : tuple of str
+        What each further pass over the whole source does, once all spans are done.
+    once : bool
+        Whether whole spans fit a visit, so that each is read once.
+    """
+
+    source: Source
+    partition: Partition
+    engine: Engine
+    passes: tuple[str, ...]
+    after: tuple[str, ...]
+    once: bool
+    walk: Walk
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        partition: Partition,
+        engine: Engine,
+        passes: Callable[[Walk, bool], Sequence[str]] = lambda _walk, _once: ("measure",),
+        after: Sequence[str] = (),
+    ) -> Plan:
+        """Return the plan, with every refusal made.
+
+        Parameters
+        ----------
+        source, partition, engine
+            As for the plan.
+        passes : callable, optional
+            Takes the walk, and whether whole spans fit a visit; returns what each pass over a span does.
+        after : sequence of str
+            What each further pass over the whole source does.
+
+        Raises
+        ------
+        LimitError
+            If more than `MAX_OPEN_CELLS` cells are open at once, or their percentiles take more than `MAX_PASSES`.
+        """
+        # A tensor without elements has nothing to walk; what follows needs a walk of some kind.
+        walk = Walk.of(partition if partition.size else whole((1,)))
+        if partition.size and walk.span_cells > MAX_OPEN_CELLS:
+            raise LimitError(
+                f"{walk.span_cells} cells are open at once in this storage order, more than {MAX_OPEN_CELLS}",
+                subject=source.name,
+                hint="store the tensor in another order, or in parts",
+            )
+        once = walk.cut(engine.visit_of(source)) == 0
+        named = tuple(passes(walk, once))
+        if len(named) - 1 > MAX_PASSES and walk.span_cells > 1:
+            raise LimitError(
+                f"percentiles of {walk.span_cells:,} open cells would take {len(named) - 1:,} passes, "
+                f"more than {MAX_PASSES}",
+                subject=source.name,
+                hint="ask for fewer, or for fewer cells, or store the tensor in another order",
+            )
+        return cls(source, partition, engine, named, tuple(after), once, walk)
+
+    @classmethod
+    def over_cells(
+        cls,
+        source: Source,
+        cells: Cells,
+        engine: Engine,
+        passes: Callable[[Walk, bool], Sequence[str]],
+        after: Sequence[str] = (),
+    ) -> Iterator[tuple[Plan, Box]]:
+        """Yield one plan, begun, over all of `source`, or if too many cells are open at once, one for each part of it.
+
+        Cells are open together if they lie interleaved in storage, or are stored in another order than they are shown.
+
+        Raises
+        ------
+        LimitError
+            As for `of`, and if too many cells are open of a source that cannot be read in parts.
+        """
+        partition = cells.partition()
+        shown = partition.in_order and partition.size
+        held = Walk.of(partition).span_cells if shown else partition.num_cells
+        if held <= MAX_OPEN_CELLS:
+            yield cls.of(source, partition, engine, passes, after).begin(), tuple((0, size) for size in source.shape)
+        elif source.sequential:
+            raise LimitError(
+                f"{held:,} cells are open at once in this storage order, more than {MAX_OPEN_CELLS:,}",
+                subject=source.name,
+                hint="a file can be read in parts; store this as a .npy first",
+            )
+        else:
+            progress.begin("measure", source.name, partition.size * source.dtype.itemsize)
+            for box in cells.ranges(MAX_OPEN_CELLS):
+                part = Part(source, box)
+                yield cls.of(part, cells.partition(part.shape), engine, passes, after), box
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The names of the tensors that are kept in a file, since a pipe is read more than once."""
+        return self.source.held_names if len(self.passes) > 1 or self.after else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of it."""
+        return tuple(map(kept_in_file, self.held))
+
+    def begin(self) -> Plan:
+        """Tell the progress bar what comes, and the source what of it is read again; return the plan."""
+        nbytes = self.partition.size * self.source.dtype.itemsize
+        progress.begin(self.passes[-1], self.source.name, nbytes, len(self.passes), self.walk.units[0].size)
+        if self.after:
+            self.source.hold(0, math.prod(self.source.shape))
+        return self
+
+    def spans(self) -> Iterator[range]:
+        """Yield what is read in turn, each as often as there are passes: a span of cells, or all of them."""
+        if self.once or not self.partition.size:
+            yield range(self.walk.units[0].size)
+            return
+        for span in range(self.walk.units[0].size):
+            if len(self.passes) > 1 and not self.after:
+                self.source.hold(span * self.walk.span, (span + 1) * self.walk.span)
+            yield range(span, span + 1)
+
+    def visits(self, measure: Callable[[Visit], T], spans: range | None = None) -> Iterator[tuple[Region, T]]:
+        """Yield what `measure` makes of each visit, in storage order: one pass over `spans`, by default all."""
+        if not self.partition.size:
+            return iter(())
+        job: Any = _Job(measure, self.walk, self.engine.tile_of(self.source.dtype))
+        regions = self.walk.regions(self.engine.visit_of(self.source), spans)
+        return self.engine.run(job, self.source, regions)
+
+    def reduce(self, reduction: Reduction[R], spans: range | None = None) -> Iterator[R]:
+        """Yield the records of runs of whole spans of cells, in storage order, from one pass over `spans`."""
+        if not self.partition.size:
+            return iter((reduction.nothing(self.partition.num_cells),))
+        return folded(self.walk, reduction, self.visits(reduction.measure, spans))
+
+    def total(self, reduction: Reduction[R], spans: range | None = None) -> R:
+        """Return what is counted, whatever the cell, in one pass over `spans`."""
+        total = reduction.nothing()
+        for _, record in self.visits(reduction.measure, spans):
+            total = reduction.merge(total, record)
+        return total
+
+
+def kept_in_file(name: str) -> str:
+    """Return the note about a tensor of which a copy is kept."""
+    return f"{name}: kept in a file in $TMPDIR, to be read more than once"

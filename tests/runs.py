@@ -1,0 +1,65 @@
+"""Tasks and plans by keywords, as tests call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gncli.io.source import Order, Source
+from gncli.kernels.extras import Extras
+from gncli.kernels.moments import Moments, MomentsOf
+from gncli.kernels.partition import Partition
+from gncli.kernels.reduction import concatenate
+from gncli.report.diff_records import DiffReport
+from gncli.report.records import Cell, StatsReport, TensorStats
+from gncli.run.engine import Engine
+from gncli.run.plan import Plan
+from gncli.tasks import by as tasks_by
+from gncli.tasks.by import By
+from gncli.tasks.diff import Comparison
+from gncli.tasks.requests import Cutting, Diff, Execution, Stats
+from gncli.tasks.stats import StatsRun
+
+CUTTING = ("by", "layout", "num_groups", "group_size")
+EXECUTION = ("workers", "tile", "executor", "scheduler")
+
+
+def measure(source: Source, partition: Partition, engine: Engine, *names: str) -> Moments:
+    """Return the moments of the cells of `partition`, in storage order, with the extras behind `names`."""
+    extras = Extras(frozenset(names), source.shape, source.order) if names else None
+    return concatenate(list(Plan.of(source, partition, engine).reduce(MomentsOf(source.dtype, extras))))
+
+
+def stats(
+    tensors: Sequence[str], *, on_cells: Callable[[TensorStats, list[Cell]], None] | None = None, **given: Any
+) -> StatsReport:
+    """Return the report of ``stats``."""
+    run = StatsRun(Stats(tensors=tuple(tensors), **_grouped(given)))
+    for tensor, cells in run.cells():
+        if on_cells is not None:
+            on_cells(tensor, cells)
+    return run.report
+
+
+def diff(a: str, b: str, **given: Any) -> DiffReport:
+    """Return the report of ``diff``."""
+    with Comparison(Diff(a=a, b=b, **_grouped(given))) as comparison:
+        report = comparison.report()
+        comparison.commit()
+    return report
+
+
+def _grouped(given: dict[str, Any]) -> dict[str, Any]:
+    cutting = Cutting(**{name: given.pop(name) for name in CUTTING if name in given})
+    execution = Execution(**{name: given.pop(name) for name in EXECUTION if name in given})
+    for name in ("statistics", "expect"):
+        if name in given:
+            given[name] = tuple(given[name])
+    return {"cutting": cutting, "execution": execution, **given}
+
+
+def cut(
+    by: str, shape: tuple[int, ...], order: Order, layout: str | None = None, num_groups: int | None = None, **more: int
+) -> By:
+    """Return the cells of ``--by``."""
+    return tasks_by.cut(Cutting(by=by, layout=layout, num_groups=num_groups, **more), shape, order)
