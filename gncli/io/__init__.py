@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io.arrays import ArraySink, ArraySource
-from gncli.io.atomic import AtomicFile, Page, aborting, same_file
+from gncli.io.atomic import AtomicFile, Page, same_file
 from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unknown_suffix, versions, written
 from gncli.io.pipe import STDOUT, Pipe, listen
 from gncli.io.random import RandomSource
@@ -46,7 +45,6 @@ __all__ = [
     "open_sources",
     "same_file",
     "versions",
-    "write_npz",
 ]
 
 _NAME_ONE = "name one, as FILE::NAME"
@@ -289,16 +287,6 @@ def open_page(
             hint = "choose another name for one of them"
             raise OutputError(f"is the same file as the output {name}", subject=text, hint=hint)
     return Page(AtomicFile(text, name=text, force=force))
-
-
-def write_npz(
-    text: str, arrays: Mapping[str, NDArray[Any]], *, force: bool = False, inputs: Sequence[Source] = ()
-) -> None:
-    """Write arrays to a .npz file, whole or not at all, with the rules of `open_npz`."""
-    sink = open_npz(text, force=force, inputs=inputs)
-    with aborting(sink.file):
-        sink.write(arrays)
-        sink.commit()
 
 
 def _split(text: str) -> tuple[str, str | None]:

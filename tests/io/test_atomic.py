@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gncli.errors import GncliError, OutputError, ParameterError
-from gncli.io import Sink, atomic, open_npz, open_sink, open_source, same_file, write_npz
+from gncli.io import Sink, atomic, open_npz, open_sink, open_source, same_file
 
 F4 = np.dtype("f4")
 
@@ -274,16 +274,17 @@ def test_threads_write_one_file(tmp_path: Path) -> None:
 
 def test_moments_are_saved_whole_or_not_at_all(tmp_path: Path, old: Path) -> None:
     arrays = {"mean": np.arange(6.0).reshape(2, 3), "file": np.ones(2)}
-    write_npz(str(tmp_path / "m.npz"), {"mean": arrays["mean"]})
+    with open_npz(str(tmp_path / "m.npz")) as sink:
+        sink.write({"mean": arrays["mean"]})
+        sink.commit()
     with np.load(tmp_path / "m.npz") as found:
         assert np.array_equal(found["mean"], arrays["mean"])
     with pytest.raises(OutputError, match=r"already exists"):
-        write_npz(str(tmp_path / "m.npz"), {})
+        open_npz(str(tmp_path / "m.npz"))
     with pytest.raises(ParameterError, match=r"choose FILE.npz"):
         open_npz(str(tmp_path / "m.npy"))
-    sink = open_npz(str(tmp_path / "m.npz"), force=True)
-    sink.write({"var": np.ones(2)})
-    sink.abort()
+    with open_npz(str(tmp_path / "m.npz"), force=True) as sink:
+        sink.write({"var": np.ones(2)})
     with np.load(tmp_path / "m.npz") as found:
         assert list(found) == ["mean"]
     sink = open_npz(str(tmp_path / "m.npz"), force=True)

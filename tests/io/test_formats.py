@@ -82,9 +82,9 @@ def stdin_of(content: bytes) -> Iterator[None]:
 
 
 def without_names(found: Any) -> Any:
-    """Return a report without what its tensors are called."""
+    """Return a report without names, and without how much of a tensor its file stores."""
     if isinstance(found, dict):
-        left_out = {"name", "input", "output", "dimensions"}
+        left_out = {"name", "input", "output", "dimensions", "not_stored"}
         return {key: without_names(value) for key, value in found.items() if key not in left_out}
     return [without_names(value) for value in found] if isinstance(found, list) else found
 
