@@ -126,7 +126,7 @@ def compare(expected: list[str], found: list[str]) -> None:
         if want == have:
             continue
         noise = (
-            "of what rounding allows" in want or "_error" in want
+            "of the rounding bound" in want or "_error" in want
         )  # how near to the bound it came is up to the processor
         for a, b in zip(NUMBER.findall(want), NUMBER.findall(have), strict=True):
             far = abs(float(a) - float(b))

@@ -119,5 +119,7 @@ def normalize(
         say_aside(report, *([] if look["quiet"] else [check_line(report)]))
     if report.status:
         left = "discard what was written to stdout" if output == "-" else "nothing was written"
-        raise CheckFailed("the check failed", subject=report.input, hint=left)
+        from gncli.report.lines import check_failures
+
+        raise CheckFailed(f"the check failed: {' and '.join(check_failures(report))}", subject=report.input, hint=left)
     return 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gncli.report.style import UNDEFINED
 from gncli.text import printable
 
 if TYPE_CHECKING:
@@ -43,22 +43,38 @@ def broken_lines(broken: Broken) -> list[str]:
 
 
 def check_line(report: NormalizeReport) -> str:
-    """Return the check in one line."""
+    """Return the check in one line: what failed if anything did, how near to its bound it came, and odd groups."""
     check, parameters = report.check, report.parameters
     if check is None:
         return "check: skipped (--no-verify)"
-    identity = parameters.gamma == 1 and parameters.beta == 0
-    measured = ", |mean| <= {} and |var - V| <= {} of what rounding allows{}, V = {}".format(
-        _fraction(check.mean_error),
-        _fraction(check.var_error),
-        "" if identity else " before gamma and beta",
-        "var/(var + eps), a little under 1" if parameters.denominator == "std" else "var/(var + eps)^2",
-    )
-    return (
-        f"check: {'ok' if check.ok else 'FAILED'}: {_count(check.groups, 'group')}"
-        f"{'' if check.mean_error is None else measured}; {check.constant_groups} constant, "
-        f"{check.nonfinite_groups} with NaN or infinity, {check.overflowed} overflowed"
-    )
+    causes = check_failures(report)
+    found = [_count(check.groups, "group")]
+    errors = [error for error in (check.mean_error, check.var_error) if error is not None]
+    if errors and all(error <= 1 for error in errors):
+        plain = parameters.gamma == 1 and parameters.beta == 0
+        where = "" if plain else " before gamma and beta"
+        found.append(f"worst error {_percent(max(errors))} of the rounding bound{where}")
+    odd = {"constant": check.constant_groups, "with NaN or infinity": check.nonfinite_groups}
+    found += [f"{groups} {what}" for what, groups in odd.items() if groups]
+    verdict = f"FAILED: {' and '.join(causes)};" if causes else "ok,"
+    return f"check: {verdict} {', '.join(found)}"
+
+
+def check_failures(report: NormalizeReport) -> list[str]:
+    """Return what failed in the check."""
+    check = report.check
+    if check is None:
+        return []
+    errors = {"mean": check.mean_error, "variance": check.var_error}
+    causes = [
+        f"the {name} of a group is off by {error:.3g} times the rounding bound"
+        if math.isfinite(error)
+        else f"the {name} of a group is undefined"
+        for name, error in errors.items()
+        if error is not None and not error <= 1
+    ]
+    dtype = report.parameters.dtype
+    return causes + ([f"{_count(check.overflowed, 'result')} beyond the largest {dtype}"] if check.overflowed else [])
 
 
 def verdict_line(report: DiffReport) -> str:
@@ -105,8 +121,18 @@ def _exact(given: float | str) -> str:
     return printable(given) if isinstance(given, str) else repr(given).removesuffix(".0")
 
 
-def _fraction(error: float | None) -> str:
-    return UNDEFINED if error is None else f"{error:.2g}"
+def _percent(fraction: float) -> str:
+    """Return a fraction in percent.
+
+    Examples
+    --------
+    >>> _percent(0.0112), _percent(0.999), _percent(0.0), _percent(1e-9)
+    ('1.1 %', '100 %', '0 %', 'less than 0.01 %')
+    """
+    percent = 100 * fraction
+    if 0 < percent < 0.01:
+        return "less than 0.01 %"
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
 
 
 def _count(number: int, noun: str) -> str:

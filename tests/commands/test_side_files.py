@@ -159,7 +159,10 @@ def test_a_check_that_fails_is_shown_in_both(run: Run) -> None:
     np.save("big.npy", np.array([[1, 2, 3, 60000]], np.float16))
     line = "normalize big.npy -G 1 --gamma 60000 -o z.npy --plot p.svg --report r.md"
     status, _, err = run(line)
-    assert (status, err) == (1, "gncli: error: big.npy: the check failed; nothing was written\n")
+    assert (status, err) == (
+        1,
+        "gncli: error: big.npy: the check failed: 1 result beyond the largest float16; nothing was written\n",
+    )
     assert listed() == ["big.npy", "p.svg", "r.md"]
     assert "check: FAILED" in Path("p.svg").read_text(encoding="utf-8")
 

@@ -34,29 +34,42 @@ def test_where_a_result_went() -> None:
 
 
 CHECKS = [
+    (CHECK, PARAMETERS, "check: ok, 16 groups, worst error 3.4 % of the rounding bound"),
     (
-        CHECK,
-        PARAMETERS,
-        "check: ok: 16 groups, |mean| <= 0.021 and |var - V| <= 0.034 of what rounding allows, "
-        "V = var/(var + eps), a little under 1; 0 constant, 0 with NaN or infinity, 0 overflowed",
-    ),
-    (
-        Check(1, 2.0, 0.5, constant_groups=1, overflowed=3),
-        replace(PARAMETERS, denominator="variance", gamma="g.npy"),
-        "check: FAILED: 1 group, |mean| <= 2 and |var - V| <= 0.5 of what rounding allows before gamma and beta, "
-        "V = var/(var + eps)^2; 1 constant, 0 with NaN or infinity, 3 overflowed",
+        Check(8, 0.5, 0.25, constant_groups=1, nonfinite_groups=2),
+        replace(PARAMETERS, gamma="g.npy"),
+        "check: ok, 8 groups, worst error 50 % of the rounding bound before gamma and beta, "
+        "1 constant, 2 with NaN or infinity",
     ),
     (
         Check(4, None, None, nonfinite_groups=4),
+        replace(PARAMETERS, beta=2.0),
+        "check: ok, 4 groups, 4 with NaN or infinity",
+    ),
+    (Check(0, None, None), PARAMETERS, "check: ok, 0 groups"),
+    (
+        Check(1, 0.022, 0.5, constant_groups=1, overflowed=3),
+        replace(PARAMETERS, gamma=1e6, dtype="float16"),
+        "check: FAILED: 3 results beyond the largest float16; "
+        "1 group, worst error 50 % of the rounding bound before gamma and beta, 1 constant",
+    ),
+    (
+        Check(16, 2.0, 0.5),
         PARAMETERS,
-        "check: ok: 4 groups; 0 constant, 4 with NaN or infinity, 0 overflowed",
+        "check: FAILED: the mean of a group is off by 2 times the rounding bound; 16 groups",
+    ),
+    (
+        Check(16, math.nan, math.inf, overflowed=1),
+        PARAMETERS,
+        "check: FAILED: the mean of a group is undefined and the variance of a group is undefined and "
+        "1 result beyond the largest float32; 16 groups",
     ),
     (None, PARAMETERS, "check: skipped (--no-verify)"),
 ]
 
 
 @pytest.mark.parametrize(("check", "parameters", "line"), CHECKS)
-def test_the_check_says_how_much_of_its_allowance_was_used(
+def test_the_check_says_how_near_to_its_bound_it_came_and_what_failed(
     check: Check | None, parameters: Parameters, line: str
 ) -> None:
     assert check_line(replace(NORMALIZED, check=check, parameters=parameters)) == line
