@@ -21,7 +21,7 @@ from gncli.cli import main
 from tests.archives import entry, tensors
 
 DTYPES = ["?", "u1", "i4", "u8", ">i8", "f2", ">f4", "f8"]
-FAILED = re.compile(r"[^\n]*: the check failed: \d+ results? beyond the largest float\d+; nothing was written\n")
+FAILED = re.compile(r"[^\n]*: the check failed: [^\n]+; nothing was written\n")
 NARROW = {
     "BF16": ("<u2", [0x7F7F, 0xFF7F, 1, 0x8001, 0x8000, 0, 0x3F80], [0x7FC0, 0x7F80, 0xFF80]),
     "F8_E4M3": ("u1", [126, 254, 1, 129, 128, 0, 56], [127, 255]),
