@@ -5,8 +5,7 @@ The names are imported when they are first asked for, so that ``gncli --help`` d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # `typing` is slow to import, and signals are taken before that
 if TYPE_CHECKING:
     from gncli.api import get_stats, group_norm
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError

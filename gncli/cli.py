@@ -1,116 +1,133 @@
-"""The command line: the group of commands, and the one place where errors and signals become exit statuses.
+"""The error boundary: the one place where errors become messages and exit statuses.
 
-Nothing heavy is imported here, so that ``--help`` and ``--version`` answer at once; each command is a module in
-`gncli.commands`.
+Nothing is imported before it is needed, so that the program takes the signals before anything else (`gncli.signals`),
+and an import that fails because memory ran out is one line like any other error.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Sequence
 
-import click
+TYPE_CHECKING = False  # `typing` takes longer to import than everything here
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
 
-from gncli import descriptors, signals
-from gncli.commands import error_line, options, terminal
-from gncli.commands.completion import completion
-from gncli.commands.diff import diff
-from gncli.commands.help import help_
-from gncli.commands.normalize import normalize
-from gncli.commands.random import random
-from gncli.commands.stats import stats
-from gncli.errors import GncliError, LimitError, ParameterError
-from gncli.text import printable
+MIB = 1 << 20
+NEEDED_NBYTES = {"numpy": 96 * MIB, "h5py": 32 * MIB, "matplotlib": 96 * MIB}
+"""Memory that a library takes as it is imported, and matplotlib the first time that it calls BLAS, rounded up."""
 
-
-@click.group(context_settings={"max_content_width": 80})
-@options.version
-@options.verbose
-@options.helpful
-def gncli() -> None:
-    """Describe tensors and apply Group Normalization to them.
-
-    \b
-    gncli stats x.npy                      what is in it
-    gncli normalize x.npy -G 4             before, after, and a check
-    gncli normalize x.npy -G 4 -o y.npy    the same, and the result in y.npy
-    gncli diff y.npy expected.npy          how two tensors differ, and a verdict
-    gncli help                             more pages: a tour, recipes, ...
-
-    A TENSOR is a FILE (.npy, .npz, .h5, .nc, .safetensors), FILE::NAME for a tensor in it, or - for standard input.
-    Files may be larger than memory.
-
-    Exit status: 0 all is well, 1 the answer is no, 2 usage, 3 input, 4 output, 5 limits, 6 the input changed.
-
-    GNCLI_FORMAT, GNCLI_COLOR, GNCLI_PRECISION, GNCLI_WORKERS and GNCLI_TILE set the default of the option of that name.
-    """
+_SPARE_NBYTES = 8 * MIB  # where less is left, any error is one of memory
+_NO_MEMORY = b"gncli: error: memory ran out; use fewer --workers or a smaller --tile, or raise its limit (ulimit -v)\n"
+_NO_FILES = b"gncli: error: no more files can be opened; raise their limit (ulimit -n)\n"
+_SHORTAGES = {
+    "annot allocate memory": _NO_MEMORY,
+    "failed to map segment": _NO_MEMORY,
+    "Too many open files": _NO_FILES,
+}
+"""The message for an error that contains this text. An import reports a shortage by errors of many types."""
 
 
-for command in (stats, normalize, diff, random, completion, help_):
-    gncli.add_command(command)
-
-
-def _run(arguments: list[str], wake: int) -> int:
-    """Run a command line; return its exit status, with every error said."""
-    try:
-        if "_GNCLI_COMPLETE" in os.environ:  # the script of a shell asks what may come next
-            from gncli.commands.shells import answer
-
-            terminal.deliver(answer(gncli, os.environ["_GNCLI_COMPLETE"]))
-            return 0
-        with gncli.make_context("gncli", arguments, obj=wake) as context:
-            return int(gncli.invoke(context) or 0)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        terminal.say(error.format_message())
-        return error.exit_code
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "gncli"
-        message = printable(error.format_message().rstrip("."), limit=2000)
-        terminal.say(f"gncli: error: {message[:1].lower()}{message[1:]}; try '{path} --help'")
-        return ParameterError.status
-    except GncliError as error:
-        if isinstance(error.__cause__, BrokenPipeError):
-            return signals.die(signal.SIGPIPE)
-        terminal.say(error_line(error))
-        return error.status
-    except BrokenPipeError:
-        return signals.die(signal.SIGPIPE)
-    except MemoryError:
-        terminal.say("gncli: error: memory ran out; take fewer --workers or a smaller --tile")
-        return LimitError.status
-    except Exception:  # noqa: BLE001, the one place for it: whatever else comes up is ours to mend
-        import traceback
-
-        for line in traceback.format_exc().splitlines():
-            terminal.say(printable(line, limit=2000))
-        terminal.say("gncli: this is a bug in gncli; please report it, with the lines above")
-        return 70
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run gncli.
+def main(argv: Sequence[str] | None = None, *, program: bool = False) -> int:
+    """Run a command line, and say every error.
 
     Parameters
     ----------
     argv : sequence of str, optional
         The arguments; those of the process by default.
+    program : bool
+        Whether the process is gncli's own: it then takes the signals, and does not return from one.
 
     Returns
     -------
     int
-        The exit status. A signal does not return: it ends the process, once everything temporary has been removed.
+        The exit status.
     """
-    descriptors.hold_standard_descriptors()
     try:
-        with signals.signals_as_interruptions() as wake:
-            try:
-                return _run(list(sys.argv[1:] if argv is None else argv), wake)
-            except signals.Interrupted as interrupted:
-                return signals.die(interrupted.signum)
-    except LimitError as error:  # pragma: no cover  # without descriptors coverage cannot be saved either
-        terminal.say(error_line(error))
-        return error.status
+        if program:
+            _take_process()
+        from gncli.commands.group import run
+
+        return run(list(sys.argv[1:] if argv is None else argv))
+    except Exception as error:  # noqa: BLE001  # the one place for it: no other error leaves without a message
+        try:
+            shortage = _shortage(error)
+            if shortage is None:
+                return _report_bug()
+        except MemoryError:
+            shortage = _NO_MEMORY
+    try:  # noqa: SIM105  # contextlib takes memory
+        os.write(2, shortage)
+    except OSError:  # there is nobody left to tell
+        pass
+    return 5
+
+
+def _take_process() -> None:
+    """Set what is the program's to decide, and not that of a function in somebody else's process."""
+    sys.excepthook = _quiet_excepthook
+    from gncli import signals
+
+    signals.take()
+    from gncli.descriptors import hold_standard_descriptors
+
+    hold_standard_descriptors()
+    # What we ask of BLAS is too small for threads, and those it starts spin for a while on the cores of the workers.
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")
+    sys.meta_path.insert(0, _Precaution)
+
+
+def _quiet_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say nothing of a Ctrl-C that came before the signals were taken; Python then ends by it, as it should."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+class _Precaution:
+    """Looks whether there is memory for a library before it is imported.
+
+    OpenBLAS ends the process where it gets none, and NumPy crashes in the middle of its import.
+    """
+
+    @staticmethod
+    def find_spec(name: str, _path: object, _target: object = None) -> None:
+        """Raise MemoryError if there is not; whoever is asked next finds the module."""
+        if name in NEEDED_NBYTES:
+            bytearray(NEEDED_NBYTES[name])
+
+
+def _shortage(error: BaseException | None) -> bytes | None:
+    """Return what to say if an error is one of memory or descriptors, or comes from one; None if it is a bug.
+
+    Raises
+    ------
+    MemoryError
+        If hardly any memory is left: then no error is a bug.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return _NO_MEMORY
+        for text, message in _SHORTAGES.items():
+            if text in str(error):
+                return message
+        error = error.__cause__ or error.__context__
+    bytearray(_SPARE_NBYTES)
+    return None
+
+
+def _report_bug() -> int:
+    import traceback
+
+    from gncli.commands.terminal import say
+    from gncli.text import printable
+
+    for line in traceback.format_exc().splitlines():
+        say(printable(line, limit=2000))
+    say("gncli: this is a bug in gncli; please report it, with the lines above")
+    return 70

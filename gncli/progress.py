@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gncli import signals
 from gncli.text import printable
 
 if TYPE_CHECKING:
@@ -78,10 +79,12 @@ def shown(fd: int, *, color: bool = False, encoding: str = "utf-8") -> Iterator[
     """Show a bar on the terminal `fd`; it is gone at the end, however that comes."""
     global _bar
     _bar = Bar(fd, color=color, encoding=encoding)
+    signals.cleanups[_bar] = _bar.clear
     try:
         yield
     finally:
         _bar.close()
+        del signals.cleanups[_bar]
         _bar = None
 
 

@@ -1,38 +1,90 @@
-"""Signals: they become `Interrupted`, everything temporary is removed, and the process ends by the signal."""
+"""Signals: what is temporary is removed, and gncli ends by the signal, wherever it was.
+
+Nothing is imported here that Python has not imported already, besides `signal` itself.
+
+Notes
+-----
+The handler does all of it and does not return. An exception would have to find its way out of imports of extension
+modules, callbacks of C libraries and locks of the standard library, and each of these can turn it into another error,
+lose it, or stay locked. So whatever must not outlive the process is entered in `cleanups` before it is made.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-from collections.abc import Iterator
-from types import FrameType
 
-from gncli.errors import LimitError
+TYPE_CHECKING = False  # `typing` takes longer to import than everything here
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+cleanups: dict[object, Callable[[], object]] = {}
+"""What is to be done before the process dies of a signal, under any key; the last entered is done first."""
+
+_received = 0
+_taken = False
+_wakeup_fd: int | None = None
 
 
-class Interrupted(BaseException):
-    """A signal has come: everything temporary is to go, and gncli after it."""
+def take() -> None:
+    """Let a signal end the process in order from now on; one that is ignored on entry, as under nohup, stays so."""
+    global _taken
+    _taken = True
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _receive)
 
-    def __init__(self, signum: int) -> None:  # pragma: no cover  # as for `die`
-        super().__init__(signum)
-        self.signum = signum
+
+def wakeup_fd() -> int | None:
+    """Return a descriptor that becomes readable when a signal arrives; None if gncli has not taken the signals.
+
+    A wait for input polls it too, since the system may hand a signal to another thread, or just before the wait begins.
+    """
+    global _wakeup_fd
+    if _taken and _wakeup_fd is None:
+        _wakeup_fd, woken = os.pipe()
+        os.set_blocking(_wakeup_fd, False)
+        os.set_blocking(woken, False)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    return _wakeup_fd
 
 
-def die(signum: int) -> int:  # pragma: no cover  # a process that dies of a signal cannot save what it covered
-    """End by the signal itself, so that a shell and a parent see which."""
-    signal.signal(signum, signal.SIG_DFL)
-    os.kill(os.getpid(), signum)
-    return 128 + signum
+def end(signum: int) -> NoReturn:
+    """Remove what is temporary, and end by the signal itself, so that a shell and a parent see which."""
+    try:
+        while cleanups:
+            _, cleanup = cleanups.popitem()
+            try:  # noqa: SIM105  # contextlib takes longer to import than everything here
+                cleanup()
+            except Exception:  # noqa: BLE001, S110  # one that fails must not keep the others from being done
+                pass
+    finally:
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+        os._exit(128 + signum)  # the first process of a container does not die of it
+
+
+def _receive(signum: int, _frame: FrameType | None) -> None:
+    """End the process; a second signal does not break the cleaning up, and a third ends one that hangs."""
+    global _received
+    _received += 1
+    if _received == 1 and Deferred.depth:
+        Deferred.pending = signum
+        return
+    if _received > 2:
+        cleanups.clear()
+    if _received != 2:
+        end(signum)
 
 
 class Deferred:
-    """A section in which a signal waits: `Interrupted` comes from `checkpoint`, or at its end.
+    """A section in which a signal waits: until `checkpoint`, or until the end of the section, however that comes.
 
-    Notes
-    -----
-    A handler that raises while the standard library takes the lock of a future leaves that lock taken, and the worker
-    that waits for it waits for ever. So whoever submits to an executor, or waits for it, does it in such a section.
+    It is for what cannot be entered in `cleanups` before it is made, and for what a cleanup must not find half done.
     """
 
     depth = 0
@@ -41,56 +93,14 @@ class Deferred:
     def __enter__(self) -> None:
         Deferred.depth += 1
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         Deferred.depth -= 1
-        if kind is None and not Deferred.depth:
+        if not Deferred.depth:
             checkpoint()
 
 
 def checkpoint() -> None:
-    """Raise `Interrupted` if a signal is waiting."""
+    """End the process if a signal is waiting."""
     signum, Deferred.pending = Deferred.pending, None
     if signum is not None:
-        raise Interrupted(signum)
-
-
-@contextlib.contextmanager
-def signals_as_interruptions() -> Iterator[int]:
-    """Turn signals into `Interrupted`; give a descriptor that is readable once one has come.
-
-    Notes
-    -----
-    A second signal must not break the cleaning up that the first began; a third ends a cleaning up that hangs. A signal
-    that is ignored on entry (nohup) stays so.
-    """
-    received = 0
-
-    def receive(signum: int, _frame: FrameType | None) -> None:  # pragma: no cover  # as for `die`
-        nonlocal received
-        received += 1
-        if received == 1 and Deferred.depth:
-            Deferred.pending = signum
-        elif received == 1:
-            raise Interrupted(signum)
-        if received > 2:
-            die(signum)
-
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {signum: signal.getsignal(signum) for signum in wanted}
-    try:
-        wake, woken = os.pipe()
-    except OSError as error:  # pragma: no cover  # nor can one without descriptors
-        raise LimitError(f"no descriptor is to be had ({error.strerror})", hint="raise ulimit -n") from error
-    os.set_blocking(woken, False)
-    previous_fd = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    try:
-        for signum, handler in previous.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(signum, receive)
-        yield wake
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
-        signal.set_wakeup_fd(previous_fd)
-        os.close(wake)
-        os.close(woken)
+        end(signum)

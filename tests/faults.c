@@ -1,5 +1,5 @@
-/* Makes the n-th call of one kind fail: preloaded, and armed from Python by ctypes. Only regular files count, so that
- * what a process says of itself on a pipe still arrives. */
+/* Makes the n-th call of one kind fail, or sends a signal as it is made: preloaded, and armed from Python by ctypes. Of
+ * calls on a descriptor those on regular files count, so that what a process says of itself on a pipe still arrives. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,11 +8,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { ONCE, FOREVER, SHORT, KILL };
+enum { ONCE, FOREVER, SHORT, SIGNAL };
 
 static char armed_call[16];
 static long armed_nth;
@@ -43,8 +44,10 @@ static int fault(const char *call, int fd)
     if (number < armed_nth || (number > armed_nth && armed_how != FOREVER))
         return 0;
     *fired = 1;
-    if (armed_how == KILL)
-        kill(getpid(), SIGKILL);
+    if (armed_how == SIGNAL) { /* whose number is in the place of the errno */
+        kill(getpid(), armed_errno);
+        return 0;
+    }
     return armed_how == SHORT ? -1 : armed_errno;
 }
 
@@ -80,3 +83,35 @@ CALL(ftruncate64, "truncate", fd, 0, (int fd, off64_t length), (fd, length))
 CALL(posix_fallocate, "fallocate", fd, 1, (int fd, off_t at, off_t length), (fd, at, length))
 CALL(posix_fallocate64, "fallocate", fd, 1, (int fd, off64_t at, off64_t length), (fd, at, length))
 CALL(rename, "rename", -1, 0, (const char *from, const char *to), (from, to))
+CALL(unlink, "unlink", -1, 0, (const char *path), (path))
+CALL(close, "close", fd, 0, (int fd), (fd))
+
+#define OPEN(name, parameters, arguments)                                                                              \
+    int name parameters                                                                                                \
+    {                                                                                                                  \
+        va_list more;                                                                                                  \
+        va_start(more, flags);                                                                                         \
+        int mode = va_arg(more, int); /* whatever it is where there is none */                                         \
+        va_end(more);                                                                                                  \
+        int error = fault("open", -1);                                                                                 \
+        if (error > 0)                                                                                                 \
+            return errno = error, -1;                                                                                  \
+        return REAL(name) arguments;                                                                                   \
+    }
+
+OPEN(open, (const char *path, int flags, ...), (path, flags, mode))
+OPEN(open64, (const char *path, int flags, ...), (path, flags, mode))
+OPEN(openat, (int at, const char *path, int flags, ...), (at, path, flags, mode))
+OPEN(openat64, (int at, const char *path, int flags, ...), (at, path, flags, mode))
+
+#define MMAP(name, offset)                                                                                             \
+    void *name(void *where, size_t nbytes, int protection, int flags, int fd, offset from)                             \
+    {                                                                                                                  \
+        int error = fault("mmap", -1);                                                                                 \
+        if (error > 0)                                                                                                 \
+            return errno = error, MAP_FAILED;                                                                          \
+        return REAL(name)(where, nbytes, protection, flags, fd, from);                                                 \
+    }
+
+MMAP(mmap, off_t)
+MMAP(mmap64, off64_t)

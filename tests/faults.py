@@ -22,10 +22,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-HOWS = {"once": 0, "forever": 1, "short": 2, "kill": 3}
+HOWS = {"once": 0, "forever": 1, "short": 2, "signal": 3}
+LINES = tuple("atomic cli group __init__ rehearsal pipe signals terminal".split())
+"""Modules whose lines count for the call ``line``: they make, remove and end what is temporary."""
 
 
 class Run(NamedTuple):
@@ -34,13 +37,14 @@ class Run(NamedTuple):
     Attributes
     ----------
     call : str
-        write, pwrite, fsync, fallocate, truncate or rename; nothing fails without one.
+        write, pwrite, fsync, fallocate, truncate, rename, unlink, close, open or mmap; or ``line``, of Python, for a
+        signal. Nothing fails without one.
     nth : int
         Which call of that kind, from 1 on.
     how : str
         A key of `HOWS`.
     error : int
-        The errno.
+        The errno, or the signal.
     seconds : float
         When to kill it; 0 never does.
     stdin : str
@@ -108,12 +112,37 @@ def child(run: Run, stdin: int, streams: list[tuple[int, int]], arm: Any, fired:
         os.dup2(writer, fd)
         os.close(reader)
         os.close(writer)
-    if arm is not None:
+    if run.call == "line":
+        sys.settrace(interrupting(run, fired))
+    elif arm is not None:
         arm(run.call.encode(), run.nth, HOWS[run.how], run.error, ctypes.byref(fired))
-    status = main(run.arguments)
+    status = main(run.arguments, program=True)
     if run.quick:
         os._exit(status)
     return status
+
+
+def interrupting(run: Run, fired: ctypes.c_int) -> Callable[..., Any]:
+    """Return a function to trace with, which sends the signal before the n-th line of the modules of `LINES`.
+
+    The lines before gncli has taken the signals do not count: Python handles what comes there.
+    """
+    from gncli import signals
+
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Callable[..., Any] | None:
+        nonlocal seen
+        if "/gncli/" not in frame.f_code.co_filename or Path(frame.f_code.co_filename).stem not in LINES:
+            return None
+        if event == "line" and signals._taken:
+            seen += 1
+            if seen == run.nth:
+                fired.value = 1
+                signal.raise_signal(run.error)
+        return trace
+
+    return trace
 
 
 def piped(data: bytes) -> int:

@@ -53,7 +53,7 @@ def start(
     # Without coverage, which a signal that comes while it holds its lock would stop for ever.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONUNBUFFERED", "GNCLI_", "COV"))}
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys\n{hook}\nfrom gncli.cli import main\nsys.exit(main())", *arguments],
+        [sys.executable, "-c", f"import sys\n{hook}\nfrom gncli.__main__ import main\nsys.exit(main())", *arguments],
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,

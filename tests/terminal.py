@@ -42,7 +42,7 @@ class Terminal:
         # Coverage too: a signal that comes while it holds its lock would stop it for ever.
         removed = ("NO_COLOR", "PYTHONUNBUFFERED", "FORCE_COLOR", "COLUMNS", "GNCLI_", "COV")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(removed)}
-        code = f"import sys\n{hook}\nfrom gncli.cli import main\nsys.exit(main())"
+        code = f"import sys\n{hook}\nfrom gncli.__main__ import main\nsys.exit(main())"
         return subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdin=stdin,

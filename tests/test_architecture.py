@@ -36,7 +36,7 @@ STOREYS_OF_IO = [
 ]
 COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")} - {"commands/terminal.py"}
 HOMES = {
-    "click": {"cli.py", *COMMANDS},
+    "click": COMMANDS,
     "rich": {"report/table.py", "progress.py"},
     "h5py": {f"io/formats/hdf5/{name}.py" for name in ("reading", "datasets", "writing")},
     "distributed": {"run/cluster.py"},

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 import gncli
+from gncli import cli
 from gncli.cli import main
 from gncli.errors import ChangedError, InputError, OutputError
 from gncli.kernels.groupnorm import Check
@@ -280,7 +281,7 @@ def test_gncli_alone_shows_its_help_as_an_error(run: Run) -> None:
     [
         (InputError("it ends\nearly", subject="a\x1bb", hint="copy it"), 3, r"a\x1bb: it ends\nearly; copy it"),
         (OutputError("no space", subject="y.npy"), 4, "y.npy: no space"),
-        (MemoryError(), 5, "memory ran out; take fewer --workers or a smaller --tile"),
+        (MemoryError(), 5, "memory ran out; use fewer --workers or a smaller --tile, or raise its limit (ulimit -v)"),
     ],
 )
 def test_an_error_is_one_line_and_a_status(
@@ -298,6 +299,68 @@ def test_a_bug_keeps_its_traceback(operations: Operations, run: Run) -> None:
     assert err.endswith(
         "ValueError: of\\x1b ours\ngncli: this is a bug in gncli; please report it, with the lines above\n"
     )
+
+
+SHORTAGES = {
+    "an import": (ImportError("libx.so: failed to map segment from shared object"), "memory ran out"),
+    "another import": (ImportError("libx.so: cannot open shared object file: Too many open files"), "no more files"),
+    "the system": (OSError(12, "Cannot allocate memory"), "memory ran out"),
+}
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_is_5_whatever_error_it_comes_as(shortage: str, operations: Operations, run: Run) -> None:
+    error, line = SHORTAGES[shortage]
+    operations.answer = error
+    assert run("stats", "x")[2].startswith(f"gncli: error: {line}")
+    outer = RuntimeError("outer")
+    outer.__cause__ = error
+    operations.answer = outer
+    status, out, err = run("stats", "x")
+    assert (status, out, err.count("\n"), err.startswith(f"gncli: error: {line}")) == (5, "", 1, True)
+
+
+def test_a_bug_is_one_only_where_there_is_memory(
+    operations: Operations, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations.answer = SystemError("error return without exception set")
+    monkeypatch.setattr(cli, "_SPARE_NBYTES", 1 << 62)
+    status, out, err = run("stats", "x")
+    assert (status, out, err.startswith("gncli: error: memory ran out"), err.count("\n")) == (5, "", True, 1)
+
+
+def test_a_shortage_that_cannot_be_said_is_5_all_the_same(operations: Operations, capfd: Any) -> None:
+    operations.answer = MemoryError()
+    stderr = os.dup(2)
+    os.close(2)
+    try:
+        status = main(["stats", "x"])
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    assert status == 5
+
+
+@pytest.mark.parametrize("given", [(), ("-W", "default")])
+def test_warnings_reach_stderr_only_if_somebody_asks_for_them(given: tuple[str, ...]) -> None:
+    code = "import atexit, warnings; atexit.register(lambda: warnings.warn('overflow encountered', RuntimeWarning))\n"
+    code += "from gncli.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, *given, "-c", code, "--version"],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"} | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert (done.returncode, "overflow encountered" in done.stderr) == (0, bool(given))
+    assert given or done.stderr == ""
+
+
+def test_an_error_that_python_reports_is_said_as_python_says_it(capfd: Any) -> None:
+    cli._quiet_excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capfd.readouterr().err == ""
+    cli._quiet_excepthook(ValueError, ValueError("other"), None)
+    assert capfd.readouterr().err == "ValueError: other\n"
 
 
 # The process.
@@ -327,7 +390,7 @@ def python(
     """Return a process that runs `code` with gncli's own main at the end."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED" and not k.startswith("GNCLI_")}
     return subprocess.Popen(
-        [sys.executable, "-c", f"{STAND_IN}\n{code}\nfrom gncli.cli import main\nsys.exit(main())", *arguments],
+        [sys.executable, "-c", f"{STAND_IN}\n{code}\nfrom gncli.__main__ import main\nsys.exit(main())", *arguments],
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -389,14 +452,15 @@ operations.stats = stats
 
 
 HANGING = """
-import time
+import os, time
+from gncli import signals
+def clean_up():
+    {cleaning}
+    os.write(2, b"removed\\n")  # past the buffer, which the signal may have found in use
 def stats(*given, **named):
-    try:
-        print("ready", file=sys.stderr, flush=True)
-        time.sleep(60)
-    finally:
-        {cleaning}
-        print("removed", file=sys.stderr, flush=True)
+    signals.cleanups["it"] = clean_up
+    print("ready", file=sys.stderr, flush=True)
+    {work}
 operations.stats = stats
 """
 
@@ -413,23 +477,27 @@ def interrupted(process: subprocess.Popen[bytes], *signals: int) -> tuple[int, b
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_gncli_by_that_signal_with_everything_temporary_removed(signum: int) -> None:
-    assert interrupted(python(HANGING.format(cleaning="")), signum) == (-signum, b"", b"removed\n")
+    assert interrupted(python(HANGING.format(work="time.sleep(60)", cleaning="")), signum) == (
+        -signum,
+        b"",
+        b"removed\n",
+    )
 
 
 def test_a_second_signal_does_not_break_the_cleaning_up() -> None:
-    process = python(HANGING.format(cleaning="time.sleep(1)"))
+    process = python(HANGING.format(work="time.sleep(60)", cleaning="time.sleep(1)"))
     assert interrupted(process, signal.SIGINT, signal.SIGINT) == (-signal.SIGINT, b"", b"removed\n")
 
 
 def test_a_third_signal_ends_a_cleaning_up_that_hangs() -> None:
-    process = python(HANGING.format(cleaning="time.sleep(60)"))
+    process = python(HANGING.format(work="time.sleep(60)", cleaning="time.sleep(60)"))
     assert interrupted(process, signal.SIGINT, signal.SIGINT, signal.SIGTERM) == (-signal.SIGTERM, b"", b"")
 
 
 def test_a_signal_that_is_ignored_on_entry_stays_so() -> None:
-    code = HANGING.format(cleaning="").replace("time.sleep(60)", "time.sleep(0.5); sys.exit(0)")
+    code = HANGING.format(work="time.sleep(0.5); sys.exit(0)", cleaning="")
     process = python(code, at_start=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    assert interrupted(process, signal.SIGHUP) == (0, b"", b"removed\n")
+    assert interrupted(process, signal.SIGHUP) == (0, b"", b"")
 
 
 def test_help_and_version_import_nothing_heavy() -> None:
@@ -446,13 +514,17 @@ UNNEEDED = (
 )
 
 
+@pytest.mark.parametrize("arguments", [["stats", "x.npy"], ["--version", "-v"]], ids=" ".join)
 @pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("3", "3")])
-def test_blas_starts_no_threads_unless_it_is_told_to(given: str | None, kept: str, tmp_path: Path) -> None:
+def test_blas_starts_no_threads_unless_it_is_told_to(
+    given: str | None, kept: str, arguments: list[str], tmp_path: Path
+) -> None:
     np.save(tmp_path / "x.npy", np.arange(8.0))
     environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
-    code = "import os; from gncli.cli import main; main(['stats', 'x.npy']); print(os.environ['OPENBLAS_NUM_THREADS'])"
+    code = "import atexit, os; atexit.register(lambda: print(os.environ['OPENBLAS_NUM_THREADS']))\n"
+    code += "from gncli.__main__ import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         cwd=tmp_path,
         capture_output=True,
         env=environment | ({} if given is None else {"OPENBLAS_NUM_THREADS": given}),

@@ -15,7 +15,7 @@ import click
 import pytest
 
 import gncli
-from gncli.cli import gncli as group
+from gncli.commands.group import gncli as group
 from gncli.commands.options import SECTIONS
 from tests import transcripts
 

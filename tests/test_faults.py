@@ -57,7 +57,7 @@ FAULTS = [
     ("forever", errno.ENOSPC),
     ("once", errno.EIO),
     ("short", 0),
-    ("kill", 0),
+    ("signal", signal.SIGKILL),
 ]
 
 
@@ -138,7 +138,7 @@ def test_any_write_that_fails_leaves_the_old_file_or_the_new_one(case: str, do: 
                     break
                 runs += 1
                 check(end, old, new, contents(place), files)
-                assert (how == "kill") == (end.status == -signal.SIGKILL), end
+                assert (how == "signal") == (end.status == -signal.SIGKILL), end
             else:
                 raise AssertionError(f"more than {MAX_CALLS} calls of {call}")
     assert runs >= 25, runs
@@ -164,3 +164,48 @@ def test_a_run_that_is_killed_at_random_left_the_old_file_or_the_new_one(
         check(end, old, new, contents(place), files)
         ended.add(end.status)
     assert -signal.SIGKILL in ended
+
+
+BESIDE = {
+    **CASES,
+    "report": Case(f"normalize x.npy {SMALL} -o y.npy --report r.json", ("r.json", "y.npy")),
+    "piped": Case(f"normalize - {SMALL} -o y.npy", ("y.npy",)),
+    "from HDF5": Case("stats y.h5 --format csv --report r.csv --force", ("r.csv",)),
+    "drawn .npy": Case("random 16,256 --seed 1 --force -o y.npy", ("y.npy",)),
+}
+SENT = ("write", "pwrite", "fsync", "fallocate", "truncate", "rename", "unlink", "close", "open", "mmap", "line")
+MANY = ("close", "open", "mmap", "line")
+
+
+def step(call: str, nth: int) -> int:
+    """Return which call follows the `nth`: the next one, and of calls that are many one further and further away."""
+    return nth + (1 if call not in MANY else max(1, nth // 4))
+
+
+@pytest.mark.parametrize("case", ["report", "piped", "from HDF5", "drawn .npy"])
+@pytest.mark.parametrize("each", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_a_signal_at_any_call_or_line_leaves_nothing_behind(case: str, each: bool, do: Do, place: Path) -> None:
+    arguments, files = BESIDE[case]
+    old = contents(place)
+    stdin = "x.npy" if case == "piped" else ""
+
+    def run(call: str = "", nth: int = 0, signum: int = 0) -> End:
+        return do(Run(arguments.split(), str(place), call, nth, "signal", signum, stdin=stdin))
+
+    assert run().status == 0
+    new = contents(place)
+    restore(place, old)
+    runs = 0
+    for call in SENT:
+        nth = 1
+        while (end := run(call, nth, signum := (signal.SIGINT, signal.SIGTERM)[nth % 2])).fired:
+            now = contents(place)
+            runs += 1
+            assert (end.status, end.err) == (-signum, ""), (call, nth, end)
+            assert now.keys() <= old.keys() | set(files), (call, nth, now.keys() - old.keys())
+            assert all(data in (old.get(name), new.get(name)) for name, data in now.items()), (call, nth, end)
+            restore(place, old)
+            nth = nth + 1 if each else step(call, nth)
+        assert end.status == 0, (call, nth, end)
+        restore(place, old)
+    assert runs > 50, runs

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import wait
 from pathlib import Path
 
@@ -55,11 +55,70 @@ resource.setrlimit(resource.RLIMIT_AS, (size + {more * MIB},) * 2)"""
             ["normalize", str(tmp_path / "x.npy"), "--groups", "1", "--workers", "4"], lambda: None, code
         )
         assert status in (0, 5), (more, err)
-        lines = [line for line in err.splitlines() if not re.search("threads are to be had", line)]
+        lines = [line for line in err.splitlines() if not re.search("threads could be started", line)]
         assert len(lines) == (status == 5), (more, err)
         assert status == 0 or ("--workers" in err and "--tile" in err and out == ""), (more, err)
         statuses.append(status)
     assert {0, 5} == set(statuses)
+    assert statuses[-1] == 0
+
+
+COMMANDS = {
+    "stats": "stats x.npy",
+    "normalize": "normalize x.npy -G 2 -o y.npy -f --report r.json --plot p.png",
+    "diff": "diff x.npy x.npy",
+    "random": "random 16,256 --seed 1 -o d.h5 -f",
+    "version": "--version -v",
+    "help": "--help",
+}
+ENTRY = "import sys; from gncli.__main__ import main; sys.exit(main())"
+STEPS = (1, 8, 40, 80, 100, 120, 150, 190, 300)  # MiB more than Python takes
+
+
+def least_for_python() -> int:
+    """Return the MiB of address space in which Python itself starts, and can import a module."""
+    for mebibytes in range(4, 400, 2):
+        if within(mebibytes, "-c", "import signal").returncode == 0:
+            return mebibytes
+    raise AssertionError("Python does not start in 400 MiB")
+
+
+def within(mebibytes: int, *arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python in a limited address space."""
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (mebibytes * MIB,) * 2)
+
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GNCLI_", "COV_", "OPENBLAS_", "OMP_"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=limit,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to RLIMIT_AS")
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("steps", [STEPS, pytest.param(range(1, 300), marks=pytest.mark.soak)], ids=["few", "all"])
+def test_any_limit_of_memory_is_5_and_one_line(command: str, steps: Iterable[int], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 4, 256), np.float32))
+    least, statuses = least_for_python(), []
+    for step in steps:
+        arguments = COMMANDS[command].split()
+        done = within(least + step, "-c", ENTRY, *arguments, directory=tmp_path)
+        statuses.append(done.returncode)
+        assert done.returncode in (0, 5), (step, done)
+        assert done.stderr.count("\n") == (done.returncode == 5), (step, done)
+        assert done.stderr.startswith("gncli: error: ") or done.returncode == 0, (step, done)
+        assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"], (step, done)
+        if statuses[-2:] == [0, 0] and steps is STEPS:
+            break
     assert statuses[-1] == 0
 
 
@@ -105,7 +164,7 @@ def test_with_fewer_threads_to_be_had_it_goes_on_with_these_and_says_so_once(
     assert main(given) == 0
     out, err = capfd.readouterr()
     assert out == expected
-    assert err == f"gncli: no more than {free} threads are to be had; going on with these\n"
+    assert err == f"gncli: only {free} threads could be started; continuing with these\n"
 
 
 @pytest.mark.parametrize("name", ["y.h5", "z.h5"])

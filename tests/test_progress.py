@@ -419,11 +419,11 @@ def test_an_error_in_the_middle_leaves_its_line_alone(x: Path, terminal: Termina
 def test_what_is_said_in_the_middle_has_a_line_of_its_own(x: Path, terminal: Terminal) -> None:
     hook = EAGER + (
         "\nimport itertools, gncli.run.engine as engine, gncli.commands.terminal\n"
-        "real, count = engine.awaited, itertools.count()\n"
-        "def awaited(future):\n"
+        "real, count = engine._first, itertools.count()\n"
+        "def first(pending, source):\n"
         "    if next(count) == 9: gncli.commands.terminal.say('gncli: by the way')\n"
-        "    return real(future)\n"
-        "engine.awaited = awaited"
+        "    return real(pending, source)\n"
+        "engine._first = first"
     )
     status, text = run(terminal, ["stats", str(x), "-s", "size,nan", "--format", "value", "--tile", "2K"], hook)
     assert (status, screen(text)) == (0, ["gncli: by the way", "131072", "0", ""])

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import gncli
-from gncli.cli import gncli as group
 from gncli.cli import main
+from gncli.commands.group import gncli as group
 from tests import transcripts
 
 README = transcripts.ROOT / "README.md"

@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
+import sys
 import time
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gncli import signals
-from gncli.run.engine import awaited
-from tests.processes import HOOK, NEVER, ended, start
+from tests.processes import HOOK, NEVER, ROOT, ended, start
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +73,7 @@ def test_a_signal_ends_a_run_within_a_second_and_removes_what_was_begun(run: str
 def test_a_signal_ends_a_transposition_within_a_second(more: list[str], x: Path) -> None:
     np.save(x, np.asfortranarray(np.load(x)))
     # The last writes are those of the commit, in the main thread: there are 256 of them.
-    hook = f"{HOOK.format(read=NEVER, write=9)}from gncli.io import assembly, transposition\n"
+    hook = f"{HOOK.format(read=NEVER, write=9)}from gncli.io.formats.hdf5 import assembly, transposition\n"
     hook += "transposition.PASSED_NBYTES, assembly.Cut.of.__func__.__defaults__ = 4096, (4096,)\n"
     hook += f"os.chdir({str(x.parent)!r})"
     process = start(["normalize", "x.npy", "-G", "2", "-o", "y.h5", *more], hook)
@@ -115,7 +114,7 @@ def test_a_second_ctrl_c_while_the_first_is_cleaned_up_changes_nothing(x: Path) 
 def test_a_signal_ends_a_read_of_stdin_that_waits(signum: int, begun: bytes, tmp_path: Path) -> None:
     hook = """
 import os, select
-from tests.processes import HOOK, NEVER, ended, start
+from tests.processes import HOOK, NEVER, ROOT, ended, start
 class Waiting:
     def __init__(self): self.real = real()
     def register(self, *given): self.real.register(*given)
@@ -196,25 +195,122 @@ def test_the_file_is_committed_before_the_report_is_printed(x: Path) -> None:
     assert (status, files(x.parent)) == (4, ["x.npy", "y.npy"])
 
 
-def test_a_signal_waits_for_the_end_of_a_section_that_it_must_not_break() -> None:
-    done = []
-    with signals.signals_as_interruptions():
-        with pytest.raises(signals.Interrupted) as interrupted, signals.Deferred():
-            with signals.Deferred():
-                os.kill(os.getpid(), signal.SIGTERM)
-            done.append("all of it")
-        assert (done, interrupted.value.signum) == (["all of it"], signal.SIGTERM)
-        signals.checkpoint()  # it is told once
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The signals that gncli would have ended by, with its handlers in place."""
+    ended: list[int] = []
+    monkeypatch.setattr(signals, "end", ended.append)
+    monkeypatch.setattr(signals, "_received", 0)
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    signals.take()
+    yield ended
+    signals._taken = False
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
 
 
-def test_waiting_for_a_worker_ends_with_a_signal_and_an_error_is_not_lost_to_one() -> None:
-    future: Future[None] = Future()
-    with signals.signals_as_interruptions():
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        with pytest.raises(signals.Interrupted):
-            awaited(future)
-    with signals.signals_as_interruptions(), pytest.raises(ValueError, match="first"), signals.Deferred():
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise ValueError("first")
-    with pytest.raises(signals.Interrupted):
+def test_a_signal_waits_for_the_end_of_a_section_and_is_told_once(ends: list[int]) -> None:
+    with signals.Deferred():
+        with signals.Deferred():
+            signal.raise_signal(signal.SIGTERM)
+        assert ends == []
+    assert ends == [signal.SIGTERM]
+    signals.checkpoint()
+    assert ends == [signal.SIGTERM]
+
+
+def test_a_signal_ends_a_section_that_looks_for_it_or_fails(ends: list[int]) -> None:
+    with signals.Deferred():
+        signal.raise_signal(signal.SIGHUP)
         signals.checkpoint()
+        assert ends == [signal.SIGHUP]
+    with pytest.raises(ValueError, match="other"), signals.Deferred():
+        signals.Deferred.pending = signal.SIGHUP
+        raise ValueError("other")
+    assert ends == [signal.SIGHUP] * 2
+
+
+def test_the_second_signal_waits_for_the_cleaning_up_and_the_third_does_not(ends: list[int]) -> None:
+    signals.cleanups["it"] = ends.clear
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    assert (ends, list(signals.cleanups)) == ([signal.SIGTERM], ["it"])
+    signal.raise_signal(signal.SIGHUP)
+    assert (ends, list(signals.cleanups)) == ([signal.SIGTERM, signal.SIGHUP], [])
+
+
+def test_a_signal_wakes_a_wait_for_input(ends: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_wakeup_fd", None)
+    old = signal.set_wakeup_fd(-1)
+    try:
+        fd = signals.wakeup_fd()
+        assert fd is not None and fd == signals.wakeup_fd()
+        signal.raise_signal(signal.SIGTERM)
+        assert os.read(fd, 9) == bytes([signal.SIGTERM])
+    finally:
+        os.close(signal.set_wakeup_fd(old))
+        os.close(fd or 0)
+
+
+def test_everything_temporary_is_removed_even_if_some_of_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(signal, "signal", lambda *given: done.append(given))
+    monkeypatch.setattr(os, "kill", lambda *given: done.append(given))
+    monkeypatch.setattr(os, "_exit", done.append)
+    signals.cleanups.update({1: lambda: done.append(1), 2: lambda: 1 / 0, 3: lambda: done.append(3)})
+    end: Callable[[int], object] = signals.end  # which returns here
+    end(signal.SIGTERM)
+    assert done == [3, 1, (signal.SIGTERM, signal.SIG_DFL), (os.getpid(), signal.SIGTERM), 128 + signal.SIGTERM]
+
+
+# --- from the first moment on ----------------------------------------------------------------------------------------
+
+AT_IMPORT = """
+import os, sys
+number, sent = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+class Sender:
+    count = 0
+    def find_spec(self, name, path, target=None):
+        self.count += 1
+        if self.count == number:
+            os.write(1, name.encode())
+            os.kill(os.getpid(), sent)
+sys.meta_path.insert(0, Sender())
+"""
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (1, 5, 6, 9, 40, 90, 130, 170, 220, 250),
+        *(pytest.param(range(k, k + 40), marks=pytest.mark.soak) for k in range(1, 400, 40)),
+    ],
+)
+def test_a_signal_that_comes_during_any_import_ends_gncli_in_silence(numbers: Iterable[int], x: Path) -> None:
+    for number in numbers:
+        signum = SIGNALS[number % 3] if number > 3 else signal.SIGTERM  # Python prints a traceback of the first Ctrl-C
+        given = ["normalize", str(x), "-G", "2", "-o", str(x.parent / "y.npy"), "--report", str(x.parent / "y.json")]
+        status, out, err = ended(start([str(number), str(signum), *given], AT_IMPORT))
+        if not out:  # it has no more imports
+            assert (status, number > 200) == (0, True)
+            break
+        assert (status, err) == (-signum, b""), (number, out, err)
+        assert set(files(x.parent)) <= {"x.npy", "y.npy", "y.json"}, (number, out)
+
+
+def test_nothing_but_signal_is_imported_before_the_signals_are_taken() -> None:
+    code = "import sys; import signal; before = set(sys.modules)\n"
+    code += (
+        "from gncli import cli, signals\nsignals.take = lambda: print(sorted(set(sys.modules) - before)) or exit()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + "from gncli.__main__ import main; main()"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (
+        "['__future__', 'gncli', 'gncli.__main__', 'gncli.cli', 'gncli.signals']\n",
+        "",
+    )

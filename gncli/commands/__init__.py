@@ -159,14 +159,8 @@ def say_aside(report: Report, *more: str) -> None:
 
 
 def operations() -> None:
-    """Make ready for a task: what NumPy starts, a read of stdin that a signal ends, and the bar."""
-    # What we ask of BLAS is too small for threads, and those it starts spin for a while on the cores of the workers.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from gncli.io.pipe import listen
-
+    """Show the progress bar of a task, where there is a terminal for it."""
     root = click.get_current_context().find_root()
-    listen(root.obj)  # a signal then ends a read of stdin at once
-    root.call_on_close(lambda: listen(None))
     given = click.get_current_context().params
     if not given["quiet"] and terminal.is_terminal(sys.stderr) and os.environ.get("TERM", "") not in progress.DUMB:
         color = options.colored(given["color"], stream_is_terminal=True)

@@ -16,7 +16,7 @@ from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
 from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unknown_suffix, versions, written
-from gncli.io.pipe import STDOUT, Pipe, listen
+from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Container, Identity, Order, Sink, Source, list_names
@@ -36,7 +36,6 @@ __all__ = [
     "Sink",
     "Source",
     "is_npy",
-    "listen",
     "member_names",
     "open_npz",
     "open_page",

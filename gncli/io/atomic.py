@@ -12,12 +12,15 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
+from gncli import signals
 from gncli.descriptors import write_fully
 from gncli.errors import OutputError
 from gncli.io.rawfile import FileSink, reason
 from gncli.io.source import Source
 
+SPOOL_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108
 WRITE_BACK = 1 << 20  # bytes; smaller writes are left to the fsync
 
 
@@ -53,6 +56,39 @@ def _begin_write_back(fd: int, offset: int, nbytes: int) -> None:
     """Let Linux begin to write a range to the disk, so that the fsync of `commit` has little left to do."""
     if hasattr(_LIBC, "sync_file_range"):  # pragma: no branch  # Linux has it, macOS does not
         _LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(nbytes), 2)  # SYNC_FILE_RANGE_WRITE: a hint
+
+
+def unnamed_file(directory: str) -> int:
+    """Return the descriptor of a new file in `directory` that has no name; it is gone with the process."""
+    if hasattr(os, "O_TMPFILE"):  # pragma: no branch  # Linux has it
+        with suppress(OSError):  # not every file system does
+            return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    path = _temporary_path(directory, "gncli")
+    signals.cleanups[path] = partial(os.unlink, path)
+    try:
+        fd = os.open(path, _NEW, 0o600)
+        os.unlink(path)
+    finally:
+        del signals.cleanups[path]
+    return fd
+
+
+def spool_file() -> int:
+    """Return the descriptor of a new file without a name in $TMPDIR, or where the system keeps temporary files.
+
+    Notes
+    -----
+    `tempfile` does the same, but it is slow to import, and makes a file with a name to try each directory.
+    """
+    wanted = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    for directory in filter(None, (*wanted, *SPOOL_DIRECTORIES)):
+        with suppress(OSError):
+            return unnamed_file(directory)
+    return unnamed_file(os.curdir)
+
+
+def _temporary_path(directory: str, base: str) -> str:
+    return os.path.join(directory, f".{base[:40]}.{os.urandom(6).hex()}.tmp")
 
 
 class OutputFile:
@@ -143,13 +179,16 @@ class AtomicFile(OutputFile):
         mode = self._permitted_mode(force, inputs, in_place)
         self.replaces = mode is not None
         self._directory, base = os.path.split(self.target)
-        self._temporary = os.path.join(self._directory, f".{base[:40]}.{os.urandom(6).hex()}.tmp")
-        with writing(name):
-            # Not mkstemp, which would make every output 0600.
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self.fd = os.open(self._temporary, flags, 0o666 if mode is None else mode)
-            if mode is not None:
-                os.fchmod(self.fd, mode)  # what the umask took away
+        self._temporary = _temporary_path(self._directory, base)
+        signals.cleanups[self._temporary] = partial(os.unlink, self._temporary)
+        try:
+            with writing(name):
+                self.fd = os.open(self._temporary, _NEW, 0o666 if mode is None else mode)
+                if mode is not None:
+                    os.fchmod(self.fd, mode)  # what the umask took away
+        except BaseException:
+            self.abort()
+            raise
 
     @property
     def working_path(self) -> str:
@@ -181,10 +220,8 @@ class AtomicFile(OutputFile):
 
     def scratch(self) -> OutputFile:
         """Return a file without a name in the same directory, for intermediate data; it disappears with the process."""
-        import tempfile  # slow to import, and rarely needed
-
-        with writing(self.name), tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
-            return OutputFile(os.dup(file.fileno()), self.name, lasting=False)
+        with writing(self.name):
+            return OutputFile(unnamed_file(self._directory), self.name, lasting=False)
 
     def commit(self) -> None:
         """Make the file visible under its name, and durable; a second time, do nothing.
@@ -207,15 +244,19 @@ class AtomicFile(OutputFile):
         except BaseException:
             self.abort()
             raise
-        self._temporary = ""
+        self._forget()
 
     def abort(self) -> None:
         """Remove what was begun; after `commit` or a second `abort`, do nothing."""
         super().abort()
-        temporary, self._temporary = self._temporary, ""
-        if temporary:
+        if self._temporary:
             with suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(self._temporary)
+            self._forget()
+
+    def _forget(self) -> None:
+        signals.cleanups.pop(self._temporary, None)
+        self._temporary = ""
 
     def _sync_directory(self) -> None:
         try:
@@ -260,5 +301,6 @@ class Page(FileSink):
         self._nbytes += len(content)
 
 
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NO_FALLOCATE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODEV})
 _LIBC = ctypes.CDLL(None)

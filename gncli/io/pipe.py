@@ -3,8 +3,7 @@
 Notes
 -----
 The system may hand a signal that arrives while a read waits to another thread, and then the read goes on waiting.
-Reads therefore also poll the readable end of `signal.set_wakeup_fd` (see `listen`), and return to Python, where the
-handler runs and raises.
+Reads therefore also poll `signals.wakeup_fd`, and return to Python, where the handler runs.
 """
 
 from __future__ import annotations
@@ -14,22 +13,15 @@ import os
 import select
 from contextlib import suppress
 
-from gncli import progress
+from gncli import progress, signals
 from gncli.descriptors import write_fully
 from gncli.errors import LimitError
+from gncli.io.atomic import spool_file
 from gncli.io.rawfile import RawFile, reading, reason
 
 STDIN = "<stdin>"
 STDOUT = "<stdout>"
 PIECE = 1 << 20  # bytes that are read or copied at a time
-
-_wakeup_fd: int | None = None
-
-
-def listen(fd: int | None) -> None:
-    """Let `fd`, the readable end of `signal.set_wakeup_fd`, end every wait for standard input; None ends none."""
-    global _wakeup_fd
-    _wakeup_fd = fd
 
 
 def widen(fd: int) -> None:
@@ -93,7 +85,7 @@ class Pipe:
         self._peeked = self._peeked[done:]
         with reading(self.name):
             while done < len(view):
-                count = interruptible_read(self.fd, view[done:], _wakeup_fd)
+                count = interruptible_read(self.fd, view[done:], signals.wakeup_fd())
                 if count == 0:
                     break
                 done += count
@@ -140,11 +132,8 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        import tempfile  # slow to import, and rarely needed
-
         try:
-            with tempfile.TemporaryFile(buffering=0) as file:
-                self.fd = os.dup(file.fileno())
+            self.fd = spool_file()
         except OSError as error:
             raise _no_room(error) from error
 

@@ -98,6 +98,11 @@ def require() -> None:
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
+    import numpy as np
+
+    np.linalg.inv(
+        np.eye(2)
+    )  # OpenBLAS, which ends the process where it gets no memory, takes it before files are begun
 
 
 def draw(report: Report, form: str) -> bytes:

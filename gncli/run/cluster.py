@@ -22,21 +22,20 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager
 from pickle import Unpickler
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gncli import progress
+from gncli import progress, signals
 from gncli.errors import ChangedError, GncliError, LimitError, ParameterError
 from gncli.io import Source, open_source
 from gncli.io.ranges import Edge, Ranges
 from gncli.io.rawfile import RawSink
 from gncli.kernels.walk import Region
 from gncli.names import STRICT, Policy
-from gncli.run.engine import Engine, Job, Result, awaited, cancelled
-from gncli.signals import Deferred
+from gncli.run.engine import Engine, Job, Result, cancelled
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -98,12 +97,14 @@ class ClusterEngine(Engine):
 
     def rest(self) -> None:
         """Leave the cluster, which the next run joins again."""
-        client, self._client = self._client, None
-        cluster, self._cluster = self._cluster, None
-        if client is not None:
-            client.close()
-        if cluster is not None:
-            cluster.close()
+        with signals.Deferred():
+            client, self._client = self._client, None
+            cluster, self._cluster = self._cluster, None
+            if client is not None:
+                client.close()
+            if cluster is not None:
+                cluster.close()
+            signals.cleanups.pop(self, None)
 
     def _results(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
         order, sinks = _order(job, source, self, self._policy)
@@ -113,21 +114,22 @@ class ClusterEngine(Engine):
         pending: deque[tuple[list[Region], Future[Any]]] = deque()
         try:
             for batch in _batches(regions, self._work_nbytes // source.dtype.itemsize):
-                with Deferred():
+                with signals.Deferred():  # whose locks dask needs to end
                     pending.append((batch, executor.submit(work, order, batch)))
                 if len(pending) >= at_once:
                     yield from self._first(pending, sinks, source)
             while pending:
                 yield from self._first(pending, sinks, source)
         finally:
-            cancelled([future for _, future in pending])
+            with signals.Deferred():
+                cancelled([future for _, future in pending])
 
     def _first(
         self, pending: deque[tuple[list[Region], Future[Any]]], sinks: list[RawSink], source: Source
     ) -> Iterator[tuple[Region, Any]]:
         batch, future = pending[0]
         try:
-            results, edges = awaited(future)
+            results, edges = _awaited(future)
         except GncliError:
             raise
         except (self._distributed.KilledWorker, CancelledError, OSError) as error:
@@ -145,6 +147,7 @@ class ClusterEngine(Engine):
             import logging  # slow to import
 
             logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes as an error
+            signals.cleanups[self] = self.rest
             try:
                 if self._address is None:
                     self._start()
@@ -172,6 +175,14 @@ class ClusterEngine(Engine):
                 dashboard_address="127.0.0.1:0",
                 silence_logs=50,
             )
+
+
+def _awaited(future: Future[Any]) -> Any:
+    """Return the result of `future`; a signal ends the waiting for it, but not in the middle of a lock."""
+    with signals.Deferred():
+        while not wait((future,), timeout=0.1).done:
+            signals.checkpoint()
+        return future.result()
 
 
 @contextmanager

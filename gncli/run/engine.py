@@ -20,7 +20,6 @@ from gncli.errors import InputError
 from gncli.io.source import Source
 from gncli.kernels.scratch import LINE, aligned, arithmetic
 from gncli.kernels.walk import Region
-from gncli.signals import Deferred, checkpoint
 
 if TYPE_CHECKING:  # a file of one item needs neither, and they take as long to import as it takes to read
     from concurrent.futures import Executor, Future
@@ -99,8 +98,7 @@ class Engine:
     ) -> None:
         self._quiet.__exit__(kind, error, trace)
         if self._own:
-            with Deferred():
-                self._own.shutdown(cancel_futures=True)
+            self._own.shutdown(cancel_futures=True)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -110,8 +108,7 @@ class Engine:
     def rest(self) -> None:
         """End the threads, which the next run starts again: for what must be done while there is but one."""
         if self._own:
-            with Deferred():
-                self._own.rest()
+            self._own.rest()
 
     def tile_of(self, dtype: np.dtype[Any]) -> int:
         """Return how many elements of `dtype` a tile holds."""
@@ -165,8 +162,7 @@ class Engine:
                 if source.sequential:
                     values = self.buffers.take(region.stop - region.start, source.dtype)
                     source.read_into(values, region.start)
-                with Deferred():
-                    pending.append((region, self._executor().submit(self._work, job, source, region, values)))
+                pending.append((region, self._executor().submit(self._work, job, source, region, values)))
                 if len(pending) >= 2 * self.workers:
                     yield _first(pending, source)
             while pending:
@@ -195,30 +191,19 @@ class Engine:
 
 def _first(pending: deque[tuple[Region, Future[Result]]], source: Source) -> tuple[Region, Result]:
     region, future = pending[0]
-    result = awaited(future)
+    result = future.result()
     pending.popleft()
     progress.advance((region.stop - region.start) * source.dtype.itemsize)
     return region, result
-
-
-def awaited(future: Future[Result]) -> Result:
-    """Return the result of `future`; a signal ends the waiting for it, but not in the middle of a lock."""
-    from concurrent.futures import wait
-
-    with Deferred():
-        while not wait((future,), timeout=0.1).done:
-            checkpoint()
-        return future.result()
 
 
 def cancelled(futures: Collection[Future[Any]]) -> None:
     """Cancel what has not begun of `futures`, and wait for what has."""
     from concurrent.futures import wait
 
-    with Deferred():
-        for future in futures:
-            future.cancel()
-        wait(futures)
+    for future in futures:
+        future.cancel()
+    wait(futures)
 
 
 def available_processors() -> int:

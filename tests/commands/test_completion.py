@@ -16,10 +16,11 @@ import h5py
 import numpy as np
 import pytest
 
-from gncli.cli import gncli, main
+from gncli.cli import main
 from gncli.commands import completion as completion_command
 from gncli.commands import options
 from gncli.commands import suggest as completion
+from gncli.commands.group import gncli
 from gncli.commands.shells import SHELLS, VARIABLE, Word, answer, script
 from gncli.kernels.layout import Layout
 from tests.terminal import Terminal, take_terminal

@@ -12,9 +12,10 @@ import click
 import pytest
 
 import gncli as package
-from gncli.cli import gncli, main
+from gncli.cli import main
 from gncli.commands import help as helping
 from gncli.commands import terminal
+from gncli.commands.group import gncli
 from tests.transcripts import environment
 
 ASKED = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gncli import signals
 from gncli.descriptors import write_fully
 from gncli.errors import InputError, LimitError, OutputError, ParameterError
-from gncli.io import RandomSource, listen, open_sink, open_source, open_sources
+from gncli.io import RandomSource, atomic, open_sink, open_source, open_sources
 from gncli.io.formats.npy import StreamSource
 from gncli.io.pipe import interruptible_read
 from tests.files import make, read_all, saved
@@ -152,9 +154,10 @@ def test_a_span_is_held_whatever_the_reads_were_cut_into() -> None:
 
 
 def test_no_room_for_a_held_span_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tempfile
+    def refuse(directory: str) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    monkeypatch.setattr(atomic, "unnamed_file", refuse)
     with pipe_of(saved(make((6,), "<f4"))) as fd:
         source = open_source("-", stdin=fd)
         with pytest.raises(LimitError, match=r"TMPDIR"):
@@ -179,7 +182,7 @@ def test_hdf5_on_a_pipe_is_spooled(tmp_path: Any) -> None:
         open_source("-", stdin=fd)
 
 
-def test_a_signal_ends_a_read_that_waits() -> None:
+def test_a_signal_ends_a_read_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     readable, writable = os.pipe()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
@@ -193,7 +196,7 @@ def test_a_signal_ends_a_read_that_waits() -> None:
 
     old = signal.signal(signal.SIGUSR1, stop)
     old_fd = signal.set_wakeup_fd(wake_write)
-    listen(wake_read)
+    monkeypatch.setattr(signals, "wakeup_fd", lambda: wake_read)
     timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
     timer.start()
     try:
@@ -201,7 +204,6 @@ def test_a_signal_ends_a_read_that_waits() -> None:
             open_source("-", stdin=readable)
     finally:
         timer.join()
-        listen(None)
         signal.set_wakeup_fd(old_fd)
         signal.signal(signal.SIGUSR1, old)
         for fd in (readable, writable, wake_read, wake_write):

@@ -26,8 +26,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from gncli import signals
 from gncli.errors import ChangedError, GncliError, InputError, LimitError
 from gncli.io.formats.hdf5.calls import calling
 
@@ -95,7 +97,9 @@ class Child:
             self._socket, theirs = socket.socketpair()
             with theirs:
                 safe = sys.platform == "linux" and threading.active_count() == 1
-                self._process = (_forked if safe else _spawned)(self._rehearsal, self._socket, theirs)
+                with signals.Deferred():
+                    self._process = (_forked if safe else _spawned)(self._rehearsal, self._socket, theirs)
+                    signals.cleanups[self] = partial(os.kill, self._process.pid, signal.SIGKILL)
         self._busy = True
         try:
             answer = self._exchange(self._socket, json.dumps([task, member]).encode() + b"\n", seconds)
@@ -134,6 +138,7 @@ class Child:
         if self._busy:  # it notices the closed socket only after the current request
             self._busy = False
             os.kill(self._process.pid, signal.SIGKILL)
+        signals.cleanups.pop(self, None)
         return self._process.wait()
 
 

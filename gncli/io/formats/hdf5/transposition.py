@@ -23,11 +23,10 @@ from gncli.io.atomic import OutputFile, writing
 from gncli.io.formats.hdf5.assembly import Cut, Gathering
 from gncli.io.rawfile import as_bytes, read_fully
 from gncli.io.source import Sink
-from gncli.signals import Deferred
 
 SPOOLED_NBYTES = 8 << 20  # per chunk
 REGION_NBYTES = 16 << 20  # gathered at a time
-PASSED_NBYTES = 1 << 20  # passed on at a time, while a signal waits
+PASSED_NBYTES = 1 << 20  # passed on at a time
 
 
 class TransposingSink(Sink):
@@ -80,8 +79,7 @@ class TransposingSink(Sink):
             values = self._gathered(regions.box(number)).reshape(-1)
             first, _ = regions.run(number)
             for start in range(0, values.size, step):
-                with Deferred():  # a signal must not raise its exception inside libhdf5, which runs in this thread
-                    self._sink.write_from(values[start : start + step], first + start)
+                self._sink.write_from(values[start : start + step], first + start)
         self._sink.commit()
         self._scratch.abort()
 
