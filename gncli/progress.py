@@ -1,14 +1,17 @@
-"""How far a run has come: one line on the terminal that stderr is, from the second second of a command to its end.
+"""The progress bar: one line on the terminal behind stderr, from the second second of a command to its end.
 
-Whoever starts a pass says so with `begin`, and whoever deals with bytes of it says with `advance` how many. Without a
-bar, in a pipe, in a library, in a worker of a cluster, both do nothing.
+Each pass is announced by `begin`, and `advance` counts its bytes. Without a bar, as in a pipe, in a library or in a
+worker of a cluster, both do nothing.
 
 Notes
 -----
-The bar has no thread of its own: it is drawn by the thread that takes the results, between two of them, since files are
-tried in forks, and forks are for processes of one thread. The cursor is never hidden, so that there is nothing to put
-right however the process ends. Of several gncli on one terminal, as in a pipeline, one draws at a time, which a lock on
-the terminal sees to; one in the background does not draw.
+The bar has no thread: the thread that takes the results draws it between two of them, since only a process of one
+thread may fork, and files are tried in forks. The cursor is never hidden, so nothing must be restored however the
+process ends. If several gncli share a terminal, as in a pipeline, one draws at a time, which a lock on the terminal
+ensures; a process in the background does not draw.
+
+`rich.progress` is not used: at 60 columns its table wraps to a second line, and at 50 it cuts away the counts and
+keeps the text. Here the name loses its middle first, then the bar goes, then the text, and the counts stay.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ from gncli.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-DELAY = 1.0  # seconds: what is done by then needs no bar
-PERIOD = 0.1  # seconds from one picture to the next
-DUMB = ("", "dumb", "unknown")  # terminals on which a line cannot be taken back
+DELAY = 1.0  # seconds: a command that takes less needs no bar
+PERIOD = 0.1  # seconds between two pictures
+DUMB = ("", "dumb", "unknown")  # terminals that cannot clear a line
 
 clock = time.monotonic
 
-_SAMPLES = 100  # pictures that throughput is taken over, 10 seconds
+_SAMPLES = 100  # pictures, so that the throughput is that of the last 10 seconds
 _WIDEST = 40  # columns of the bar itself
 _NARROWEST = 8
 _SHORTEST_NAME = 12
@@ -42,41 +45,41 @@ _bar: Bar | None = None
 
 
 def begin(doing: str, name: str, nbytes: int | None, passes: int = 1, spans: int = 1) -> None:
-    """Say what comes now: `passes` over each of `spans` parts of a tensor.
+    """Announce `passes` over each of `spans` parts of a tensor.
 
     Parameters
     ----------
     doing : str
-        What is done.
+        What the passes do, in a word.
     name : str
-        To which tensor.
+        The tensor.
     nbytes : int or None
-        Of all of the tensor, once; None where nobody knows.
+        Size of the whole tensor, counted once; None if it is not known.
     passes : int
-        How often each byte is dealt with.
+        How often each byte is read.
     spans : int
-        How many parts there are. Of one part the passes are told one by one; of several, each of which has all its
-        passes before the next, they are told together.
+        How many parts there are. The passes over one part are shown one by one. Each of several parts has all its
+        passes before the next part begins, and so they are shown as one.
     """
     if _bar is not None:
         _bar.begin(doing, name, nbytes, passes, spans)
 
 
 def advance(nbytes: int) -> None:
-    """Say that `nbytes` more have been dealt with."""
+    """Count `nbytes` more."""
     if _bar is not None:
         _bar.advance(nbytes)
 
 
 def clear() -> None:
-    """Take the bar off the terminal, to which something else is about to be written; it comes back by itself."""
+    """Clear the line, for something else to be written; the next picture brings the bar back."""
     if _bar is not None:
         _bar.clear()
 
 
 @contextlib.contextmanager
 def shown(fd: int, *, color: bool = False, encoding: str = "utf-8") -> Iterator[None]:
-    """Show a bar on the terminal `fd`; it is gone at the end, however that comes."""
+    """Show a bar on the terminal `fd`, and clear it at the end, whether by an error or by a signal."""
     global _bar
     _bar = Bar(fd, color=color, encoding=encoding)
     signals.cleanups[_bar] = _bar.clear
@@ -96,9 +99,9 @@ class Bar:
     fd : int
         The terminal.
     color : bool
-        Whether it is coloured.
+        Whether it takes colours.
     encoding : str
-        What the terminal can take: other characters are escaped, and the bar drawn in ASCII.
+        Its encoding. Characters outside it are escaped, and outside UTF-8 the bar is drawn in ASCII.
     """
 
     def __init__(self, fd: int, *, color: bool = False, encoding: str = "utf-8") -> None:
@@ -109,7 +112,7 @@ class Bar:
         self.begin("", "", None)
 
     def begin(self, doing: str, name: str, nbytes: int | None, passes: int = 1, spans: int = 1) -> None:
-        """Go on with something else."""
+        """Start to count anew."""
         if spans > 1 and passes > 1 and nbytes is not None:
             doing, nbytes, passes = f"{doing}, {passes} passes", passes * nbytes, 1
         self._doing, self._name, self._total, self._passes = doing, name, nbytes, passes
@@ -120,7 +123,7 @@ class Bar:
         self._samples = deque([(clock(), 0)], maxlen=_SAMPLES)
 
     def advance(self, nbytes: int) -> None:
-        """Count, and draw what there is to see if the last picture is old."""
+        """Count, and draw a picture if the last one is old."""
         self._done += nbytes
         if self._done == self._total and self._pass < self._passes:
             self._restart(self._pass + 1)
@@ -131,23 +134,23 @@ class Bar:
 
     def _draw(self, now: float) -> None:
         if not (_in_front(self._fd) and self._alone()):
-            self._drawn = False  # it is another one's terminal now
+            self._drawn = False  # the line belongs to another process now
             return
         self._samples.append((now, self._done))
         picture = self._picture()
-        self._drawn = True  # before it is, since a signal may come in between
+        self._drawn = True  # before it is drawn, since a signal may come in between
         with contextlib.suppress(OSError):
-            os.write(self._fd, b"\r" + picture + b"\x1b[K\r")  # and back: what a terminal echoes must not wrap
+            os.write(self._fd, b"\r" + picture + b"\x1b[K\r")  # back to the start, so that echoed keys do not wrap
 
     def clear(self) -> None:
-        """Leave the line empty, and the cursor at its beginning."""
+        """Clear the line, and leave the cursor at its beginning."""
         if self._drawn and _in_front(self._fd):
             with contextlib.suppress(OSError):
                 os.write(self._fd, _CLEARED)
         self._drawn = False
 
     def close(self) -> None:
-        """Leave the line empty, and the terminal to the next one."""
+        """Clear the line, and let the next process draw."""
         self.clear()
         if self._locked:
             import fcntl
@@ -156,7 +159,7 @@ class Bar:
                 fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     def _alone(self) -> bool:
-        """Return whether no other gncli draws on this terminal."""
+        """Return whether no other gncli draws on this terminal; lock it then."""
         import fcntl
 
         try:
@@ -164,38 +167,36 @@ class Bar:
             self._locked = True
         except (BlockingIOError, PermissionError):
             return False
-        except OSError:  # a system that has no locks for terminals
+        except OSError:  # some systems cannot lock a terminal
             pass
         return True
 
     def _picture(self) -> bytes:
-        """Return the line, a column narrower than the terminal, so that it never wraps."""
+        """Return the line, a column narrower than the terminal, so that it never wraps.
+
+        Where it does not fit, the name is cut, then the bar goes, then the text; the counts stay.
+        """
         from rich.cells import cell_len
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        try:
-            columns = os.get_terminal_size(self._fd).columns
-        except OSError:  # it is gone
-            columns = 0
-        width = (columns or 80) - 1
+        width = self._width()
         counts = self._counts()
-        said = self._doing + (f", pass {self._pass} of {self._passes}" if self._passes > 1 else "")
-        room = width - len(counts) - 1
+        doing = self._doing + (f", pass {self._pass} of {self._passes}" if self._passes > 1 else "")
+        free = width - len(counts) - 1
         name = printable(self._name, limit=None).encode(self._encoding, "backslashreplace").decode(self._encoding)
-        limit = room - len(f": {said}") - _NARROWEST - 1
+        limit = free - len(f": {doing}") - _NARROWEST - 1
         if limit >= min(_SHORTEST_NAME, cell_len(name)):
-            said = f"{printable(name, limit * len(name) // max(1, cell_len(name)))}: {said}"
+            doing = f"{printable(name, limit * len(name) // max(1, cell_len(name)))}: {doing}"
         pieces: list[tuple[Text | ProgressBar, int]] = []
-        if cell_len(said) <= room:
-            pieces.append((Text(said, style="cyan"), cell_len(said)))
-            room -= cell_len(said) + 1
-        bar = min(_WIDEST, room)
+        if cell_len(doing) <= free:
+            pieces.append((Text(doing, style="cyan"), cell_len(doing)))
+            free -= cell_len(doing) + 1
+        bar = min(_WIDEST, free)
         if self._total and bar >= _NARROWEST:
-            pieces.append(
-                (ProgressBar(total=self._total, completed=self._done, width=bar, finished_style="bar.complete"), bar)
-            )
+            gauge = ProgressBar(total=self._total, completed=self._done, width=bar, finished_style="bar.complete")
+            pieces.append((gauge, bar))
         pieces.append((Text(counts), min(len(counts), width)))
         table = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
         for _, columns in pieces:
@@ -203,8 +204,13 @@ class Bar:
         table.add_row(*(piece for piece, _ in pieces))
         return self._printed(table, width)
 
+    def _width(self) -> int:
+        with contextlib.suppress(OSError):  # the terminal is gone
+            return (os.get_terminal_size(self._fd).columns or 80) - 1
+        return 79
+
     def _counts(self) -> str:
-        """Return bytes, throughput, and time left, as far as they are known, in columns that stay where they are."""
+        """Return bytes, throughput and time left, as far as they are known, aligned so that they do not move."""
         from datetime import timedelta
 
         from rich.filesize import decimal
@@ -218,9 +224,9 @@ class Bar:
         return f"{decimal(done):>8} of {decimal(self._total)} {rate} {left!s:>7} left"
 
     def _printed(self, table: object, width: int) -> bytes:
-        import io
-
         if self._console is None:
+            import io
+
             from rich.console import Console
 
             self._console = Console(
@@ -234,7 +240,7 @@ class Bar:
                 markup=False,
                 emoji=False,
                 highlight=False,
-                _environ={},  # NO_COLOR and TERM have been weighed already
+                _environ={},  # the caller has looked at NO_COLOR and TERM
             )
         self._console.width = width
         with self._console.capture() as captured:
@@ -243,7 +249,7 @@ class Bar:
 
 
 def _in_front(fd: int) -> bool:
-    """Return whether this process is in the foreground of the terminal `fd`, if it is that which controls it."""
+    """Return whether this process is in the foreground of `fd`, or `fd` is not its controlling terminal."""
     try:
         return os.tcgetpgrp(fd) == os.getpgrp()
     except OSError:

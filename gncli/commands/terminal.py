@@ -1,4 +1,4 @@
-"""The terminal, or whatever stands in its place: what is delivered to stdout and said on stderr."""
+"""stdout and stderr: how text is written to them, and whether they are terminals."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from gncli.errors import OutputError, ParameterError
 
 
 def deliver(text: str) -> None:
-    """Write all of `text` to stdout, past Python's buffer: what exits with 0 has been delivered."""
+    """Write all of `text` to stdout, without Python's buffer, so that an exit status of 0 means that it arrived."""
     if sys.stdout is None:
         raise OutputError("it is closed, and there is a report to write", subject="<stdout>")
     data = text.encode(sys.stdout.encoding, "backslashreplace")
     progress.clear()
     try:
         write_fully(sys.stdout.fileno(), memoryview(data))
-    except BrokenPipeError:  # pragma: no cover  # dies of it, and with it what it covered
+    except BrokenPipeError:  # pragma: no cover  # the process dies of it, and what it covered is lost
         raise
     except OSError as error:
         raise OutputError(error.strerror or "it cannot be written", subject="<stdout>") from error
 
 
 def say(line: str) -> None:
-    """Write a line to stderr; where that cannot be written there is nobody left to tell."""
+    """Write a line to stderr; an error is ignored, since it could be reported nowhere else."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     progress.clear()
     with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ def say(line: str) -> None:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Return whether `stream` is a terminal; a closed one, None, is not."""
+    """Return whether `stream` is a terminal; None, a closed stream, is not."""
     return stream is not None and bool(stream.isatty())
 
 
