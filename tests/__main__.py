@@ -1,4 +1,7 @@
-"""All that must pass: ``python -m tests``. Lint, format, types, the reference, then every test with branch coverage."""
+"""All that must pass: ``python -m tests``. Lint, format, types, the reference, then every test with branch coverage.
+
+``python -m tests quick`` runs the quick subset: every law, format and command, without what takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,15 @@ CHECKS = (
     ("coverage", "combine", "-q"),
     ("coverage", "report"),
 )
+QUICK = (("pytest", "-q", "-n", "auto", "-m", "not slow and not soak and not cluster"),)
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the checks in turn, and stop at the first that fails."""
-    for check in CHECKS:
+    if arguments not in ([], ["quick"]):
+        print("usage: python -m tests [quick]", file=sys.stderr)
+        return 2
+    for check in QUICK if arguments else CHECKS:
         print("$", *check, flush=True)
         status = subprocess.run(
             [sys.executable, "-m", *check], cwd=Path(__file__).parent.parent, check=False
@@ -36,4 +43,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,11 @@ def place(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def storey(module: str, storeys: list[list[str]]) -> int:
     return next(level for level, names in enumerate(storeys) if any(f"{module}/".startswith(f"{n}/") for n in names))
 
@@ -72,15 +79,16 @@ def imports(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def all_imports(path: Path) -> list[str]:
-    return [name for node in ast.walk(ast.parse(path.read_text())) for name in imports(node)]
+    return [name for node in ast.walk(tree(path)) for name in imports(node)]
 
 
 def run_on_import(path: Path) -> list[str]:
     """Return what is imported when the module is: neither in functions nor for type checkers alone."""
     body = [
         node
-        for node in ast.parse(path.read_text()).body
+        for node in tree(path).body
         if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
         and not isinstance(node, ast.FunctionDef)
     ]
@@ -118,7 +126,7 @@ def test_imports_point_down_the_house(path: Path) -> None:
 
 def test_no_import_is_by_string() -> None:
     for path in MODULES:
-        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
         by_string = any("import_module" in call or call == "__import__" for call in calls)
         assert not by_string or place(path) in BY_STRING, place(path)
 
@@ -140,7 +148,7 @@ def test_the_command_line_imports_nothing_heavy(module: str) -> None:
 def test_only_io_opens_files() -> None:
     openers = {"open", "openat"}
     for path in MODULES:
-        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
         used = {
             call.attr if isinstance(call, ast.Attribute) else call.id
             for call in calls
@@ -153,12 +161,51 @@ def test_only_io_opens_files() -> None:
 def test_nothing_unpickles_or_evaluates() -> None:
     for path in MODULES:
         source = path.read_text()
-        names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+        names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
         assert not names & {"eval", "exec", "pickle", "mmap"}, place(path)
         assert "allow_pickle=True" not in source, place(path)
         # What a worker unpickles came from the process that sent it work, over dask's own connection.
         found = {name.split(".")[0] for name in all_imports(path)}
         assert not {"pickle", "cloudpickle"} & found or place(path) == "run/cluster.py", place(path)
+
+
+def test_kernels_know_numpy_and_no_other_layer() -> None:
+    """Of gncli they use errors, the kind of a value, and how a finite number is read; of the world nothing else."""
+    allowed = {"gncli.names.Value", "gncli.text.finite"}
+    for path in (path for path in MODULES if place(path).startswith("kernels/")):
+        for name in set(all_imports(path)) - allowed:
+            root = name.split(".")[0]
+            known = name.startswith(("gncli.kernels.", "gncli.errors.")) or root in sys.stdlib_module_names - OUTSIDE
+            assert known or root == "numpy", f"{place(path)} imports {name}"
+
+
+# What kernels do not touch: files, processes, threads, signals, other machines.
+OUTSIDE = frozenset("asyncio io multiprocessing os pathlib shutil signal socket subprocess tempfile threading".split())
+
+
+def test_what_computes_and_what_reads_prints_nothing() -> None:
+    for path in (path for path in MODULES if place(path).split("/")[0] in ("kernels", "run", "io")):
+        used = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute | ast.Name)}
+        assert not used & {"print", "sys.stdout", "sys.stderr", "os.write"}, place(path)
+        assert not {"sys.stdout", "sys.stderr", "os.write", "warnings.warn"} & set(all_imports(path)), place(path)
+
+
+def test_functions_are_short_and_take_few_parameters() -> None:
+    """A body, without its docstring, has at most 90 lines; commands and the public API alone take many parameters."""
+    long, many = set(), set()
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[ast.get_docstring(node) is not None and len(node.body) > 1].lineno
+                long |= {f"{place(path)}: {node.name}"} if (node.end_lineno or 0) - first >= 90 else set()
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                public = place(path).startswith("commands/") or node.name in gncli.__all__
+                many |= {f"{place(path)}: {node.name}"} if len(given) > 12 and not public else set()
+    assert long <= LONG, long
+    assert len(many) <= 2, many
+
+
+LONG = {"tasks/normalize.py: normalize_file"}
 
 
 def test_the_top_of_the_house_has_few_rooms() -> None:
