@@ -99,7 +99,7 @@ class _Precaution:
     def find_spec(name: str, _path: object, _target: object = None) -> None:
         """Raise MemoryError if there is not; whoever is asked next finds the module."""
         if name in NEEDED_NBYTES:
-            bytearray(NEEDED_NBYTES[name])
+            bytes(NEEDED_NBYTES[name])  # of which the system gives no page until it is written
 
 
 def _shortage(error: BaseException | None) -> bytes | None:
@@ -117,7 +117,7 @@ def _shortage(error: BaseException | None) -> bytes | None:
             if text in str(error):
                 return message
         error = error.__cause__ or error.__context__
-    bytearray(_SPARE_NBYTES)
+    bytes(_SPARE_NBYTES)
     return None
 
 
