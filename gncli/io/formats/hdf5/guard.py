@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gncli.errors import GncliError, InputError, LimitError
+from gncli.errors import GncliError, InputError
 from gncli.io.formats.hdf5.datasets import DECODERS_OF_LIBHDF5, Hdf5Source
 from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.formats.hdf5.rehearsal import Child, Died
@@ -54,7 +54,7 @@ class Hdf5Rehearsal:
         return 4 * self.policy.max_chunk
 
     def __call__(self, task: str, member: str) -> object:
-        """Do a task: open the file, list it, list all but one dataset, read a dataset's ends, or name its axes.
+        """Do a task: open the file, list it, list all but one dataset, or read a dataset's ends, and name its axes.
 
         Raises
         ------
@@ -75,13 +75,14 @@ class Hdf5Rehearsal:
     def _others(self, reader: Hdf5File, member: str) -> list[str]:
         return reader.others_than(member)
 
-    def _read(self, reader: Hdf5File, member: str) -> None:
+    def _read(self, reader: Hdf5File, member: str) -> list[str]:
+        self._read_alone(reader, member)
+        return reader.axes(member, self._links)
+
+    def _read_alone(self, reader: Hdf5File, member: str) -> None:
         with reader.open(member, self.name) as source:
             if isinstance(source, Hdf5Source):
                 _read_ends(source)
-
-    def _axes(self, reader: Hdf5File, member: str) -> list[str]:
-        return reader.axes(member, self._links)
 
 
 _TASKS: dict[str, Callable[[Hdf5Rehearsal, Hdf5File, str], object]] = {
@@ -89,7 +90,7 @@ _TASKS: dict[str, Callable[[Hdf5Rehearsal, Hdf5File, str], object]] = {
     "list": Hdf5Rehearsal._list,
     "others": Hdf5Rehearsal._others,
     "read": Hdf5Rehearsal._read,
-    "axes": Hdf5Rehearsal._axes,
+    "read alone": Hdf5Rehearsal._read_alone,
 }
 
 
@@ -157,11 +158,17 @@ class GuardedHdf5File(Container):
 
     def open(self, member: str, name: str) -> Source:
         """Return the dataset at a path, as `Hdf5File.open` does, with the names of its axes."""
-        _asked(self._child, name, "read", member)
+        try:
+            axes = _asked(self._child, name, "read", member)
+        except InputError as error:
+            if not isinstance(error.__cause__, Died):
+                raise
+            _asked(self._child, name, "read alone", member)  # if only the names crash libhdf5, the data can be read
+            axes = []
         source = self._reader.open(member, name)
-        with suppress(InputError, LimitError):  # names are not worth an error
-            axes = _strings(_asked(self._child, name, "axes", member), name)
-            source.dimensions = tuple(axes) if len(axes) == len(source.shape) else ()
+        with suppress(InputError):  # names are not worth an error
+            names = _strings(axes, name)
+            source.dimensions = tuple(names) if len(names) == len(source.shape) else ()
         return source
 
     def close(self) -> None:

@@ -181,7 +181,7 @@ class Hdf5File(Container):
         links : dict of address to bytes
             The names of all datasets of the file; filled by the first call that needs them.
         """
-        with suppress(InputError, LimitError), calling(self.name, "has no names of axes that can be read"):
+        with suppress(InputError, LimitError, MemoryError), calling(self.name, "has names of axes that cannot be read"):
             parent, last = self._resolve(member, self.name)
             dataset = h5d.open(parent, last)
             listed = _sound(dataset, b"DIMENSION_LIST", lambda kind: h5py.check_vlen_dtype(kind) == h5py.ref_dtype)

@@ -344,7 +344,7 @@ def _work(share: range, path: Path, argument: Callable[[int, str], str]) -> None
             opened = os.open(name, flag)
             os.dup2(opened, fd)
             os.close(opened)
-        signal.alarm(120)  # a hang ends this process
+        signal.alarm(900)  # a hang ends this process; of the clock, and the machine may be busy
         status = main(["stats", argument(number, str(names[0])), "--workers", "1", "--format", "jsonl"])
         signal.alarm(0)
         with path.with_suffix(".log").open("a") as log:
