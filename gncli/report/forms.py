@@ -29,7 +29,7 @@ def plain(document: Stream, style: Style) -> str:
 
 def value(document: Stream, _style: Style) -> str:
     """Return the values alone, one per line, for a shell's ``$(...)``."""
-    return "".join(f"{_exact(value, UNDEFINED)}\n" for value in document.values())
+    return "".join([f"{_exact(value, UNDEFINED)}\n" for value in document.values()])
 
 
 def json(document: Document, _style: Style) -> str:

@@ -100,7 +100,7 @@ class Summary:
         KeyError
             If there is no such statistic, or it was not measured.
         """
-        if not statistic(name).reads:
+        if name not in self.values and not statistic(name).reads:
             described: Value = getattr(self, name, None)
             return described
         number = self.values[name]
@@ -110,9 +110,9 @@ class Summary:
 
     def has(self, name: str) -> bool:
         """Return whether the statistic called `name` is known: whether `value` can be asked for it."""
-        if name == "dimensions":
-            return self.value(name) is not None
-        return not statistic(name).reads or name in self.values
+        if name in self.values:
+            return True
+        return not statistic(name).reads and (name != "dimensions" or self.value(name) is not None)
 
     def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
         """Return the JSON object.

@@ -247,7 +247,7 @@ class CellBatch(Stream):
     def values(self) -> Iterator[Value]:
         """Return the selected statistics of each cell."""
         for cell in self.cells:
-            yield from _values(cell.stats, self.selected or CELL_STATISTICS)
+            yield from map(cell.stats.value, self.selected or CELL_STATISTICS)
 
     def objects(self) -> Iterator[dict[str, object]]:
         """Return an object per cell."""
@@ -260,7 +260,7 @@ class CellBatch(Stream):
         for cell in self.cells[:1] if self.first else ():
             yield ["name", *cell.place, *names]
         for cell in self.cells:
-            yield [self.tensor.name, *cell.place.values(), *_values(cell.stats, names)]
+            yield [self.tensor.name, *cell.place.values(), *map(cell.stats.value, names)]
 
 
 class NormalizeDocument(TensorDocument):
@@ -331,8 +331,8 @@ class NormalizeDocument(TensorDocument):
 
 def shown(selected: Sequence[str], found: Sequence[Summary]) -> list[str]:
     """Return the statistics that a reader sees: those selected, and counts of non-finite values where there are any."""
-    default = NAMED_STATISTICS if any(stats.has("dimensions") for stats in found) else DEFAULT_STATISTICS
-    chosen = list(selected or default)
+    named = not selected and any(stats.has("dimensions") for stats in found)
+    chosen = list(selected or (NAMED_STATISTICS if named else DEFAULT_STATISTICS))
     return chosen + [name for name in NONFINITE if name not in chosen and any(s.values.get(name) for s in found)]
 
 
@@ -355,7 +355,9 @@ def _known(entries: Sequence[Entry]) -> list[Summary]:
 
 def _told(stats: Summary, name: str) -> Value:
     """Return a statistic, None where it is undefined or was not measured; names of axes are spelled as a shape is."""
-    value = stats.value(name) if stats.has(name) else None
+    if not stats.has(name):
+        return None
+    value = stats.value(name)
     if name == "dimensions" and isinstance(value, tuple):
         return f"({', '.join(printable(str(axis)) or UNDEFINED for axis in value)})"
     return value
