@@ -7,12 +7,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # `typing` is slow to import, and signals are taken before that
 if TYPE_CHECKING:
-    from gncli.api import get_stats, group_norm
+    from gncli.api import get_stats, group_norm, normalize_file
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
     from gncli.kernels.groupnorm import Check
     from gncli.names import Draw, Policy
     from gncli.report.records import NormalizeReport, Parameters, StatsReport, TensorStats
-    from gncli.tasks.normalize import normalize_file
 
 __all__ = [
     "ChangedError",
@@ -51,7 +50,7 @@ _HOMES = {
     "TensorStats": "report.records",
     "get_stats": "api",
     "group_norm": "api",
-    "normalize_file": "tasks.normalize",
+    "normalize_file": "api",
 }
 
 

@@ -7,20 +7,26 @@ from typing import Any
 
 from gncli.io.source import Order, Source
 from gncli.kernels.extras import Extras
+from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import Partition
 from gncli.kernels.reduction import concatenate
+from gncli.names import Draw
 from gncli.report.diff_records import DiffReport
-from gncli.report.records import Cell, StatsReport, TensorStats
+from gncli.report.records import Cell, NormalizeReport, StatsReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from gncli.tasks import by as tasks_by
 from gncli.tasks.by import By
-from gncli.tasks.diff import Comparison
-from gncli.tasks.requests import Cutting, Diff, Execution, Stats
+from gncli.tasks.diff import DiffRun
+from gncli.tasks.normalize import NormalizeRun
+from gncli.tasks.random import RandomRun
+from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Random, Stats
 from gncli.tasks.stats import StatsRun
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
+NORM = ("num_groups", "group_size", "eps", "layout", "denominator")
+OUTPUT = ("output", "force", "in_place", "compression")
 EXECUTION = ("workers", "tile", "executor", "scheduler")
 
 
@@ -38,24 +44,49 @@ def stats(
     for tensor, cells in run.cells():
         if on_cells is not None:
             on_cells(tensor, cells)
-    return run.report
+    return run.report()
 
 
 def diff(a: str, b: str, **given: Any) -> DiffReport:
     """Return the report of ``diff``."""
-    with Comparison(Diff(a=a, b=b, **_grouped(given))) as comparison:
-        report = comparison.report()
-        comparison.commit()
+    with DiffRun(Diff(a=a, b=b, **_grouped(given))) as run:
+        report = run.report()
+        run.commit()
+    return report
+
+
+def normalize(tensor: str | Draw, **given: Any) -> NormalizeReport:
+    """Return the report of ``normalize``."""
+    norm = GroupNorm(**{name: given.pop(name) for name in NORM if name in given})
+    with NormalizeRun(Normalize(tensor=tensor, norm=norm, **_grouped(given))) as run:
+        report = run.report()
+        run.commit()
+    return report
+
+
+def random(draw: Draw, **given: Any) -> StatsReport:
+    """Return the report of ``random``."""
+    with RandomRun(Random(draw=draw, **_grouped(given))) as run:
+        report = run.report()
+        run.commit()
     return report
 
 
 def _grouped(given: dict[str, Any]) -> dict[str, Any]:
-    cutting = Cutting(**{name: given.pop(name) for name in CUTTING if name in given})
-    execution = Execution(**{name: given.pop(name) for name in EXECUTION if name in given})
+    groups: dict[str, Any] = {}
+    for name, kind, fields in (
+        ("cutting", Cutting, CUTTING),
+        ("execution", Execution, EXECUTION),
+        ("output", Output, OUTPUT),
+    ):
+        if some := {field: given.pop(field) for field in fields if field in given}:
+            if "output" in some:
+                some["path"] = some.pop("output")
+            groups[name] = kind(**some)
     for name in ("statistics", "expect"):
         if name in given:
             given[name] = tuple(given[name])
-    return {"cutting": cutting, "execution": execution, **given}
+    return {**given, **groups}
 
 
 def cut(

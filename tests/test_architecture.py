@@ -36,9 +36,9 @@ STOREYS_OF_IO = [
     ["pipe", "arrays", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]
-COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")} - {"commands/terminal.py"}
+COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")}
 HOMES = {
-    "click": COMMANDS,
+    "click": COMMANDS - {f"commands/{name}.py" for name in ("__init__", "side_files", "terminal")},
     "rich": {"report/table.py", "progress.py"},
     "h5py": {f"io/formats/hdf5/{name}.py" for name in ("reading", "datasets", "writing")},
     "distributed": {"run/cluster.py"},

@@ -1,6 +1,6 @@
 """`gncli.cli`: what each command asks of its operation, what it prints, and how every end of the process looks.
 
-The operations are stand-ins here: their own tests and the golden transcripts run the real ones.
+The tasks are stand-ins here: their own tests and the golden transcripts run the real ones.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import gncli
 from gncli import cli
 from gncli.cli import main
 from gncli.errors import ChangedError, InputError, OutputError
-from gncli.kernels.groupnorm import Check
-from gncli.names import STRICT, Draw
+from gncli.kernels.groupnorm import Check, GroupNorm
+from gncli.names import Draw
 from gncli.report.records import Failure, NormalizeReport, Parameters, StatsReport, TensorStats
-from gncli.tasks.requests import Execution, Stats
+from gncli.tasks.requests import Execution, Normalize, Output, Random, Stats
 
 VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
 X = TensorStats((4, 16), "float64", VALUES, "x.npy")
@@ -43,47 +43,49 @@ FAILURE = "the check failed: the mean of a group is off by 2 times the rounding 
 CHECK_LINE = "check: ok, 16 groups, worst error 20 % of the rounding bound"
 
 
-class Operations(types.ModuleType):
-    """A stand-in for the tasks that answers with `answer`, and keeps what it was asked."""
+class Tasks:
+    """Stand-ins for the tasks, which answer with `answer`, and keep the requests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__("gncli.tasks.normalize")
         self.answer: object = None
-        self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        for name in ("stats", "normalize_file", "random"):
-            setattr(self, name, self._answering(name))
-        self.StatsRun = standing_in(self)
+        self.asked: list[object] = []
         for name in ("stats", "normalize", "random"):
-            monkeypatch.setitem(sys.modules, f"gncli.tasks.{name}", self)
+            module: Any = types.ModuleType(f"gncli.tasks.{name}")
+            setattr(module, f"{name.capitalize()}Run", self._run())
+            monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    def _answering(self, name: str) -> Callable[..., object]:
-        def operation(*given: Any, **named: Any) -> object:
-            self.asked.append((name, given, named))
-            if isinstance(self.answer, BaseException):
-                raise self.answer
-            return self.answer
+    def _run(self) -> type[Any]:
+        tasks = self
 
-        return operation
+        class StandIn:
+            def __init__(self, request: object) -> None:
+                tasks.asked.append(request)
 
+            def __enter__(self) -> StandIn:
+                return self
 
-def standing_in(operations: Any) -> type[Any]:
-    """Return a `StatsRun` without cells whose report is what `operations.stats` answers."""
+            def __exit__(self, *_: object) -> None:
+                pass
 
-    class StatsRun:
-        def __init__(self, request: Any) -> None:
-            self.report = operations.stats(request)
+            def cells(self) -> Iterator[Any]:
+                yield from ()
 
-        def cells(self) -> Iterator[Any]:
-            yield from ()
+            def report(self) -> object:
+                if isinstance(tasks.answer, BaseException):
+                    raise tasks.answer
+                return tasks.answer
 
-    return StatsRun
+            def commit(self) -> None:
+                pass
+
+        return StandIn
 
 
 @pytest.fixture
-def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Operations]:
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Tasks:
     for name in ("FORMAT", "COLOR", "PRECISION", "WORKERS", "TILE"):
         monkeypatch.delenv(f"GNCLI_{name}", raising=False)
-    return Operations(monkeypatch)
+    return Tasks(monkeypatch)
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -104,89 +106,53 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 # What is asked.
 
 
-def test_stats_asks_for_what_was_typed(operations: Operations, run: Run) -> None:
-    operations.answer = STATS
+def test_a_command_asks_for_what_was_typed(tasks: Tasks, run: Run) -> None:
+    tasks.answer = STATS
     assert run("stats", "x.npy", "-s", "mean,nan", "--ddof", "1", "--workers", "2", "--tile", "64K", "-q")[0] == 0
-    ((_, (request,), _),) = operations.asked
     asked = Execution(workers=2, tile=65536)
-    assert request == Stats(tensors=("x.npy",), statistics=("mean", "nan"), ddof=1, execution=asked)
+    assert tasks.asked == [Stats(tensors=("x.npy",), statistics=("mean", "nan"), ddof=1, execution=asked)]
 
 
-def test_normalize_asks_for_the_defaults_of_the_contract(operations: Operations, run: Run) -> None:
-    operations.answer = NORMALIZED
+def test_normalize_asks_for_the_defaults(tasks: Tasks, run: Run) -> None:
+    tasks.answer = NORMALIZED
     assert run("normalize", "x.npy")[0] == 0
-    asked = {
-        "output": None,
-        "force": False,
-        "in_place": False,
-        "num_groups": None,
-        "group_size": None,
-        "eps": 1e-5,
-        "layout": None,
-        "gamma": 1.0,
-        "beta": 0.0,
-        "denominator": "std",
-        "dtype": None,
-        "save_moments": None,
-        "stages": False,
-        "verify": True,
-        "zeros": False,
-        "bins": None,
-        "executor": "threads",
-        "scheduler": None,
-        "policy": STRICT,
-        "compression": None,
-        "workers": None,
-        "tile": None,
-    }
-    assert operations.asked == [("normalize_file", ("x.npy",), asked)]
+    assert tasks.asked == [Normalize(tensor="x.npy", norm=GroupNorm(None, None, 1e-5, None, "std"))]
 
 
-def test_normalize_of_a_draw_takes_its_dtype_for_both(operations: Operations, run: Run) -> None:
-    operations.answer = NORMALIZED
+def test_normalize_of_a_random_tensor_takes_its_dtype_for_both(tasks: Tasks, run: Run) -> None:
+    tasks.answer = NORMALIZED
     arguments = "--random 4,16 --seed 3 --dist normal --dtype float16 --group-size 2 --gamma g.npy --format json"
     assert run("normalize", *arguments.split(), "--no-verify")[0] == 0
-    _, given, named = operations.asked[0]
-    assert given == (Draw((4, 16), dist="normal", seed=3, dtype="float16"),)
-    wanted = {"dtype": "float16", "num_groups": None, "group_size": 2, "gamma": "g.npy", "zeros": True, "verify": False}
-    assert {name: named[name] for name in wanted} == wanted
+    draw = Draw((4, 16), dist="normal", seed=3, dtype="float16")
+    norm = GroupNorm(None, 2)
+    assert tasks.asked == [Normalize(tensor=draw, norm=norm, gamma="g.npy", dtype="float16", zeros=True, verify=False)]
 
 
-def test_random_into_a_pipe_is_the_stream(operations: Operations, run: Run) -> None:
-    operations.answer = replace(STATS, seed=7, command="random")
+def test_random_into_a_pipe_is_the_stream(tasks: Tasks, run: Run) -> None:
+    tasks.answer = replace(STATS, seed=7, command="random")
     assert run("random", "4x16") == (0, "", "gncli: seed 7 (chosen; --seed 7 draws the same again)\n")
-    _, given, named = operations.asked[0]
-    assert given == (Draw((4, 16)),)
-    assert named == {
-        "output": "-",
-        "force": False,
-        "compression": None,
-        "statistics": (),
-        "zeros": False,
-        "workers": None,
-        "tile": None,
-    }
+    assert tasks.asked == [Random(draw=Draw((4, 16)), output=Output(path="-"))]
 
 
 # What is printed.
 
 
-def test_the_report_goes_to_stdout_and_the_seed_beside_it(operations: Operations, run: Run) -> None:
-    operations.answer = replace(STATS, selected=("mean",), seed=7)
+def test_the_report_goes_to_stdout_and_the_seed_beside_it(tasks: Tasks, run: Run) -> None:
+    tasks.answer = replace(STATS, selected=("mean",), seed=7)
     seed = "seed 7 (chosen; --seed 7 draws the same again)\n"
     assert run("stats", "x", "--format", "value") == (0, "0.5\n", f"gncli: {seed}")
     status, out, err = run("stats", "x")
     assert (status, out.endswith(seed), err) == (0, True, "")
 
 
-def test_normalize_to_stdout_says_one_line(operations: Operations, run: Run) -> None:
-    operations.answer = replace(NORMALIZED, output="-")
+def test_normalize_to_stdout_says_one_line(tasks: Tasks, run: Run) -> None:
+    tasks.answer = replace(NORMALIZED, output="-")
     assert run("normalize", "x.npy", "-o", "-") == (0, "", f"gncli: {CHECK_LINE}\n")
     assert run("normalize", "x.npy", "-o", "-", "-q") == (0, "", "")
 
 
-def test_a_failed_check_is_shown_and_ends_with_1(operations: Operations, run: Run) -> None:
-    operations.answer = replace(NORMALIZED, output="y.npy", check=Check(16, 2.0, 0.2))
+def test_a_failed_check_is_shown_and_ends_with_1(tasks: Tasks, run: Run) -> None:
+    tasks.answer = replace(NORMALIZED, output="y.npy", check=Check(16, 2.0, 0.2))
     status, out, err = run("normalize", "x.npy", "-o", "y.npy")
     assert (status, err) == (1, f"gncli: error: x.npy: {FAILURE}; nothing was written\n")
     assert "check: FAILED" in out
@@ -195,26 +161,26 @@ def test_a_failed_check_is_shown_and_ends_with_1(operations: Operations, run: Ru
     assert err.endswith(f"gncli: error: x.npy: {FAILURE}; discard what was written to stdout\n")
 
 
-def test_stats_of_several_goes_on_and_ends_with_the_highest_status(operations: Operations, run: Run) -> None:
+def test_stats_of_several_goes_on_and_ends_with_the_highest_status(tasks: Tasks, run: Run) -> None:
     failures = (Failure("a", InputError("empty")), Failure("b\x1b", ChangedError("it changed", hint="again")))
-    operations.answer = StatsReport((failures[0], X, failures[1]), ("mean",))
+    tasks.answer = StatsReport((failures[0], X, failures[1]), ("mean",))
     assert run("stats", "a", "x.npy", "b", "--format", "csv") == (
         6,
         "name,mean,error\na,,empty\nx.npy,0.5,\nb\\x1b,,it changed; again\n",
         "gncli: error: a: empty\ngncli: error: b\\x1b: it changed; again\n",
     )
-    operations.answer = StatsReport((failures[0],))
+    tasks.answer = StatsReport((failures[0],))
     assert run("stats", "a") == (3, "", "gncli: error: a: empty\n")
 
 
 def test_the_environment_sets_how_it_looks_and_nothing_else(
-    operations: Operations, run: Run, monkeypatch: pytest.MonkeyPatch
+    tasks: Tasks, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    operations.answer = replace(STATS, selected=("mean",))
+    tasks.answer = replace(STATS, selected=("mean",))
     for name, value in {"FORMAT": "plain", "WORKERS": "3", "TILE": "1M", "SEED": "1", "STAT": "max"}.items():
         monkeypatch.setenv(f"GNCLI_{name}", value)
     assert run("stats", "x") == (0, "Mean:  0.5\n", "")
-    ((_, (request,), _),) = operations.asked
+    (request,) = tasks.asked
     assert request == Stats(tensors=("x",), execution=Execution(workers=3, tile=1 << 20))
 
 
@@ -234,20 +200,18 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("command", "arguments", "message"), USAGE)
-def test_a_usage_error_is_one_line(
-    operations: Operations, run: Run, command: str, arguments: str, message: str
-) -> None:
+def test_a_usage_error_is_one_line(tasks: Tasks, run: Run, command: str, arguments: str, message: str) -> None:
     line = f"gncli: error: {message}; try 'gncli {command} --help'\n"
     assert run(command, *arguments.split()) == (2, "", line)
-    assert not operations.asked
+    assert not tasks.asked
 
 
 @pytest.mark.parametrize("arguments", [("x", "-o", "y.npy"), ("-",), ("--random", "4,16")])
-def test_in_place_is_about_one_file(operations: Operations, run: Run, arguments: tuple[str, ...]) -> None:
+def test_in_place_is_about_one_file(tasks: Tasks, run: Run, arguments: tuple[str, ...]) -> None:
     status, out, err = run("normalize", "--in-place", *arguments)
     assert (status, out) == (2, "")
     assert err.startswith("gncli: error: --in-place writes to the FILE that is read;")
-    assert not operations.asked
+    assert not tasks.asked
 
 
 @pytest.mark.parametrize("argument", ["--\x1b[31mred", "-\x9b", "stats\x1b", "\udcff"])
@@ -284,15 +248,13 @@ def test_gncli_alone_shows_its_help_as_an_error(run: Run) -> None:
         (MemoryError(), 5, "memory ran out; use fewer --workers or a smaller --tile, or raise its limit (ulimit -v)"),
     ],
 )
-def test_an_error_is_one_line_and_a_status(
-    operations: Operations, run: Run, error: Exception, status: int, line: str
-) -> None:
-    operations.answer = error
+def test_an_error_is_one_line_and_a_status(tasks: Tasks, run: Run, error: Exception, status: int, line: str) -> None:
+    tasks.answer = error
     assert run("stats", "x") == (status, "", f"gncli: error: {line}\n")
 
 
-def test_a_bug_keeps_its_traceback(operations: Operations, run: Run) -> None:
-    operations.answer = ValueError("of\x1b ours")
+def test_a_bug_keeps_its_traceback(tasks: Tasks, run: Run) -> None:
+    tasks.answer = ValueError("of\x1b ours")
     status, out, err = run("stats", "x")
     assert (status, out) == (70, "")
     assert err.startswith("Traceback (most recent call last):\n")
@@ -309,28 +271,26 @@ SHORTAGES = {
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_is_5_whatever_error_it_comes_as(shortage: str, operations: Operations, run: Run) -> None:
+def test_a_shortage_is_5_whatever_error_it_comes_as(shortage: str, tasks: Tasks, run: Run) -> None:
     error, line = SHORTAGES[shortage]
-    operations.answer = error
+    tasks.answer = error
     assert run("stats", "x")[2].startswith(f"gncli: error: {line}")
     outer = RuntimeError("outer")
     outer.__cause__ = error
-    operations.answer = outer
+    tasks.answer = outer
     status, out, err = run("stats", "x")
     assert (status, out, err.count("\n"), err.startswith(f"gncli: error: {line}")) == (5, "", 1, True)
 
 
-def test_a_bug_is_one_only_where_there_is_memory(
-    operations: Operations, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    operations.answer = SystemError("error return without exception set")
+def test_a_bug_is_one_only_where_there_is_memory(tasks: Tasks, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks.answer = SystemError("error return without exception set")
     monkeypatch.setattr(cli, "_SPARE_NBYTES", 1 << 62)
     status, out, err = run("stats", "x")
     assert (status, out, err.startswith("gncli: error: memory ran out"), err.count("\n")) == (5, "", True, 1)
 
 
-def test_a_shortage_that_cannot_be_said_is_5_all_the_same(operations: Operations, capfd: Any) -> None:
-    operations.answer = MemoryError()
+def test_a_shortage_that_cannot_be_said_is_5_all_the_same(tasks: Tasks, capfd: Any) -> None:
+    tasks.answer = MemoryError()
     stderr = os.dup(2)
     os.close(2)
     try:
@@ -372,7 +332,8 @@ operations = types.ModuleType("gncli.tasks.stats")
 operations.stats = lambda *given, **named: StatsReport(({X!r},) * 3000, ("mean",))
 sys.modules["gncli.tasks.stats"] = operations
 class StatsRun:
-    def __init__(self, request): self.report = operations.stats(request)
+    def __init__(self, request): self.request = request
+    def report(self): return operations.stats(self.request)
     def cells(self): yield from ()
 operations.StatsRun = StatsRun
 """
@@ -576,7 +537,7 @@ def test_the_module_runs() -> None:
     assert done.stderr == b"gncli: error: no such command 'nothing'; try 'gncli --help'\n"
 
 
-def test_a_terminal_gets_colour_but_never_binary(operations: Operations, tmp_path: Path) -> None:
+def test_a_terminal_gets_colour_but_never_binary(tasks: Tasks, tmp_path: Path) -> None:
     parent, child = os.openpty()
     process = python("", arguments=("normalize", "x", "-o", "-"), stdout=child)
     assert ended(process) == (

@@ -17,9 +17,8 @@ from rich.cells import cell_len
 
 from gncli import progress
 from gncli.names import Draw
-from gncli.tasks import normalize, random
 from tests.processes import HOOK, NEVER, ended, start
-from tests.runs import diff, stats
+from tests.runs import diff, normalize, random, stats
 from tests.terminal import Terminal, pictures, screen
 
 EAGER = "import gncli.progress as p; p.DELAY = p.PERIOD = 0"  # a picture of every visit, from the first one on
@@ -76,10 +75,10 @@ RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], list[str]]] = {
     "by a cell axis": (stats, {"by": "N"}, ["measure 1"]),
     "by one that stays open": (stats, {"by": "C"}, ["measure 1"]),
     "percentiles by span": (stats, {"by": "N", "statistics": ["p9"]}, ["percentiles 3 of spans"]),
-    "normalize in visits": (normalize.normalize_file, {"num_groups": 4, "tile": BIG}, ["normalize 1"]),
-    "normalize twice": (normalize.normalize_file, {"num_groups": 4}, ["normalize 2 of spans"]),
+    "normalize in visits": (normalize, {"num_groups": 4, "tile": BIG}, ["normalize 1"]),
+    "normalize twice": (normalize, {"num_groups": 4}, ["normalize 2 of spans"]),
     "normalize and draw": (
-        normalize.normalize_file,
+        normalize,
         {"num_groups": 4, "bins": 5},
         ["normalize 2 of spans", "histogram 1", "normalize 2 of spans"],
     ),
@@ -98,7 +97,7 @@ def test_each_pass_deals_with_as_many_bytes_as_it_says(run: str, workers: int, x
 
 def test_one_group_of_all_is_told_pass_by_pass(tmp_path: Path, recorder: Recorder) -> None:
     np.save(tmp_path / "one.npy", np.ones((1, 4, 8192)))
-    normalize.normalize_file(str(tmp_path / "one.npy"), num_groups=1, tile=256)
+    normalize(str(tmp_path / "one.npy"), num_groups=1, tile=256)
     assert recorder.runs == [("normalize 2", 2 * 4 * 8192 * 8, 2 * 4 * 8192 * 8)]
 
 
@@ -137,7 +136,7 @@ def test_a_pipe_is_counted_with_its_copy(
         for name in ("x.h5", "x.npy"):
             with (tmp_path / name).open("rb") as piped:
                 os.dup2(piped.fileno(), 0)
-            stats(["-"]) if name == "x.h5" else normalize.normalize_file("-", num_groups=2, bins=3)
+            stats(["-"]) if name == "x.h5" else normalize("-", num_groups=2, bins=3)
     finally:
         os.dup2(real, 0)
         os.close(real)
@@ -152,7 +151,7 @@ def test_a_pipe_is_counted_with_its_copy(
 
 
 def test_a_draw_is_counted(tmp_path: Path, recorder: Recorder) -> None:
-    random.random(Draw((3, 1000), seed=0), output=str(tmp_path / "y.npy"))
+    random(Draw((3, 1000), seed=0), output=str(tmp_path / "y.npy"))
     assert recorder.runs == [("measure 1", 24000, 24000)]
 
 

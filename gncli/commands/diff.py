@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, look_of, operations, options, show, suggest
+from gncli.commands import MOST_JSON_CELLS, options, session, show, suggest
+from gncli.commands.side_files import SideFiles
+
+if TYPE_CHECKING:
+    from gncli.names import Policy
+    from gncli.tasks.requests import Cutting, Execution, Output
+
+_output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
 
 
 @click.command(cls=options.Command)
@@ -16,27 +23,24 @@ from gncli.commands import MOST_JSON_CELLS, Beside, bins_shown, check_cells, loo
 @options.atol
 @options.max_fraction
 @options.nan_differs
-@options.by
-@options.groups
-@options.group_size
-@options.layout
-@click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
-@options.force
-@options.hist
-@options.bins
-@options.plot
+@options.cutting
+@options.writing(_output, options.force)
+@options.charts
 @options.permitting
 @options.common
 def diff(
     a: str,
     b: str,
-    by: str | None,
-    num_groups: int | None,
-    group_size: int | None,
-    output: str | None,
-    hist: bool,
-    bins: int,
-    **rest: Any,
+    rtol: float | None,
+    atol: float | None,
+    max_fraction: float,
+    nan_differs: bool,
+    cutting: Cutting,
+    output: Output,
+    charts: options.Charts,
+    policy: Policy,
+    look: options.Look,
+    execution: Execution,
 ) -> int:
     """Compare tensor A with the reference B, and give a verdict.
 
@@ -51,38 +55,33 @@ def diff(
     The verdict is SAME, exit status 0, where |a - b| <= atol + rtol |b| for every element and NaN and infinities stand
     where B has them; else DIFFERENT, exit status 1.
     """
-    look = look_of(rest)
-    form = look["form"]
-    check_cells(by, num_groups, group_size, rest["layout"])
-    if output == "-":
+    if output.path == "-":
         raise click.UsageError("stdout carries the report; write a - b to a file")
-    shown = bins_shown(hist, bins, form)
+    shown = charts.shown(look.form)
     options.named_tensors((a, b), None)
-    operations()
-    from gncli.tasks.diff import Comparison
-    from gncli.tasks.requests import Cutting, Diff, Execution
+    with session(look):
+        from gncli.tasks.diff import DiffRun
+        from gncli.tasks.requests import Diff
 
-    beside = Beside(rest, look["precision"], (a, b), (output,))
-    request = Diff(
-        a=a,
-        b=b,
-        rtol=rest["rtol"],
-        atol=rest["atol"],
-        max_fraction=rest["max_fraction"],
-        nan_differs=rest["nan_differs"],
-        cutting=Cutting(by=by, layout=rest["layout"], num_groups=num_groups, group_size=group_size),
-        bins=shown,
-        picture=bins if beside.draws else None,
-        most_cells=MOST_JSON_CELLS if "json" in (form, beside.form) else None,
-        output=output,
-        force=rest["force"],
-        policy=rest["policy"],
-        execution=Execution(workers=rest["workers"], tile=rest["tile"]),
-    )
-    with Comparison(request) as comparison:
-        report = comparison.report()
-        beside.write(report)
-        comparison.commit()
-    beside.commit()
-    show(report, **look)
+        request = Diff(
+            a=a,
+            b=b,
+            rtol=rtol,
+            atol=atol,
+            max_fraction=max_fraction,
+            nan_differs=nan_differs,
+            cutting=cutting,
+            bins=shown,
+            picture=charts.picture,
+            most_cells=MOST_JSON_CELLS if "json" in look.forms else None,
+            output=output,
+            policy=policy,
+            execution=execution,
+        )
+        with SideFiles(look, charts, output.force, (a, b), (output.path,)) as files, DiffRun(request) as run:
+            report = run.report()
+            files.write(report)
+            run.commit()
+            files.commit()
+    show(report, look)
     return report.status

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from gncli.commands import (
-    HIST_FORMS,
-    Beside,
-    check_grouping,
-    look_of,
-    operations,
-    options,
-    say_aside,
-    show,
-    suggest,
-    terminal,
-)
+from gncli.commands import options, say_aside, session, show, suggest, terminal
+from gncli.commands.side_files import SideFiles
 from gncli.errors import CheckFailed
-from gncli.names import Distribution
 
 if TYPE_CHECKING:
-    from gncli.report.records import NormalizeReport
+    from gncli.names import Policy
+    from gncli.tasks.requests import Execution, Output
 
 
 @click.command(cls=options.Command)
@@ -35,10 +25,7 @@ if TYPE_CHECKING:
     metavar="DTYPE",
     help="Dtype of the output: float16, float32, float64; default: as the input, if that is floating.",
 )
-@options.output
-@options.compression
-@options.force
-@click.option("--in-place", is_flag=True, help="Write over the input, a .npy, once all is done; instead of -o.")
+@options.writing(options.output, options.compression, options.force, options.in_place)
 @click.option(
     "--save-moments",
     metavar="FILE.npz",
@@ -46,28 +33,24 @@ if TYPE_CHECKING:
     shell_complete=suggest.files(".npz"),
 )
 @click.option("--stages", is_flag=True, help="Show a column a stage, from input to output.")
-@options.hist
-@options.bins
-@options.plot
+@options.charts
 @click.option("--no-verify", is_flag=True, help="Skip the check of the result.")
 @options.drawing
 @options.permitting
-@options.distributing
-@options.common
+@options.distributable
 def normalize(
     tensor: str | None,
-    num_groups: int | None,
-    group_size: int | None,
+    asked: options.Normalizing,
     dtype: str | None,
-    output: str | None,
-    in_place: bool,
+    output: Output,
+    save_moments: str | None,
+    stages: bool,
+    charts: options.Charts,
     no_verify: bool,
-    hist: bool,
-    bins: int,
-    random: tuple[int, ...] | None,
-    dist: Distribution | None,
-    seed: int | None,
-    **rest: Any,
+    drawing: options.Drawing,
+    policy: Policy,
+    look: options.Look,
+    execution: Execution,
 ) -> int:
     """Apply Group Normalization; show before, after and a check.
 
@@ -81,44 +64,53 @@ def normalize(
 
     Without -o nothing is written: the report is a dry run.
     """
-    look = look_of(rest)
-    check_grouping(num_groups, group_size)
-    draw = options.drawn(random, dist, seed, dtype if random is not None else None)
-    source = options.named_tensors((tensor,) if tensor is not None else (), draw, rest["gamma"], rest["beta"])
-    if in_place and (output is not None or source in ((), ("-",))):
+    draw = drawing.draw(dtype if drawing.random is not None else None)
+    source = options.named_tensors((tensor,) if tensor is not None else (), draw, asked.gamma, asked.beta)
+    streams = output.path == "-"
+    if output.in_place and (output.path is not None or source in ((), ("-",))):
         raise click.UsageError("--in-place writes to the FILE that is read; it goes with no other input and no -o")
-    if hist and (output == "-" or look["form"] not in HIST_FORMS):
-        raise click.UsageError(
-            f"there is no place for a histogram; choose --format {', '.join(HIST_FORMS)}, and no -o -"
-        )
-    if output == "-":
+    if charts.hist and (streams or look.form not in options.HIST_FORMS):
+        forms = ", ".join(options.HIST_FORMS)
+        raise click.UsageError(f"there is no place for a histogram; choose --format {forms}, and no -o -")
+    if streams:
         terminal.refuse_unfit_stdout()
-    operations()
-    from gncli.tasks.normalize import normalize_file
+    inputs = (*source, asked.gamma, asked.beta)
+    with session(look):
+        from gncli.tasks.normalize import NormalizeRun
+        from gncli.tasks.requests import Normalize
 
-    beside = Beside(rest, look["precision"], (*source, rest["gamma"], rest["beta"]), (output, rest["save_moments"]))
-    report: NormalizeReport = normalize_file(
-        draw or source[0],
-        output=output,
-        in_place=in_place,
-        num_groups=num_groups,
-        group_size=group_size,
-        dtype=dtype,
-        verify=not no_verify,
-        bins=bins if hist else None,
-        zeros=not options.OBJECT_FORMATS.isdisjoint((look["form"], beside.form)),
-        **beside.asks(bins),
-        **rest,
-    )
-    beside.commit()
-    if output != "-":
-        show(report, **look)
+        request = Normalize(
+            tensor=draw or source[0],
+            norm=asked.norm,
+            gamma=asked.gamma,
+            beta=asked.beta,
+            dtype=dtype,
+            output=output,
+            save_moments=save_moments,
+            stages=stages,
+            verify=not no_verify,
+            zeros=look.zeros,
+            bins=charts.bins if charts.hist else None,
+            picture=charts.picture,
+            policy=policy,
+            execution=execution,
+        )
+        with (
+            SideFiles(look, charts, output.force, inputs, (output.path, save_moments)) as files,
+            NormalizeRun(request) as run,
+        ):
+            report = run.report()
+            files.write(report)
+            run.commit()
+            files.commit()
+    if not streams:
+        show(report, look)
     else:
         from gncli.report.lines import check_line
 
-        say_aside(report, *([] if look["quiet"] else [check_line(report)]))
+        say_aside(report, *([] if look.quiet else [check_line(report)]))
     if report.status:
-        left = "discard what was written to stdout" if output == "-" else "nothing was written"
+        left = "discard what was written to stdout" if streams else "nothing was written"
         from gncli.report.lines import check_failures
 
         raise CheckFailed(f"the check failed: {' and '.join(check_failures(report))}", subject=report.input, hint=left)

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
@@ -35,7 +35,9 @@ from gncli.names import (
 )
 
 if TYPE_CHECKING:
+    from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
+    from gncli.tasks.requests import Cutting, Execution, Output
 
     _ParamType = click.ParamType[Any]
 else:  # older releases of click cannot be subscripted
@@ -45,6 +47,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
 OBJECT_FORMATS = frozenset({"json", "jsonl"})  # whose objects always count zeros: a comparison an element
+HIST_FORMS = ("table", "plain", "json", "jsonl")  # that have a place for a histogram
 DRAWN_DTYPES = ("float16", "float32", "float64")
 
 
@@ -233,6 +236,33 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
+def gathered(argument: str, make: Callable[..., object], *decorators: Decorator[Any]) -> Decorator[Any]:
+    """Return one decorator that adds several options, whose values become one argument of the command.
+
+    Parameters
+    ----------
+    argument : str
+        The name of the argument.
+    make : callable
+        Takes the values of the options by name, and returns the argument.
+    *decorators : callable
+        The options, in the order of the help page.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def gathering(*args: Any, **given: Any) -> Any:
+            values = {name: given.pop(name) for name in names}
+            return command(*args, **given, **{argument: make(**values)})
+
+        before = len(getattr(gathering, "__click_params__", ()))
+        added: Any = _together(*decorators)(gathering)
+        names = [param.name for param in added.__click_params__[before:]]
+        return cast("Callable[..., Any]", added)
+
+    return decorate
+
+
 def _together(*decorators: Decorator[F]) -> Decorator[F]:
     """Return one decorator that adds several options, in the order of the help page."""
     return lambda command: reduce(lambda done, decorator: decorator(done), reversed(decorators), command)
@@ -315,6 +345,51 @@ helpful = click.option(
 
 # What a command prints.
 
+
+class Look(NamedTuple):
+    """How a report is shown, on stdout and in a file."""
+
+    form: str
+    report_file: str | None
+    precision: int
+    color: str
+    quiet: bool
+
+    @property
+    def file_form(self) -> str | None:
+        """The form of the report in the file, if there is one."""
+        return None if self.report_file is None else REPORT_FORMS[suffix_of(self.report_file)]
+
+    @property
+    def forms(self) -> list[str]:
+        """The forms of the report on stdout, and in the file."""
+        return [self.form, *filter(None, [self.file_form])]
+
+    @property
+    def zeros(self) -> bool:
+        """Whether a form counts zeros."""
+        return not OBJECT_FORMATS.isdisjoint(self.forms)
+
+
+class Charts(NamedTuple):
+    """The histogram in a report, and the picture in a file."""
+
+    hist: bool
+    bins: int
+    plot: str | None
+
+    def shown(self, form: str) -> int | None:
+        """Return the bins of the histogram in a report, None where there is to be none."""
+        if self.hist and form not in HIST_FORMS:
+            raise click.UsageError(f"{form} has no place for a histogram; choose --format {', '.join(HIST_FORMS)}")
+        return self.bins if self.hist else None
+
+    @property
+    def picture(self) -> int | None:
+        """The bins of the histograms of the picture, None where there is none."""
+        return None if self.plot is None else self.bins
+
+
 form = click.option(
     "--format",
     "form",
@@ -379,6 +454,7 @@ plot = click.option(
     metavar="FILE",
     help=f"Draw histograms, and maps of cells, to FILE: {', '.join(PICTURE_FORMS)}; one more pass over the data.",
 )
+charts = gathered("charts", Charts, hist, bins, plot)
 expect = click.option(
     "--expect",
     type=ExpectationText(),
@@ -424,8 +500,21 @@ scheduler = click.option(
     metavar="ADDRESS",
     help="Where the dask cluster is, as HOST:8786; by default processes on this machine.",
 )
-distributing = _together(executor, scheduler)
-common = _together(form, report_file, precision, color, quiet, workers, tile, helpful)
+
+
+def _execution(
+    workers: int | None, tile: int | None, executor: str = "threads", scheduler: str | None = None
+) -> Execution:
+    from gncli.tasks.requests import Execution
+
+    return Execution(workers=workers, tile=tile, executor=executor, scheduler=scheduler)
+
+
+_looking = gathered("look", Look, form, report_file, precision, color, quiet)
+common = _together(_looking, gathered("execution", _execution, workers, tile), helpful)
+"""What every command has whose work stays in this process."""
+distributable = _together(_looking, gathered("execution", _execution, executor, scheduler, workers, tile), helpful)
+"""What a command has whose work may go to a cluster."""
 
 # Drawn tensors. None stands for the default where --random must have been given too.
 
@@ -442,7 +531,6 @@ seed = click.option(
     metavar="INT",
     help="Draw what NumPy's default_rng(INT) gives; default: one is chosen, and shown.",
 )
-drawing = _together(random, dist, seed)
 dtype = click.option(
     "--dtype",
     type=DtypeName(),
@@ -468,17 +556,11 @@ _max_chunk = click.option(
 )
 
 
-def permitting(command: F) -> F:
-    """Add the options that become the command's one argument ``policy``."""
+def _policy(allow_plugins: bool, allow_sparse: bool, max_chunk: int) -> Policy:
+    return Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk)
 
-    @functools.wraps(command)
-    def with_policy(*given: Any, allow_plugins: bool, allow_sparse: bool, max_chunk: int, **rest: Any) -> Any:
-        return command(*given, policy=Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk), **rest)
 
-    added: Any = with_policy
-    for option in (_max_chunk, _allow_sparse, _allow_plugins):
-        added = option(added)
-    return cast("F", added)
+permitting = gathered("policy", _policy, _allow_plugins, _allow_sparse, _max_chunk)
 
 
 # What is written.
@@ -499,7 +581,23 @@ compression = click.option(
 )
 force = click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
 
-# Group Normalization; `stats --by group` will take the first two and the layout.
+in_place = click.option(
+    "--in-place", is_flag=True, help="Write over the input, a .npy, once all is done; instead of -o."
+)
+
+
+def writing(*decorators: Decorator[Any]) -> Decorator[Any]:
+    """Return one decorator that adds `output` and more options about it, as one argument ``output``."""
+
+    def make(output: str | None, **more: Any) -> Output:
+        from gncli.tasks.requests import Output
+
+        return Output(path=output, **more)
+
+    return gathered("output", make, *decorators)
+
+
+# Group Normalization.
 
 groups = click.option(
     "-G",
@@ -549,7 +647,43 @@ denominator = click.option(
     default="std",
     help="Divide by std, sqrt(var + eps), the default, or by variance, var + eps.",
 )
-normalizing = _together(groups, group_size, eps, layout, gamma, beta, denominator)
+
+
+class Normalizing(NamedTuple):
+    """What Group Normalization is asked for."""
+
+    norm: GroupNorm
+    gamma: float | str
+    beta: float | str
+
+
+def _normalizing(gamma: float | str, beta: float | str, **norm: Any) -> Normalizing:
+    from gncli.kernels.groupnorm import GroupNorm
+
+    check_grouping(norm["num_groups"], norm["group_size"])
+    return Normalizing(GroupNorm(**norm), gamma, beta)
+
+
+normalizing = gathered("asked", _normalizing, groups, group_size, eps, layout, gamma, beta, denominator)
+
+
+def check_grouping(num_groups: int | None, group_size: int | None) -> None:
+    """Raise if the groups are said in both ways."""
+    if num_groups is not None and group_size is not None:
+        raise click.UsageError("either --groups or --group-size, not both")
+
+
+def _cutting(**given: Any) -> Cutting:
+    from gncli.tasks.requests import Cutting
+
+    cutting = Cutting(**given)
+    check_grouping(cutting.num_groups, cutting.group_size)
+    if cutting.by is None and cutting != Cutting():
+        raise click.UsageError("--groups, --group-size and --layout are about cells; give --by too")
+    return cutting
+
+
+cutting = gathered("cutting", _cutting, by, groups, group_size, layout)
 
 
 rtol = click.option(
@@ -586,15 +720,25 @@ def named_tensors(names: tuple[str, ...], draw: Draw | None, *others: float | st
     return names
 
 
-def drawn(shape: tuple[int, ...] | None, dist: Distribution | None, seed: int | None, dtype: str | None) -> Draw | None:
-    """Return what to draw, or None without --random, when nothing about a draw may be given either."""
-    given: dict[str, Any] = {"dist": dist, "seed": seed, "dtype": dtype}
-    given = {name: value for name, value in given.items() if value is not None}
-    if shape is not None:
-        return Draw(shape, **given)
-    for name in given:
-        raise click.UsageError(f"--{name} is about a drawn tensor; give --random SHAPE too")
-    return None
+class Drawing(NamedTuple):
+    """A random tensor in place of a TENSOR, if there is one."""
+
+    random: tuple[int, ...] | None
+    dist: Distribution | None
+    seed: int | None
+
+    def draw(self, dtype: str | None) -> Draw | None:
+        """Return what to draw, or None without --random, when nothing about a draw may be given either."""
+        given: dict[str, Any] = {"dist": self.dist, "seed": self.seed, "dtype": dtype}
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.random is not None:
+            return Draw(self.random, **given)
+        for name in given:
+            raise click.UsageError(f"--{name} is about a drawn tensor; give --random SHAPE too")
+        return None
+
+
+drawing = gathered("drawing", Drawing, random, dist, seed)
 
 
 def colored(choice: str, stream_is_terminal: bool) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from gncli.commands import Beside, look_of, operations, options, say_aside, show, terminal
+from gncli.commands import options, say_aside, session, show, terminal
+from gncli.commands.side_files import SideFiles
 from gncli.names import Distribution
 
 if TYPE_CHECKING:
-    from gncli.report.records import StatsReport
+    from gncli.tasks.requests import Execution, Output
 
 
 @click.command(cls=options.Command)
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
 @options.dist
 @options.seed
 @options.dtype
-@options.output
-@options.compression
-@options.force
+@options.writing(options.output, options.compression, options.force)
 @options.statistics
 @options.common
 def random(
@@ -29,9 +29,10 @@ def random(
     dist: Distribution | None,
     seed: int | None,
     dtype: str | None,
-    output: str | None,
+    output: Output,
     statistics: tuple[str, ...] | None,
-    **rest: Any,
+    look: options.Look,
+    execution: Execution,
 ) -> None:
     """Draw a tensor of SHAPE, bit for bit as NumPy would.
 
@@ -41,24 +42,20 @@ def random(
 
     SHAPE is the lengths of the axes. Without -o a pipe gets the .npy, and a terminal the statistics.
     """
-    look = look_of(rest)
-    if output is None and not terminal.is_terminal(sys.stdout):
-        output = "-"
-    if output == "-":
+    if output.path is None and not terminal.is_terminal(sys.stdout):
+        output = replace(output, path="-")
+    if output.path == "-":
         terminal.refuse_unfit_stdout()
-    operations()
-    from gncli.tasks.random import random as draw_to
+    draw = options.Drawing(shape, dist, seed).draw(dtype)
+    assert draw is not None  # there is a shape
+    with session(look):
+        from gncli.tasks.random import RandomRun
+        from gncli.tasks.requests import Random
 
-    drawn = options.drawn(shape, dist, seed, dtype)
-    assert drawn is not None  # a shape was given
-    beside = Beside(rest, look["precision"], (), (output,))
-    report: StatsReport = draw_to(
-        drawn,
-        output=output,
-        statistics=statistics or (),
-        zeros=not options.OBJECT_FORMATS.isdisjoint((look["form"], beside.form)),
-        **beside.asks(),
-        **rest,
-    )
-    beside.commit()
-    show(report, **look) if output != "-" else say_aside(report)
+        request = Random(draw=draw, output=output, statistics=statistics or (), zeros=look.zeros, execution=execution)
+        with SideFiles(look, None, output.force, (), (output.path,)) as files, RandomRun(request) as run:
+            report = run.report()
+            files.write(report)
+            run.commit()
+            files.commit()
+    show(report, look) if output.path != "-" else say_aside(report)

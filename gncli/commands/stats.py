@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from gncli.commands import (
-    MOST_CELLS,
-    MOST_JSON_CELLS,
-    Beside,
-    bins_shown,
-    check_cells,
-    error_line,
-    look_of,
-    operations,
-    options,
-    show,
-    suggest,
-    terminal,
-)
-from gncli.names import Distribution
+from gncli.commands import MOST_JSON_CELLS, error_line, options, session, show, suggest, terminal
+from gncli.commands.side_files import SideFiles
 
 if TYPE_CHECKING:
+    from gncli.names import Policy
     from gncli.report.records import StatsReport
     from gncli.report.stream import CellStream
+    from gncli.tasks.expect import Expectation
+    from gncli.tasks.requests import Cutting, Execution, Stats
 
 
 @click.command(cls=options.Command)
@@ -39,13 +30,8 @@ if TYPE_CHECKING:
     default=0,
     help="Divide by n - N in std and var: 0, as np.std does, or 1; default: 0.",
 )
-@options.by
-@options.groups
-@options.group_size
-@options.layout
-@options.hist
-@options.bins
-@options.plot
+@options.cutting
+@options.charts
 @options.force
 @options.expect
 @options.match
@@ -54,22 +40,23 @@ if TYPE_CHECKING:
 @options.drawing
 @options.dtype
 @options.permitting
-@options.distributing
-@options.common
+@options.distributable
 def stats(
     tensors: tuple[str, ...],
     statistics: tuple[str, ...] | None,
-    by: str | None,
-    num_groups: int | None,
-    group_size: int | None,
-    hist: bool,
-    bins: int,
+    ddof: int,
+    cutting: Cutting,
+    charts: options.Charts,
+    force: bool,
+    expect: tuple[Expectation, ...],
+    match: str | None,
     sort: str | None,
-    random: tuple[int, ...] | None,
-    dist: Distribution | None,
-    seed: int | None,
+    total: bool,
+    drawing: options.Drawing,
     dtype: str | None,
-    **rest: Any,
+    policy: Policy,
+    look: options.Look,
+    execution: Execution,
 ) -> int:
     """Describe tensors: shape, mean, deviation, extremes and more.
 
@@ -84,53 +71,44 @@ def stats(
     gncli stats *.npy model.h5 --match '*norm*' --sort -std --total
     gncli stats --random 64,16,112,112 --seed 0
     """
-    look = look_of(rest)
-    form = look["form"]
-    check_cells(by, num_groups, group_size, rest["layout"])
-    if by is not None and (hist or sort is not None):
-        raise click.UsageError(f"{'--hist' if hist else '--sort'} is about whole tensors; leave out --by")
-    shown = bins_shown(hist, bins, form)
-    draw = options.drawn(random, dist, seed, dtype)
-    names = options.named_tensors(tensors, draw)
-    chosen = statistics or ()
-    beside = Beside(rest, look["precision"], names)
-    forms = [each for each in (form, beside.form) if each is not None]
-    operations()
-    from gncli.tasks.requests import Cutting, Execution, Stats
-    from gncli.tasks.stats import StatsRun
+    if cutting.by is not None and (charts.hist or sort is not None):
+        raise click.UsageError(f"{'--hist' if charts.hist else '--sort'} is about whole tensors; leave out --by")
+    shown = charts.shown(look.form)
+    draw = drawing.draw(dtype)
+    names, chosen = options.named_tensors(tensors, draw), statistics or ()
+    with session(look):
+        from gncli.tasks.requests import Stats as Request
+        from gncli.tasks.stats import StatsRun
 
-    streams = streamed(forms, chosen, beside) if by is not None else []
-    keep, most = cells_kept(forms, len(streams))
-    run = StatsRun(
-        Stats(
-            tensors=names,
-            random=draw,
-            statistics=chosen,
-            ddof=rest["ddof"],
-            cutting=Cutting(by=by, layout=rest["layout"], num_groups=num_groups, group_size=group_size),
-            bins=shown,
-            picture=bins if beside.draws else None,
-            zeros=not options.OBJECT_FORMATS.isdisjoint(forms),
-            expect=rest["expect"],
-            match=rest["match"],
-            sort=sort,
-            total=rest["total"],
-            keep_cells=keep,
-            most_cells=most if by is not None else None,
-            policy=rest["policy"],
-            execution=Execution(**{name: rest[name] for name in ("workers", "tile", "executor", "scheduler")}),
-        )
-    )
-    with contextlib.closing(run.cells()) as batches:
-        for tensor, cells in batches:
-            for stream, take in streams:
-                take(stream.rows(tensor, cells))
-    report = run.report
-    if len(report.tensors) == len(report.failures) == 1:
-        raise report.failures[0].error
-    beside.write(report)
-    beside.commit()
-    show(report, **look)
+        with SideFiles(look, charts, force, names) as files:
+            streams = streamed(look, chosen, files) if cutting.by is not None else []
+            request = Request(
+                tensors=names,
+                random=draw,
+                statistics=chosen,
+                ddof=ddof,
+                cutting=cutting,
+                bins=shown,
+                picture=charts.picture,
+                zeros=look.zeros,
+                expect=expect,
+                match=match,
+                sort=sort,
+                total=total,
+                policy=policy,
+                execution=execution,
+            )
+            run = StatsRun(limited(request, look, len(streams)))
+            with contextlib.closing(run.cells()) as batches:
+                for tensor, cells in batches:
+                    for stream, take in streams:
+                        take(stream.rows(tensor, cells))
+            report = run.report()
+            if len(report.tensors) == len(report.failures) == 1:
+                raise report.failures[0].error
+            files.write(report)
+            files.commit()
+    show(report, look)
     for failure in report.failures:
         terminal.say(error_line(failure.error.about(failure.name)))
     say_broken(report)
@@ -138,23 +116,27 @@ def stats(
 
 
 def streamed(
-    forms: Sequence[str], chosen: tuple[str, ...], beside: Beside
+    look: options.Look, chosen: tuple[str, ...], files: SideFiles
 ) -> list[tuple[CellStream, Callable[[str], None]]]:
     """Return the forms of the report, on stdout and then in a file, that show all cells, and where each goes."""
     from gncli.report.stream import STREAMED, CellStream
 
     return [
         (CellStream(form, chosen), take)
-        for form, take in zip(forms, (terminal.deliver, beside.append), strict=False)
+        for form, take in zip(look.forms, (terminal.deliver, files.append), strict=False)
         if form in STREAMED
     ]
 
 
-def cells_kept(forms: Sequence[str], num_streams: int) -> tuple[int, int | None]:
-    """Return how many cells a report in these forms keeps, and how many a tensor may have."""
-    if num_streams == len(forms):
-        return 0, None
-    return (MOST_JSON_CELLS, MOST_JSON_CELLS) if "json" in forms else (MOST_CELLS, None)
+def limited(request: Stats, look: options.Look, num_streams: int) -> Stats:
+    """Return the request with as many cells kept, and as many admitted, as the forms of the report take."""
+    if request.cutting.by is None:
+        return request
+    if num_streams == len(look.forms):
+        return replace(request, keep_cells=0)
+    if "json" in look.forms:
+        return replace(request, keep_cells=MOST_JSON_CELLS, most_cells=MOST_JSON_CELLS)
+    return request
 
 
 def say_broken(report: StatsReport) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,8 @@ from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unk
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
-from gncli.io.source import Container, Identity, Order, Sink, Source, list_names
+from gncli.io.source import Archive, Container, Identity, Order, Sink, Source, list_names
 from gncli.names import STRICT, Policy
-
-if TYPE_CHECKING:
-    from gncli.io.formats import NpzSink
 
 __all__ = [
     "ArraySink",
@@ -242,7 +239,7 @@ def open_sink(
     return format_.sink(Output(text, path, member, begin, shape, dtype, order, attributes or {}, compression))
 
 
-def open_npz(text: str, *, force: bool = False, inputs: Sequence[Source] = ()) -> NpzSink:
+def open_npz(text: str, *, force: bool = False, inputs: Sequence[Source] = ()) -> Archive:
     """Return the sink of a .npz file, begun, with the rules of `open_sink`.
 
     Raises

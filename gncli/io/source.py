@@ -8,7 +8,7 @@ which axis moves.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
@@ -225,6 +225,14 @@ class Sink(Committing, ABC):
         OutputError
             If it cannot be written.
         """
+
+
+class Archive(Committing, ABC):
+    """A file of named arrays, which is written whole."""
+
+    @abstractmethod
+    def write(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write the arrays under their names, once."""
 
 
 class Container(Closing, ABC):

@@ -406,6 +406,11 @@ class Parameters:
         """Return the JSON object ``parameters``."""
         return dict(vars(self))
 
+    def attributes(self) -> dict[str, object]:
+        """Return what is stored beside an HDF5 output: what is needed to make it again."""
+        kept = {name: getattr(self, name) for name in ("eps", "layout", "denominator")}
+        return {"num_groups": self.groups, **kept, "gamma": str(self.gamma), "beta": str(self.beta)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizeReport:

@@ -47,7 +47,7 @@ LARGEST = sys.float_info.max
 MAX_MAPPED = 1 << 18  # cells of a map that nobody asked for cell by cell: 500 bytes each
 
 
-class Comparison:
+class DiffRun:
     """What ``diff`` does, in three parts: entering opens both tensors and makes every refusal, then report, commit.
 
     Parameters
@@ -85,15 +85,15 @@ class Comparison:
         self.mapped = self.cells
         if request.picture is not None and self.cells is None:
             self.mapped = _mapped(self.pair)
-        if request.output is not None:
+        if request.output.path is not None:
             floats = left.dtype.kind == right.dtype.kind == "f"
             kind = np.dtype(np.result_type(left.dtype, right.dtype) if floats else np.float64).newbyteorder("=")
             self._sink = io.open_sink(
-                request.output,
+                request.output.path,
                 shape=self.pair.shape,
                 dtype=kind,
                 order=self.pair.order,
-                force=request.force,
+                force=request.output.force,
                 inputs=self.sources,
             )
             stack.callback(self._sink.abort)
@@ -154,7 +154,7 @@ class Comparison:
             smallest_atol=_smallest_atol(pair, total, self.tolerance, request.max_fraction, engine),
             cells=None if self.cells is None else _cells(tallies, self.cells),
             histogram=None if request.bins is None else histogram,
-            output=request.output,
+            output=request.output.path,
             notes=(*self._notes(plan), *engine.notes),
         )
         if request.picture is not None and histogram is not None:

@@ -3,68 +3,78 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
 from gncli import io
+from gncli.io.random import RandomSource
 from gncli.io.source import Sink, Source, Wrapping
-from gncli.names import Draw
 from gncli.report.records import StatsReport
 from gncli.run.engine import Engine
+from gncli.tasks.requests import Random
 from gncli.tasks.survey import describe, measured
 
 
-def chosen_seed(draw: Draw, source: Source) -> int | None:
-    """Return the seed, if it was not the user who said it."""
-    return source.seed if draw.seed is None else None
+class RandomRun:
+    """What ``random`` does: entering opens the output and makes every refusal, then report and commit.
 
-
-def random(
-    draw: Draw,
-    *,
-    output: str | None = None,
-    force: bool = False,
-    compression: int | None = None,
-    statistics: Sequence[str] = (),
-    zeros: bool = False,
-    before_commit: Callable[[StatsReport], None] | None = None,
-    workers: int | None = None,
-    tile: int | None = None,
-) -> StatsReport:
-    """Draw a tensor, write it to `output` (if that is not None), and return its statistics.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
+    Parameters
+    ----------
+    request : Random
+        What is asked for.
     """
-    source = io.RandomSource(draw.shape, draw.dist, draw.seed, draw.dtype)
-    with contextlib.ExitStack() as stack:
-        engine = stack.enter_context(Engine(workers, tile))
-        sink = None
-        if output is not None:
-            attributes = {"dist": draw.dist, "seed": source.seed}
-            sink = io.open_sink(
-                output,
-                shape=source.shape,
-                dtype=source.dtype,
-                attributes=attributes,
-                force=force,
-                compression=compression,
-            )
-            stack.callback(sink.abort)
-        found = describe(_Tee(source, sink) if sink else source, engine, measured(statistics, zeros=zeros))
-        seed = chosen_seed(draw, source)
-        report = StatsReport(
-            (found,), tuple(statistics), seed=seed, command="random", output=output, notes=engine.notes
+
+    def __init__(self, request: Random) -> None:
+        self.request = request
+        self._stack = contextlib.ExitStack()
+        self._sink: Sink | None = None
+
+    def __enter__(self) -> Self:
+        draw, output = self.request.draw, self.request.output
+        with contextlib.ExitStack() as stack:
+            self._source = RandomSource(draw.shape, draw.dist, draw.seed, draw.dtype)
+            self._engine = stack.enter_context(Engine(self.request.execution.workers, self.request.execution.tile))
+            if output.path is not None:
+                self._sink = io.open_sink(
+                    output.path,
+                    shape=self._source.shape,
+                    dtype=self._source.dtype,
+                    attributes={"dist": draw.dist, "seed": self._source.seed},
+                    force=output.force,
+                    compression=output.compression,
+                )
+                stack.callback(self._sink.abort)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def report(self) -> StatsReport:
+        """Return the statistics of the tensor, which is then drawn, and written, but not visible yet.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        request, source = self.request, self._source
+        drawn = source if self._sink is None else _Tee(source, self._sink)
+        stats = describe(drawn, self._engine, measured(request.statistics, zeros=request.zeros))
+        return StatsReport(
+            tensors=(stats,),
+            selected=request.statistics,
+            seed=source.seed if request.draw.seed is None else None,
+            command="random",
+            output=request.output.path,
+            notes=self._engine.notes,
         )
-        if before_commit is not None:
-            before_commit(report)
-        if sink:
-            sink.commit()
-    return report
+
+    def commit(self) -> None:
+        """Make the tensor visible under its name, if it was to be written."""
+        if self._sink is not None:
+            self._sink.commit()
 
 
 class _Tee(Wrapping):

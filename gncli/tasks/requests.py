@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gncli.names import STRICT, Draw, Policy
 
 if TYPE_CHECKING:
+    from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
 
 
@@ -53,7 +54,30 @@ class Cutting:
     group_size: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where a tensor is written.
+
+    Attributes
+    ----------
+    path : str, optional
+        As the command line names it; None is nowhere.
+    force : bool
+        Whether an existing file is replaced.
+    in_place : bool
+        Whether the input is replaced; there is no path then.
+    compression : int, optional
+        The level of deflate of an HDF5 output, 0 to 9; by default it is stored as it is.
+    """
+
+    path: str | None = None
+    force: bool = False
+    in_place: bool = False
+    compression: int | None = None
+
+
 WHOLE = Cutting()
+NO_OUTPUT = Output()
 ON_THREADS = Execution()
 
 
@@ -137,10 +161,8 @@ class Diff:
         The number of bins of the histogram of a picture, if there is to be one.
     most_cells : int, optional
         How many cells there may be.
-    output : str, optional
+    output : Output
         Where a - b is written.
-    force : bool
-        Whether an existing output is replaced.
     policy : Policy
         What the files may do and ask for.
     execution : Execution
@@ -157,7 +179,77 @@ class Diff:
     bins: int | None = None
     picture: int | None = None
     most_cells: int | None = None
-    output: str | None = None
-    force: bool = False
+    output: Output = NO_OUTPUT
     policy: Policy = field(default=STRICT)
+    execution: Execution = ON_THREADS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalize:
+    """What ``normalize`` is asked for.
+
+    Attributes
+    ----------
+    tensor : str or Draw
+        As the command line names it, or a random tensor.
+    norm : GroupNorm
+        The groups, eps, layout and denominator.
+    gamma, beta : str or float
+        A number, or a tensor of shape (C,).
+    dtype : str, optional
+        The dtype of the result; by default that of a floating input, else ``np.result_type(input, np.float32)``.
+    output : Output
+        Where the result is written.
+    save_moments : str, optional
+        A .npz for the arrays mean, var and rstd, of shape (N, G).
+    stages, verify, zeros : bool
+        Whether the stages of the walkthrough are kept, the check made, zeros counted.
+    bins : int, optional
+        The number of bins of histograms before and after, if there are to be any.
+    picture : int, optional
+        The number of bins of the histograms of a picture, if there is to be one.
+    policy : Policy
+        What the inputs may do and ask for.
+    execution : Execution
+        Who does the work.
+    """
+
+    tensor: str | Draw
+    norm: GroupNorm
+    gamma: str | float = 1.0
+    beta: str | float = 0.0
+    dtype: str | None = None
+    output: Output = NO_OUTPUT
+    save_moments: str | None = None
+    stages: bool = False
+    verify: bool = True
+    zeros: bool = False
+    bins: int | None = None
+    picture: int | None = None
+    policy: Policy = field(default=STRICT)
+    execution: Execution = ON_THREADS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """What ``random`` is asked for.
+
+    Attributes
+    ----------
+    draw : Draw
+        The tensor.
+    output : Output
+        Where it is written.
+    statistics : tuple of str
+        By name, in the order to show; none stands for the default ones.
+    zeros : bool
+        Whether zeros are counted, where anything is measured.
+    execution : Execution
+        Who does the work: threads.
+    """
+
+    draw: Draw
+    output: Output = NO_OUTPUT
+    statistics: tuple[str, ...] = ()
+    zeros: bool = False
     execution: Execution = ON_THREADS

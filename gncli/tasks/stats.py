@@ -77,9 +77,8 @@ class StatsRun:
                 raise ParameterError(f"--match {request.match!r} matches none of {self._passed_over:,} tensors")
             self._notes += engine.notes
 
-    @property
     def report(self) -> StatsReport:
-        """The report, once all cells have been iterated over."""
+        """Return the report, once all cells have been iterated over."""
         request, records = self.request, self._records
         if request.sort is not None and self._order is not None:
             records = _sorted(records, self._order, request.sort.startswith("-"))

@@ -97,9 +97,9 @@ def test_what_cannot_be_a_value_says_how_to_type_one(kind: Any, text: str, messa
 
 
 def test_a_draw_has_numpys_defaults() -> None:
-    assert options.drawn((2,), None, None, None) == Draw((2,), dist="uniform", seed=None, dtype="float64")
-    assert options.drawn((), "normal", 3, "float16") == Draw((), dist="normal", seed=3, dtype="float16")
-    assert options.drawn(None, None, None, None) is None
+    assert options.Drawing((2,), None, None).draw(None) == Draw((2,), dist="uniform", seed=None, dtype="float64")
+    assert options.Drawing((), "normal", 3).draw("float16") == Draw((), dist="normal", seed=3, dtype="float16")
+    assert options.Drawing(None, None, None).draw(None) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_draw_has_numpys_defaults() -> None:
 )
 def test_an_option_about_a_draw_needs_one(given: tuple[Any, Any, Any], option: str) -> None:
     with pytest.raises(click.UsageError, match=f"^{option} is about a drawn tensor; give --random SHAPE too$"):
-        options.drawn(None, *given)
+        options.Drawing(None, *given[:2]).draw(given[2])
 
 
 class Terminal(io.StringIO):

@@ -22,9 +22,8 @@ from gncli.names import Draw
 from gncli.report import document_of, plot
 from gncli.report.lines import verdict_line
 from gncli.report.records import MOST_DRAWN, Histogram, Picture, StatsReport, TensorStats
-from gncli.tasks import normalize
 from tests import transcripts
-from tests.runs import diff, stats
+from tests.runs import diff, normalize, stats
 
 pytest.importorskip("matplotlib")
 
@@ -67,7 +66,7 @@ def normal(*shape: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def test_a_normalization_is_a_histogram_and_four_maps(saved: Callable[..., str]) -> None:
-    report = normalize.normalize_file(saved(normal(6, 8, 5) * 3 + 1), num_groups=4, layout="NCL", picture=20)
+    report = normalize(saved(normal(6, 8, 5) * 3 + 1), num_groups=4, layout="NCL", picture=20)
     image = pixels(plot.draw(report, "png"))
     assert image.shape[1] == round(plot.WIDTH * plot.DPI)
     assert (image[0] == 255).all() and (image[-1] == 255).all() and (image[:, -1] == 255).all()
@@ -88,7 +87,7 @@ def test_a_normalization_is_a_histogram_and_four_maps(saved: Callable[..., str])
 def test_the_maps_hold_the_moments_of_the_groups_in_any_layout(saved: Callable[..., str]) -> None:
     x = normal(8, 3, 5)
     for layout, given in (("CNL", x), ("CNL", np.asfortranarray(x)), ("NCL", np.moveaxis(x, 1, 0))):
-        report = normalize.normalize_file(saved(given), group_size=2, layout=layout, picture=4, gamma=2.0, beta=3.0)
+        report = normalize(saved(given), group_size=2, layout=layout, picture=4, gamma=2.0, beta=3.0)
         groups = np.moveaxis(x, 1, 0).reshape(3, 4, -1).astype(float)
         before, after = report.before.picture, report.after.picture
         assert before is not None and after is not None
@@ -125,7 +124,7 @@ WHOLES = {
 @pytest.mark.parametrize("case", WHOLES)
 def test_whatever_is_in_a_tensor_can_be_drawn(saved: Callable[..., str], case: str) -> None:
     x, said = WHOLES[case]
-    report = normalize.normalize_file(saved(x), num_groups=1, layout="NCL", picture=8)
+    report = normalize(saved(x), num_groups=1, layout="NCL", picture=8)
     text = "\n".join(words(plot.draw(report, "svg")))
     for each in said:
         assert each in text
@@ -153,7 +152,7 @@ def test_several_tensors_stand_below_each_other_as_many_as_a_page_bears(saved: C
 def test_a_histogram_of_the_terminal_and_one_of_a_picture_are_asked_for_apart(saved: Callable[..., str]) -> None:
     name = saved(X)
     for bins, picture in ((8, None), (None, 8), (8, 8)):
-        report = normalize.normalize_file(name, num_groups=2, layout="NCL", bins=bins, picture=picture)
+        report = normalize(name, num_groups=2, layout="NCL", bins=bins, picture=picture)
         (one,) = stats([name], bins=bins, picture=picture).tensors
         both = diff(name, name, bins=bins, picture=picture)
         assert isinstance(one, TensorStats)

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import gncli
-from gncli.api import get_stats, group_norm
+from gncli.api import get_stats, group_norm, normalize_file
 from gncli.errors import ChangedError, GncliError, InputError, OutputError, ParameterError
 from gncli.io import ArraySource
 from gncli.kernels.groupnorm import Check, output_dtype
@@ -24,13 +24,10 @@ from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from gncli.run.plan import Plan
-from gncli.tasks import normalize
-from gncli.tasks.normalize import normalize_file
-from gncli.tasks.random import random
 from gncli.tasks.survey import describe
 from tests import oracle
 from tests.arrays import SHAPE, assert_same_bits, images, plain
-from tests.runs import stats
+from tests.runs import normalize, random, stats
 
 # dtype of the input, dtype of the output
 OUTPUT_DTYPES = [
@@ -53,8 +50,8 @@ WRONG_AFFINE: list[tuple[NDArray[Any], type[GncliError], str]] = [
     (np.ones(4), ParameterError, "{what} has shape (4,); the tensor needs (6,)"),
     (np.ones((6, 1)), ParameterError, "{what} has shape (6, 1); the tensor needs (6,)"),
     (np.array(1.0), ParameterError, "{what} has shape (); the tensor needs (6,)"),
-    (np.array([1, 2, math.nan, 4, 5, 6]), InputError, "{what} is nan for channel 2; mend it"),
-    (np.array([1, 2, 3, 4, 5, -math.inf]), InputError, "{what} is -inf for channel 5; mend it"),
+    (np.array([1, 2, math.nan, 4, 5, 6]), InputError, "{what} is nan for channel 2; all its values must be finite"),
+    (np.array([1, 2, 3, 4, 5, -math.inf]), InputError, "{what} is -inf for channel 5; all its values must be finite"),
     (np.ones(6, complex), InputError, "complex numbers"),
 ]
 
@@ -683,5 +680,5 @@ def test_statistics_read_as_the_lines_of_the_article() -> None:
 def test_what_cannot_make_a_result_is_refused(named: dict[str, Any], said: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((2, 4)))
     with pytest.raises(ParameterError) as error:
-        normalize.normalize_file(str(tmp_path / "x.npy"), num_groups=2, **named)
+        normalize(str(tmp_path / "x.npy"), num_groups=2, **named)
     assert str(error.value) == said

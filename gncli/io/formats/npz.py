@@ -22,7 +22,7 @@ from gncli.io.dtypes import NotNumericError
 from gncli.io.formats.npy import header_at, open_npy, read_header, size_error
 from gncli.io.formats.zip import Inflater, Member, check_size, members
 from gncli.io.rawfile import FileSink, FileSource, RawFile, as_bytes
-from gncli.io.source import Container, Source, not_found
+from gncli.io.source import Archive, Container, Source, not_found
 from gncli.names import STRICT, Policy
 
 _SUFFIX = ".npy"
@@ -176,7 +176,7 @@ class DeflatedSource(FileSource):
         self._inflater.skip(place - self._inflater.position)
 
 
-class NpzSink(FileSink):
+class NpzSink(FileSink, Archive):
     """Several small arrays in one file, which appears whole, on `commit`."""
 
     def write(self, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gncli.api import normalize_file
 from gncli.errors import ChangedError, GncliError, InputError, LimitError, ParameterError
 from gncli.io import is_npy, open_source, open_sources
 from gncli.io.formats.npz import DeflatedSource
@@ -22,7 +23,6 @@ from gncli.io.formats.zip import Inflater
 from gncli.io.rawfile import RawSource
 from gncli.names import STRICT, Policy
 from gncli.run import cluster
-from gncli.tasks.normalize import normalize_file
 from tests.archives import ARRAY, NPY, Packed, wide, zipped
 from tests.arrays import assert_same_bits
 from tests.damaged import FULL, NPZ_FILES, SIZE, TORN, wide_extra

@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gncli.api import group_norm
+from gncli.api import group_norm, normalize_file
 from gncli.errors import GncliError, InputError, LimitError, ParameterError
 from gncli.io import open_source, open_sources
 from gncli.io.dtypes import WIDENED
 from gncli.io.rawfile import RawSource
 from gncli.kernels.counts import ulps
 from gncli.tasks.diff import default_tolerance
-from gncli.tasks.normalize import normalize_file
 from tests.archives import ARRAY, entry, tensors
 from tests.arrays import assert_same_bits
 from tests.damaged import SAFETENSORS_FILES

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+from gncli.api import normalize_file
 from gncli.io import open_source, open_sources
 from gncli.io.formats.hdf5 import guard
 from gncli.io.formats.hdf5.reading import Hdf5File
@@ -22,7 +23,6 @@ from gncli.names import Policy
 from gncli.report import render
 from gncli.report.records import StatsReport, TensorStats
 from gncli.report.style import Style
-from gncli.tasks.normalize import normalize_file
 from tests.files import read_all
 from tests.runs import stats
 

@@ -1,0 +1,98 @@
+"""The files of ``--plot`` and ``--report``, which are written besides the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+from gncli.commands.options import Charts, Look, suffix_of
+from gncli.names import PICTURE_FORMS
+
+if TYPE_CHECKING:
+    from gncli.io.atomic import Page
+    from gncli.report import Report
+
+
+class SideFiles:
+    """The picture and the report in a file: begun before anything is computed, and removed unless committed.
+
+    Their bytes are on the disk before the output replaces anything, so that what can fail has failed by then; `commit`
+    makes the report visible, which says what was written, when it was.
+
+    Parameters
+    ----------
+    look : Look
+        Where the report goes, and its digits.
+    plot : str, optional
+        Where the picture goes.
+    force : bool
+        Whether existing files are replaced.
+    inputs : sequence of str or float
+        The tensors that will be read, as they were named; numbers are no files.
+    outputs : sequence of str or None
+        What else will be written; None is nothing.
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        charts: Charts | None,
+        force: bool,
+        inputs: Sequence[str | float] = (),
+        outputs: Sequence[str | None] = (),
+    ) -> None:
+        self._look, self._plot, self._force = look, None if charts is None else charts.plot, force
+        self._inputs, self._outputs = [name for name in inputs if isinstance(name, str)], outputs
+        self._picture: Page | None = None
+        self._report: Page | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for page in (self._picture, self._report):
+            if page is not None:
+                page.abort()
+
+    def _begin(self) -> None:
+        if self._plot is not None:
+            from gncli.report.plot import require
+
+            require()
+            self._picture = self._page(self._plot, self._outputs)
+        if self._look.report_file is not None:
+            self._report = self._page(self._look.report_file, (*self._outputs, self._plot))
+
+    def _page(self, path: str, others: Sequence[str | None]) -> Page:
+        from gncli import io
+
+        return io.open_page(path, force=self._force, inputs=self._inputs, outputs=others)
+
+    def append(self, text: str) -> None:
+        """Write the next part of a report that comes in parts."""
+        assert self._report is not None  # there is a file
+        self._report.write(text.encode())
+
+    def write(self, report: Report) -> None:
+        """Draw the picture, and make it visible; write the report."""
+        if self._picture is not None and self._plot is not None:
+            from gncli.report.plot import draw
+
+            self._picture.write(draw(report, PICTURE_FORMS[suffix_of(self._plot)]))
+        if (form := self._look.file_form) is not None:
+            from gncli.report import render
+            from gncli.report.style import Style
+
+            self.append(render(report, form, Style(precision=self._look.precision)))
+        if self._picture is not None:
+            self._picture.commit()
+
+    def commit(self) -> None:
+        """Make the report visible."""
+        if self._report is not None:
+            self._report.commit()
