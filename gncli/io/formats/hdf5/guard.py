@@ -129,7 +129,6 @@ class GuardedHdf5File(Container):
     def __init__(self, file: RawFile, name: str, policy: Policy = STRICT) -> None:
         self.name = name
         self.skipped: list[str] = []
-        self._names: list[str] | None = None
         self._child = Child(Hdf5Rehearsal(file.fd, file.path, name, policy))
         try:
             _asked(self._child, name, "open")
@@ -148,9 +147,8 @@ class GuardedHdf5File(Container):
         LimitError
             If it has too many links.
         """
-        if self._names is None:
-            self._names, self.skipped = _listed(self._child, self.name)
-        return self._names
+        names, self.skipped = _listed(self._child, self.name)
+        return names
 
     def others_than(self, dataset: str) -> list[str]:
         """Return what the file holds besides the dataset of that path and the groups that lead to it."""
