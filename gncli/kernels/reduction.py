@@ -13,6 +13,7 @@ its blocks were dealt out to tiles, visits and workers.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -49,12 +50,13 @@ class Visit(NamedTuple):
     tile: int
 
 
-class Reduction(Generic[R]):
+class Reduction(ABC, Generic[R]):
     """What is measured of each cell: a law, picklable, that workers share.
 
     `measure` and `nothing` say what a record is of; `merge` is associative and commutative to rounding.
     """
 
+    @abstractmethod
     def measure(self, visit: Visit) -> R:
         """Return the record of a visit, merged as far as the visit reaches.
 
@@ -64,15 +66,14 @@ class Reduction(Generic[R]):
             An entry for each cell that the region touches, in storage order; where the region runs over a cell axis,
             the entries of that axis one after the other.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def nothing(self, num_cells: int = 1) -> R:
         """Return the record of `num_cells` cells without values."""
-        raise NotImplementedError
 
     def merge(self, a: R, b: R) -> R:
         """Return the record of the unions of `a` and `b`, set by set."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} is of whole cells: there is nothing to merge")
 
     def concatenate(self, parts: Sequence[R]) -> R:
         """Return the records of neighbouring cells as one."""
