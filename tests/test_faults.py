@@ -179,7 +179,7 @@ MANY = ("close", "open", "mmap", "line")
 
 def step(call: str, nth: int) -> int:
     """Return which call follows the `nth`: the next one, and of calls that are many one further and further away."""
-    return nth + (1 if call not in MANY else max(1, nth // 4))
+    return nth + (1 if call not in MANY else max(1, nth // 2))
 
 
 @pytest.mark.parametrize("case", ["report", "piped", "from HDF5", "drawn .npy"])
