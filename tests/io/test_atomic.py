@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gncli import signals
 from gncli.errors import GncliError, OutputError, ParameterError
 from gncli.io import Sink, atomic, open_npz, open_sink, open_source, same_file
 
@@ -321,3 +322,19 @@ def test_a_target_that_cannot_be_looked_at_is_an_output_error(tmp_path: Path, mo
         patch.setattr(os, "stat", denied)
         with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\)"):
             begin(tmp_path / "y.npy")
+
+
+def test_a_file_without_a_name_has_none_where_the_system_must_give_it_one_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    before = dict(signals.cleanups)
+    fd = atomic.unnamed_file(str(tmp_path))
+    try:
+        assert os.write(fd, b"data") == 4
+        assert (os.fstat(fd).st_nlink, os.listdir(tmp_path), signals.cleanups) == (0, [], before)
+    finally:
+        os.close(fd)
+    with pytest.raises(FileNotFoundError):
+        atomic.unnamed_file(str(tmp_path / "none"))
+    assert signals.cleanups == before
