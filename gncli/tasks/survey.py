@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -150,10 +151,15 @@ class Survey:
             part = replace(self._by, shape=plan.source.shape)
             corner = [box[axis][0] // self._by.unit(axis) for axis in self._by.axes]
             corner = [0] * (len(self._by.names) - len(corner)) + corner  # the N of groups without one
-            for moments, selected in _in_shown_order(plan, _measured(plan, wanted)):
+            cells = plan.partition
+            runs = _measured(plan, wanted)
+            for moments, selected in runs if cells.in_order else _in_one(runs):
                 count = moments.n.size
                 if count:
                     tree.push(fold_cells(moments, merge))
+                if not cells.in_order:
+                    place = cells.arrange(np.arange(count)).reshape(-1)
+                    moments, selected = each(moments, itemgetter(place)), selected[place]
                 columns = _columns(moments.settled(), selected, plan.source, box, wanted)
                 yield self._batch(_places(part, done, done + count, corner), columns)
                 done += count
@@ -222,16 +228,10 @@ def _measured(plan: Plan, wanted: Wanted) -> Iterator[tuple[Moments, Floats]]:
             yield moments, _percentiles(plan, span, moments.n, chosen)
 
 
-def _in_shown_order(plan: Plan, runs: Iterator[tuple[Moments, Floats]]) -> Iterator[tuple[Moments, Floats]]:
-    """Yield the cells in the order that a report shows: all at once where that is not the order of storage."""
-    partition = plan.partition
-    if partition.in_order:
-        yield from runs
-        return
-    whole_part = list(runs)
-    place = partition.arrange(np.arange(partition.num_cells)).reshape(-1)
-    moments = concatenate([moments for moments, _ in whole_part])
-    yield each(moments, lambda array: array[place]), np.concatenate([selected for _, selected in whole_part])[place]
+def _in_one(runs: Iterator[tuple[Moments, Floats]]) -> Iterator[tuple[Moments, Floats]]:
+    """Yield all runs of cells as one, so that they can be put into another order."""
+    every = list(runs)
+    yield concatenate([moments for moments, _ in every]), np.concatenate([selected for _, selected in every])
 
 
 def _percentiles(plan: Plan, span: range, sizes: Floats, chosen: Sequence[float]) -> Floats:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from gncli.errors import LimitError
 from gncli.io import ArraySource
+from gncli.kernels.moments import merge
+from gncli.kernels.reduction import fold_cells
 from gncli.report.records import Cell, TensorStats
 from gncli.run.engine import Engine
 from gncli.tasks.by import By
 from gncli.tasks.survey import Survey, Wanted, survey
-from tests.arrays import DTYPES, Forward, spoiled
-from tests.runs import cut
+from tests.arrays import DTYPES, Forward, assert_same_moments, spoiled
+from tests.runs import cut, measure
 
 PERCENTILES = {"p0": 0, "p0.1": 0.1, "p25": 25, "median": 50, "p73.3": 73.3, "p99.9": 99.9, "p100": 100}
 # shape, --by, groups
@@ -208,3 +210,13 @@ def test_a_tensor_that_is_drawn_into_a_stream_is_written_once_though_it_is_drawn
     arguments = ["random", "300,100", "--seed", "1", "-s", "median", "--tile", "1K"]
     out = subprocess.run([sys.executable, "-m", "gncli", *arguments, "-o", "-"], capture_output=True, check=True).stdout
     np.testing.assert_array_equal(np.load(io.BytesIO(out)), np.random.default_rng(1).random((300, 100)))
+
+
+def test_the_whole_is_pooled_from_its_cells_in_the_order_of_storage() -> None:
+    x = np.asfortranarray(np.random.default_rng(0).standard_normal((3, 8, 20, 21)))
+    by = cut("0,1", x.shape, "F")
+    with Engine(1) as engine:
+        found = survey(ArraySource(x), engine, Wanted(("kurtosis",)), by).moments
+        cells = measure(ArraySource(x), by.partition(), engine, "kurtosis")
+    assert found is not None
+    assert_same_moments(found, fold_cells(cells, merge).settled())
