@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import pkgutil
 import re
 import shlex
 import socket
@@ -104,6 +105,15 @@ def test_the_design_names_every_module_and_package_at_the_top() -> None:
     names = {f"gncli/{path.name}{'/' * path.is_dir()}" for path in here}
     assert len(names) > 10
     assert names <= set(PLACE.findall((DOCS / "design.md").read_text(encoding="utf-8")))
+
+
+def test_the_stops_of_the_walks_through_the_house_exist() -> None:
+    page = (DOCS / "design.md").read_text(encoding="utf-8")
+    walks = page[page.index("## Two walks downhill") :].split("\n## ")[0]
+    stops = re.findall(r"`((?:commands|tasks|run|io|kernels|report)\.[\w.]+)`", walks)
+    assert len(stops) > 30
+    for stop in stops:
+        pkgutil.resolve_name(f"gncli.{stop}")
 
 
 def test_a_broken_link_would_be_found(tmp_path: Path) -> None:
