@@ -334,7 +334,7 @@ def work(order: bytes, regions: list[Region]) -> tuple[list[Any], list[list[Edge
     try:
         job, source = receiver.load()
         engine = Engine(1)
-        results = [engine._work(job, source, region, None) for region in regions]
+        results = [engine.work(job, source, region) for region in regions]
         source.verify_unchanged()
         return results, [ranges.finish() for ranges in receiver.ranges]
     finally:

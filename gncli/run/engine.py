@@ -148,7 +148,7 @@ class Engine:
         self, job: Job[Result], source: Source, regions: Iterable[Region]
     ) -> Iterator[tuple[Region, Result]]:
         for region in regions:
-            result = self._work(job, source, region, None)
+            result = self.work(job, source, region, None)
             progress.advance((region.stop - region.start) * source.dtype.itemsize)
             yield region, result
 
@@ -162,7 +162,7 @@ class Engine:
                 if source.sequential:
                     values = self.buffers.take(region.stop - region.start, source.dtype)
                     source.read_into(values, region.start)
-                pending.append((region, self._executor().submit(self._work, job, source, region, values)))
+                pending.append((region, self._executor().submit(self.work, job, source, region, values)))
                 if len(pending) >= 2 * self.workers:
                     yield _first(pending, source)
             while pending:
@@ -179,7 +179,8 @@ class Engine:
             self._own = Threads(self.workers)
         return self._own
 
-    def _work(self, job: Job[Result], source: Source, region: Region, values: NDArray[Any] | None) -> Result:
+    def work(self, job: Job[Result], source: Source, region: Region, values: NDArray[Any] | None = None) -> Result:
+        """Return what `job` makes of the elements of `region`, which are read here unless they are given."""
         if values is None:
             values = self.buffers.take(region.stop - region.start, source.dtype)
             source.read_into(values, region.start)

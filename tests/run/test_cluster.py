@@ -269,9 +269,9 @@ def test_an_item_of_work_is_done_by_whoever_has_the_order(tmp_path: Path) -> Non
     sink = open_sink(str(tmp_path / "y.h5"), shape=x.shape, dtype=source.dtype)
     with ClusterEngine() as engine:
         run = Normalization(source, sink, grouping, affine, source.dtype, engine)
-        order, sinks = cluster_module._order(run, source, engine, STRICT)
+        order, sinks = cluster_module._order(run._worker, source, engine, STRICT)
         there, other = cluster_module._Receiver(order).load()
-        assert (sinks, there.sink.sequential, there.source) == ([], True, other)
+        assert (sinks, there.sink.sequential, other.shape) == ([], True, x.shape)
         assert (there.engine.tile, there.engine.visit) == (engine.tile, engine.visit)
     sink.abort()
     place = cluster_module._reopening(source, STRICT)
