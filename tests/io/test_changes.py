@@ -86,7 +86,7 @@ def test_a_change_while_it_is_read_is_6_and_nothing_is_written(
     FORMATS[form](path)
     os.utime(path, ns=(1, 1))  # so that no clock is too coarse to tell
     count = 0
-    real = Engine._work
+    real = Engine.work
 
     def work(engine: Engine, *given: Any) -> Any:
         nonlocal count
@@ -95,7 +95,7 @@ def test_a_change_while_it_is_read_is_6_and_nothing_is_written(
         count += 1
         return real(engine, *given)
 
-    monkeypatch.setattr(Engine, "_work", work)
+    monkeypatch.setattr(Engine, "work", work)
     status = main([*COMMANDS[command], "--tile", "512", "--workers", "1"])
     out, err = capfd.readouterr()
     assert count > at
