@@ -25,6 +25,7 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_competitors_run_in_turns_and_leave_nothing_behind(tmp_path: Path) -> None:
     done = benchmark(*RUN, "--json", str(tmp_path / "found.json"), "--directory", str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")

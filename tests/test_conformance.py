@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gncli.run.engine import Engine
 from tests import oracle
 from tests.arrays import Inline, assert_same_bits, drawn, normalized
+from tests.marks import slow_but
 
 # Twelve channels, so that 1, 3 and 12 groups are all different; at least 60 elements a group or few enough to be odd.
 LAYOUTS = [
@@ -34,6 +35,7 @@ LAYOUTS = [
     ("NCL", (4, 12, 1)),
     ("NCHW", (1, 12, 1, 80)),
 ]
+QUICK = [case for case in LAYOUTS if case[0] in ("NC", "NCHW", "NHWC", "CHW", "C") and case[1] != (1, 12, 1, 80)]
 # dtype of the input, dtype of the output, offset of the input
 KINDS = [
     ("?", "f4", 0),
@@ -114,7 +116,7 @@ def assert_within_units(
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize(("layout", "shape"), LAYOUTS)
+@pytest.mark.parametrize(("layout", "shape"), slow_but(LAYOUTS, *QUICK))
 def test_every_layout_dtype_and_parameter_is_the_oracle_rounded_once(
     layout: str, shape: tuple[int, ...], order: str, tally: Tally, engine: Engine
 ) -> None:
@@ -145,7 +147,7 @@ def test_every_layout_dtype_and_parameter_is_the_oracle_rounded_once(
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize(("layout", "shape"), LARGE)
+@pytest.mark.parametrize(("layout", "shape"), slow_but(LARGE, LARGE[0]))
 def test_large_groups_are_the_oracle_rounded_once(
     layout: str, shape: tuple[int, ...], order: str, tally: Tally
 ) -> None:

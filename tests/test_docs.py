@@ -56,6 +56,7 @@ def free_port() -> int:
 # The pages.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_transcript_gives_what_it_shows(page: Path, tmp_path: Path) -> None:
     transcripts.prepare(tmp_path)

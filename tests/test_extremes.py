@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gncli.cli import main
 from tests.archives import entry, tensors
+from tests.marks import slow_but
 
 DTYPES = ["?", "u1", "i4", "u8", ">i8", "f2", ">f4", "f8"]
 FAILED = re.compile(r"[^\n]*: the check failed: [^\n]+; nothing was written\n")
@@ -96,7 +97,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
     return run
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, *NARROW])
+@pytest.mark.parametrize("dtype", slow_but([*DTYPES, *NARROW], ">f4", "?", "F8_E5M2"))
 def test_statistics_and_differences_of_hostile_values(dtype: str, run: Run) -> None:
     files = list(narrow_files(dtype) if dtype in NARROW else npy_files(dtype))
     for name, shape in files:
@@ -113,7 +114,7 @@ def test_statistics_and_differences_of_hostile_values(dtype: str, run: Run) -> N
             run("diff", right, left, *options)
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, *NARROW])
+@pytest.mark.parametrize("dtype", slow_but([*DTYPES, *NARROW], ">f4", "?", "F8_E5M2"))
 def test_normalizations_of_hostile_values(dtype: str, run: Run) -> None:
     for name, shape in narrow_files(dtype) if dtype in NARROW else npy_files(dtype):
         if len(shape) < 2:
@@ -126,6 +127,7 @@ def test_normalizations_of_hostile_values(dtype: str, run: Run) -> None:
         json.loads(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [[1e308, 1.79e308, -1e308], [1.79e308, -1.79e308, 5e-324], [1e-170, 5e-324, 1e308]])
 def test_a_command_of_its_own_warns_nobody(values: list[float], tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.resize(np.array(values), (2, 30)))

@@ -147,6 +147,7 @@ LOCALES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", LOCALES)
 def test_a_poor_locale_costs_characters_and_nothing_else(locale: str, tmp_path: Path) -> None:
     import numpy as np

@@ -142,6 +142,7 @@ def test_a_page_of_its_own_is_as_wide_as_its_table_and_shows_colours(run: Run) -
     assert check is not None and all(len(line) <= 100 for line in check.groups())  # broken at words
 
 
+@pytest.mark.slow
 def test_what_stands_beside_the_output_is_there_with_it(run: Run) -> None:
     pytest.importorskip("matplotlib")
     line = "normalize x.npy -G 2 --layout NCL -o z.npy --save-moments m.npz --plot p.png --report r.txt"

@@ -20,6 +20,7 @@ from gncli.io import open_source
 from gncli.kernels.walk import Region
 from gncli.run.engine import Engine
 from tests.files import saved
+from tests.marks import slow_but
 
 SHAPE = (128, 8, 64)
 DATA = np.random.default_rng(0).random(SHAPE, np.float32)
@@ -68,7 +69,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("at", [0, 3])
+@pytest.mark.parametrize("at", slow_but([0, 3], 3))
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("form", FORMATS)

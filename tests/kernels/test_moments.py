@@ -422,6 +422,7 @@ def alternation(sizes: list[int], first_is_cell: bool) -> tuple[Axis, ...]:
     return tuple(axes if first_is_cell else [Axis(True, 1), *axes])
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=250)
 @given(SIZES, st.booleans(), st.sampled_from(DTYPES), st.integers(0, 9), st.data())
 def test_any_partition_gives_the_definition_and_the_same_bits_for_any_tile_and_visit(

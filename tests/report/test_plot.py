@@ -23,6 +23,7 @@ from gncli.report import document_of, plot
 from gncli.report.lines import verdict_line
 from gncli.report.records import MOST_DRAWN, Histogram, Picture, StatsReport, TensorStats
 from tests import transcripts
+from tests.marks import slow_but
 from tests.runs import diff, normalize, stats
 
 pytest.importorskip("matplotlib")
@@ -100,6 +101,7 @@ def test_the_maps_hold_the_moments_of_the_groups_in_any_layout(saved: Callable[.
         np.testing.assert_allclose(after.maps["std"].rows, np.full((3, 4), 2.0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_picture_is_the_same_bytes_each_time(saved: Callable[..., str]) -> None:
     report = stats([saved(normal(4, 8, 5))], by="N,C", picture=16)
     for form in ("png", "svg"):
@@ -121,7 +123,7 @@ WHOLES = {
 }
 
 
-@pytest.mark.parametrize("case", WHOLES)
+@pytest.mark.parametrize("case", slow_but(WHOLES, "nan"))
 def test_whatever_is_in_a_tensor_can_be_drawn(saved: Callable[..., str], case: str) -> None:
     x, said = WHOLES[case]
     report = normalize(saved(x), num_groups=1, layout="NCL", picture=8)
@@ -165,6 +167,7 @@ def test_a_seed_that_was_chosen_is_in_the_caption() -> None:
     assert document_of(report).poster().caption[-1] == f"seed {report.seed}"
 
 
+@pytest.mark.slow
 def test_cells_of_a_pipe_and_their_histogram_come_from_what_was_kept(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     command = [sys.executable, "-m", "gncli", "stats", "-", "--by", "C", "-s", "mean", "--plot", "x.svg"]
@@ -240,6 +243,7 @@ def test_tensors_of_different_shapes_have_no_more_than_a_verdict(saved: Callable
 NAME = r"$\frac{1}{0}$ <b>&amp;</b> " + "\x1b[31m\n\u202e中文 " + "W" * 100 + ".npy"
 
 
+@pytest.mark.slow
 def test_a_name_is_drawn_as_it_is_and_never_acted_on() -> None:
     maps = {name: Heatmap(("N", "C"), (1, 2), (1, 1), ((1.0, 2.0),)) for name in ("mean", "std")}
     picture = Picture(Histogram((0.0, 1.0), (2,)), maps)
@@ -264,6 +268,7 @@ def test_without_matplotlib_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatc
     assert os.environ["MPLBACKEND"] == "kept"
 
 
+@pytest.mark.slow
 def test_settings_of_the_machine_change_nothing_and_nothing_is_said_of_them(saved: Callable[..., str]) -> None:
     name = saved(X)
     Path("matplotlibrc").write_text("text.usetex: True\nfont.size: 40\nno such key: 1\n")

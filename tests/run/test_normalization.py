@@ -24,6 +24,7 @@ from gncli.run import plan
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization, Outcome
 from tests.arrays import Forward, Inline, assert_same_bits, assert_same_moments, drawn, normalized, plain
+from tests.marks import slow_but
 from tests.runs import measure
 
 TILES = [1 << power for power in range(16, 24)]  # 64 KiB to 8 MiB
@@ -49,7 +50,7 @@ def assert_same_outcome(a: Outcome, b: Outcome, what: object) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(("layout", "shape"), LARGE)
-@pytest.mark.parametrize("dtype", ["f4", "f2"])
+@pytest.mark.parametrize("dtype", slow_but(["f4", "f2"], "f4"))
 def test_tiles_of_64_kib_to_8_mib_and_1_to_5_workers_give_the_same_bits(
     layout: str, shape: tuple[int, ...], order: str, dtype: str
 ) -> None:

@@ -20,6 +20,7 @@ from gncli.errors import ChangedError, InputError
 from gncli.io import ArraySource, Source, open_sink, open_source, open_sources
 from gncli.io.formats.npy import header_bytes, read_header
 from tests.files import DTYPES, GOOD, SHAPES, make, parse, read_all, saved, with_header
+from tests.marks import slow_but
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -166,7 +167,7 @@ def test_any_text_gives_a_header_or_an_input_error(text: str) -> None:
         parse(with_header(text))
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("order", slow_but("CF", "F"))
 def test_a_changed_byte_in_the_header_is_refused_or_harmless_but_for_the_type(tmp_path: Path, order: str) -> None:
     array = make((2, 3), "<f4", order)
     whole = saved(array)

@@ -109,6 +109,7 @@ def test_names_may_be_any(tmp_path: Path) -> None:
     assert read_all(opened(path, "\udcff")).tolist() == ARRAY.tolist()
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_deflated_array_is_read_from_anywhere_and_best_from_what_is_held(data: st.DataObject) -> None:
     array = np.random.default_rng(0).integers(0, 9, 50_000).astype("<i4")

@@ -35,6 +35,7 @@ from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from tests.arrays import assert_same_bits, assert_same_moments, normalized
 from tests.files import DTYPES, make, read_all
+from tests.marks import slow_but
 from tests.runs import measure
 
 FILTERS: dict[str, dict[str, Any]] = {
@@ -194,7 +195,7 @@ def test_a_checksum_with_swapped_bytes_is_accepted_as_libhdf5_does() -> None:
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("workers", slow_but([1, 2, 5], 2))
 def test_each_chunk_is_decoded_once_a_pass(tmp_path: Path, grid: str, workers: int) -> None:
     x = np.random.default_rng(0).standard_normal((16, 8, 12, 12), np.float32)
     found = write(tmp_path / "x.h5", x, chunks=GRIDS[grid], compression="gzip", shuffle=True)

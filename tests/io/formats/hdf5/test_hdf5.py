@@ -300,6 +300,7 @@ def test_a_contiguous_dataset_outside_its_file_is_refused_with_both_sizes(
         open_source(str(path))
 
 
+@pytest.mark.slow
 def test_many_names_and_deep_groups_are_listed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "Child", Child)
     path = tmp_path / "x.h5"

@@ -1,0 +1,18 @@
+"""Marks for tests: what of a table is run each time, and what belongs to the whole gate alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def slow_but(cases: Iterable[Any], *quick: Any) -> list[Any]:
+    """Return the cases of a table, all of them slow except `quick`; a case that is a tuple is several arguments."""
+    given = list(cases)
+    assert all(case in given for case in quick), quick
+    return [
+        pytest.param(*case if isinstance(case, tuple) else (case,), marks=() if case in quick else pytest.mark.slow)
+        for case in given
+    ]
