@@ -18,7 +18,7 @@ import pytest
 import gncli
 from gncli.commands.group import gncli as group
 from gncli.commands.options import SECTIONS
-from tests import transcripts
+from tests import refusals, transcripts
 
 DOCS = Path(gncli.__file__).parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -115,6 +115,29 @@ def test_the_stops_of_the_walks_through_the_house_exist() -> None:
     assert len(stops) > 30
     for stop in stops:
         pkgutil.resolve_name(f"gncli.{stop}")
+
+
+def test_the_table_of_errors_has_every_error_that_a_golden_shows() -> None:
+    rows = [(row.status, re.escape(row.sentence).replace(refusals.VALUE, ".*")) for row in refusals.refusals()]
+    lines = []
+    for golden in sorted((transcripts.ROOT / "tests" / "golden").glob("*.txt")):
+        for step in transcripts.steps(golden.read_text(encoding="utf-8")):
+            if " | " in step.command:  # the status is that of another command
+                continue
+            said = [line.removeprefix("2> gncli: error: ") for line in step.expected if "2> gncli: error: " in line]
+            status = re.fullmatch(r"\[status (\d)\]", step.expected[-1]) if step.expected else None
+            lines += [(int(status[1]), line) for line in said if status and len(said) == 1]
+    assert len(lines) > 50
+    others = re.compile(
+        "(invalid value for|no such (option|command)|missing|got unexpected|option|<stdout>: No space) "
+    )
+    unknown = [
+        (status, line)
+        for status, line in lines
+        if not others.match(line)
+        and not any(status == row and re.search(pattern, line, re.IGNORECASE) for row, pattern in rows)
+    ]
+    assert not unknown
 
 
 def test_a_broken_link_would_be_found(tmp_path: Path) -> None:
