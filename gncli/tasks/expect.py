@@ -1,4 +1,4 @@
-"""Expectations: ``STAT OP NUMBER``, parsed by hand and compared, never evaluated."""
+"""Expectations: ``STAT OP NUMBER``, parsed by one expression and compared, never evaluated."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?inf", re.IGNORECASE | re.ASCII)
-_WORD = re.compile(r"[a-z][a-z0-9_.]*", re.ASCII)
-_SPACE = re.compile(r"[ \t]*")
+# Each part is optional, so that the expression matches any text, and tells where the first part is missing.
+_GRAMMAR = re.compile(
+    r"""[ \t]*(?P<abs>abs[ \t]*\([ \t]*)?
+    (?P<at_name>)(?P<name>[a-z][a-z0-9_.]*)?[ \t]*
+    (?P<at_close>)(?(abs)(?P<close>\)[ \t]*)?)
+    (?P<at_symbol>)(?P<symbol><=|>=|==|!=|<|>)?[ \t]*
+    (?P<at_number>)(?P<number>[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf)))?[ \t]*
+    (?P<at_end>)(?P<more>.*)""",
+    re.VERBOSE | re.ASCII | re.DOTALL,
+)
 
 
 class ExpectationError(ValueError):
@@ -91,41 +98,30 @@ def parse(text: str) -> Expectation:
     >>> parse("abs(mean) < 1e-6").holds(-2e-7), parse("nan == 0").holds(None)
     (True, False)
     """
-    place = _skip(text, 0)
-    absolute = re.compile(r"abs[ \t]*\(").match(text, place)
-    if absolute:
-        place = _skip(text, absolute.end())
-    word = _WORD.match(text, place)
-    if word is None:
-        raise ExpectationError("a statistic should stand here", text, place)
+    found = _GRAMMAR.fullmatch(text)
+    assert found is not None  # it matches any text
+
+    def wrong(problem: str, part: str) -> ExpectationError:
+        return ExpectationError(problem, text, found.start(f"at_{part}"))
+
+    name, symbol, number = found["name"], found["symbol"], found["number"]
+    if name is None:
+        raise wrong("a statistic should stand here", "name")
     try:
-        numeric = statistic(word[0]).numeric
+        numeric = statistic(name).numeric
     except KeyError as error:
-        raise ExpectationError(error.args[0], text, place) from None
+        raise wrong(error.args[0], "name") from None
     if not numeric:
-        raise ExpectationError(f"{word[0]} is not a single number", text, place)
-    place = _skip(text, word.end())
-    if absolute:
-        if text[place : place + 1] != ")":
-            raise ExpectationError("the ) of abs( should stand here", text, place)
-        place = _skip(text, place + 1)
-    symbol = next((symbol for symbol in _OPERATORS if text.startswith(symbol, place)), None)
+        raise wrong(f"{name} is not a single number", "name")
+    if found["abs"] and not found["close"]:
+        raise wrong("the ) of abs( should stand here", "close")
     if symbol is None:
-        raise ExpectationError("one of < <= == != >= > should stand here", text, place)
-    place = _skip(text, place + len(symbol))
-    number = _NUMBER.match(text, place)
+        raise wrong("one of < <= == != >= > should stand here", "symbol")
     if number is None:
-        raise ExpectationError("a number should stand here", text, place)
-    end = _skip(text, number.end())
-    if end < len(text):
-        raise ExpectationError("nothing more should stand here", text, end)
-    exact = int(number[0]) if re.fullmatch(r"[+-]?[0-9]+", number[0]) else float(number[0])
-    if isinstance(exact, float) and math.isinf(exact) and "inf" not in number[0].lower():
-        raise ExpectationError("the number is too large", text, place)
-    return Expectation(word[0], bool(absolute), symbol, exact)
-
-
-def _skip(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    assert found is not None  # it matches nothing, too
-    return found.end()
+        raise wrong("a number should stand here", "number")
+    if found["more"]:
+        raise wrong("nothing more should stand here", "end")
+    exact = int(number) if re.fullmatch(r"[+-]?[0-9]+", number) else float(number)
+    if isinstance(exact, float) and math.isinf(exact) and "inf" not in number.lower():
+        raise wrong("the number is too large", "number")
+    return Expectation(name, bool(found["abs"]), symbol, exact)

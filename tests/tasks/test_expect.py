@@ -1,4 +1,4 @@
-"""Expectations: parsed by hand, never evaluated; what is undefined is never as expected."""
+"""Expectations: parsed, never evaluated; what is undefined is never as expected."""
 
 from __future__ import annotations
 
