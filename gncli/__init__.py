@@ -9,8 +9,8 @@ TYPE_CHECKING = False  # `typing` is slow to import, and signals are taken befor
 if TYPE_CHECKING:
     from gncli.api import get_stats, group_norm, normalize_file
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
+    from gncli.inputs import Draw, Policy
     from gncli.kernels.groupnorm import Check
-    from gncli.names import Draw, Policy
     from gncli.report.records import NormalizeReport, Parameters, StatsReport, TensorStats
 
 __all__ = [
@@ -37,7 +37,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ChangedError": "errors",
     "Check": "kernels.groupnorm",
-    "Draw": "names",
+    "Draw": "inputs",
     "GncliError": "errors",
     "InputError": "errors",
     "LimitError": "errors",
@@ -45,7 +45,7 @@ _HOMES = {
     "OutputError": "errors",
     "ParameterError": "errors",
     "Parameters": "report.records",
-    "Policy": "names",
+    "Policy": "inputs",
     "StatsReport": "report.records",
     "TensorStats": "report.records",
     "get_stats": "api",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
 from typing import Literal, NamedTuple
 
 Number = int | float | None
@@ -83,6 +82,9 @@ TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc")
 OUTPUT_SUFFIXES = (".npy", ".h5", ".hdf5")
 """The suffixes of tensors that are written."""
 
+MAX_CHUNK = 64 << 20
+"""The most bytes of an HDF5 chunk, if nothing else is asked for: it has to be in memory whole."""
+
 FORMS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
 """The forms of a report on stdout; each is a function of `gncli.report.forms` or `gncli.report.table`."""
 
@@ -147,62 +149,3 @@ def shape_text(shape: tuple[int, ...]) -> str:
     ('64,16,112,112', '()')
     """
     return ",".join(map(str, shape)) or "()"
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A tensor to draw: ``--random SHAPE``.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Its shape.
-    dist : str, default: "uniform"
-        ``uniform`` on [0, 1) or standard ``normal``.
-    seed : int, optional
-        The seed of NumPy's default generator; None has one chosen, and reported.
-    dtype : str, default: "float64"
-        ``float16``, ``float32`` or ``float64``.
-
-    Examples
-    --------
-    >>> str(Draw((64, 16, 112, 112), seed=0))
-    '--random 64,16,112,112'
-    """
-
-    shape: tuple[int, ...]
-    _: KW_ONLY
-    dist: Distribution = "uniform"
-    seed: int | None = None
-    dtype: str = "float64"
-
-    def __str__(self) -> str:
-        return f"--random {shape_text(self.shape)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What an input may do and ask for.
-
-    Parameters
-    ----------
-    plugins : bool
-        Whether HDF5 may load filter plugins, which are code, from where ``HDF5_PLUGIN_PATH`` says.
-    sparse : bool
-        Whether a dataset may declare far more than it stores.
-    max_chunk : int
-        The most bytes of one HDF5 chunk: it has to be in memory whole.
-
-    Examples
-    --------
-    >>> Policy(max_chunk=1 << 30).plugins
-    False
-    """
-
-    plugins: bool = False
-    sparse: bool = False
-    max_chunk: int = 64 << 20
-
-
-STRICT = Policy()
-"""The default."""

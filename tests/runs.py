@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gncli.inputs import Draw
 from gncli.io.source import Order, Source
 from gncli.kernels.extras import Extras
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import Partition
 from gncli.kernels.reduction import concatenate
-from gncli.names import Draw
 from gncli.report.diff_records import DiffReport
 from gncli.report.records import Cell, NormalizeReport, StatsReport, TensorStats
 from gncli.run.engine import Engine

@@ -24,7 +24,7 @@ STOREYS = [
     ["run"],
     ["io", "report"],
     ["kernels"],
-    ["errors", "text", "names", "descriptors", "signals", "progress", "__init__"],
+    ["errors", "text", "names", "inputs", "descriptors", "signals", "progress", "__init__"],
 ]
 # The same inside `io`: nobody knows a format but `formats`, and no format knows another: only a .npz is made of .npy.
 STOREYS_OF_IO = [

@@ -25,8 +25,8 @@ import gncli
 from gncli import cli
 from gncli.cli import main
 from gncli.errors import ChangedError, InputError, OutputError
+from gncli.inputs import Draw
 from gncli.kernels.groupnorm import Check, GroupNorm
-from gncli.names import Draw
 from gncli.report.records import Failure, NormalizeReport, Parameters, StatsReport, TensorStats
 from gncli.tasks.requests import Execution, Normalize, Output, Random, Stats
 

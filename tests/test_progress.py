@@ -16,7 +16,7 @@ import pytest
 from rich.cells import cell_len
 
 from gncli import progress
-from gncli.names import Draw
+from gncli.inputs import Draw
 from tests.processes import HOOK, NEVER, ended, start
 from tests.runs import diff, normalize, random, stats
 from tests.terminal import Terminal, pictures, screen

@@ -10,7 +10,7 @@ from gncli.commands import MOST_JSON_CELLS, options, session, show, suggest
 from gncli.commands.side_files import SideFiles
 
 if TYPE_CHECKING:
-    from gncli.names import Policy
+    from gncli.inputs import Policy
     from gncli.tasks.requests import Cutting, Execution, Output
 
 _output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")

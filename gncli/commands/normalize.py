@@ -11,7 +11,7 @@ from gncli.commands.side_files import SideFiles
 from gncli.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from gncli.names import Policy
+    from gncli.inputs import Policy
     from gncli.tasks.requests import Execution, Output
 
 

@@ -23,18 +23,17 @@ from gncli.errors import ParameterError
 from gncli.names import (
     ALL_STATISTICS,
     FORMS,
+    MAX_CHUNK,
     PICTURE_FORMS,
     REPORT_FORMS,
     STATISTICS,
-    STRICT,
     Distribution,
-    Draw,
-    Policy,
     nearest,
     statistic,
 )
 
 if TYPE_CHECKING:
+    from gncli.inputs import Draw, Policy
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
     from gncli.tasks.requests import Cutting, Execution, Output
@@ -551,12 +550,14 @@ _max_chunk = click.option(
     "--max-chunk",
     type=Bytes(),
     metavar="BYTES",
-    default=STRICT.max_chunk,
+    default=MAX_CHUNK,
     help="Refuse an HDF5 dataset with larger chunks; default: 64M.",
 )
 
 
 def _policy(allow_plugins: bool, allow_sparse: bool, max_chunk: int) -> Policy:
+    from gncli.inputs import Policy
+
     return Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk)
 
 
@@ -732,6 +733,8 @@ class Drawing(NamedTuple):
         given: dict[str, Any] = {"dist": self.dist, "seed": self.seed, "dtype": dtype}
         given = {name: value for name, value in given.items() if value is not None}
         if self.random is not None:
+            from gncli.inputs import Draw
+
             return Draw(self.random, **given)
         for name in given:
             raise click.UsageError(f"--{name} is about a drawn tensor; give --random SHAPE too")

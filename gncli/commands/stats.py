@@ -13,7 +13,7 @@ from gncli.commands import MOST_JSON_CELLS, error_line, options, session, show, 
 from gncli.commands.side_files import SideFiles
 
 if TYPE_CHECKING:
-    from gncli.names import Policy
+    from gncli.inputs import Policy
     from gncli.report.records import StatsReport
     from gncli.report.stream import CellStream
     from gncli.tasks.expect import Expectation

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gncli.errors import InputError, OutputError, ParameterError
+from gncli.inputs import STRICT, Policy
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
 from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unknown_suffix, versions, written
@@ -20,7 +21,6 @@ from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Archive, Container, Identity, Order, Sink, Source, list_names
-from gncli.names import STRICT, Policy
 
 __all__ = [
     "ArraySink",

@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gncli import progress, signals
 from gncli.errors import ChangedError, GncliError, LimitError, ParameterError
+from gncli.inputs import STRICT, Policy
 from gncli.io import Source, open_source
 from gncli.io.ranges import Edge, Ranges
 from gncli.io.rawfile import RawSink
 from gncli.kernels.walk import Region
-from gncli.names import STRICT, Policy
 from gncli.run.engine import Engine, Job, Result, cancelled
 
 if TYPE_CHECKING:

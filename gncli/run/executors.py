@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gncli.errors import ParameterError
-from gncli.names import STRICT, Policy
+from gncli.inputs import STRICT, Policy
 from gncli.run.engine import Engine
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gncli import io
 from gncli.errors import InputError, OutputError, ParameterError
+from gncli.inputs import Draw
 from gncli.io.pairs import stored
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
@@ -18,7 +19,6 @@ from gncli.kernels.finish import finished
 from gncli.kernels.groupnorm import Affine, Grouping, output_dtype
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.moments import Floats, Moments
-from gncli.names import Draw
 from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture, Stage, TensorStats
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gncli.names import STRICT, Draw, Policy
+from gncli.inputs import STRICT, Draw, Policy
 
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import GroupNorm

@@ -12,7 +12,8 @@ import pytest
 
 from gncli.commands import options
 from gncli.errors import ParameterError
-from gncli.names import ALL_STATISTICS, STATISTICS, Draw
+from gncli.inputs import Draw
+from gncli.names import ALL_STATISTICS, STATISTICS
 from gncli.tasks.expect import Expectation
 
 VALID: list[tuple[Any, str, object]] = [

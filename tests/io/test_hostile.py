@@ -23,11 +23,11 @@ import numpy as np
 import pytest
 
 from gncli.errors import ChangedError, InputError, LimitError
+from gncli.inputs import Policy
 from gncli.io import open_source
 from gncli.io.formats.hdf5 import guard, names_in
 from gncli.io.formats.hdf5.rehearsal import EXTRA_NBYTES, Child, Died, _Process, serve
 from gncli.io.formats.npy import size_error
-from gncli.names import Policy
 from tests.archives import Packed, zipped
 from tests.damaged import NPZ_FILES, SAFETENSORS_FILES
 from tests.faults import COMPILER, Do, Run, piped, runner

@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
+from gncli.inputs import Draw
 from gncli.kernels.heatmap import Heatmap
-from gncli.names import Draw
 from gncli.report import document_of, plot
 from gncli.report.lines import verdict_line
 from gncli.report.records import MOST_DRAWN, Histogram, Picture, StatsReport, TensorStats

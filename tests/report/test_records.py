@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gncli.names import STATISTICS, Draw
+from gncli.inputs import Draw
+from gncli.names import STATISTICS
 from gncli.report import render
 from gncli.report.records import Cells, TensorStats
 from tests.report.samples import BAD, CHECK, DIFFERING, DIFFERS, KEPT, NORMALIZED, ONE, SEVERAL, TOTAL, VALUES, X

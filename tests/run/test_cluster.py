@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
+from gncli.inputs import STRICT
 from gncli.io import ArraySource, open_sink, open_source, ranges
 from gncli.io.ranges import GRAIN_NBYTES, Ranges
 from gncli.kernels.groupnorm import Affine, GroupNorm
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import whole
 from gncli.kernels.reduction import Visit
-from gncli.names import STRICT
 from gncli.run import cluster as cluster_module
 from gncli.run.cluster import ClusterEngine
 from gncli.run.engine import Engine

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 import gncli
 from gncli.api import get_stats, group_norm, normalize_file
 from gncli.errors import ChangedError, GncliError, InputError, OutputError, ParameterError
+from gncli.inputs import Draw
 from gncli.io import ArraySource
 from gncli.kernels.groupnorm import Check, output_dtype
-from gncli.names import STATISTICS, Draw
+from gncli.names import STATISTICS
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization

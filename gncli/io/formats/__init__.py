@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from gncli.errors import InputError, ParameterError
+from gncli.inputs import STRICT, Policy
 from gncli.io.atomic import AtomicFile, aborting
 from gncli.io.pipe import Pipe
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Container, Order, Sink
-from gncli.names import STRICT, Policy
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError
+from gncli.inputs import STRICT, Policy
 from gncli.io.atomic import writing
 from gncli.io.dtypes import NotNumericError
 from gncli.io.formats.npy import header_at, open_npy, read_header, size_error
 from gncli.io.formats.zip import Inflater, Member, check_size, members
 from gncli.io.rawfile import FileSink, FileSource, RawFile, as_bytes
 from gncli.io.source import Archive, Container, Source, not_found
-from gncli.names import STRICT, Policy
 
 _SUFFIX = ".npy"
 

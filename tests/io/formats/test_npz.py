@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from gncli.api import normalize_file
 from gncli.errors import ChangedError, GncliError, InputError, LimitError, ParameterError
+from gncli.inputs import STRICT, Policy
 from gncli.io import is_npy, open_source, open_sources
 from gncli.io.formats.npz import DeflatedSource
 from gncli.io.formats.zip import Inflater
 from gncli.io.rawfile import RawSource
-from gncli.names import STRICT, Policy
 from gncli.run import cluster
 from tests.archives import ARRAY, NPY, Packed, wide, zipped
 from tests.arrays import assert_same_bits

@@ -15,6 +15,7 @@ from h5py import h5d, h5o, h5p, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError
+from gncli.inputs import Policy
 from gncli.io.dtypes import check_dtype
 from gncli.io.formats.hdf5.btree import DamagedTreeError, check_tree, header_nbytes, root_of
 from gncli.io.formats.hdf5.calls import calling
@@ -22,7 +23,6 @@ from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stor
 from gncli.io.rawfile import FileSource, RawFile, RawSource
 from gncli.io.source import StoredChunks
 from gncli.kernels.walk import boxes
-from gncli.names import Policy
 
 MAX_CACHE_NBYTES = 64 << 20
 MAX_INDEXED_CHUNKS = 16 << 20  # 16 bytes each

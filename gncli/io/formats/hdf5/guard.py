@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from gncli.errors import GncliError, InputError
+from gncli.inputs import STRICT, Policy
 from gncli.io.formats.hdf5.datasets import DECODERS_OF_LIBHDF5, Hdf5Source
 from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.formats.hdf5.rehearsal import Child, Died
 from gncli.io.rawfile import RawFile, reason
 from gncli.io.source import Container, Source
-from gncli.names import STRICT, Policy
 
 _PIECE = 1 << 18  # elements that the child reads at a time
 

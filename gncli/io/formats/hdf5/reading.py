@@ -23,12 +23,12 @@ from h5py import h5a, h5d, h5ds, h5f, h5fd, h5g, h5l, h5o, h5p
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError
+from gncli.inputs import STRICT, Policy
 from gncli.io.formats.hdf5.calls import calling
 from gncli.io.formats.hdf5.chunks import ChunkedSource
 from gncli.io.formats.hdf5.datasets import Hdf5Source, dtype_of, open_dataset
 from gncli.io.rawfile import RawFile, RawSource
 from gncli.io.source import Container, list_names, not_found
-from gncli.names import STRICT, Policy
 
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gncli.errors import ChangedError, InputError, LimitError, OutputError, ParameterError
+from gncli.inputs import Policy
 from gncli.io import open_sink, open_source, open_sources
 from gncli.io.atomic import AtomicFile
 from gncli.io.formats.hdf5 import datasets, guard, reading, writing
@@ -25,7 +26,6 @@ from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.formats.hdf5.rehearsal import Child
 from gncli.io.rawfile import RawFile, RawSource
 from gncli.kernels.walk import boxes
-from gncli.names import Policy
 from tests.files import DTYPES, make, read_all
 from tests.io.formats.hdf5.mutations import lookup3
 

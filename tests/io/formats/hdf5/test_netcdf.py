@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from gncli.api import normalize_file
+from gncli.inputs import Policy
 from gncli.io import open_source, open_sources
 from gncli.io.formats.hdf5 import guard
 from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.rawfile import RawFile
-from gncli.names import Policy
 from gncli.report import render
 from gncli.report.records import StatsReport, TensorStats
 from gncli.report.style import Style
