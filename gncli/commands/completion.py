@@ -13,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS), metavar="{bash|zsh|fish}", required=False)
 @options.helpful
 def completion(shell: str | None) -> None:
-    """Print the script that lets a shell complete what is typed.
+    """Print the script that makes TAB complete gncli commands.
 
     \b
     source <(gncli completion bash)

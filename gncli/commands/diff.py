@@ -52,8 +52,8 @@ def diff(
     gncli diff y.npy expected.npy -o delta.npy --hist      a - b, its histogram
     gncli diff y.npy expected.npy --plot d.png             where they differ
 
-    The verdict is SAME, exit status 0, where |a - b| <= atol + rtol |b| for every element and NaN and infinities stand
-    where B has them; else DIFFERENT, exit status 1.
+    The verdict is SAME, exit status 0, if |a - b| <= atol + rtol |b| for every element, and NaN and infinities are
+    where B has them. Otherwise it is DIFFERENT, exit status 1.
     """
     if output.path == "-":
         raise click.UsageError("stdout carries the report; write a - b to a file")

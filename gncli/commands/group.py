@@ -40,7 +40,8 @@ def gncli() -> None:
     A TENSOR is a FILE (.npy, .npz, .h5, .nc, .safetensors), FILE::NAME for a tensor in it, or - for standard input.
     Files may be larger than memory.
 
-    Exit status: 0 all is well, 1 the answer is no, 2 usage, 3 input, 4 output, 5 limits, 6 the input changed.
+    Exit status: 0 success; 1 a difference, or a failed check or expectation; 2 usage; 3 input; 4 output; 5 a limit; 6
+    the input changed.
 
     GNCLI_FORMAT, GNCLI_COLOR, GNCLI_PRECISION, GNCLI_WORKERS and GNCLI_TILE set the default of the option of that name.
     """

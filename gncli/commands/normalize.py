@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     type=options.DtypeName(),
     shell_complete=suggest.words(*options.DRAWN_DTYPES),
     metavar="DTYPE",
-    help="Dtype of the output: float16, float32, float64; default: as the input, if that is floating.",
+    help="Dtype of the output: float16, float32 or float64; default: that of a floating-point input.",
 )
 @options.writing(options.output, options.compression, options.force, options.in_place)
 @click.option(
     "--save-moments",
     metavar="FILE.npz",
-    help="Write mean, var and rstd of every group.",
+    help="Write mean, var and rstd = 1/sqrt(var + eps) of every group.",
     shell_complete=suggest.files(".npz"),
 )
-@click.option("--stages", is_flag=True, help="Show a column a stage, from input to output.")
+@click.option("--stages", is_flag=True, help="Show one column per step, from input to output.")
 @options.charts
 @click.option("--no-verify", is_flag=True, help="Skip the check of the result.")
 @options.drawing

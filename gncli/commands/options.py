@@ -271,10 +271,10 @@ def _together(*decorators: Decorator[F]) -> Decorator[F]:
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Options": (),
-    "To draw a tensor": ("random", "dist", "seed"),
-    "How it is shown": ("form", "report_file", "precision", "color", "quiet"),
-    "How it is computed": ("executor", "scheduler", "workers", "tile"),
-    "What an input may do": ("max_chunk", "allow_sparse", "allow_plugins"),
+    "A random tensor": ("random", "dist", "seed"),
+    "Output": ("form", "report_file", "precision", "color", "quiet"),
+    "Computation": ("executor", "scheduler", "workers", "tile"),
+    "Limits on the input": ("max_chunk", "allow_sparse", "allow_plugins"),
 }
 """The sections of a help page, and the options in each; the first one has all that no other names."""
 
@@ -335,7 +335,7 @@ verbose = click.option(
     is_eager=True,
     expose_value=False,
     callback=_version,
-    help="With --version: those of Python, NumPy, h5py and HDF5, and the platform.",
+    help="With --version: also show the versions of Python, NumPy, h5py and HDF5, and the platform.",
 )
 helpful = click.option(
     "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=_help, help="Show this page and exit."
@@ -421,7 +421,7 @@ report_file = click.option(
     metavar="FILE",
     help=f"Write the report to FILE as well: {', '.join(REPORT_FORMS)}.",
 )
-quiet = click.option("-q", "--quiet", is_flag=True, help="Nothing on stdout but data.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Print only data on stdout.")
 
 statistics = click.option(
     "-s",
@@ -430,7 +430,7 @@ statistics = click.option(
     type=StatisticNames(),
     metavar="NAMES",
     help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, pNN for a percentile (p99.9); "
-    "all: all but median and percentiles.",
+    "all: every one except median and percentiles.",
     shell_complete=suggest.statistics,
 )
 
@@ -439,19 +439,23 @@ statistics = click.option(
 by = click.option(
     "--by",
     metavar="AXES",
-    help="A row for each cell: C for channels; N,C for channels of each sample; 0,1 for axes by number; group, with "
-    "--groups, for the groups of each sample.",
+    help="Show one row per cell: C for channels; N,C for the channels of each sample; 0,1 for axes by number; group, "
+    "with --groups, for the groups of each sample.",
     shell_complete=suggest.cuts,
 )
-hist = click.option("--hist", is_flag=True, help="Draw a histogram; one more pass over the data.")
+hist = click.option("--hist", is_flag=True, help="Draw a histogram; this takes one more pass over the data.")
 bins = click.option(
-    "--bins", type=click.IntRange(1, 1 << 16), metavar="INT", default=64, help="Bins of the histogram; default: 64."
+    "--bins",
+    type=click.IntRange(1, 1 << 16),
+    metavar="INT",
+    default=64,
+    help="Number of bins of the histogram; default: 64.",
 )
 plot = click.option(
     "--plot",
     type=FileOf(PICTURE_FORMS),
     metavar="FILE",
-    help=f"Draw histograms, and maps of cells, to FILE: {', '.join(PICTURE_FORMS)}; one more pass over the data.",
+    help=f"Draw histograms, and maps of cells, to FILE: {', '.join(PICTURE_FORMS)}; this takes one more pass.",
 )
 charts = gathered("charts", Charts, hist, bins, plot)
 expect = click.option(
@@ -459,18 +463,21 @@ expect = click.option(
     type=ExpectationText(),
     multiple=True,
     metavar="'STAT OP NUMBER'",
-    help="Exit with 1 unless it holds, with --by in every cell: 'nan == 0', 'abs(mean) < 1e-6'; may be repeated.",
+    help="Exit with status 1 unless this holds (with --by: in every cell), such as 'nan == 0' or 'abs(mean) < 1e-6'. "
+    "May be repeated.",
     shell_complete=suggest.expectations,
 )
-match = click.option("--match", metavar="GLOB", help="Only tensors whose name, or name in its file, matches.")
+match = click.option(
+    "--match", metavar="GLOB", help="Show only tensors whose name matches, with or without the FILE:: part."
+)
 sort = click.option(
     "--sort",
     type=SortKey(),
     metavar="STAT",
-    help="Order tensors by a statistic; -STAT: the largest first.",
+    help="Order tensors by a statistic; -STAT: largest first.",
     shell_complete=suggest.orders,
 )
-total = click.option("--total", is_flag=True, help="One more row: all tensors together.")
+total = click.option("--total", is_flag=True, help="Add a row for all tensors together.")
 
 # How fast, in how much memory. No default here: the engine knows the machine.
 
@@ -479,14 +486,14 @@ workers = click.option(
     type=click.IntRange(1, 1024),
     metavar="N",
     envvar="GNCLI_WORKERS",
-    help="Threads at work, which alters no result; default: one a CPU.",
+    help="Number of threads; it does not change the result; default: one per CPU.",
 )
 tile = click.option(
     "--tile",
     type=Bytes(),
     metavar="BYTES",
     envvar="GNCLI_TILE",
-    help="Bytes of input worked on at a time, which alters no result; default: 2M.",
+    help="Bytes of input that a thread works on at a time; they do not change the result; default: 2M.",
 )
 executor = click.option(
     "--executor",
@@ -497,7 +504,7 @@ executor = click.option(
 scheduler = click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Where the dask cluster is, as HOST:8786; by default processes on this machine.",
+    help="Address of the dask cluster, HOST:8786; default: processes on this machine.",
 )
 
 
@@ -517,25 +524,27 @@ distributable = _together(_looking, gathered("execution", _execution, executor, 
 
 # Drawn tensors. None stands for the default where --random must have been given too.
 
-random = click.option("--random", type=Shape(), metavar="SHAPE", help="Draw a tensor instead: 64,16,112,112.")
+random = click.option(
+    "--random", type=Shape(), metavar="SHAPE", help="Use a random tensor of this shape: 64,16,112,112."
+)
 dist = click.option(
     "--dist",
     type=click.Choice(["uniform", "normal"]),
     metavar="DIST",
-    help="What is drawn: uniform on [0, 1), the default, or normal.",
+    help="Distribution: uniform on [0, 1), or normal; default: uniform.",
 )
 seed = click.option(
     "--seed",
     type=click.IntRange(min=0),
     metavar="INT",
-    help="Draw what NumPy's default_rng(INT) gives; default: one is chosen, and shown.",
+    help="Seed of NumPy's default_rng; default: one is chosen and shown.",
 )
 dtype = click.option(
     "--dtype",
     type=DtypeName(),
     shell_complete=suggest.words(*DRAWN_DTYPES),
     metavar="DTYPE",
-    help="Dtype of what is drawn: float16, float32 or float64, the default.",
+    help="Dtype of the random tensor: float16, float32 or float64; default: float64.",
 )
 
 # What an input may do.
@@ -544,7 +553,9 @@ _allow_plugins = click.option(
     "--allow-plugins", is_flag=True, help="Let HDF5 load filter plugins, which are code, from HDF5_PLUGIN_PATH."
 )
 _allow_sparse = click.option(
-    "--allow-sparse", is_flag=True, help="Read what declares over 4 GiB and 1000 times (.npz: 100) what it stores."
+    "--allow-sparse",
+    is_flag=True,
+    help="Read a tensor that declares over 4 GiB and 1000 times (.npz: 100 times) what its file stores.",
 )
 _max_chunk = click.option(
     "--max-chunk",
@@ -577,13 +588,13 @@ compression = click.option(
     "--compression",
     type=Compression(),
     metavar="gzip[=LEVEL]",
-    help="Compress an HDF5 OUT, in chunks of samples; LEVEL is 0 to 9, default: 4.",
+    help="Compress an HDF5 OUT, in chunks of whole samples; LEVEL is 0 to 9, default: 4.",
     shell_complete=suggest.compressions,
 )
 force = click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
 
 in_place = click.option(
-    "--in-place", is_flag=True, help="Write over the input, a .npy, once all is done; instead of -o."
+    "--in-place", is_flag=True, help="Replace the input, a .npy, by the result, at the end; instead of -o."
 )
 
 
@@ -606,13 +617,13 @@ groups = click.option(
     "num_groups",
     type=click.IntRange(min=1),
     metavar="INT",
-    help="Number of groups, which must divide the channels; default: 32.",
+    help="Number of groups (num_groups); it must divide the number of channels; default: 32.",
 )
 group_size = click.option(
     "--group-size",
     type=click.IntRange(min=1),
     metavar="INT",
-    help="Channels in a group, instead of --groups.",
+    help="Number of channels per group; instead of --groups.",
 )
 eps = click.option(
     "--eps",
@@ -623,7 +634,7 @@ eps = click.option(
 layout = click.option(
     "--layout",
     metavar="LETTERS",
-    help="A letter an axis, such as NHWC: C for channels, once; N for samples, at most once; the rest is space. "
+    help="One letter per axis, such as NHWC: C for channels, once; N for samples, at most once; the rest is space. "
     "Default: NC, NCL, NCHW, NCDHW for 2 to 5 axes.",
     shell_complete=suggest.layouts,
 )
@@ -646,7 +657,7 @@ denominator = click.option(
     type=click.Choice(["std", "variance"]),
     metavar="NAME",
     default="std",
-    help="Divide by std, sqrt(var + eps), the default, or by variance, var + eps.",
+    help="std divides by sqrt(var + eps), variance by var + eps; default: std.",
 )
 
 
@@ -688,17 +699,19 @@ cutting = gathered("cutting", _cutting, by, groups, group_size, layout)
 
 
 rtol = click.option(
-    "--rtol", type=Epsilon(), help="Relative tolerance; default: by dtype, as torch.testing.assert_close."
+    "--rtol",
+    type=Epsilon(),
+    help="Relative tolerance; default: depends on the dtype, as in torch.testing.assert_close.",
 )
-atol = click.option("--atol", type=Epsilon(), help="Absolute tolerance; default: by dtype, as for --rtol.")
+atol = click.option("--atol", type=Epsilon(), help="Absolute tolerance; default: as for --rtol.")
 max_fraction = click.option(
     "--max-fraction",
     type=Fraction(),
     metavar="F",
     default=0.0,
-    help="SAME if at most this part is outside; default: 0.",
+    help="SAME if at most this fraction of the elements is outside; default: 0.",
 )
-nan_differs = click.option("--nan-differs", is_flag=True, help="A NaN differs from a NaN.")
+nan_differs = click.option("--nan-differs", is_flag=True, help="Count two NaNs as different.")
 
 
 def named_tensors(names: tuple[str, ...], draw: Draw | None, *others: float | str) -> tuple[str, ...]:

@@ -34,13 +34,14 @@ def random(
     look: options.Look,
     execution: Execution,
 ) -> None:
-    """Draw a tensor of SHAPE, bit for bit as NumPy would.
+    """Make a random tensor, bit for bit as NumPy would.
 
     \b
     gncli random 64,16,112,112 --seed 0 -o x.npy
     gncli random 64x16x112x112 --dist normal | gncli normalize - -G 4
 
-    SHAPE is the lengths of the axes. Without -o a pipe gets the .npy, and a terminal the statistics.
+    SHAPE is the length of each axis. Without -o the .npy goes to stdout; on a terminal the statistics are shown
+    instead.
     """
     if output.path is None and not terminal.is_terminal(sys.stdout):
         output = replace(output, path="-")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 1),
     metavar="N",
     default=0,
-    help="Divide by n - N in std and var: 0, as np.std does, or 1; default: 0.",
+    help="std and var divide by n - N; 0, as in np.std, or 1; default: 0.",
 )
 @options.cutting
 @options.charts
