@@ -108,7 +108,7 @@ def normalized(
 def drawn(
     shape: Sequence[int] | int,
     dtype: str = "f4",
-    order: Any = "C",
+    order: str = "C",
     seed: int = 0,
     *,
     offset: float = 0,
@@ -127,10 +127,10 @@ def drawn(
         values = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, native, endpoint=True)
     else:
         values = rng.integers(0, span, shape).astype(native) + native.type(offset)
-    return np.asarray(values.astype(kind), order=order)
+    return np.asarray(values.astype(kind), order="F" if order == "F" else "C")
 
 
-def spoiled(shape: Sequence[int], dtype: str = "f4", order: Any = "C", seed: int = 0) -> NDArray[Any]:
+def spoiled(shape: Sequence[int], dtype: str = "f4", order: str = "C", seed: int = 0) -> NDArray[Any]:
     """Return random values far from 0; among many floats some that are not finite, and extremes that come twice."""
     offset = {"f2": 10.0, "f4": 1e6, "f8": 1e6}.get(dtype.lstrip("<>"), 0.0)
     x = drawn(shape, dtype, order, seed, offset=offset)

@@ -35,7 +35,7 @@ LAYOUTS = [
     ("NCL", (4, 12, 1)),
     ("NCHW", (1, 12, 1, 80)),
 ]
-QUICK = [case for case in LAYOUTS if case[0] in ("NC", "NCHW", "NHWC", "CHW", "C") and case[1] != (1, 12, 1, 80)]
+QUICK = [case for case in LAYOUTS if case[0] in ("NCHW", "NHWC", "CHW", "C") and case[1] != (1, 12, 1, 80)]
 # dtype of the input, dtype of the output, offset of the input
 KINDS = [
     ("?", "f4", 0),
@@ -147,7 +147,8 @@ def test_every_layout_dtype_and_parameter_is_the_oracle_rounded_once(
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize(("layout", "shape"), slow_but(LARGE, LARGE[0]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "shape"), LARGE)
 def test_large_groups_are_the_oracle_rounded_once(
     layout: str, shape: tuple[int, ...], order: str, tally: Tally
 ) -> None:

@@ -21,6 +21,7 @@ from gncli.report import render
 from gncli.report.records import Failure, StatsReport, TensorStats
 from gncli.report.style import Style
 from gncli.text import csv_cell, printable, without_surrogates
+from tests.marks import slow_but
 
 ESCAPED = [
     ("x.npy", "x.npy"),
@@ -98,7 +99,9 @@ def hostile_names() -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "plain", "jsonl", "markdown"])
-@pytest.mark.parametrize(("encoding", "width"), [("utf-8", None), ("utf-8", 80), ("ascii", None)])
+@pytest.mark.parametrize(
+    ("encoding", "width"), slow_but([("utf-8", None), ("utf-8", 80), ("ascii", None)], ("utf-8", 80))
+)
 def test_no_name_writes_a_control_byte(form: str, encoding: str, width: int | None) -> None:
     values = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
     names = hostile_names()

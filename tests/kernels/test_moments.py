@@ -257,7 +257,7 @@ def test_nothing_is_the_neutral_element(dtype: str) -> None:
     assert not nothing.constant.any()
     assert nothing.finite.all()
     assert nothing.settled() is nothing
-    values = drawn((1, 9), dtype, 6)
+    values = drawn((1, 9), dtype, seed=6)
     some = quietly(values)
     if not is_wide_integer(np.dtype(dtype)):  # there nothing has a base of its own
         assert_same_moments(merge(some, nothing), some)
@@ -368,7 +368,7 @@ def test_a_tree_without_nodes_has_no_total() -> None:
 
 
 def test_a_fold_over_any_axis_is_the_fold_over_the_first() -> None:
-    values = drawn((5, 7, 6, 3), "f8", 8)
+    values = drawn((5, 7, 6, 3), "f8", seed=8)
     found = reshape(measure(np.moveaxis(values, 3, 1).reshape(5, 3, 42), np.empty(values.size)), 5, 7, 6)
     for axis in (1, 2):
         moved = each(found, partial(np.moveaxis, source=axis, destination=0))

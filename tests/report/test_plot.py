@@ -66,6 +66,7 @@ def normal(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_normalization_is_a_histogram_and_four_maps(saved: Callable[..., str]) -> None:
     report = normalize(saved(normal(6, 8, 5) * 3 + 1), num_groups=4, layout="NCL", picture=20)
     image = pixels(plot.draw(report, "png"))

@@ -26,6 +26,7 @@ from gncli.report.diff_records import DiffReport
 from gncli.report.lines import place_line, verdict_line
 from gncli.tasks.diff import default_tolerance
 from tests.arrays import Forward, assert_same_bits, spoiled
+from tests.marks import slow_but
 from tests.runs import diff
 
 DTYPES = ["?", "u1", "i4", "u8", "i8", ">i8", "f2", ">f2", "f4", "f8", ">f8"]
@@ -326,7 +327,7 @@ def test_shapes_that_differ_by_the_order_of_their_axes_are_told(a: tuple[int, ..
     assert (done.returncode, done.stderr, verdict_line(report).encode() in done.stdout) == (1, b"", True)
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("order", slow_but("CF", "F"))
 def test_either_side_may_be_a_stream(order: Any, tmp_path: Path) -> None:
     b = spoiled((4, 300, 5), "f4", seed=5)
     a = changed(b, 5)
