@@ -44,7 +44,7 @@ def group_norm(
     gamma, beta : ndarray of shape (C,), or float, optional
         The affine map after the normalization; 1 and 0 by default.
     denominator : {"std", "variance"}
-        ``sqrt(var + eps)``, the paper; or ``var + eps``, as the walkthrough article divides.
+        ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def group_norm(
 
 
 def get_stats(x: NDArray[Any]) -> TensorStats:
-    """Return the statistics of `x`; as a string they are the lines of the walkthrough article's ``get_stats``.
+    """Return the statistics of `x`; as a string they are one line per statistic.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def normalize_file(
     layout : str, optional
         One letter an axis, as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
     denominator : {"std", "variance"}
-        ``sqrt(var + eps)``, the paper; or ``var + eps``, as the walkthrough article divides.
+        ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     output : str, optional
         Where to, as ``y.npy`` or ``y.h5::NAME``; by default nowhere.
     force, in_place : bool
@@ -172,7 +172,7 @@ def normalize_file(
     policy : Policy, optional
         What the inputs may do and ask for.
     workers, tile : int, optional
-        Threads, by default one a CPU; and bytes of input that each works on at a time. Neither alters a bit.
+        Threads, by default one per CPU; and bytes of input that each works on at a time. Neither changes a bit.
     executor : {"threads", "dask"}
         What does the work.
     scheduler : str, optional

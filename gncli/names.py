@@ -64,7 +64,7 @@ STATISTICS: Mapping[str, Statistic] = {
     "skewness": Statistic("Skewness"),
     "kurtosis": Statistic("Kurtosis"),
 }
-"""Every statistic by its contract name, in the order of the contract; percentiles are known to `statistic` alone."""
+"""Every statistic by the name that ``--stat`` takes, in the order of the help page, without percentiles."""
 
 ALL_STATISTICS = tuple(name for name, row in STATISTICS.items() if row.percentile is None and name != "dimensions")
 """What ``-s all`` stands for."""
@@ -104,7 +104,7 @@ PICTURE_FORMS: Mapping[str, str] = {".png": "png", ".svg": "svg"}
 
 
 def statistic(name: str) -> Statistic:
-    """Return the statistic of that contract name, percentiles (``p99.9``) among them.
+    """Return the statistic of that name, such as ``std``, or a percentile, such as ``p99.9``.
 
     Raises
     ------

@@ -149,7 +149,7 @@ NPZ_FILES: dict[str, tuple[bytes, type[GncliError], str]] = {
     "a bomb": (
         zipped(Packed(method=8, **both(size=FULL, extra=wide_extra(5 << 30)))),
         LimitError,
-        f"declares 5,368,709,120 bytes and stores {len(TORN)}; --allow-sparse, if that is meant",
+        f"declares 5,368,709,120 bytes and stores {len(TORN)}; --allow-sparse reads it",
     ),
 }
 

@@ -119,6 +119,9 @@ def refusals() -> list[Refusal]:
                 continue
             some = sentences(call.args[0], function)
             first = next((argument.arg for argument in function.args.args if argument.arg != "self"), "")
+            if ast.unparse(call.args[0]) == first and not some:
+                makers[function.name] = status, VALUE
+                continue
             if len(some) == 1 and f"{{{first}}}" in ast.unparse(call.args[0]) and some[0].count(VALUE) == 1:
                 makers[function.name] = status, some[0]
                 continue

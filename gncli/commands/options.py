@@ -74,7 +74,7 @@ class StatisticNames(_ParamType):
     name = "names"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return contract names, each once."""
+        """Return the names of statistics, each once."""
         if isinstance(value, tuple):
             return value
         names: list[str] = []
@@ -111,7 +111,7 @@ class SortKey(_ParamType):
     name = "stat"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the contract name, with its sign."""
+        """Return the name of the statistic, with its sign."""
         try:
             statistic(value.removeprefix("-"))
         except KeyError as error:

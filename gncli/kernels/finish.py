@@ -40,7 +40,7 @@ def finished(
     shape : tuple of int
         Of the tensor, which places are in.
     wanted : collection of str
-        Further statistics, by contract name.
+        Names of further statistics, as ``--stat`` takes them.
     ddof : int
         Taken from the number of values in variance and deviation.
 

@@ -5,7 +5,7 @@ For sample n and group g, a contiguous block of C/G channels, with m elements::
     mean = sum(x) / m        var = sum((x - mean)^2) / m
     y = (x - mean) / sqrt(var + eps) * gamma[c] + beta[c]
 
-``denominator="variance"`` divides by ``var + eps``, as the code of the walkthrough article does.
+``denominator="variance"`` divides by ``var + eps`` instead.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GroupNorm:
     layout : str or None
         One letter an axis; None for the usual layout of 2 to 5 axes.
     denominator : {"std", "variance"}
-        ``sqrt(var + eps)``, the paper; or ``var + eps``, the article's code.
+        ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     """
 
     num_groups: int | None = None

@@ -91,7 +91,7 @@ class TensorDocument(Document):
         return _sheet([self.key.capitalize()], heads, shown(self.selected, _known(self.entries)))
 
     def blocks(self) -> Iterator[Block]:
-        """Return the lines of the article's ``get_stats`` for each entry."""
+        """Return one line per statistic for each entry."""
         for entry in self.entries:
             head: list[tuple[str, Value]] = [(self.key.capitalize(), printable(entry.heading))] if self.headed else []
             if isinstance(entry.stats, Failure):

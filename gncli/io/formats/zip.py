@@ -222,7 +222,7 @@ def check_size(member: Member, name: str) -> None:
     """Raise LimitError if a member declares far more than it stores."""
     if member.nbytes > SPARSE_NBYTES and member.nbytes > SPARSE_FACTOR * member.stored:
         problem = f"declares {member.nbytes:,} bytes and stores {member.stored:,}"
-        raise LimitError(problem, subject=name, hint="--allow-sparse, if that is meant")
+        raise LimitError(problem, subject=name, hint="--allow-sparse reads it")
 
 
 class Inflater:

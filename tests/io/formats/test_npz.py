@@ -312,7 +312,7 @@ def test_a_bomb_is_read_by_whoever_means_it(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "x.npz"
     np.savez_compressed(path, a=np.zeros(1 << 16))
     monkeypatch.setattr("gncli.io.formats.zip.SPARSE_NBYTES", 1 << 10)
-    with pytest.raises(LimitError, match=r"declares 524,416 bytes and stores \d+; --allow-sparse, if that is meant"):
+    with pytest.raises(LimitError, match=r"declares 524,416 bytes and stores \d+; --allow-sparse reads it"):
         opened(path)
     assert not read_all(opened(path, policy=Policy(sparse=True)), 1 << 12).any()
     np.savez_compressed(path, a=np.random.default_rng(0).random(1 << 10))

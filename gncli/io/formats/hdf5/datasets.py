@@ -185,13 +185,13 @@ def _check_filters(plist: Any, name: str) -> None:
         if not h5z.filter_avail(code):
             shown = f"{code} ({_FILTERS[code]})" if code in _FILTERS else str(code)
             hint = "--allow-plugins loads it from HDF5_PLUGIN_PATH; the hdf5plugin package may have it"
-            raise InputError(f"is compressed by filter {shown}, which is not here", subject=name, hint=hint)
+            raise InputError(f"is compressed by filter {shown}, which is not installed", subject=name, hint=hint)
 
 
 def _check_sizes(declared: int, stored: int, name: str) -> None:
     if declared > SPARSE_NBYTES and declared > SPARSE_FACTOR * stored:
         problem = f"declares {declared:,} bytes and stores {stored:,}"
-        raise LimitError(problem, subject=name, hint="--allow-sparse, if that is meant")
+        raise LimitError(problem, subject=name, hint="--allow-sparse reads it")
 
 
 def _check_chunks(dataset: Any, plist: Any, name: str) -> None:
