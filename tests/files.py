@@ -57,3 +57,14 @@ def sparse_npy(path: Path, shape: tuple[int, ...], nbytes: int) -> None:
     with path.open("wb") as file:
         file.write(header)
         file.truncate(len(header) + rest * (nbytes // rest))
+
+
+def write_npy(folder: Path, array: NDArray[Any], name: str = "x.npy") -> str:
+    """Write the array to a file of `folder`, and return the name of the file."""
+    np.save(folder / name, array)
+    return str(folder / name)
+
+
+def listed(folder: Path) -> list[str]:
+    """Return the names of what is in `folder`, sorted."""
+    return sorted(entry.name for entry in folder.iterdir())

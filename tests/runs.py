@@ -94,3 +94,10 @@ def cut(
 ) -> By:
     """Return the cells of ``--by``."""
     return tasks_by.cut(Cutting(by=by, layout=layout, num_groups=num_groups, **more), shape, order)
+
+
+def the_one(report: Any) -> TensorStats:
+    """Return the statistics of the only tensor of a report."""
+    (found,) = report.tensors
+    assert isinstance(found, TensorStats)
+    return found
