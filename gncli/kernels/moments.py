@@ -118,9 +118,11 @@ class Moments(NamedTuple):
     @property
     def mean(self) -> Floats:
         """The mean of the finite values; NaN where there are none."""
-        mean = self._unscaled(self.hi + self.lo)
-        if _integral(self.min):
-            mean = self.min.astype(np.float64) + mean
+        hi, lo = self.hi, self.lo
+        if _integral(self.min):  # a float64 holds its upper 53 bits
+            upper = self.min >> 11 << 11
+            hi, lo = two_sum(upper.astype(np.float64), hi, lo + (self.min - upper).astype(np.float64))
+        mean = self._unscaled(hi + lo)
         return np.asarray(np.where(self.n > 0, mean, np.nan))
 
     def scaled_var(self, ddof: int = 0) -> Floats:

@@ -422,6 +422,14 @@ def alternation(sizes: list[int], first_is_cell: bool) -> tuple[Axis, ...]:
     return tuple(axes if first_is_cell else [Axis(True, 1), *axes])
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_the_mean_of_wide_integers_is_rounded_once(dtype: str) -> None:
+    for seed in range(20):
+        rows = drawn((66, 2), dtype, seed=seed)
+        for (a, b), mean in zip(rows.tolist(), quietly(rows).settled().mean.tolist(), strict=True):
+            assert abs(int(mean) - (a + b) // 2) <= abs(a + b) // 2**54 + abs(a - b) // 2**51 + 1, (a, b, mean)
+
+
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=250)
 @given(SIZES, st.booleans(), st.sampled_from(DTYPES), st.integers(0, 9), st.data())
