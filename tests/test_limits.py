@@ -88,7 +88,7 @@ def within(mebibytes: int, *arguments: str, directory: Path | None = None) -> su
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mebibytes * MIB,) * 2)
 
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GNCLI_", "COV_", "OPENBLAS_", "OMP_"))}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GNCLI_", "COV", "OPENBLAS_", "OMP_"))}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=directory,

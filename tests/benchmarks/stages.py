@@ -21,7 +21,7 @@ STAGES = {
     "read": [("os", "preadv")],
     "decode": [("gncli.io.formats.hdf5.chunks", "decode")],
     "widen": [("gncli.kernels.moments", "np.copyto")],
-    "moments": [("gncli.run.normalization", "measure_region")],
+    "moments": [("gncli.kernels.moments", "measure_blocks")],
     "map": [("gncli.run.normalization", "normalize_region")],
     "write": [("os", "pwrite"), ("os", "posix_fallocate")],
     "sync": [("os", "fsync")],
