@@ -1,1 +1,1 @@
-"""Pure numbers: NumPy and nothing of files, reports or signals."""
+"""Numerical kernels: they work on NumPy arrays, and know no files, reports or signals."""

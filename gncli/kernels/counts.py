@@ -1,4 +1,4 @@
-"""Counts: how many elements fall into each slot: the bins of a histogram, distances in ULP."""
+"""Counts of elements per slot: the bins of a histogram, or distances in ULP."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gncli.kernels.histogram import Bins
 from gncli.kernels.reduction import Reduction, Visit
 from gncli.kernels.tally import split
 
-FEW = 8  # distances that are counted by comparing, at a tenth of what bincount costs for each
+FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
 ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
 
 
 class Counts(NamedTuple):
-    """How many elements there are in each slot, whatever cell they are of.
+    """How many elements there are in each slot, over all cells together.
 
     Attributes
     ----------
     number : ndarray of int64, 1-D
-        How many.
+        The count of each slot.
     slots : ndarray of int64, 1-D, optional
-        In which slots, each once; None is all of them in order.
+        The index of each slot, without repetition; None stands for all slots in order.
     """
 
     number: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Counting(Reduction[Counts]):
     Parameters
     ----------
     num_slots : int
-        How many slots there are.
+        The number of slots.
     """
 
     def __init__(self, num_slots: int) -> None:
@@ -49,7 +49,7 @@ class Counting(Reduction[Counts]):
         return Counts(np.zeros(self.num_slots, np.int64))
 
     def merge(self, a: Counts, b: Counts) -> Counts:
-        """Return the sum, which takes the place of `a`, whose slots are all."""
+        """Return the sum. It is added into `a` in place, which must hold all slots."""
         a.number[slice(None) if b.slots is None else b.slots] += b.number
         return a
 
@@ -80,14 +80,14 @@ class BinCounts(Counting):
 
 
 class UlpCounts(Counting):
-    """How many pairs of finite floats lie how many representable values apart.
+    """How many pairs of finite floats lie 0, 1, 2, ... representable values apart.
 
     Parameters
     ----------
     a, b : numpy.dtype
-        The dtypes of the tensors, which differ in byte order at most.
+        The dtypes of the tensors. They may differ in byte order only.
     bits : callable, optional
-        As for `ulps`.
+        See `ulps`.
     """
 
     def __init__(
@@ -97,27 +97,27 @@ class UlpCounts(Counting):
         self._a, self._b, self._bits = a, b, bits
 
     def measure(self, visit: Visit) -> Counts:
-        """Return the counts of a visit to two tensors that are read as one."""
+        """Return the counts of a visit, whose values hold the elements of both tensors (see `split`)."""
         return Counts(ulps(*split(visit.values, self._a, self._b), self._bits))
 
 
 def ulps(
     a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 ) -> NDArray[np.int64]:
-    """Return how many finite pairs of floats of one dtype lie how many representable values apart.
+    """Return how many finite pairs lie 0, 1, 2, ... representable values apart.
 
     Parameters
     ----------
     a, b : ndarray
-        Of one floating dtype.
+        Floats of one dtype, in any byte order.
     bits : callable, optional
-        Takes finite values and returns the bits of each, as integers with a sign, where these are not its own: those of
-        a narrower dtype that it was widened from.
+        Returns the bits of finite values as signed integers. It is needed where the values were widened from a narrower
+        dtype, whose bits are compared.
 
     Returns
     -------
     ndarray of int64, shape (ULPS,)
-        The last one counts all that lie `ULPS` - 1 and more apart.
+        The last count is of all pairs that lie `ULPS` - 1 or more apart.
     """
     a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
     counts = np.zeros(ULPS, np.int64)
@@ -127,20 +127,20 @@ def ulps(
             both = np.isfinite(pieces[0]) & np.isfinite(pieces[1])
             pieces = pieces[0][both], pieces[1][both]
         steps = [piece.view(f"i{piece.itemsize}") if bits is None else bits(piece) for piece in pieces]
-        if np.bitwise_xor(*steps).min(initial=0) < 0:  # pairs of one sign are as far apart as their bits
+        if np.bitwise_xor(*steps).min(initial=0) < 0:  # for two values of one sign, the distance is that of their bits
             steps = [_place(bits) for bits in steps]
         unsigned = np.dtype(f"u{steps[0].itemsize}")
         apart = np.maximum(*steps).view(unsigned) - np.minimum(*steps).view(unsigned)
         most = int(apart.max(initial=0))
         if most < FEW:
             counts[: most + 1] += [np.count_nonzero(apart == step) for step in range(most + 1)]
-        else:  # bincount takes other types than its own by way of a slow cast
+        else:  # bincount casts other types than int64, slowly
             last = np.array(min(ULPS - 1, np.iinfo(unsigned).max), unsigned)
             counts += np.bincount(np.minimum(apart, last).astype(np.int64), minlength=ULPS)
     return counts
 
 
 def _place(bits: NDArray[Any]) -> NDArray[Any]:
-    """Return the places of floats among all values in order, of their bits; -0.0 and 0.0 have the same one."""
+    """Return the rank of floats among all floats in order, from their bits; -0.0 and 0.0 have the same rank."""
     negative = bits >> np.array(8 * bits.dtype.itemsize - 1, bits.dtype)  # 0 or -1
     return np.asarray((bits ^ (negative & np.iinfo(bits.dtype).max)) - negative)

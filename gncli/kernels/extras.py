@@ -1,4 +1,4 @@
-"""Extras: what else is measured in the pass that measures moments, and only when it was asked for.
+"""Extra statistics that the pass over the moments measures too, each only if it is requested.
 
 A statistic costs one record here (its fields, and how two of them are merged), the lines that measure it, its row in
 `RECORDS`, the line that finishes it in `gncli.kernels.finish`, and its row in `gncli.names`.
@@ -6,8 +6,8 @@ A statistic costs one record here (its fields, and how two of them are merged), 
 Notes
 -----
 Third and fourth moments are sums over the deviations from ``hi``, moved to the mean by its second half ``lo``, and
-merged by Pébay (2008). Sums of integers are Python's own, so they are exact whatever the size. A place is the flat
-index in C order, whatever the storage order, and of equal values the first one counts, as for `np.argmin`.
+merged by Pébay (2008). Sums of integers are Python integers, so they are always exact. A place is the flat index in
+C order, in every storage order. Among equal values the first one counts, as for `np.argmin`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Quartics(NamedTuple):
 
 
 class Absolute(NamedTuple):
-    """The sum of absolute values, over ``2**power``; of integers a Python integer."""
+    """The sum of absolute values, over ``2**power``; for integers it is a Python integer."""
 
     l1: NDArray[Any]
 
@@ -75,7 +75,7 @@ class Absolute(NamedTuple):
 
 
 class WholeSum(NamedTuple):
-    """The sum of integers, as Python integers; the sum of floats needs no more than their moments."""
+    """The sum of integers, as Python integers; the sum of floats follows from their moments."""
 
     sum: NDArray[Any]
 
@@ -140,7 +140,7 @@ RECORDS: Mapping[str, type[Any]] = {
 """The record behind each statistic that needs more than plain moments."""
 
 PLACES = (ArgMin, ArgMax, FirstNaN, FirstInfinity)
-"""The records of places, which mean nothing outside their tensor."""
+"""The records that hold places; a place has no meaning outside its tensor."""
 
 
 def _shares(union: Union) -> tuple[Moments, Moments, Floats, Floats, Floats]:
@@ -165,16 +165,16 @@ def _nearer(
 
 
 class Extras(NamedTuple):
-    """What is wanted of a tensor.
+    """The extra statistics that are requested of a tensor.
 
     Attributes
     ----------
     names : frozenset of str
-        Statistics, among the keys of `RECORDS`.
+        The statistics, among the keys of `RECORDS`.
     shape : tuple of int
-        Of the tensor.
+        The shape of the tensor, for its places.
     order : {"C", "F"}
-        How it is stored.
+        The storage order of the tensor; "F" where its first axis runs fastest.
     """
 
     names: frozenset[str]
@@ -182,7 +182,7 @@ class Extras(NamedTuple):
     order: str = "C"
 
     def nothing(self, moments: Moments, dtype: np.dtype[Any]) -> Moments:
-        """Return `moments`, of no values of `dtype`, with the extras of none."""
+        """Return `moments`, which are those of no values, with the extras of no values of `dtype`."""
         none = np.zeros(moments.n.shape)
         nowhere = np.full(moments.n.shape, NOWHERE)
         whole = none.astype(np.int64).astype(object) if _exact(dtype) else none
@@ -191,7 +191,7 @@ class Extras(NamedTuple):
         return self._joined(moments, dtype, arrays)
 
     def measure(self, rows: Rows, values: NDArray[Any], moments: Moments) -> Moments:
-        """Return `moments` with the extras of `values`, the blocks that `rows` stands for."""
+        """Return `moments` with the extras of `values`, the elements of `rows`."""
         placed = not self.names.isdisjoint(("argmin", "argmax", "first_nan", "first_inf"))
         first = rows.places() if placed else np.broadcast_to(NOWHERE, moments.n.shape)
         return self.of_blocks(values, moments, first, rows.stride)
@@ -202,13 +202,13 @@ class Extras(NamedTuple):
         Parameters
         ----------
         values : ndarray, shape (A, R) or (A, R, Q)
-            As for `moments.measure`.
+            The values, as `moments.measure` takes them.
         moments : Moments, shape (A,) or (A, Q)
-            What that returned for them.
+            The moments of these values.
         first : ndarray of int64, shape (A,) or (A, Q)
-            The place in storage of the first value of each set.
+            The storage index of the first value of each set.
         stride : int
-            How far the next one is.
+            The distance in storage between neighbours along axis 1, in elements.
         """
         if values.ndim == 2 and values.shape[1] < SHORT:
             flat = self.of_blocks(values.T[None], reshape(moments, 1, -1), first.reshape(1, -1), stride)
@@ -231,10 +231,10 @@ class Extras(NamedTuple):
         return self._joined(moments, native.dtype, arrays)
 
     def _records(self, dtype: np.dtype[Any]) -> list[type[Any]]:
-        """Return the kinds of records that are measured of values of `dtype`."""
+        """Return the kinds of records to measure for values of `dtype`."""
         passed_over = set() if _exact(dtype) else {"sum"}
         if "kurtosis" in self.names:
-            passed_over.add("skewness")  # its record is part of the other
+            passed_over.add("skewness")  # the record of kurtosis contains it
         return [kind for name, kind in RECORDS.items() if name in self.names - passed_over]
 
     def _joined(self, moments: Moments, dtype: np.dtype[Any], arrays: Mapping[str, NDArray[Any]]) -> Moments:
@@ -311,7 +311,7 @@ class Extras(NamedTuple):
         return found
 
     def _first(self, which: NDArray[np.bool_] | None, first: NDArray[np.int64], stride: int) -> NDArray[np.int64]:
-        """Return the first place in C order of each set where `which` is true; NOWHERE if none is."""
+        """Return the first place in C order, per set, where `which` is true; NOWHERE if it is true nowhere."""
         places = np.full(first.shape, NOWHERE)
         if which is None:
             return places
@@ -327,7 +327,7 @@ def _exact(dtype: np.dtype[Any]) -> bool:
 
 
 def _exact_sum(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the sums of 64-bit integers along axis 1, as Python integers: of their upper and lower halves."""
+    """Return the sums of 64-bit integers along axis 1 as Python integers, from their upper and lower halves."""
     low = np.add.reduce(values & np.array(0xFFFFFFFF, values.dtype), axis=1)
     high = np.add.reduce(values >> np.array(32, values.dtype), axis=1)
     return np.asarray(high.astype(object) * (1 << 32) + low.astype(object))

@@ -1,4 +1,4 @@
-"""Statistics from moments: for each cell the numbers of a report, as plain Python values."""
+"""Statistics from moments: the numbers of a report for each cell, as plain Python values."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from gncli.names import Value
 
 T = TypeVar("T")
 BASIC = ("mean", "std", "var", "min", "max", "nan", "posinf", "neginf")
-SMALL = 2.0**-450  # a variance below it has a fourth moment that is not a number any more
+SMALL = 2.0**-450  # below this variance, skewness and kurtosis are undefined, since fourth powers underflow
 
 
 @np.errstate(all="ignore")
 def finished(
     moments: Moments, dtype: np.dtype[Any], shape: tuple[int, ...], wanted: Collection[str] = (), ddof: int = 0
 ) -> Mapping[str, list[Value]]:
-    """Return what `moments` say of each cell: the basic statistics, and those `wanted` that were measured.
+    """Return the statistics of each cell: the basic ones, and those of `wanted` that were measured.
 
     Parameters
     ----------
     moments : Moments
-        1-D and settled.
+        The moments of each cell, 1-D and settled.
     dtype : numpy.dtype
-        Of the tensor.
+        The dtype of the tensor; for integers, the extremes are integers.
     shape : tuple of int
-        Of the tensor, which places are in.
+        The shape of the tensor, for the index of each place.
     wanted : collection of str
-        Names of further statistics, as ``--stat`` takes them.
+        The names of further statistics, as ``--stat`` takes them.
     ddof : int
-        Taken from the number of values in variance and deviation.
+        Subtracted from the number of values in variance and deviation.
 
     Returns
     -------
     mapping of str to list
-        A value for each cell; None where it is undefined, infinity where it left float64.
+        One value per cell; None where it is undefined, infinity where it overflows float64.
     """
     some = moments.n > 0
     whole = dtype.kind in "iub"
@@ -92,14 +92,14 @@ def _power(moments: Moments) -> Any:
 
 
 def total(moments: Moments) -> Floats:
-    """Return the sum of finite floats, from both halves of their mean; 0 where there are none."""
+    """Return the sum of the finite floats, from both halves of their mean; 0 where there are no values."""
     high, low = _product(moments.n, moments.hi)
     found = np.ldexp(high + (low + moments.n * moments.lo), _power(moments))
     return np.asarray(np.where(moments.n > 0, found, 0.0))
 
 
 def _product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Return a * b, and what that rounds away (Dekker 1971)."""
+    """Return a * b and its rounding error (Dekker 1971)."""
     product = a * b
     split = 2.0**27 + 1
 
@@ -125,7 +125,7 @@ def _norm1(moments: Moments) -> list[Value]:
 
 
 def norm2(moments: Moments) -> Floats:
-    """Return the root of the sum of squares, which is right even where the squares leave float64."""
+    """Return the root of the sum of squares, correct even where the squares overflow or underflow."""
     if moments.min.dtype.kind in "iu":
         mean = np.where(moments.n > 0, moments.mean, 0.0)
         return np.asarray(np.hypot(np.sqrt(moments.m2), np.sqrt(moments.n) * mean))
@@ -134,26 +134,26 @@ def norm2(moments: Moments) -> Floats:
 
 
 def _defined(moments: Moments) -> NDArray[np.bool_]:
-    """Return where there is a spread that higher moments can be divided by."""
+    """Return where the variance is large enough to divide higher moments by."""
     return np.asarray((moments.m2 > 0) & (moments.m2 > SMALL * moments.n))
 
 
 def skewness(moments: Moments) -> Floats:
-    """Return m3 / m2^1.5, biased; NaN where it is undefined, as of a constant."""
+    """Return m3 / m2^1.5, biased; NaN where it is undefined, such as for a constant."""
     record = moments.asked(Quartics) or _there(moments.asked(Cubes))
     m2 = np.where(_defined(moments), moments.m2, 1.0)
     return np.where(_defined(moments), np.sqrt(moments.n) * record.m3 / (m2 * np.sqrt(m2)), np.nan)
 
 
 def kurtosis(moments: Moments) -> Floats:
-    """Return m4 / m2^2 - 3, biased; NaN where it is undefined, as of a constant."""
+    """Return m4 / m2^2 - 3, biased; NaN where it is undefined, such as for a constant."""
     record = _there(moments.asked(Quartics))
     m2 = np.where(_defined(moments), moments.m2, 1.0)
     return np.where(_defined(moments), moments.n * record.m4 / m2 / m2 - 3, np.nan)
 
 
 def _there(record: T | None) -> T:
-    assert record is not None  # whoever finishes a statistic has asked for its record
+    assert record is not None  # a statistic is finished only if its record was measured
     return record
 
 
@@ -164,16 +164,16 @@ FURTHER: Mapping[str, Callable[[Moments], list[Value]]] = {
     "skewness": lambda moments: _numbers(skewness(moments)),
     "kurtosis": lambda moments: _numbers(kurtosis(moments)),
 }
-"""How the statistics that were asked for are finished."""
+"""How each further statistic is computed from the moments."""
 
 
 def pooled(parts: Sequence[tuple[Moments, np.dtype[Any]]]) -> tuple[Moments, np.dtype[Any]]:
-    """Return the moments of several tensors together, without places, and the dtype that counts for them.
+    """Return the moments of several tensors together, without places, and their common dtype.
 
     Parameters
     ----------
     parts : sequence of (Moments, numpy.dtype)
-        Of shape (1,), and what they are of; at least one.
+        The moments of each tensor, of shape (1,), and the dtype of that tensor; at least one pair.
     """
     dtypes = {dtype.newbyteorder("=") for _, dtype in parts}
     every = [_without(moments, PLACES) for moments, _ in parts]
@@ -190,7 +190,7 @@ def pooled(parts: Sequence[tuple[Moments, np.dtype[Any]]]) -> tuple[Moments, np.
 
 
 def _widened(moments: Moments, whole: bool) -> Moments:
-    """Return moments of 64-bit integers as those of floats are; sums of integers stay exact if `whole`."""
+    """Return moments in the form that moments of floats have; sums of integers stay exact if `whole`."""
     if moments.min.dtype.kind in "iu":
         base = moments.min.astype(np.float64)
         rest = np.array(

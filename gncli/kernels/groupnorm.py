@@ -1,4 +1,4 @@
-"""Group Normalization (Wu & He 2018, arXiv:1803.08494): what is to be done, the map, and the check of its result.
+"""Group Normalization (Wu & He 2018, arXiv:1803.08494): parameters, the map, and the check of its result.
 
 For sample n and group g, a contiguous block of C/G channels, with m elements::
 
@@ -35,18 +35,18 @@ DENOMINATORS = ("std", "variance")
 
 @dataclass(frozen=True)
 class GroupNorm:
-    """What to do, before it is known to what.
+    """The parameters of Group Normalization, before the tensor is known.
 
     Attributes
     ----------
     num_groups : int or None
-        G, which must divide the number of channels; 32 where neither this nor `group_size` is given.
+        G, which must divide the number of channels; 32 if neither this nor `group_size` is set.
     group_size : int or None
-        The channels of a group, instead.
+        The number of channels per group, in place of `num_groups`.
     eps : float
         Added to the variance inside the root, finite and not negative (1e-5 in the paper).
     layout : str or None
-        One letter an axis; None for the usual layout of 2 to 5 axes.
+        One letter per axis; None is the usual layout for 2 to 5 axes.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     """
@@ -67,7 +67,7 @@ class GroupNorm:
             raise ParameterError(f"denominator is {self.denominator!r}", hint=f"choose {' or '.join(DENOMINATORS)}")
 
     def on(self, shape: tuple[int, ...], order: str) -> Grouping:
-        """Return what this means for a tensor of `shape`, stored in `order`.
+        """Return the groups of a tensor of `shape`, stored in `order`.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class GroupNorm:
 
 @dataclass(frozen=True)
 class Grouping:
-    """A GroupNorm on a tensor: the layout and the groups are known, and fit."""
+    """A GroupNorm on a tensor; its layout and its groups fit the shape."""
 
     norm: GroupNorm
     shape: tuple[int, ...]
@@ -146,11 +146,12 @@ class Grouping:
 
 
 class Affine(NamedTuple):
-    """The affine map after the normalization: gamma and beta, one of each for a channel.
+    """The affine map after the normalization: gamma and beta, one pair per channel.
 
     Attributes
     ----------
     gamma, beta : ndarray of float64, shape (C,)
+        The factor and the offset of each channel.
     shape : tuple of int
         `Grouping.channel_shape`.
     """
@@ -161,7 +162,7 @@ class Affine(NamedTuple):
 
     @property
     def identity(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether gamma is 1 and beta is 0 for every channel."""
         return bool((self.gamma == 1).all() and (self.beta == 0).all())
 
     def apply(self, run: Floats, start: int) -> None:
@@ -181,10 +182,11 @@ class Standardization(NamedTuple):
     Attributes
     ----------
     hi, lo, rstd : ndarray of float64
-        NaN in `rstd` where the cell holds a NaN or an infinity.
+        One value per cell; `rstd` is NaN where the cell holds a NaN or an infinity.
     base : ndarray of int64 or uint64, or None
-        Taken from 64-bit integers before they are widened.
+        Subtracted from 64-bit integers before they are widened; None for other dtypes.
     power : ndarray of int32, or None
+        The scale of each cell; None where all powers are 0.
     """
 
     hi: Floats
@@ -194,7 +196,7 @@ class Standardization(NamedTuple):
     power: NDArray[np.int32] | None = None
 
     def apply(self, values: NDArray[Any], out: Floats) -> None:
-        """Standardize `values`, of a shape that the arrays broadcast to, into `out`."""
+        """Write the standardized `values` to `out`; the arrays of this record broadcast to the shape of `values`."""
         if self.base is not None:
             out[...] = shifted(values.astype(self.base.dtype, copy=False), self.base)
         else:
@@ -206,24 +208,24 @@ class Standardization(NamedTuple):
         np.multiply(out, self.rstd, out=out)
 
     def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Standardization:
-        """Return the same with every array changed by `change`."""
+        """Return the record whose arrays are `change` of these."""
         hi, lo, rstd = change(self.hi), change(self.lo), change(self.rstd)
         base, power = (None if array is None else change(array) for array in (self.base, self.power))
         return Standardization(hi, lo, rstd, base, power)
 
 
 def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
-    """Return how the cells that have the moments `cells` are standardized.
+    """Return the standardization of cells that have these moments.
 
     Parameters
     ----------
     cells : Moments
-        Settled, one for each cell.
+        The moments of each cell, settled.
     norm : GroupNorm
-        Of which eps and denominator count.
+        Only eps and denominator are used.
     """
     # With x scaled by 2**-power, var is scaled by its square; so is eps, and then the root.
-    cells = _beside_eps(cells, norm.eps)
+    cells = _scaled_for_eps(cells, norm.eps)
     total = cells.scaled_var() + _scaled_eps(norm, cells)
     divisor = np.sqrt(total)
     if norm.denominator == "variance":
@@ -235,11 +237,11 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     return Standardization(cells.hi, cells.lo, rstd, cells.min if wide else None, cells.power)
 
 
-def _beside_eps(cells: Moments, eps: float) -> Moments:
-    """Return `cells` with those scaled up so far that eps on their scale would overflow scaled up less."""
+def _scaled_for_eps(cells: Moments, eps: float) -> Moments:
+    """Return `cells` on scales on which eps does not overflow: cells of tiny values are scaled up less."""
     if cells.power is None or not eps:
         return cells
-    least = math.frexp(eps)[1] // 2 - 64  # eps is then about 2**128, beside which their variance, at most 1, is lost
+    least = math.frexp(eps)[1] // 2 - 64  # eps is then about 2**128: their variance, at most 1, is lost in the sum
     return cells.rescaled(np.maximum(cells.power, np.int32(min(0, least))))
 
 
@@ -248,7 +250,7 @@ def _scaled_eps(norm: GroupNorm, cells: Moments) -> Any:
 
 
 def factor(mapping: Standardization) -> Floats:
-    """Return what deviations from the mean are multiplied by: 1/sqrt(var + eps), or 1/(var + eps)."""
+    """Return the factor of deviations from the mean: 1/sqrt(var + eps), or 1/(var + eps)."""
     return mapping.rstd if mapping.power is None else np.ldexp(mapping.rstd, -mapping.power)
 
 
@@ -263,20 +265,20 @@ def normalize_region(
     z: NDArray[Any] | None,
     y: NDArray[Any],
 ) -> None:
-    """Standardize a visit, map it, and round it once.
+    """Standardize the elements of a visit, apply `affine`, and round once.
 
     Parameters
     ----------
     walk, region
-        Which visit.
+        The visit.
     values : ndarray, 1-D
-        Its elements, in storage order.
+        The elements of the visit, in storage order.
     mapping : Standardization
-        Of its cells, as `spread` wants them.
+        The standardization of its cells, 1-D arrays that `spread` takes.
     affine : Affine
-        What comes after.
+        The map after the standardization.
     tile : int
-        How many elements are worked on at a time.
+        The number of elements that are widened to float64 at once.
     z : ndarray of float16, float32 or float64, 1-D, or None
         Takes the standardized values before `affine`, rounded.
     y : ndarray of float16, float32 or float64, 1-D
@@ -317,19 +319,19 @@ def _standardize(placed: Standardization, box: tuple[slice, ...], values: NDArra
 
 @dataclass(frozen=True)
 class Check:
-    """How far the standardized values are from what they should be.
+    """The errors of the standardized values, as fractions of what rounding allows.
 
     Parameters
     ----------
     groups : int
-        How many (sample, group) there are.
+        The number of (sample, group) pairs.
     mean_error, var_error : float, optional
-        The largest abs(mean) and abs(variance - expected), as fractions of what rounding allows; None without a group
-        to check.
+        The largest abs(mean) and abs(variance - expected), as fractions of what rounding allows; None if there is no
+        group to check.
     constant_groups, nonfinite_groups : int
-        Groups of one value only; groups that hold a NaN or an infinity.
+        The number of finite groups of equal values, and of groups that hold a NaN or an infinity.
     overflowed : int
-        Finite inputs whose result does not fit the output dtype.
+        The number of finite inputs whose result does not fit the output dtype.
 
     Examples
     --------
@@ -347,7 +349,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is within what rounding allows; a NaN is not."""
+        """Whether all errors are within what rounding allows, and nothing overflowed; a NaN fails."""
         errors = (error for error in (self.mean_error, self.var_error) if error is not None)
         return self.overflowed == 0 and all(error <= 1 for error in errors)
 
@@ -357,7 +359,7 @@ class Check:
 
 
 def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
-    """Return how far standardized values are from what they should be, in units of what rounding allows.
+    """Return the check: the errors of standardized values, as fractions of what rounding allows.
 
     With u half the machine epsilon of `dtype`, s half its smallest subnormal, V = v/(v + eps) the expected variance and
     D its root: |mean| <= 16 (u D + s), and |var - V| <= 16 (2 u V + 2 s D + s^2), for every finite group.
@@ -365,28 +367,28 @@ def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dt
     Parameters
     ----------
     before, z, y : Moments
-        Of each cell: the input, settled; the standardized values, rounded to `dtype`; the result.
+        The moments per cell of the input, settled; of the standardized values, rounded to `dtype`; of the result.
     norm : GroupNorm
-        Of which eps and denominator count.
+        Only eps and denominator are used.
     dtype : numpy.dtype
-        Of the result.
+        The dtype of the result.
     """
     groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
     held = ~nonfinite & (before.n > 0)
     if not held.all():
         before, z, y = (each(moments, operator.itemgetter(held)) for moments in (before, z, y))
     lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
-    before = _beside_eps(before, norm.eps)
+    before = _scaled_for_eps(before, norm.eps)
     power, scale = (0 if moments.power is None else moments.power for moments in (before, z))
     var = before.scaled_var()
     total = var + _scaled_eps(norm, before)
-    # Mantissas and exponents apart, and compared on the scale of z: so nothing leaves float64 on the way.
+    # Mantissas and exponents are kept apart, and compared on the scale of z, so that nothing overflows.
     (v, of_v), (t, of_t) = np.frexp(np.where(lost, np.nan, var)), np.frexp(np.where(total == 0, 1.0, total))
     expected = np.ldexp(v / t, of_v - of_t - 2 * scale)
     if norm.denominator == "variance":
         expected = np.ldexp(v / t / t, of_v - 2 * (of_t + power + scale))
     info = np.finfo(dtype)
-    # Results below 2**-500 are nothing to the check, in any dtype.
+    # The check ignores results below 2**-500, in any dtype.
     u, s = float(info.eps) / 2, np.ldexp(max(float(info.smallest_subnormal) / 2, 2.0**-500), -scale)
     root = np.sqrt(expected)
     return Check(
@@ -407,7 +409,7 @@ def _worst(errors: Floats, allowed: Floats) -> float | None:
 
 
 def all_checks(checks: Sequence[Check]) -> Check:
-    """Return the check of all the groups of `checks` together."""
+    """Return one check over the groups of all `checks`."""
     total = Check(0, None, None)
     for part in checks:
         total = Check(
@@ -426,7 +428,7 @@ def _larger(a: float | None, b: float | None) -> float | None:
 
 
 def output_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of a result made from `dtype`, if nothing else is asked for.
+    """Return the default dtype of a result made from `dtype`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Numbers of cells on a plane: as many fields as a picture can show, however many cells there are. Pure."""
+"""Heat maps: one number per cell on a plane of at most 256 x 256 fields."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from gncli.kernels.moments import Floats
 from gncli.kernels.partition import Partition
 
-MOST = 256  # fields along an axis: each is a pixel or more of a picture, so that no single cell is lost
+MOST = 256  # fields along an axis: each is at least a pixel of a picture, so that no cell is lost
 
 
 class Heatmap(NamedTuple):
-    """Numbers of cells on a plane; where there are many cells, neighbours share a field.
+    """One number per cell on a plane; where there are many cells, neighbours share a field.
 
     Parameters
     ----------
     names : tuple of str
-        What runs down the plane (nothing: empty) and what across it: letters, or numbers of axes.
+        The names of the axes down and across the plane, letters or numbers; the first is empty for a single axis.
     sizes : tuple of int
-        How many cells there are each way.
+        The number of cells down and across.
     merged : tuple of int
-        How many of them share a field each way.
+        The number of cells down and across that share a field.
     rows : tuple of tuple of float
-        The fields; NaN where no cell has a number.
+        The numbers of the fields; NaN where no cell has a number.
     """
 
     names: tuple[str, str]
@@ -42,11 +42,12 @@ class Plane:
     Parameters
     ----------
     names : sequence of str
-        Of the cell axes. The first one runs down the plane, the others across it, in C order; a lone one across it.
+        The names of the cell axes. The first axis runs down the plane, the others across it in C order; a single axis
+        runs across it.
     sizes : sequence of int
-        How many cells there are along each.
+        The number of cells along each axis.
     largest : bool, default: False
-        Whether a field that several cells share has their largest number, or their mean.
+        Whether a field of several cells shows their largest number; by default it shows their mean.
 
     Examples
     --------
@@ -67,13 +68,14 @@ class Plane:
         self._counts = np.zeros(fields, np.int64)
 
     def add(self, index: NDArray[np.int64], values: Floats) -> None:
-        """Take the numbers of some cells; NaN is none.
+        """Add the numbers of some cells; a NaN is ignored.
 
         Parameters
         ----------
         index : ndarray of int64, shape (cells, axes)
-            Where they are.
+            The index of each cell.
         values : ndarray of float64, shape (cells,)
+            The number of each cell.
         """
         known = ~np.isnan(values)
         places = np.ravel_multi_index(tuple(index[known].T), self._sizes)
@@ -82,11 +84,11 @@ class Plane:
         np.add.at(self._counts, at, 1)
         if self._largest:
             np.maximum.at(self._values, at, values[known])
-        else:  # shares, so that the sum of what is finite is
+        else:  # divided first, so that the sum of finite numbers does not overflow
             np.add.at(self._values, at, values[known] / math.prod(self._merged))
 
     def heatmap(self) -> Heatmap:
-        """Return what is on it."""
+        """Return the heat map of the numbers added so far."""
         counts = np.where(self._counts > 0, self._counts, np.nan)
         found = self._values if self._largest else self._values / counts * math.prod(self._merged)
         rows = np.where(self._counts > 0, found, np.nan).tolist()

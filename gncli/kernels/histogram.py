@@ -1,4 +1,4 @@
-"""Histograms: edges from the extremes, and exact counts between them. Pure.
+"""Histograms: edges from the extremes, and exact counts between them.
 
 Notes
 -----
@@ -19,9 +19,10 @@ from gncli.kernels.percentiles import bits_of, step_of
 
 
 def edges(low: float, high: float, bins: int) -> Floats:
-    """Return the edges of `bins` bins over ``[low, high]``, which are finite.
+    """Return the edges of `bins` bins over the finite interval ``[low, high]``.
 
-    A single value lies amid a width of 1; if it is so large that this width is lost, between its neighbours.
+    If `low` equals `high`, the interval is of width 1 around it. If that width is lost to rounding, the interval ends
+    at the neighbouring floats.
 
     Examples
     --------
@@ -33,25 +34,25 @@ def edges(low: float, high: float, bins: int) -> Floats:
         if low == high:
             largest = sys.float_info.max
             low, high = max(-largest, math.nextafter(value, -math.inf)), min(largest, math.nextafter(value, math.inf))
-    if math.isinf(high - low):  # the difference leaves float64
+    if math.isinf(high - low):  # the difference overflows
         return 2 * np.linspace(low / 2, high / 2, bins + 1)
     return np.linspace(low, high, bins + 1)
 
 
 class Bins:
-    """Bins that elements of one dtype are counted into.
+    """Counts elements of one dtype in bins.
 
     Parameters
     ----------
     at : ndarray of float64
-        The edges, not decreasing.
+        The edges, in non-decreasing order.
     dtype : numpy.dtype
-        Of the elements.
+        The dtype of the elements.
 
     Notes
     -----
-    The highest 16 bits of an element say between which two values it lies; where these share a bin nothing more is
-    asked of it. So an element costs a count of its bits, and few are compared with edges.
+    The highest 16 bits of an element give an interval that it lies in. If that whole interval lies in one bin, the bin
+    is known. So most elements cost one count of their bits, and few are compared with edges.
     """
 
     def __init__(self, at: Floats, dtype: np.dtype[Any]) -> None:
@@ -66,17 +67,17 @@ class Bins:
                 for more in (0, (1 << rest) - 1)
             ]
         self._bin = _searched(ends[0], at)
-        # Torn is what has an edge in it; NaN, whose bits follow those of infinity, is sorted behind all edges.
+        # An interval is torn if an edge lies in it. NaN, whose bits follow those of infinity, sorts after all edges.
         low, high = np.fmin(*ends), np.fmax(*ends)
         self._torn = np.searchsorted(at, low, side="left") != np.searchsorted(at, high, side="right")
 
     @property
     def size(self) -> int:
-        """How many bins there are."""
+        """The number of bins."""
         return self._at.size - 1
 
     def count(self, values: NDArray[Any], piece: int = 1 << 16) -> NDArray[np.int64]:
-        """Return how many of `values` (1-D) lie in each bin; NaN and what is outside lie nowhere."""
+        """Return how many of `values` (1-D) lie in each bin; NaN and values outside the edges are not counted."""
         bins = self.size
         counts, number = np.zeros(bins + 1, np.int64), np.zeros(self._bin.size, np.int64)
         for start in range(0, values.size, piece):
@@ -93,7 +94,7 @@ class Bins:
 
 
 def _searched(values: Floats, at: Floats) -> NDArray[np.int64]:
-    """Return the bin of each value by search; one more than there are for what lies nowhere."""
+    """Return the bin of each value by binary search; the number of bins for values that lie in none."""
     bins = at.size - 1
     found = np.searchsorted(at, values, side="right") - 1
     found[values == at[-1]] = bins - 1

@@ -1,4 +1,4 @@
-"""What the axes of a tensor are called: ``NCHW`` says which one is batch, which one channels, and which are space."""
+"""The layout of a tensor: one letter per axis, such as ``NCHW`` for batch, channels, height and width."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_LAYOUTS = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
 
 @dataclass(frozen=True)
 class Layout:
-    """One letter an axis: C once, N at most once, the rest is space.
+    """One letter per axis: C once, N at most once, any other letter is a spatial axis.
 
     Examples
     --------
@@ -28,10 +28,10 @@ class Layout:
         Raises
         ------
         ParameterError
-            If a letter is none, stands twice, or C is missing.
+            If a character is not a letter, a letter occurs twice, or C is missing.
         """
         text = self.letters
-        example = "write one letter an axis, as NCHW, NHWC or CHW"
+        example = "write one letter per axis, such as NCHW, NHWC or CHW"
         if not (text.isascii() and text.isalpha() and text.isupper()):
             raise ParameterError(f"layout {text!r} is not made of the letters A to Z", hint=example)
         if "C" not in text:
@@ -41,37 +41,37 @@ class Layout:
 
     @classmethod
     def of(cls, letters: str | None, shape: tuple[int, ...]) -> Layout:
-        """Return the layout called `letters`, or the usual one for `shape`, if it fits.
+        """Return the layout that `letters` spell, or the usual one for `shape`.
 
         Raises
         ------
         ParameterError
-            If there is no usual one for that many axes, or their number differs.
+            If there is no usual layout for that number of axes, or the number of letters differs from it.
         """
         dims = "x".join(map(str, shape)) or "()"
         if letters is None:
             if len(shape) not in DEFAULT_LAYOUTS:
                 raise ParameterError(
                     f"a tensor of {len(shape)} axes ({dims}) has no usual layout",
-                    hint="say --layout, one letter an axis, as CHW",
+                    hint="say --layout, one letter per axis, such as CHW",
                 )
             return cls(DEFAULT_LAYOUTS[len(shape)])
         layout = cls(letters.upper())
         if len(layout.letters) != len(shape):
             raise ParameterError(
                 f"layout {layout.letters} has {len(layout.letters)} letters, the tensor {len(shape)} axes ({dims})",
-                hint="give one letter an axis",
+                hint="give one letter per axis",
             )
         return layout
 
     @property
     def channel(self) -> int:
-        """The axis of the channels."""
+        """The channel axis."""
         return self.letters.index("C")
 
     @property
     def batch(self) -> int | None:
-        """The axis of the samples, if there is one."""
+        """The batch axis; None if there is none."""
         index = self.letters.find("N")
         return None if index < 0 else index
 

@@ -1,10 +1,10 @@
-"""Moments: how they are measured and merged.
+"""Moments (mean, variance, extremes, counts): how they are measured and merged.
 
 Notes
 -----
 The mean is the unevaluated sum ``hi + lo`` of two float64. A block has ``hi = sum(x) / n``, ``d = x - hi``,
-``lo = sum(d) / n`` and ``m2 = sum(d^2) - n lo^2``. With one float64 instead, 1.2 % of a float32 output at offset 1e6
-is misrounded. Blocks are merged by Chan, Golub and LeVeque (1979).
+``lo = sum(d) / n`` and ``m2 = sum(d^2) - n lo^2``. With one float64 instead, 1.2 % of the elements of a float32
+output at offset 1e6 are misrounded. Blocks are merged by Chan, Golub and LeVeque (1979).
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from gncli.kernels.walk import SHORT
 
 Floats = NDArray[np.float64]
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
-ZERO = -(1 << 14)  # the power of nothing but zeros: below every other
-NOWHERE = np.int64(2**63 - 1)  # the place of what is not there: behind every place
+ZERO = -(1 << 14)  # the power of a set of zeros only: below every other power
+NOWHERE = np.int64(2**63 - 1)  # the place of a value that does not occur: after every place
 
 
 class Moments(NamedTuple):
-    """The moments of many sets of values at once: each field is an array of one and the same shape.
+    """The moments of many sets of values at once: each field is an array, and all have one shape.
 
     Attributes
     ----------
     n : ndarray of float64
-        How many values are finite; the moments and extremes are over those.
+        The number of finite values; moments and extremes are over these.
     hi, lo : ndarray of float64
-        The mean is ``(hi + lo) * 2**power``, above `min` where `min` is of integers.
+        The mean is ``(hi + lo) * 2**power``; where `min` is an integer array, the mean minus `min`.
     m2 : ndarray of float64
         The sum of squared deviations from the mean, over ``4**power``.
     min, max : ndarray of float64, or of int64 or uint64 for 64-bit integers
         Extremes; infinity and -infinity where `n` is 0.
     nan, posinf, neginf : ndarray of float64, optional
-        How many values are not finite.
+        The numbers of values that are not finite.
     power : ndarray of int32, optional
         The scale of `hi`, `lo` and `m2`; not 0 where the largest |x| of float64 is beyond 2**200 or below 2**-200.
     extras : tuple of Extra
-        What else was asked for (`gncli.kernels.extras`), each a record of its own.
+        The extra statistics that were requested, one record each (see `gncli.kernels.extras`).
     """
 
     n: Floats
@@ -70,7 +70,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of_values(cls, values: Floats) -> Moments:
-        """Return the moments of single values, each a set of one; those that are not finite count as NaN."""
+        """Return the moments of sets of one value each; a value that is not finite counts as NaN."""
         finite = np.isfinite(values)
         value = np.where(finite, values, 0.0)
         none = np.zeros_like(value)
@@ -80,16 +80,16 @@ class Moments(NamedTuple):
         return cls(finite.astype(np.float64), hi, none, none, low, high, (~finite).astype(np.float64), power=power)
 
     def asked(self, kind: type[E]) -> E | None:
-        """Return the extra of that kind; None where it was not asked for."""
+        """Return the extra record of that kind; None if it was not requested."""
         return next((extra for extra in self.extras if isinstance(extra, kind)), None)
 
     @property
     def values(self) -> Floats:
-        """How many values there are, finite or not."""
+        """The number of values, finite or not."""
         return self.n + self.number("nan") + self.number("posinf") + self.number("neginf")
 
     def number(self, name: str) -> Floats:
-        """Return the counts called `name`, zeros where none were kept."""
+        """Return the counts named `name`; zeros if they were not kept."""
         found: Floats | None = getattr(self, name)
         return np.zeros_like(self.n) if found is None else found
 
@@ -100,13 +100,13 @@ class Moments(NamedTuple):
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """Whether all finite values are equal, and there is one."""
+        """Whether there is a finite value and all finite values are equal."""
         return np.asarray((self.min == self.max) & (self.n > 0))
 
     def settled(self) -> Moments:
         """Return the same with constant sets made exact: the mean is the value, and m2 is 0.
 
-        The float64 constant 0.3 would otherwise leave rounding noise, which a division by it would blow up.
+        Otherwise a constant such as 0.3 leaves rounding noise in m2, which a division by its root would amplify.
         """
         constant = self.constant
         if not constant.any():
@@ -131,12 +131,12 @@ class Moments(NamedTuple):
         return np.asarray(self.m2 / np.where(left > 0, left, np.nan))
 
     def var(self, ddof: int = 0) -> Floats:
-        """Return the variance; NaN where it is not defined, infinity where it leaves float64."""
+        """Return the variance; NaN where it is not defined, infinity where it overflows float64."""
         with np.errstate(over="ignore"):
             return self._unscaled(self.scaled_var(ddof), 2)
 
     def std(self, ddof: int = 0) -> Floats:
-        """Return the standard deviation, which is right even where the variance leaves float64."""
+        """Return the standard deviation, correct even where the variance overflows or underflows float64."""
         return self._unscaled(np.sqrt(self.scaled_var(ddof)))
 
     def rescaled(self, power: NDArray[np.int32]) -> Moments:
@@ -150,7 +150,7 @@ class Moments(NamedTuple):
 
 
 class Extra(Protocol):
-    """A record of what was asked for besides the moments; `gncli.kernels.extras` has them all."""
+    """A record of an extra statistic besides the moments; all kinds are in `gncli.kernels.extras`."""
 
     def merged(self, other: Self, union: Union) -> Self:
         """Return the record of the unions of two sets, set by set."""
@@ -160,18 +160,18 @@ E = TypeVar("E")
 
 
 class Union(NamedTuple):
-    """What the extras of two sets are merged with: the moments of both on one scale, and of their union.
+    """The moments that the extras of two sets are merged with.
 
     Attributes
     ----------
     a, b : Moments
-        Of the two sets; `m2` is on the scale of the union.
+        The moments of the two sets; `m2` is on the scale of the union.
     n : ndarray of float64
-        How many finite values the union has.
+        The number of finite values of the union.
     delta : ndarray of float64
-        The mean of `b` less that of `a`.
+        The mean of `b` minus the mean of `a`.
     down, up : ndarray of int32, or 0
-        The powers of two by which what belongs to `a`, and to `b`, is brought to the scale of the union.
+        The powers of two that bring `a`, and `b`, to the scale of the union.
     """
 
     a: Moments
@@ -192,7 +192,7 @@ def _integral(array: NDArray[Any]) -> bool:
 
 
 def _scale(largest: Floats) -> NDArray[np.int32] | None:
-    """Return the powers of two by which values of up to `largest` are scaled down; None if none is."""
+    """Return the powers of two by which values of up to `largest` are scaled down; None if all are 0."""
     scaled = (largest > LARGE) | (largest < SMALL) & (largest > 0)
     return np.where(scaled, np.frexp(largest)[1], 0).astype(np.int32) if scaled.any() else None
 
@@ -202,14 +202,14 @@ def _power(moments: Moments) -> Any:
 
 
 def shifted(values: NDArray[Any], base: NDArray[Any]) -> Floats:
-    """Return float64(values - base), the difference of 64-bit integers taken exactly; `base` is nowhere larger."""
+    """Return float64(values - base), the exact difference of 64-bit integers; `base` is at most `values`."""
     return np.asarray(np.subtract(values, base).view(np.uint64), np.float64)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
     """Return the moments of the unions of `a` and `b`, set by set (Chan, Golub and LeVeque, 1979).
 
-    Sets that are both empty stay so. Commutative and associative to rounding.
+    The union of two empty sets is empty. The merge is commutative and associative to rounding.
     """
     low, high = np.minimum(a.min, b.min), np.maximum(a.max, b.max)
     power = None
@@ -230,7 +230,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     share = b.n / np.maximum(n, 1.0)
     delta = (b_hi - a_hi) + (b_lo - a_lo)
     hi, lo = a_hi, a_lo + delta * share
-    if not a.n.all():  # nothing finite in a: the mean of b is kept as it is, both halves of it
+    if not a.n.all():  # where a has no finite value, both halves of the mean of b are kept
         hi, lo = np.where(a.n > 0, hi, b_hi), np.where(a.n > 0, lo, b_lo)
     m2 = (a_m2 + b_m2) + delta * delta * (a.n * share)
     nan, posinf, neginf = _add(a.nan, b.nan), _add(a.posinf, b.posinf), _add(a.neginf, b.neginf)
@@ -240,7 +240,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def two_sum(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:
-    """Return (hi, lo) moved by `shift`, with what the sum of the larger two rounds away in `lo` (Knuth's two-sum)."""
+    """Return (hi, lo) moved by `shift`; the rounding error of ``hi + shift`` is added to `lo` (Knuth's two-sum)."""
     total = hi + shift
     part = total - hi
     return total, lo + ((hi - (total - part)) + (shift - part))
@@ -253,21 +253,21 @@ def _add(a: Floats | None, b: Floats | None) -> Floats | None:
 
 
 def measure(values: NDArray[Any], scratch: Floats, *, center: float | None = None) -> Moments:
-    """Return the moments of `values` along axis 1: the one kernel.
+    """Return the moments of `values` along axis 1; every moment is measured here.
 
     Parameters
     ----------
     values : ndarray, shape (A, R) or (A, R, Q)
-        Of any boolean, integer or floating dtype, in any byte order; R is at least 1.
+        The values, of any boolean, integer or floating dtype, in any byte order; R is at least 1.
     scratch : ndarray of float64, 1-D
-        Room to work in, overwritten; too little of it is not used.
+        Scratch memory, overwritten; if it is smaller than `values`, new memory is used instead.
     center : float, optional
-        A mean that is known to be nearly right, which saves a pass over the values.
+        An approximate mean, which saves a pass over the values.
 
     Returns
     -------
     Moments
-        Of shape (A,) or (A, Q).
+        The moments of each set, of shape (A,) or (A, Q).
     """
     if values.ndim == 2 and values.shape[1] < SHORT:
         return reshape(measure(values.T[None], scratch, center=center), -1)
@@ -282,7 +282,7 @@ def measure(values: NDArray[Any], scratch: Floats, *, center: float | None = Non
         wide[...] = shifted(native, low[:, None])
     else:
         np.copyto(wide, values)
-        # NumPy's extremes are fast on native values that lie side by side, but not of half precision.
+        # NumPy's extremes are fast on contiguous native values, but not on float16.
         fast = values.dtype.isnative and values.dtype.kind == "f" and values.dtype.itemsize > 2
         of = values if fast and values.strides[-1] == values.dtype.itemsize else wide
         low = np.minimum.reduce(of, axis=1).astype(np.float64)
@@ -326,10 +326,10 @@ def counted(which: NDArray[np.bool_]) -> Floats:
 
 
 class Measuring(Protocol):
-    """What measures extras: `gncli.kernels.extras.Extras`."""
+    """An object that measures extra statistics: `gncli.kernels.extras.Extras`."""
 
     def nothing(self, moments: Moments, dtype: np.dtype[Any]) -> Moments:
-        """Return the moments of no values with the extras of none."""
+        """Return the moments of no values, with their extras."""
 
     def measure(self, rows: Rows, values: NDArray[Any], moments: Moments) -> Moments:
         """Return the moments of blocks with their extras."""
@@ -343,16 +343,16 @@ class MomentsOf(Reduction[Moments]):
     dtype : numpy.dtype
         The dtype of the values.
     extras : Extras, optional
-        What else is asked for.
+        The extra statistics to measure.
     center : float, optional
-        A mean that is known to be nearly right, as for `measure`.
+        An approximate mean, as for `measure`.
     """
 
     def __init__(self, dtype: np.dtype[Any], extras: Measuring | None = None, center: float | None = None) -> None:
         self.dtype, self.extras, self.center = dtype, extras, center
 
     def measure(self, visit: Visit) -> Moments:
-        """Return the moments of a visit, merged as far as it reaches."""
+        """Return the moments of a visit: one entry per cell that it touches."""
         walk, size = visit.walk, visit.values.size
         scratch = room(max(1, min(size, max(visit.tile, walk.block * min(walk.width, visit.tile)))))
 

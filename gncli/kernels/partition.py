@@ -1,8 +1,8 @@
-"""Which elements share a statistic: every axis is a *cell* axis or a *reduced* one, in canonical form.
+"""Partitions: which elements share a statistic, in a canonical form of *cell* axes and *reduced* axes.
 
-A statistic is taken over the reduced axes, once for every cell. In storage order, with the channels split into
-(G, K) and neighbours of the same kind merged, any tensor in any layout is a short alternation of the two kinds, and
-that alternation is all that the rest of the program sees.
+A statistic is taken over the reduced axes, once per cell. In storage order, with the channels split into
+(G, K) and neighbours of the same kind merged, any tensor in any layout is a short alternation of the two kinds.
+All other code sees only that alternation.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ class Axis(NamedTuple):
 
 @dataclass(frozen=True)
 class Partition:
-    """A tensor's elements, dealt out to cells.
+    """The cells that the elements of a tensor belong to.
 
     Attributes
     ----------
     axes : tuple of Axis
-        In storage order, alternating, the first a cell axis (of size 1 where there is none). Axes of size 1 are gone.
+        The axes in storage order, alternating between cell and reduced. The first is a cell axis, of size 1 if
+        necessary; all other axes of size 1 are left out.
     cells : tuple of int
         The sizes of the cell axes before merging, in the order a report shows them: (N, G).
     stored : tuple of int
-        For each of `cells`, its place among them in storage order.
+        For each axis of `cells`, its position among the cell axes in storage order.
     """
 
     axes: tuple[Axis, ...]
@@ -54,20 +55,21 @@ class Partition:
 
     @property
     def in_order(self) -> bool:
-        """Whether cells lie in storage in the order that a report shows."""
+        """Whether the cells lie in storage in the order of the report."""
         return self.stored == tuple(range(len(self.stored)))
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return `values`, one for each cell in storage order, in the shape that a report shows.
+        """Return `values`, one per cell in storage order, in the shape of the report.
 
         Parameters
         ----------
         values : ndarray, shape (num_cells,)
-            One value for each cell.
+            One value per cell.
 
         Returns
         -------
         ndarray, shape `cells`
+            The same values.
         """
         sizes = [0] * len(self.cells)
         for size, place in zip(self.cells, self.stored, strict=True):
@@ -76,7 +78,7 @@ class Partition:
 
 
 class Part(NamedTuple):
-    """One axis, or a factor of one: its size, and its place among the reported cell axes (None: reduced)."""
+    """One axis, or a factor of one: its size, and its position among the reported cell axes (None if it is reduced)."""
 
     size: int
     cell: int | None
@@ -105,7 +107,7 @@ def canonical(parts: Sequence[Part]) -> Partition:
 
 
 def whole(shape: tuple[int, ...]) -> Partition:
-    """Return the partition with one cell, which holds everything."""
+    """Return the partition with one cell, which holds all elements."""
     return canonical([Part(size, None) for size in shape])
 
 
@@ -115,11 +117,11 @@ def by_axes(shape: tuple[int, ...], order: str, axes: Sequence[int]) -> Partitio
     Parameters
     ----------
     shape : tuple of int
-        As NumPy shows it.
+        The shape of the tensor, as NumPy shows it.
     order : {"C", "F"}
         "F" where the first axis runs fastest in storage.
     axes : sequence of int
-        Each of them once.
+        The cell axes, without repetition.
 
     Examples
     --------
@@ -139,11 +141,11 @@ def by_group(shape: tuple[int, ...], order: str, layout: Layout, num_groups: int
     Parameters
     ----------
     shape : tuple of int
-        As NumPy shows it.
+        The shape of the tensor, as NumPy shows it.
     order : {"C", "F"}
         "F" where the first axis runs fastest in storage.
     layout : Layout
-        Of as many letters as `shape` has axes.
+        The layout, with one letter per axis of `shape`.
     num_groups : int
         G, a divisor of the number of channels.
     """

@@ -1,10 +1,10 @@
-"""Percentiles, exact and in constant memory: elements are selected by their bits. Pure.
+"""Percentiles, exact and in constant memory: elements are selected by their bits.
 
 Notes
 -----
-Seen as an unsigned number whose order is that of the values, an element is a path of 16-bit steps. A pass counts one
-step, of the elements that share a path so far: one pass settles 16 bits, two 32, four 64. What `numpy.percentile` does
-with the two neighbours of a rank is done here in its own words (method ``linear``).
+The bits of an element, mapped so that their order is that of the values, are a path of 16-bit steps. A pass counts one
+step of the elements that share a path so far: one pass selects among 16-bit values, two among 32-bit, four among 64-bit
+values. The two neighbours of a rank are interpolated as `numpy.percentile` does it (method ``linear``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUCKETS = 1 << STEP
 
 
 class Rank(NamedTuple):
-    """Between which of the sorted values a percentile lies, and how far: `below` and `above`, counted from 0."""
+    """The position of a percentile: at `share` of the way from sorted value `below` to `above`, counted from 0."""
 
     below: int
     above: int
@@ -31,7 +31,7 @@ class Rank(NamedTuple):
 
 
 def rank(percentile: float, count: int) -> Rank:
-    """Return where `percentile` lies among `count` sorted values, which are some.
+    """Return the position of `percentile` among `count` sorted values, at least one.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def rank(percentile: float, count: int) -> Rank:
 def between(low: Floats | float, high: Floats | float, share: float) -> Floats:
     """Return the points at `share` of the way from `low` to `high`, with NumPy's roundings.
 
-    Where the difference overflows, and NumPy's result is not finite, both are halved before and the point doubled.
+    Where the difference overflows, and NumPy's result is not finite, both are halved first and the result is doubled.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def between(low: Floats | float, high: Floats | float, share: float) -> Floats:
 
 
 def steps(dtype: np.dtype[Any]) -> int:
-    """Return how many passes select an element of `dtype`."""
+    """Return the number of passes that select an element of `dtype`."""
     return max(1, dtype.itemsize * 8 // STEP)
 
 
@@ -90,11 +90,11 @@ def order(dtype: np.dtype[Any], level: int, negative: bool) -> NDArray[np.int64]
     Parameters
     ----------
     dtype : numpy.dtype
-        Of the values.
+        The dtype of the values.
     level : int
-        Which step, 0 being the highest.
+        The index of the step; 0 is the highest 16 bits.
     negative : bool
-        Whether the values that share the steps above are negative.
+        Whether the values that share the higher steps are negative.
     """
     every = np.arange(BUCKETS if dtype.itemsize > 1 else 1 << 8)
     if dtype.kind in "ub":
@@ -107,7 +107,7 @@ def order(dtype: np.dtype[Any], level: int, negative: bool) -> NDArray[np.int64]
 
 
 def finite_steps(dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Return which of the highest steps are of finite values: all, but for those whose exponent is of ones."""
+    """Return which of the highest steps belong to finite values: those whose exponent bits are not all ones."""
     if dtype.kind != "f":
         return np.ones(BUCKETS if dtype.itemsize > 1 else 1 << 8, np.bool_)
     every = np.arange(BUCKETS, dtype=np.uint16)
@@ -133,13 +133,14 @@ def find(counts: NDArray[np.int64], ordered: NDArray[np.int64], rank: int) -> tu
 
 
 def of_rows(rows: NDArray[Any], percentiles: Sequence[float]) -> Floats:
-    """Return the percentiles of the finite values of each row, in memory.
+    """Return the percentiles of the finite values of each row, all of which are in memory.
 
     Parameters
     ----------
     rows : ndarray, shape (cells, n)
-        Of any numeric dtype; not empty.
+        The values, of any numeric dtype; n is at least 1.
     percentiles : sequence of float
+        The percentiles, 0 to 100.
 
     Returns
     -------

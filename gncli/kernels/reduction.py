@@ -1,14 +1,14 @@
-"""Reductions: measure a piece, merge two results. The one law of every stream of numbers in gncli.
+"""Reductions: measure a piece, merge two results. All statistics of a tensor are computed this way.
 
 A *record* is a `NamedTuple` of arrays of one shape, one entry per set of values; a field may be None, which stands for
-zeros, or a record itself. A `Reduction` measures the sets of a visit and merges records set by set. Everything else is
-here, once, for all of them: folding along axes, the tree, the fold of visits that come one after the other.
+zeros, or a record itself. A `Reduction` measures the sets of a visit and merges records set by set. The rest is here,
+shared by all of them: folding along axes, the tree, and the fold of consecutive visits.
 
 Notes
 -----
 Results are merged along the balanced binary tree of their index. A visit is an aligned run of a power of two of
-entries, so what it sums up is a node of that tree: the bits of a result depend on the tensor alone, and never on how
-its blocks were dealt out to tiles, visits and workers.
+entries, so its record is a node of that tree. Therefore the bits of a result depend on the tensor alone, and never on
+how its blocks were divided into tiles, visits and workers.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ S = TypeVar("S", bound=tuple[Any, ...])
 
 
 class Visit(NamedTuple):
-    """What a worker is given: a region of a walk, and its elements.
+    """The input of a worker: a region of a walk, and its elements.
 
     Attributes
     ----------
     walk : Walk
         The walk over the whole tensor.
     region : Region
-        Which visit of it.
+        The position of this visit in the walk.
     values : ndarray, 1-D
         The elements, in storage order.
     tile : int
-        How many elements are worked on at a time.
+        The number of elements that are widened to float64 at once.
     """
 
     walk: Walk
@@ -51,20 +51,20 @@ class Visit(NamedTuple):
 
 
 class Reduction(ABC, Generic[R]):
-    """What is measured of each cell: a law, picklable, that workers share.
+    """A statistic of each cell, measured on pieces and merged. It is picklable, and workers share it.
 
-    `measure` and `nothing` say what a record is of; `merge` is associative and commutative to rounding.
+    `measure` and `nothing` make records; `merge` is associative and commutative to rounding.
     """
 
     @abstractmethod
     def measure(self, visit: Visit) -> R:
-        """Return the record of a visit, merged as far as the visit reaches.
+        """Return the record of a visit: one entry per cell that it touches.
 
         Returns
         -------
         record, 1-D
-            An entry for each cell that the region touches, in storage order; where the region runs over a cell axis,
-            the entries of that axis one after the other.
+            One entry per cell, in storage order; where the region runs along a cell axis, the entries of that axis one
+            after the other.
         """
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Reduction(ABC, Generic[R]):
 
     def merge(self, a: R, b: R) -> R:
         """Return the record of the unions of `a` and `b`, set by set."""
-        raise TypeError(f"{type(self).__name__} is of whole cells: there is nothing to merge")
+        raise TypeError(f"{type(self).__name__} measures whole cells and cannot merge")
 
     def concatenate(self, parts: Sequence[R]) -> R:
         """Return the records of neighbouring cells as one."""
@@ -81,7 +81,7 @@ class Reduction(ABC, Generic[R]):
 
 
 class Both(Reduction[tuple[R, S]]):
-    """Two reductions in one pass: a record is the pair of theirs."""
+    """Two reductions in one pass; a record is a pair of records."""
 
     def __init__(self, first: Reduction[R], second: Reduction[S]) -> None:
         self.first, self.second = first, second
@@ -91,7 +91,7 @@ class Both(Reduction[tuple[R, S]]):
         return self.first.measure(visit), self.second.measure(visit)
 
     def nothing(self, num_cells: int = 1) -> tuple[R, S]:
-        """Return both records of nothing."""
+        """Return both records of cells without values."""
         return self.first.nothing(num_cells), self.second.nothing(num_cells)
 
     def merge(self, a: tuple[R, S], b: tuple[R, S]) -> tuple[R, S]:
@@ -107,13 +107,13 @@ class Both(Reduction[tuple[R, S]]):
 
 
 def each(record: R, change: Callable[[Array], Array]) -> R:
-    """Return the record whose arrays are `change` of these: a reshape, an index."""
+    """Return the record whose arrays are `change` of these, such as a reshape or an index."""
     fields = [each(f, change) if isinstance(f, tuple) else None if f is None else change(f) for f in record]
     return _like(record, fields)
 
 
 def join(records: Sequence[R], how: Callable[[list[Array]], Array]) -> R:
-    """Return the record whose arrays are `how` of the arrays of `records`; None joins others as zeros."""
+    """Return the record whose arrays are `how` of the arrays of `records`; a None among arrays stands for zeros."""
     shapes = [shape_of(record) for record in records]
 
     def joined(fields: tuple[Any, ...]) -> Any:
@@ -133,7 +133,7 @@ def concatenate(records: Sequence[R]) -> R:
 
 
 def shape_of(record: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return the shape of the arrays of a record; () where it has none."""
+    """Return the shape of the arrays of a record; () if it has no arrays."""
     for field in record:
         if isinstance(field, np.ndarray):
             return tuple(field.shape)
@@ -169,7 +169,7 @@ def fold(record: R, axis: int, merge: Callable[[R, R], R]) -> R:
 
 
 def fold_axes(record: R, axes: Sequence[Axis], merge: Callable[[R, R], R], *, keep_first: bool = True) -> R:
-    """Return `record`, an entry for each index of `axes`, folded over the reduced ones, innermost first; 1-D."""
+    """Return `record`, one entry per index of `axes`, folded over the reduced axes, innermost first; 1-D."""
     folded = reshape(record, *(axis.size for axis in axes))
     for place in reversed(range(len(axes))):
         if not axes[place].cell and not (place == 0 and keep_first):
@@ -178,15 +178,15 @@ def fold_axes(record: R, axes: Sequence[Axis], merge: Callable[[R, R], R], *, ke
 
 
 def fold_cells(record: R, merge: Callable[[R, R], R]) -> R:
-    """Return the record of all cells of `record`, 1-D and not empty, together: in shape (1,)."""
+    """Return the record of the union of all cells of `record`, 1-D and not empty, in shape (1,)."""
     return fold_axes(record, (Axis(False, shape_of(record)[0]),), merge, keep_first=False)
 
 
 class Tree(Generic[R]):
-    """Records that come one node after the other, merged along the balanced binary tree of their index.
+    """Merges records that arrive one after the other along the balanced binary tree of their index.
 
-    It is what `fold` does to an array at once. Nodes that are runs of one power of two of leaves give the same bits as
-    their leaves would.
+    The result is that of `fold` on an array. Nodes that each stand for the same power of two of leaves give the same
+    bits as their leaves.
     """
 
     def __init__(self, merge: Callable[[R, R], R]) -> None:
@@ -194,7 +194,7 @@ class Tree(Generic[R]):
         self._nodes: list[tuple[int, R]] = []
 
     def push(self, node: R) -> None:
-        """Take the next node."""
+        """Add the next node."""
         level = 0
         while self._nodes and self._nodes[-1][0] == level:
             node = self._merge(self._nodes.pop()[1], node)
@@ -202,7 +202,7 @@ class Tree(Generic[R]):
         self._nodes.append((level, node))
 
     def total(self) -> R | None:
-        """Return the record of everything taken so far; None if that is nothing."""
+        """Return the record of all nodes so far; None if there are none."""
         total = None
         for _, node in reversed(self._nodes):
             total = node if total is None else self._merge(node, total)
@@ -210,16 +210,16 @@ class Tree(Generic[R]):
 
 
 def folded(walk: Walk, reduction: Reduction[R], visits: Iterable[tuple[Region, R]]) -> Iterator[R]:
-    """Yield the records of runs of whole spans of cells, from those of their visits, in storage order.
+    """Yield the records of runs of whole spans of cells, merged from the records of visits, in storage order.
 
     Parameters
     ----------
     walk : Walk
         The walk that the visits belong to.
     reduction : Reduction
-        The law that merges them.
+        The reduction that merges them.
     visits : iterable of (Region, record)
-        What `Reduction.measure` gave, in storage order, of whole spans.
+        The records of `Reduction.measure`, in storage order; they cover whole spans.
     """
     span = _Span(walk, reduction)
     for region, record in visits:
@@ -239,7 +239,7 @@ class _Span(Generic[R]):
         self._counts = [0] * len(self._units)
 
     def push(self, region: Region, record: R) -> R | None:
-        """Take the record of the next visit; return that of the span with its last one."""
+        """Add the record of the next visit; return the record of the span if this visit was its last, else None."""
         axis, count = region.axis, region.last - region.first
         while axis:
             cell, size = self._units[axis]
@@ -262,21 +262,21 @@ class _Span(Generic[R]):
 
 
 class Rows(NamedTuple):
-    """A tile of a visit as rows of blocks: the unit that a kernel is called with.
+    """A tile of a visit as rows of blocks: the input of a kernel.
 
     Attributes
     ----------
     visit : Visit
-        The visit.
+        The visit, with its elements.
     part : Tile
-        Which tile of it.
+        The position of the tile in the visit.
     """
 
     visit: Visit
     part: Tile
 
     def of(self, values: Array) -> Array:
-        """Return the elements of the tile among those of the visit, as (A, R) or (A, R, Q): A blocks of R rows."""
+        """Return the elements of the tile among `values` of the visit, as (A, R) or (A, R, Q): A blocks of R rows."""
         walk, part = self.visit.walk, self.part
         num_x, length, width = walk.view(self.visit.region)
         seen = values.reshape(num_x, length, width) if walk.columns else values.reshape(num_x, length)
@@ -285,7 +285,7 @@ class Rows(NamedTuple):
         return picked.reshape(picked.shape[0] * count, part.length, *picked.shape[2:])
 
     def places(self) -> NDArray[np.int64]:
-        """Return where in storage the first value of each block is, in shape (A,) or (A, Q)."""
+        """Return the storage index of the first value of each block, in shape (A,) or (A, Q)."""
         walk, region, part = self.visit.walk, self.visit.region, self.part
         _, length, width = walk.view(region)
         x = np.arange(part.x.start, part.x.stop)[:, None, None] * length
@@ -295,25 +295,27 @@ class Rows(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """How far in storage one row is from the next."""
+        """The distance in storage from one row to the next, in elements."""
         return self.visit.walk.width
 
 
 def spread(walk: Walk, region: Region, cells: Array) -> Array:
-    """Return `cells` laid out for the elements of `region`, seen as (X, L, Q).
+    """Return `cells` in a shape that broadcasts to the elements of `region`, as (X, L, Q).
 
     Parameters
     ----------
     walk : Walk
         The walk over the whole tensor.
     region : Region
-        Which visit of it.
+        The visit.
     cells : ndarray, 1-D
-        A value for each cell, in storage order: of the region where that runs over whole spans, else of its span.
+        One value per cell, in storage order: for the cells of the region if it runs over whole spans, else for those of
+        its span.
 
     Returns
     -------
     ndarray, shape (X, 1, Q), or (X, 1) where a leaf has no columns
+        The value of the cell of each element.
     """
     axis, run = region.axis, region.last - region.first
     sizes = [unit.size if unit.cell else 1 for unit in (*walk.units, *walk.columns)]
@@ -330,7 +332,7 @@ def spread(walk: Walk, region: Region, cells: Array) -> Array:
 
 
 def in_c_order(places: NDArray[np.int64], shape: tuple[int, ...], order: str) -> NDArray[np.int64]:
-    """Return the flat index in C order of places in storage, of a tensor of `shape` stored in `order`."""
+    """Return the flat index in C order of storage indices, for a tensor of `shape` stored in `order`."""
     if order == "C" or len(shape) < 2:
         return places
     return np.asarray(np.ravel_multi_index(np.unravel_index(places, shape, order="F"), shape), np.int64)
@@ -342,11 +344,11 @@ def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], merge: Callable[[R
     Parameters
     ----------
     visit : Visit
-        What is measured.
+        The visit, with its elements.
     kernel : callable
         Takes the `Rows` of a tile, and returns their record, of shape (A,) or (A, Q).
     merge : callable
-        The law.
+        Returns the record of the union of two.
 
     Returns
     -------

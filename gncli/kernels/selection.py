@@ -1,6 +1,6 @@
-"""Selection: the elements of some ranks of some cells, exact and in constant memory, from passes that count bits.
+"""Selection of elements by cell and rank, exact and in constant memory, from passes that count bits.
 
-A pass counts one 16-bit step of the elements that share a path so far (`gncli.kernels.percentiles`).
+A pass counts one 16-bit step of the elements that share a path so far (see `gncli.kernels.percentiles`).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ MAX_COUNTS = 64  # histograms of 64 Ki buckets, 512 KB each, held at once
 Key = tuple[int, int]
 """A cell of a span, and a rank among its finite elements, counted from 0."""
 Path = tuple[int, tuple[int, ...]]
-"""A cell of a span, and the steps that an element of it begins with."""
+"""A cell of a span, and the first steps of the bits of an element in it."""
 
 
 def cells_at_once(chosen: int) -> int:
-    """Return of how many cells `chosen` percentiles are selected in the same passes: two neighbours each."""
+    """Return for how many cells `chosen` percentiles, two neighbours each, are selected in the same passes."""
     return max(1, MAX_COUNTS // (2 * chosen))
 
 
 def num_passes(walk: Walk, dtype: np.dtype[Any], chosen: int) -> int:
-    """Return how many passes over a span `chosen` percentiles of all its cells take."""
+    """Return the number of passes over a span that `chosen` percentiles of all its cells take."""
     return -(-walk.span_cells // cells_at_once(chosen)) * percentiles.steps(dtype)
 
 
 class Selection:
-    """Elements that are selected by rank, in `steps` passes over the span that they are in.
+    """Selects elements of a span by rank, in `steps` passes over it.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class Selection:
     dtype : numpy.dtype
         The dtype of its elements.
     cells : range
-        The cells of the span that elements are selected from, `cells_at_once` of them at most.
+        The cells of the span to select from, at most `cells_at_once` of them.
     wanted : collection of (int, int)
-        Which elements.
+        The elements to select: pairs of a cell and a rank.
     """
 
     def __init__(self, walk: Walk, dtype: np.dtype[Any], cells: range, wanted: Collection[Key]) -> None:
@@ -61,18 +61,18 @@ class Selection:
 
     @property
     def steps(self) -> int:
-        """How many passes there are."""
+        """The number of passes."""
         return percentiles.steps(self._dtype)
 
     def _shared(self) -> list[Path]:
         return sorted({(cell, path) for (cell, _), path in self._paths.items()})
 
     def counting(self) -> BitCounts:
-        """Return what the next pass counts."""
+        """Return the reduction of the next pass."""
         return BitCounts(self._walk, self._dtype, self._cells, self._shared(), self._level)
 
     def take(self, counts: Counts) -> None:
-        """Go a step further with what the pass counted."""
+        """Extend each path by the step that the counts of the pass determine."""
         shared, level, finite = self._shared(), self._level, percentiles.finite_steps(self._dtype)
         table = counts.number.reshape(-1, finite.size)
         if level == 0:
@@ -87,12 +87,12 @@ class Selection:
         self._level += 1
 
     def values(self) -> Mapping[Key, int | float]:
-        """Return the elements, once all passes have been taken."""
+        """Return the selected elements, after the last pass."""
         return {key: percentiles.value_of(path, self._dtype) for key, path in self._paths.items()}
 
 
 class BitCounts(Counting):
-    """How many finite elements of each (cell, path) go on from the path by each step.
+    """Counts the finite elements of each (cell, path) by their next step.
 
     Parameters
     ----------
@@ -101,11 +101,11 @@ class BitCounts(Counting):
     dtype : numpy.dtype
         The dtype of its elements.
     cells : range
-        The cells of a span that are counted.
+        The cells of the span whose elements are counted.
     paths : sequence of Path
-        Sorted; at level 0, where all paths are empty, every cell has its slots.
+        The sorted paths; at level 0, where all paths are empty, every cell has its own slots.
     level : int
-        Which step is counted, 0 being the highest.
+        The index of the step that is counted; 0 is the highest 16 bits.
     """
 
     def __init__(self, walk: Walk, dtype: np.dtype[Any], cells: range, paths: Sequence[Path], level: int) -> None:
@@ -114,7 +114,7 @@ class BitCounts(Counting):
         self._buckets = buckets = percentiles.finite_steps(dtype).size
         super().__init__((len(paths) if level else len(cells)) * buckets)
         self._codes = np.array([_code(cell - cells.start, path) for cell, path in paths], np.uint64)
-        # For each cell the steps at the top of a path, by which most elements are passed over at once.
+        # For each cell the first steps of its paths: most elements have another first step and are skipped at once.
         self._top = np.zeros(len(cells) * buckets, np.bool_)
         if level:
             self._top[[(cell - cells.start) * buckets + path[0] for cell, path in paths]] = True
@@ -123,7 +123,7 @@ class BitCounts(Counting):
         self._local[cells.start : cells.stop] = np.arange(len(cells))
 
     def measure(self, visit: Visit) -> Counts:
-        """Return the counts of a visit, of those slots that have any."""
+        """Return the counts of a visit, without slots whose count is 0."""
         bits = percentiles.bits_of(visit.values)
         place = self._places(visit, percentiles.step_of(bits, 0))
         step = PIECE if self._alone else max(1, bits.size)  # in pieces, for the cache
@@ -133,13 +133,13 @@ class BitCounts(Counting):
             at, number = np.unique(np.concatenate(slots), return_counts=True)
             return Counts(number, at)
         counts = np.zeros(self.num_slots, np.int64)
-        for piece in pieces:  # bincount takes other types than its own by way of a slow cast
+        for piece in pieces:  # bincount casts other types than int64, slowly
             counts += np.bincount(place[piece].astype(np.int64, copy=False), minlength=counts.size)[: counts.size]
         at = np.flatnonzero(counts)
         return Counts(counts[at], at)
 
     def _places(self, visit: Visit, high: NDArray[Any]) -> NDArray[Any]:
-        """Return for each element its cell among those that are counted, and its highest step, as one number."""
+        """Return one number per element, made of its cell among the counted ones and its highest step."""
         if self._alone:
             return high
         walk, region = visit.walk, visit.region
@@ -168,7 +168,7 @@ def _code(cell: int, path: tuple[int, ...]) -> int:
 
 
 class Percentiles(NamedTuple):
-    """The percentiles of cells: a record whose arrays have a row for each cell, in place of one entry.
+    """The percentiles of cells: a record whose array has one row, not one entry, per cell.
 
     Attributes
     ----------
@@ -180,12 +180,12 @@ class Percentiles(NamedTuple):
 
 
 class RowPercentiles(Reduction[Percentiles]):
-    """The percentiles of cells that lie within one visit; nothing is left to merge.
+    """The percentiles of cells that lie within one visit, so that there is nothing to merge.
 
     Parameters
     ----------
     chosen : sequence of float
-        Which percentiles.
+        The percentiles, 0 to 100.
     """
 
     def __init__(self, chosen: Sequence[float]) -> None:

@@ -1,9 +1,9 @@
-"""How two tensors differ: counts, sums and extremes of ``a - b``, merged as moments are. Pure.
+"""The differences of two tensors: counts, sums and extremes of ``a - b``, merged as moments are.
 
 Notes
 -----
-``b`` is the reference: an element is outside where |a - b| > atol + rtol |b|. Everything is widened to float64 first,
-but differences of 64-bit integers are taken in integers. Sums are over the pairs of which both are finite.
+``b`` is the reference: an element is outside where |a - b| > atol + rtol |b|. Values are widened to float64 first,
+but differences of 64-bit integers are computed in integers. Sums are over the pairs whose values are both finite.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gncli.kernels.walk import SHORT
 
 
 class Tolerance(NamedTuple):
-    """What counts as the same.
+    """The tolerance of a comparison.
 
     Attributes
     ----------
     rtol, atol : float
-        |a - b| <= atol + rtol |b|.
+        Two finite values are the same if |a - b| <= atol + rtol |b|.
     nan_differs : bool
         Whether a NaN differs from a NaN.
     """
@@ -38,16 +38,16 @@ class Tolerance(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """How sets of pairs differ: each field is an array of one and the same shape.
+    """The differences of sets of pairs: each field is an array, and all have one shape.
 
     Attributes
     ----------
     size, n : ndarray of float64
-        How many pairs there are, and of how many both are finite.
+        The number of pairs, and of pairs of two finite values.
     nan, inf : ndarray of float64
-        How many pairs differ by a NaN, or by an infinity.
+        The number of pairs that differ by a NaN, or by an infinity.
     outside : ndarray of float64
-        How many finite pairs are outside the tolerance.
+        The number of finite pairs outside the tolerance.
     total, square : ndarray of float64
         The sums of |a - b| and of its square.
     product, a_square, b_square : ndarray of float64
@@ -59,11 +59,11 @@ class Tally(NamedTuple):
     excess : ndarray of float64
         The largest |a - b| - rtol |b|.
     place : ndarray of int64
-        Where in storage the worst pair is, or `NOWHERE`.
+        The storage index of the worst pair, or `NOWHERE`.
     a, b : ndarray
         The values of the worst pair.
     first : ndarray of int64
-        Where the first pair is that differs by a NaN or an infinity: in C order, or `NOWHERE`.
+        The index in C order of the first pair that differs by a NaN or an infinity, or `NOWHERE`.
     """
 
     size: Floats
@@ -109,25 +109,25 @@ def merge(a: Tally, b: Tally) -> Tally:
 
 
 def split(values: NDArray[Any], a: np.dtype[Any], b: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the elements of two tensors in a run of both: the raw bytes of the first, then those of the second."""
+    """Return the elements of both tensors in `values`: the raw bytes of the first, then those of the second."""
     raw = values.view(np.uint8)
     cut = values.size * a.itemsize
     return raw[:cut].view(a), raw[cut:].view(b)
 
 
 class TallyOf(Reduction[Tally]):
-    """The tally of each cell of two tensors that are read as one.
+    """The tally of each cell of two tensors that are read together.
 
     Parameters
     ----------
     a, b : numpy.dtype
         The dtypes of the tensors.
     shape : tuple of int
-        Their shape.
+        Their common shape.
     order : {"C", "F"}
-        How both are stored.
+        Their common storage order.
     tolerance : Tolerance
-        What counts as the same.
+        The tolerance of the comparison.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class TallyOf(Reduction[Tally]):
         self.a, self.b, self.shape, self.order, self.tolerance = a, b, shape, order, tolerance
 
     def measure(self, visit: Visit) -> Tally:
-        """Return the tally of a visit, merged as far as it reaches."""
+        """Return the tally of a visit: one entry per cell that it touches."""
         a, b = split(visit.values, self.a, self.b)
 
         def kernel(rows: Rows) -> Tally:
@@ -164,20 +164,20 @@ def tally(
     tolerance: Tolerance,
     in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
 ) -> Tally:
-    """Return the tally of pairs along axis 1: the one kernel.
+    """Return the tally of pairs along axis 1; every pair is compared here.
 
     Parameters
     ----------
     a, b : ndarray, shape (A, R) or (A, R, Q)
-        Of any numeric dtypes.
+        The values, of any numeric dtypes.
     at : ndarray of int64, shape (A,) or (A, Q)
-        The place in storage of the first pair of each set.
+        The storage index of the first pair of each set.
     stride : int
-        How far the next one is.
+        The distance in storage between neighbours along axis 1, in elements.
     tolerance : Tolerance
-        What counts as the same.
+        The tolerance of the comparison.
     in_c_order : callable
-        Gives the C order of places in storage.
+        Maps storage indices to flat indices in C order.
     """
     if a.ndim == 2 and a.shape[1] < SHORT:
         flat = tally(a.T[None], b.T[None], at.reshape(1, -1), stride, tolerance, in_c_order)
@@ -210,7 +210,7 @@ def _tally(
     rows, first = float(a.shape[1]), np.full(sets, NOWHERE)
     nan, inf, n, finite = none, none, np.full(sets, rows), None
     total = np.add.reduce(gap, axis=1)
-    if not np.isfinite(total).all():  # a NaN or an infinity, or finite differences whose sum is none
+    if not np.isfinite(total).all():  # a NaN or an infinity, or finite differences whose sum overflows
         finite = np.isfinite(x) & np.isfinite(y)
         x_nan, y_nan = np.isnan(x), np.isnan(y)
         by_nan = (x_nan | y_nan) if tolerance.nan_differs else (x_nan != y_nan)
@@ -220,7 +220,7 @@ def _tally(
         np.minimum.at(first, (row, *column), in_c_order(at[(row, *column)] + rank * stride))
         x[~finite], y[~finite], gap[~finite] = 0.0, 0.0, 0.0
         total = np.add.reduce(gap, axis=1)
-    if finite is None and b.dtype.kind == "f" and b.dtype.itemsize > 2:  # these extremes cost half in their own dtype
+    if finite is None and b.dtype.kind == "f" and b.dtype.itemsize > 2:  # extremes cost half in the dtype of b
         low, high = (extreme.reduce(b, axis=1).astype(np.float64) for extreme in (np.minimum, np.maximum))
     else:
         low, high = _least(y, finite), -_least(np.negative(y, out=size), finite)
@@ -234,7 +234,7 @@ def _tally(
     if exact is not None and not tolerance.rtol:
         which = exact > np.uint64(min(int(tolerance.atol), 2**64 - 1))
         outside = counted(which)
-    elif not (excess <= tolerance.atol / 2).all():  # half, so that no rounding of the sum below can matter
+    elif not (excess <= tolerance.atol / 2).all():  # half, so that the rounding of the sum below does not matter
         np.add(size, tolerance.atol, out=size)
         outside = counted(gap > size)
     ranked = gap if exact is None else exact
@@ -278,22 +278,22 @@ def _least(values: Floats, finite: NDArray[np.bool_] | None) -> Floats:
 def distance(
     a: NDArray[Any], b: NDArray[Any], x: Floats, y: Floats, out: Floats | None = None
 ) -> tuple[Floats, NDArray[np.uint64] | None]:
-    """Return |a - b| in float64; of integers, 64-bit ones among them, also exactly.
+    """Return |a - b| in float64, and the exact distance of integers if one of the dtypes has 64 bits, else None.
 
     Parameters
     ----------
     a, b : ndarray
-        In native byte order.
+        The values, in native byte order.
     x, y : ndarray of float64
-        The same, widened.
+        The same values, widened.
     out : ndarray of float64, optional
-        Room for the result.
+        Memory for the result.
     """
     if not (_whole(a) and _whole(b) and (is_wide_integer(a.dtype) or is_wide_integer(b.dtype))):
         gap = np.subtract(x, y, out=out)
         return np.abs(gap, out=gap), None
     below = np.less(a, b)
-    left, right = a.astype(np.uint64), b.astype(np.uint64)  # modulo 2^64: the difference is right all the same
+    left, right = a.astype(np.uint64), b.astype(np.uint64)  # modulo 2^64, which the difference undoes
     exact = np.where(below, right - left, left - right)
     exact[np.abs(x - y) >= 2.0**64] = 2**64 - 1
     return exact.astype(np.float64), exact

@@ -1,13 +1,13 @@
-"""How a partition is walked: blocks to sum, tiles to compute, visits to read. Pure; it sees sizes, never data.
+"""Walks over a partition: blocks to sum, tiles to compute, visits to read. Only sizes are used here, never data.
 
-Three sizes, and only the first one may be seen in a result:
+There are three sizes, and only the first one has an effect on a result:
 
 * A *block* is the unit of summation. It follows from the canonical form alone.
-* A *tile* is what is widened to float64 and worked on while it lies in the cache.
-* A *visit* is a run of storage that is read, worked on and written at once.
+* A *tile* is a piece that is widened to float64 and processed while it lies in the cache.
+* A *visit* is a run of storage that is read, processed and written at once.
 
-Whatever the partition, the kernel reduces one axis, the *leaf*. In storage order a tensor is outer x leaf x columns:
-with rows (no columns) the sum runs along memory, with columns it runs across, a whole row of cells at a time.
+For any partition, the kernel reduces one axis, the *leaf*. In storage order a tensor is outer x leaf x columns.
+Without columns the sum runs along memory; with columns it runs across memory, for a whole row of cells at once.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from gncli.kernels.partition import Axis, Partition
 
 ROW_BLOCK = 8192  # elements of a row summed at once: pairwise in NumPy, and below OpenBLAS's threshold for threads
 COLUMN_BLOCK = 256  # rows summed one under the other: short, since such a sum is not pairwise
-SEARCHED = 4096  # numbers of blocks that are tried for one that divides a leaf evenly
+SEARCHED = 4096  # candidates for a number of blocks that divides a leaf evenly
 WIDE = 1024  # columns that make NumPy's inner loop long enough
-SHORT = 64  # below this a row is too short to be summed alone
-VISIT_BLOCKS = 1 << 16  # moments of a visit, some 100 bytes each: what bounds visits where cells are tiny
+SHORT = 64  # a row below this length is too short to be summed alone
+VISIT_BLOCKS = 1 << 16  # moments of a visit, about 100 bytes each: the limit of a visit where cells are tiny
 BLOCK_LIMIT = 1 << 20  # elements of a block of rows, all columns together
 
 
@@ -51,7 +51,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Walk:
-    """A partition, with its leaf chosen and cut into blocks.
+    """A partition whose leaf is chosen and divided into blocks.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Walk:
     length : int
         The size of the leaf, L.
     block : int
-        The rows of a block; the last block of a leaf may be shorter.
+        The number of rows of a block; the last block of a leaf may be shorter.
     columns : tuple of Axis
         The axes after the leaf.
     """
@@ -72,7 +72,7 @@ class Walk:
 
     @classmethod
     def of(cls, partition: Partition) -> Walk:
-        """Return the walk over `partition`, which has elements."""
+        """Return the walk over `partition`, which has at least one element."""
         axes = partition.axes
         reduced = [place for place, axis in enumerate(axes) if not axis.cell]
         if not reduced:
@@ -112,17 +112,17 @@ class Walk:
         return math.prod(unit.size for unit in self.outer[axis + 1 :]) * self.length * self.width
 
     def _blocks_of(self, axis: int) -> int:
-        """Return of how many moments one entry of unit axis `axis` is made, columns counted."""
+        """Return the number of moments in one entry of unit axis `axis`, columns included."""
         return math.prod(unit.size for unit in self.units[axis + 1 :]) * self.width
 
     @property
     def span(self) -> int:
-        """The number of elements between the first and the last of a cell, open cells included."""
+        """The number of elements of a span, the shortest run of storage that holds only whole cells."""
         return self.entry(0)
 
     @property
     def span_cells(self) -> int:
-        """The number of cells that are open at once."""
+        """The number of cells of a span, which are all open at once."""
         return math.prod(axis.size for axis in (*self.outer[1:], *self.columns) if axis.cell)
 
     def cut(self, visit: int) -> int:
@@ -138,7 +138,7 @@ class Walk:
     def regions(self, visit: int, spans: range | None = None) -> Iterator[Region]:
         """Yield visits of about `visit` elements, in storage order, over `spans` (by default all of them).
 
-        Each is an aligned run of a power of two of entries, so that what it sums up is a node of the balanced tree.
+        Each is an aligned run of a power of two of entries, so that its record is a node of the balanced tree.
         """
         axis = self.cut(visit)
         sizes = [unit.size for unit in self.units]
@@ -157,7 +157,7 @@ class Walk:
                 yield Region(base + first * entry, base + min(stop * entry, last), axis, prefix, first, stop)
 
     def dims(self, region: Region) -> tuple[Axis, ...]:
-        """Return the axes of the blocks of `region`: those it runs over, down to the blocks, then the columns."""
+        """Return the axes of the blocks of `region`: the axis it runs along, those inside it, then the columns."""
         run = Axis(self.units[region.axis].cell, region.last - region.first)
         return (run, *self.units[region.axis + 1 :], *self.columns)
 
@@ -187,8 +187,8 @@ class Walk:
 def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice, ...]]:
     """Yield the boxes that make up the run ``[start, stop)`` of an array of `shape` in C order, in order.
 
-    At most ``2 * len(shape) - 1`` of them, each contiguous: a box grows by an axis at a time up to the longest slab
-    that fits, then shrinks again.
+    There are at most ``2 * len(shape) - 1`` boxes, each contiguous. They grow by one axis at a time up to the longest
+    slab that fits, then shrink again.
 
     Examples
     --------
@@ -213,9 +213,9 @@ def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice
 
 
 def _even(length: int, most: int) -> int:
-    """Return the size of blocks of at most `most` that cut `length` evenly, or nearly so where no divisor fits."""
+    """Return a block size of at most `most` that divides `length` evenly, or nearly so if no divisor fits."""
     fewest = -(-length // most)
-    # Not all of them: of 10 TB there are some 10**8.
+    # Not all candidates are tried: a leaf of 10 TB has about 10**8.
     counts = range(fewest, min(2 * fewest, length, fewest + SEARCHED) + 1)
     return -(-length // next((count for count in counts if length % count == 0), fewest))
 

@@ -45,7 +45,11 @@ MISFITS: list[tuple[dict[str, Any], tuple[int, ...], str]] = [
     ({"group_size": 4}, (2, 6), "6 channels cannot be split into groups of 4; choose one of 1, 2, 3, 6"),
     ({"group_size": 0}, (2, 7), "7 channels cannot be split into groups of 0; choose one of 1, 7"),
     ({"num_groups": 1}, (2, 0, 3), "there are no channels to be grouped; check --layout"),
-    ({"num_groups": 1}, (4,), "a tensor of 1 axes (4) has no usual layout; say --layout, one letter an axis, as CHW"),
+    (
+        {"num_groups": 1},
+        (4,),
+        "a tensor of 1 axes (4) has no usual layout; say --layout, one letter per axis, such as CHW",
+    ),
 ]
 # layout, shape, order: (N, G, C//G, H, W) and alike, the shape of the moments, and (before C, C, after C) in storage
 SHAPES = [

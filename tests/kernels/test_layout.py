@@ -19,7 +19,7 @@ AXES = [
     ("C", None, 0),
 ]
 USUAL = [((2, 3), "NC"), ((2, 3, 4), "NCL"), ((2, 3, 4, 5), "NCHW"), ((2, 3, 4, 5, 6), "NCDHW")]
-EXAMPLE = "write one letter an axis, as NCHW, NHWC or CHW"
+EXAMPLE = "write one letter per axis, such as NCHW, NHWC or CHW"
 REFUSED = [
     ("", f"layout '' is not made of the letters A to Z; {EXAMPLE}"),
     ("nchw", f"layout 'nchw' is not made of the letters A to Z; {EXAMPLE}"),
@@ -31,11 +31,15 @@ REFUSED = [
     ("NCHH", f"layout 'NCHH' has H twice; {EXAMPLE}"),
 ]
 MISFITS = [
-    (None, (), "a tensor of 0 axes (()) has no usual layout; say --layout, one letter an axis, as CHW"),
-    (None, (7,), "a tensor of 1 axes (7) has no usual layout; say --layout, one letter an axis, as CHW"),
-    (None, (1,) * 6, "a tensor of 6 axes (1x1x1x1x1x1) has no usual layout; say --layout, one letter an axis, as CHW"),
-    ("NCHW", (2, 3), "layout NCHW has 4 letters, the tensor 2 axes (2x3); give one letter an axis"),
-    ("c", (2, 3), "layout C has 1 letters, the tensor 2 axes (2x3); give one letter an axis"),
+    (None, (), "a tensor of 0 axes (()) has no usual layout; say --layout, one letter per axis, such as CHW"),
+    (None, (7,), "a tensor of 1 axes (7) has no usual layout; say --layout, one letter per axis, such as CHW"),
+    (
+        None,
+        (1,) * 6,
+        "a tensor of 6 axes (1x1x1x1x1x1) has no usual layout; say --layout, one letter per axis, such as CHW",
+    ),
+    ("NCHW", (2, 3), "layout NCHW has 4 letters, the tensor 2 axes (2x3); give one letter per axis"),
+    ("c", (2, 3), "layout C has 1 letters, the tensor 2 axes (2x3); give one letter per axis"),
 ]
 
 

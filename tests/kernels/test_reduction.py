@@ -87,5 +87,5 @@ def test_places_of_fortran_order_are_told_in_c_order() -> None:
 
 def test_percentiles_of_whole_cells_are_not_merged() -> None:
     law = RowPercentiles([50.0])
-    with pytest.raises(TypeError, match=r"RowPercentiles is of whole cells: there is nothing to merge"):
+    with pytest.raises(TypeError, match=r"RowPercentiles measures whole cells and cannot merge"):
         law.merge(law.nothing(), law.nothing())
