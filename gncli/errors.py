@@ -1,4 +1,4 @@
-"""Every error that gncli raises on purpose, and the exit status that each one means.
+"""The errors that gncli raises on purpose, each with its exit status.
 
 ::
 
@@ -10,7 +10,7 @@
     ├── LimitError         5   a limit or memory ran out
     └── ChangedError       6   an input changed while it was read
 
-Whatever else reaches the boundary in ``cli.py`` is a bug and leaves with status 70.
+Any other exception that reaches ``cli.py`` is a bug; the command then ends with status 70.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import ClassVar
 
 
 class GncliError(Exception):
-    """An error that is the user's to mend.
+    """An error that the user can correct.
 
     Parameters
     ----------
     problem : str
         What is wrong, with the values that show it.
     subject : str, optional
-        The input, output or option that it is about, as the user typed it.
+        The input, output or option at fault, as the user typed it.
     hint : str, optional
-        What to do about it.
+        A sentence that says what to do.
 
     Attributes
     ----------
     status : int
-        The exit status that the command ends with.
+        The exit status of the command.
 
     Examples
     --------
@@ -80,13 +80,13 @@ class InputError(GncliError):
 
 
 class OutputError(GncliError):
-    """An output, standard output among them, cannot be written."""
+    """An output, such as a file or standard output, cannot be written."""
 
     status = 4
 
 
 class LimitError(GncliError):
-    """A limit that gncli sets itself was passed, or memory ran out."""
+    """A limit of gncli was exceeded, or memory ran out."""
 
     status = 5
 

@@ -1,4 +1,4 @@
-"""What an input is: a random tensor that is drawn, or a file, with what it may do and ask for."""
+"""Descriptions of an input: a random tensor to draw, and the limits for an input file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Draw:
     dist : str, default: "uniform"
         ``uniform`` on [0, 1) or standard ``normal``.
     seed : int, optional
-        The seed of NumPy's default generator; None has one chosen, and reported.
+        The seed of NumPy's default generator; with None a seed is chosen and reported.
     dtype : str, default: "float64"
         ``float16``, ``float32`` or ``float64``.
 
@@ -40,16 +40,16 @@ class Draw:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What an input may do and ask for.
+    """The limits for an input file.
 
     Parameters
     ----------
     plugins : bool
-        Whether HDF5 may load filter plugins, which are code, from where ``HDF5_PLUGIN_PATH`` says.
+        Whether HDF5 may load filter plugins, which are code, from ``HDF5_PLUGIN_PATH``.
     sparse : bool
         Whether a dataset may declare far more than it stores.
     max_chunk : int
-        The most bytes of one HDF5 chunk: it has to be in memory whole.
+        The largest size of an HDF5 chunk in bytes; a whole chunk must fit in memory.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""The words of the command line: the statistics by name, the forms of a report, and a tensor to draw.
+"""The names of the command line: statistics, file suffixes and forms of a report.
 
-What is needed to parse a command line and to show a help page is here, and the standard library is all that it needs.
+Everything that parsing a command line and showing a help page needs is here. Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Statistic(NamedTuple):
     Parameters
     ----------
     label : str
-        What a reader sees.
+        The name in a report.
     reads : bool, default: True
-        Whether the data must be read, or the header is enough.
+        Whether the data must be read; otherwise the header is enough.
     numeric : bool, default: True
-        Whether it is one number.
+        Whether its value is a single number.
     percentile : float, optional
-        Which percentile it is.
+        The percentile, 0 to 100; None for other statistics.
     """
 
     label: str
@@ -71,19 +71,19 @@ ALL_STATISTICS = tuple(name for name, row in STATISTICS.items() if row.percentil
 
 DEFAULT_STATISTICS = ("object_type", "shape", "dtype", "mean", "std", "min", "max")
 NAMED_STATISTICS = ("object_type", "shape", "dimensions", "dtype", "mean", "std", "min", "max")
-"""The default ones of a tensor whose axes have names."""
+"""The default statistics of a tensor whose axes have names."""
 
 CELL_STATISTICS = ("mean", "std", "min", "max")
 NONFINITE = ("nan", "posinf", "neginf")
 
 TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc")
-"""The suffixes of files that hold tensors, as `gncli.io.formats.FORMATS` has them."""
+"""The suffixes of files that hold tensors, the same as in `gncli.io.formats.FORMATS`."""
 
 OUTPUT_SUFFIXES = (".npy", ".h5", ".hdf5")
-"""The suffixes of tensors that are written."""
+"""The suffixes of files that tensors are written to."""
 
 MAX_CHUNK = 64 << 20
-"""The most bytes of an HDF5 chunk, if nothing else is asked for: it has to be in memory whole."""
+"""The default limit for an HDF5 chunk in bytes; a whole chunk must fit in memory."""
 
 FORMS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
 """The forms of a report on stdout; each is a function of `gncli.report.forms` or `gncli.report.table`."""
@@ -109,7 +109,7 @@ def statistic(name: str) -> Statistic:
     Raises
     ------
     KeyError
-        If there is none, with a sentence that names the nearest one.
+        If there is no such statistic; its message names the nearest one.
 
     Examples
     --------
@@ -127,14 +127,14 @@ def statistic(name: str) -> Statistic:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the question that names what `name` may have been meant for, None where nothing is near.
+    """Return the question that suggests the nearest known name; None if no name is near.
 
     Examples
     --------
     >>> nearest("flaot32", ["float32", "float64"])
     'did you mean float32?'
     """
-    import difflib  # of use only once a name is wrong
+    import difflib  # imported only when a name is wrong
 
     near = difflib.get_close_matches(name.lower(), list(known), n=1)
     return f"did you mean {near[0]}?" if near else None

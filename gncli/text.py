@@ -1,6 +1,6 @@
-"""The one sanitizer: whatever came from data, a path or the user passes through here on its way to a reader.
+"""Sanitizing text: all text from data, paths or the user passes through here before it is shown.
 
-A name is never markup, a control sequence, a second line, a formula or 10 kB long.
+So no name acts as markup, a control sequence, a second line or a formula, and none is 10 kB long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def printable(text: str, limit: int | None = 300) -> str:
     text : str
         Any text, lone surrogates included.
     limit : int, optional
-        Longest result; what is longer loses its middle to ``...``. None never cuts.
+        The largest length of the result; in a longer text ``...`` replaces the middle. None is no limit.
 
     Returns
     -------
@@ -28,9 +28,10 @@ def printable(text: str, limit: int | None = 300) -> str:
 
     Notes
     -----
-    What Unicode does not call printable is escaped: control characters (C0, DEL, C1), bidirectional marks, zero-width
-    characters, line separators, unassigned and private ones, and every space but U+0020. A list of dangerous
-    characters would grow stale; this cannot. A byte of a file name that is not UTF-8 is shown as that byte.
+    Characters that Unicode does not class as printable are escaped: control characters (C0, DEL, C1), bidirectional
+    marks, zero-width characters, line separators, unassigned and private ones, and every space but U+0020. A list of
+    dangerous characters would become outdated; this rule does not. A byte of a file name that is not UTF-8 is shown as
+    that byte.
 
     Examples
     --------
@@ -47,7 +48,7 @@ def printable(text: str, limit: int | None = 300) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    r"""Return `text` with lone surrogates escaped, all else untouched: what strict JSON can carry.
+    r"""Return `text` with lone surrogates escaped and all else unchanged, as strict JSON requires.
 
     Examples
     --------
@@ -58,7 +59,7 @@ def without_surrogates(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Return `text` as a cell that no spreadsheet takes for a formula.
+    """Return `text` as a cell that no spreadsheet interprets as a formula.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def _escape(character: str) -> str:
 
 
 def finite(number: float | None) -> float | None:
-    """Return a number as strict JSON can carry it: None where it is not finite; integers stay integers."""
+    """Return a number that strict JSON can represent: None if it is not finite; integers stay integers."""
     if number is None or isinstance(number, int):
         return number
     return float(number) if math.isfinite(number) else None

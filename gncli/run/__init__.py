@@ -1,1 +1,1 @@
-"""Who carries a plan out: threads of this process, or a cluster."""
+"""Running a plan: on threads of this process, or on a cluster."""

@@ -1,16 +1,15 @@
-"""Past one machine: the engine on dask.distributed, whose workers read the source and write the output themselves.
+"""The engine on a dask cluster, whose workers read the source and write the output themselves.
 
-An item of work is what to do and a run of visits, `WORK_NBYTES` or more together; what comes back is what each visit
-made, in order, as from threads. What to do is sent as the function itself, pickled; the source, the sink and the engine
-that it refers to are not: they travel as where they are, and each worker process opens a file once, and looks whether
-it is the same one.
+An item of work is a job and a run of visits, `WORK_NBYTES` or more together. It returns the results of the visits in
+order, as threads do. The job is sent as a pickled function. The source, the sink and the engine that it refers to are
+sent as their location and sizes. Each worker process opens a file once, and checks that it is the same file.
 
 Notes
 -----
 Several clients of a network file system write back whole pages, so no two of them may write into the same one. A
 worker therefore writes only ranges of the .npy that are multiples of a grain, and fsyncs them before it answers.
-What is left at both ends of its item comes back, less than a grain each, and the caller writes it. An item that is done
-twice, because a worker was lost, writes the same bytes to the same place.
+The rest at both ends of its item, less than a grain each, is returned to the caller, who writes it. If an item is done
+twice because a worker was lost, it writes the same bytes to the same place.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ from gncli.run.engine import Engine, Job, Result, cancelled
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
-WORK_NBYTES = 256 << 20  # of input, in an item: 10 TB are 40,000 of them
-PATIENCE = 30  # seconds until a scheduler answers and has a worker
+WORK_NBYTES = 256 << 20  # bytes of input per item: 10 TB are 40,000 items
+PATIENCE = 30  # seconds to wait for a scheduler that has a worker
 
-_FILES = 8  # that a worker process keeps open
+_FILES = 8  # files that a worker process keeps open
 
 
 class ClusterEngine(Engine):
@@ -52,22 +51,22 @@ class ClusterEngine(Engine):
     Parameters
     ----------
     address : str, optional
-        Of the scheduler; by default a cluster of processes on this machine is started, and ended with the engine.
+        The address of the scheduler; by default the engine starts a cluster of processes on this machine, and ends it.
     workers : int, optional
-        Of that cluster; by default the processors this process may use.
+        The number of processes of that cluster; by default the number of processors that this process may use.
     tile : int, optional
-        The bytes of input that are widened and worked on at a time.
+        The bytes of input that are widened to float64 at once.
     policy : Policy, optional
-        What the inputs may do and ask for, where a worker opens them.
+        The limits for the inputs, where a worker opens them.
     work : int
-        The bytes of an item, and the most of a visit: so much a worker reads at once.
+        The bytes of an item, and the largest visit: a worker reads so much at once.
 
     Raises
     ------
     ParameterError
-        If dask.distributed is not installed; from a run, if the source or the sink goes by one process alone.
+        If dask.distributed is not installed; from a run, if the source or the sink can be used by one process only.
     LimitError
-        From a run, if the cluster cannot be reached, or its workers are lost again and again over the same item.
+        From a run, if the cluster cannot be reached, or an item loses its workers repeatedly.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class ClusterEngine(Engine):
         self.rest()
 
     def rest(self) -> None:
-        """Leave the cluster, which the next run joins again."""
+        """Leave the cluster; the next run joins it again."""
         with signals.Deferred():
             client, self._client = self._client, None
             cluster, self._cluster = self._cluster, None
@@ -114,7 +113,7 @@ class ClusterEngine(Engine):
         pending: deque[tuple[list[Region], Future[Any]]] = deque()
         try:
             for batch in _batches(regions, self._work_nbytes // source.dtype.itemsize):
-                with signals.Deferred():  # whose locks dask needs to end
+                with signals.Deferred():  # a signal here could leave a lock held that dask needs to end
                     pending.append((batch, executor.submit(work, order, batch)))
                 if len(pending) >= at_once:
                     yield from self._first(pending, sinks, source)
@@ -146,13 +145,13 @@ class ClusterEngine(Engine):
         if self._client is None:
             import logging  # slow to import
 
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes as an error
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # problems are raised as errors
             signals.cleanups[self] = self.rest
             try:
                 if self._address is None:
                     self._start()
                 else:
-                    self._distributed.comm.resolve_address(self._address)  # a client would not let go of a bad one
+                    self._distributed.comm.resolve_address(self._address)  # a bad address fails here, at once
                 self._client = self._distributed.Client(self._cluster or self._address, timeout=PATIENCE)
                 self._client.wait_for_workers(1, timeout=PATIENCE)
             except (OSError, ValueError, TimeoutError) as error:
@@ -162,7 +161,7 @@ class ClusterEngine(Engine):
         return self._client
 
     def _start(self) -> None:
-        # Python's tracker of resources would lift the mask of signals when it starts.
+        # Python's resource tracker unblocks signals when it starts, so it is started first.
         from multiprocessing.resource_tracker import ensure_running
 
         ensure_running()
@@ -178,7 +177,7 @@ class ClusterEngine(Engine):
 
 
 def _awaited(future: Future[Any]) -> Any:
-    """Return the result of `future`; a signal ends the waiting for it, but not in the middle of a lock."""
+    """Return the result of `future`; a signal ends the wait, but never while a lock is held."""
     with signals.Deferred():
         while not wait((future,), timeout=0.1).done:
             signals.checkpoint()
@@ -187,7 +186,7 @@ def _awaited(future: Future[Any]) -> Any:
 
 @contextmanager
 def _signals_later() -> Iterator[None]:
-    """Let signals wait, so that there is something to end when they come; what is started now never sees Ctrl-C."""
+    """Delay signals until the cluster exists and can be ended; processes started meanwhile ignore Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -208,7 +207,7 @@ def _signals_later() -> Iterator[None]:
 
 
 def _batches(regions: Iterable[Region], size: int) -> Iterator[list[Region]]:
-    """Yield neighbouring regions that hold `size` elements or more together; the last ones may be fewer."""
+    """Yield batches of neighbouring regions, each of `size` elements or more; the last batch may be smaller."""
     batch: list[Region] = []
     for region in regions:
         batch.append(region)
@@ -219,11 +218,11 @@ def _batches(regions: Iterable[Region], size: int) -> Iterator[list[Region]]:
         yield batch
 
 
-# --- what travels ----------------------------------------------------------------------------------------------------
+# --- what is sent ----------------------------------------------------------------------------------------------------
 
 
 class _Reopen(NamedTuple):
-    """A source, as where it is and how to know it."""
+    """A source as it is sent: its location and its identity."""
 
     text: str
     subject: str
@@ -234,7 +233,7 @@ class _Reopen(NamedTuple):
 
 
 class _Rewrite(NamedTuple):
-    """A sink, as the file that is being made; without a path it is the caller's to write, in turn."""
+    """A sink as it is sent: the file that is being written; without a path, the caller writes in order."""
 
     name: str
     path: str | None = None
@@ -244,7 +243,7 @@ class _Rewrite(NamedTuple):
 
 
 class _Local(NamedTuple):
-    """An engine, as its sizes."""
+    """An engine as it is sent: its sizes."""
 
     tile: int
     visit: int
@@ -293,7 +292,7 @@ def _rewriting(sink: Any, sinks: list[RawSink]) -> _Rewrite:
 
 
 class _Receiver(Unpickler):
-    """Loads what `_order` has dumped, in a worker. It comes from the caller, over dask's own connection."""
+    """Loads in a worker what `_order` has pickled. It comes from the caller, over dask's own connection."""
 
     def __init__(self, order: bytes) -> None:
         super().__init__(streams.BytesIO(order))
@@ -318,18 +317,18 @@ _opening = threading.Lock()
 
 @functools.lru_cache(maxsize=_FILES)
 def _reopened(place: _Reopen) -> Source:
-    """Return the source in this process, opened the first time that it is asked for."""
+    """Return the source in this process; it is opened on the first call."""
     source = open_source(place.text, policy=place.policy)
     source.name = place.subject
     found = source.identity
     if found is None or (found.inode, found.nbytes, found.mtime_ns) != place[2:5]:
         source.close()
-        raise ChangedError("is not the same file where a worker sees it", subject=place.subject)
+        raise ChangedError("is not the same file on a worker", subject=place.subject)
     return source
 
 
 def work(order: bytes, regions: list[Region]) -> tuple[list[Any], list[list[Edge]]]:
-    """Do an item of work; return what each of its visits made, and what each sink is still to be given."""
+    """Do an item of work; return the results of its visits, and for each sink the edges that the caller must write."""
     receiver = _Receiver(order)
     try:
         job, source = receiver.load()
@@ -343,6 +342,6 @@ def work(order: bytes, regions: list[Region]) -> tuple[list[Any], list[list[Edge
 
 
 class InTurn:
-    """A worker's end of a sink that one process alone writes: results go back to the caller."""
+    """Stands in a worker for a sink that only the caller writes; results are returned to the caller."""
 
     sequential = True

@@ -1,6 +1,6 @@
-"""Runs a plan: visits go out to an executor, a bounded number at a time, and their results come back in storage order.
+"""The engine: it runs visits on an executor, a bounded number at once, and yields their results in storage order.
 
-Work items are small and independent: a region to read, what to do with it, and a small result. A sequential source
+Work items are small and independent: a region to read, a job, and a small result. A sequential source
 is read by the submitting thread, in order, before an item is submitted; every other source is read by the worker.
 """
 
@@ -21,13 +21,13 @@ from gncli.io.source import Source
 from gncli.kernels.scratch import LINE, aligned, arithmetic
 from gncli.kernels.walk import Region
 
-if TYPE_CHECKING:  # a file of one item needs neither, and they take as long to import as it takes to read
+if TYPE_CHECKING:  # a small file needs neither, and their import takes as long as reading it
     from concurrent.futures import Executor, Future
     from types import TracebackType
 
     from gncli.run.threads import Threads
 
-DEFAULT_TILE = 2 << 20  # bytes of input: with float64 scratch it stays in the cache (0.5 to 4 MiB were tried)
+DEFAULT_TILE = 2 << 20  # bytes of input; with its float64 scratch it fits the cache (0.5 to 4 MiB were tried)
 TILES_PER_VISIT = 8
 
 Result = TypeVar("Result")
@@ -35,13 +35,13 @@ Job = Callable[[Region, NDArray[Any]], Result]
 
 
 class Buffers:
-    """Buffers that are used again, since fresh pages cost as much as the arithmetic on them."""
+    """Reuses buffers, since fresh pages of memory cost as much as the arithmetic on them."""
 
     def __init__(self) -> None:
         self._free: list[NDArray[np.uint8]] = []
 
     def take(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return an array of `size` elements of `dtype`, of any content."""
+        """Return an uninitialized array of `size` elements of `dtype`."""
         nbytes = size * dtype.itemsize
         try:
             buffer = self._free.pop()
@@ -52,7 +52,7 @@ class Buffers:
         return aligned(buffer)[:nbytes].view(dtype)
 
     def give(self, array: NDArray[Any]) -> None:
-        """Take back what `take` gave, which nobody may use any more."""
+        """Take back an array that `take` returned; it must not be used afterwards."""
         whole = array
         while isinstance(whole.base, np.ndarray):
             whole = whole.base
@@ -60,18 +60,19 @@ class Buffers:
 
 
 class Engine:
-    """An executor, with the sizes and buffers of a run, in which NumPy warns nobody: infinities and NaN are counted.
+    """An executor with the sizes and buffers of a run. NumPy's warnings are off in it: infinities and NaN are counted.
 
     Parameters
     ----------
     workers : int, optional
-        How many visits are worked on at once; by default the processors this process may use.
+        The number of visits at once; by default the number of processors that this process may use.
     tile : int
-        The bytes of input that are widened and worked on at a time.
+        The bytes of input that are widened to float64 at once; by default 2 MiB.
     visit : int, optional
         The bytes that are read at once; by default eight tiles.
     executor : concurrent.futures.Executor, optional
-        Where items run; by default threads of its own, which it stops when it is left. A lone item then needs none.
+        Runs the items; by default the engine starts threads of its own and stops them on exit. A single item runs
+        without threads.
     """
 
     def __init__(
@@ -102,39 +103,39 @@ class Engine:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should be told about the run, beside its result."""
+        """Notes on the run for the user, in addition to its result."""
         return tuple(self._own.notes) if self._own else ()
 
     def rest(self) -> None:
-        """End the threads, which the next run starts again: for what must be done while there is but one."""
+        """End the threads, so that only the main thread is left; the next run starts them again."""
         if self._own:
             self._own.rest()
 
     def tile_of(self, dtype: np.dtype[Any]) -> int:
-        """Return how many elements of `dtype` a tile holds."""
+        """Return the number of elements of `dtype` in a tile."""
         return max(1, self.tile // dtype.itemsize)
 
     def visit_of(self, source: Source) -> int:
-        """Return how many elements of `source` a visit holds; few where each item in flight needs a buffer."""
+        """Return the number of elements of `source` in a visit; fewer if each pending item needs a buffer."""
         nbytes = self.visit // 4 if source.sequential else self.visit
         return max(1, nbytes // source.dtype.itemsize)
 
     def run(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
-        """Yield each of `regions` with what `job` made of its elements, in order.
+        """Yield each of `regions` with the result of `job` on its elements, in order.
 
-        At most two items a worker are under way. Whoever stops listening, or an error, cancels what has not begun and
-        waits for what has.
+        At most two items per worker are pending. When the caller stops iterating, or an error occurs, items that have
+        not begun are cancelled, and running items are waited for.
 
         Raises
         ------
         ChangedError
-            If the file behind the source has changed by the end, or when it could not be read.
+            If the file behind the source changed while it was read; this is checked at the end and after a read error.
         """
         try:
             yield from self._results(job, source, regions)
             source.verify_unchanged()
         except InputError:
-            source.verify_unchanged()  # what changes under a reader looks damaged
+            source.verify_unchanged()  # a file that changes during a read looks damaged
             raise
 
     def _results(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
@@ -180,7 +181,7 @@ class Engine:
         return self._own
 
     def work(self, job: Job[Result], source: Source, region: Region, values: NDArray[Any] | None = None) -> Result:
-        """Return what `job` makes of the elements of `region`, which are read here unless they are given."""
+        """Return the result of `job` on the elements of `region`, which are read here unless `values` holds them."""
         if values is None:
             values = self.buffers.take(region.stop - region.start, source.dtype)
             source.read_into(values, region.start)
@@ -199,7 +200,7 @@ def _first(pending: deque[tuple[Region, Future[Result]]], source: Source) -> tup
 
 
 def cancelled(futures: Collection[Future[Any]]) -> None:
-    """Cancel what has not begun of `futures`, and wait for what has."""
+    """Cancel those of `futures` that have not begun, and wait for the others."""
     from concurrent.futures import wait
 
     for future in futures:
@@ -208,7 +209,7 @@ def cancelled(futures: Collection[Future[Any]]) -> None:
 
 
 def available_processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

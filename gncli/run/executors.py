@@ -1,4 +1,4 @@
-"""What does the work: threads of this process, or a cluster, whose module is imported where one is asked for."""
+"""The choice of the engine: threads of this process, or a cluster, whose module is imported only if it is used."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def engine_on(
     tile: int | None = None,
     policy: Policy = STRICT,
 ) -> Engine:
-    """Return the engine that runs on ``"threads"``, or on ``"dask"`` with the scheduler at that address.
+    """Return the engine for the executor ``"threads"``, or ``"dask"`` with the address of a scheduler.
 
     Raises
     ------
     ParameterError
-        If there is a scheduler for threads, or no package for dask.
+        If a scheduler is set for threads, or dask.distributed is not installed.
     """
     if executor == "dask":
         from gncli.run.cluster import ClusterEngine

@@ -1,4 +1,4 @@
-"""Group Normalization of a source into a sink: a plan of one pass, or of two over each span of cells."""
+"""Group Normalization of a source into a sink: one pass, or two passes over each span of cells."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gncli.run.plan import Plan
 
 
 class _Cells(NamedTuple):
-    """What the passes know of some whole cells."""
+    """The moments of whole cells before and after, and their standardization."""
 
     before: Moments
     mapping: Standardization
@@ -43,7 +43,7 @@ class _Cells(NamedTuple):
 
 
 class _Mapped(NamedTuple):
-    """What is left of a visit that has been normalized: moments, merged as far as it reaches, and its bytes if due."""
+    """The result of a normalized visit: its moments per cell, and its elements if the caller must write them."""
 
     z: Moments
     y: Moments
@@ -52,20 +52,20 @@ class _Mapped(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of Group Normalization found. Moments are settled, of shape (1,).
+    """The result of a run of Group Normalization. Moments are settled, of shape (1,).
 
     Attributes
     ----------
     before, after : Moments
-        Of the input and of the output.
+        The moments of the input and of the output.
     normalized : Moments
-        Of the standardized values, before gamma and beta.
+        The moments of the standardized values, before gamma and beta.
     means, variances : Moments
-        Of the groups' means and variances, as values themselves; of nothing unless the stages were to be kept.
+        The moments of the groups' means, and of their variances; of no values unless the stages are kept.
     check : Check
-        Of the standardized values.
+        The check of the standardized values.
     kept : tuple of three ndarray of float64, shape (N, G), or None
-        Of each group the mean, the variance, and the factor that deviations were multiplied by.
+        The mean, the variance, and the factor of the deviations, of each group.
     """
 
     before: Moments
@@ -78,7 +78,7 @@ class Outcome:
 
 
 class _Summary(NamedTuple):
-    """What a run keeps of some whole spans."""
+    """The summary of some whole spans that a run keeps."""
 
     nodes: dict[str, Moments]
     check: Check
@@ -90,7 +90,7 @@ T = TypeVar("T", "_Mapped", "_Written")
 
 
 class _Written(NamedTuple):
-    """What is left of whole spans that have been normalized: their summary, and their bytes if these are due."""
+    """The result of normalized whole spans: their summary, and their elements if the caller must write them."""
 
     summary: _Summary
     result: NDArray[Any] | None
@@ -98,7 +98,7 @@ class _Written(NamedTuple):
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a worker does with a visit; it travels to other processes."""
+    """The work on a visit; it is picklable, and is sent to other processes."""
 
     norm: GroupNorm
     affine: Affine
@@ -121,7 +121,7 @@ class _Worker:
         return _Written(self.summary(_Cells(before, mapping, mapped.z, mapped.y), spans), mapped.result)
 
     def map(self, mapping: Standardization, visit: Visit) -> _Mapped:
-        """Normalize a visit, and write it unless that must be done in turn."""
+        """Normalize a visit, and write it unless the caller must write in order."""
         buffers, size = self.engine.buffers, visit.values.size
         y = buffers.take(size, self.dtype)
         z = buffers.take(size, self.dtype) if self.apart else None
@@ -139,7 +139,7 @@ class _Worker:
         return _Mapped(z_moments, y_moments, None)
 
     def summary(self, cells: _Cells, spans: int) -> _Summary:
-        """Return what is left of `spans` whole spans: a node of each tree, the check, and what is kept of each cell."""
+        """Return the summary of `spans` whole spans: a node of each tree, the check, and the values kept per cell."""
         nodes = {"before": cells.before, "after": cells.y}
         if self.apart:
             nodes["normalized"] = cells.z
@@ -161,23 +161,25 @@ class _Worker:
 class Normalization:
     """Group Normalization of a source, into a sink if there is one.
 
-    Whole spans of cells are dealt with. A span that fits a visit is read once and walked twice in tiles, for its
-    moments and for the map; a larger one is read twice, visit by visit, with the same kernels.
+    The unit is a span of cells. A span that fits a visit is read once and processed twice in tiles, for its moments
+    and for the map; a larger one is read twice, visit by visit, with the same kernels.
 
     Parameters
     ----------
     source : Source
+        The tensor.
     sink : Sink or None
-        Takes the result; by default only what is found out about it counts.
+        Receives the result; with None the result is measured and not kept.
     grouping : Grouping
-        What to do.
+        The parameters, and the groups of the tensor.
     affine : Affine
         Gamma and beta.
     dtype : numpy.dtype
-        Of the result.
+        The dtype of the result: float16, float32 or float64.
     engine : Engine
+        Runs the passes.
     keep : bool
-        Whether the moments of each group are kept: 24 bytes a group.
+        Whether the moments of each group are kept: 24 bytes per group.
     stages : bool
         Whether the means and variances of the groups are measured as values.
     zeros : bool
@@ -185,7 +187,7 @@ class Normalization:
     verify : bool
         Whether standardized values are measured apart from the result where `affine` changes them.
     shows : bool
-        Whether iterating yields what a picture shows of each cell.
+        Whether iteration yields the mean and deviation of each cell, for a picture.
     """
 
     def __init__(
@@ -216,7 +218,7 @@ class Normalization:
         self._check = all_checks([])
 
     def run(self) -> Outcome:
-        """Do it, and return the outcome.
+        """Run all passes and return the outcome.
 
         Raises
         ------
@@ -228,7 +230,7 @@ class Normalization:
         return self.outcome()
 
     def __iter__(self) -> Iterator[tuple[Floats, ...]]:
-        """Do it; if cells are to be shown, yield mean and deviation before and after of the next cells in storage."""
+        """Run all passes; with `shows`, yield mean and deviation before and after of the next cells in storage."""
         if not self.grouping.partition.size:
             return
         plan = self._plan.begin()
@@ -253,7 +255,7 @@ class Normalization:
         return worker.summary(_Cells(before, mapping, z, y), 1)
 
     def _in_turn(self, visits: Iterable[tuple[Region, T]]) -> Iterator[tuple[Region, T]]:
-        """Write what could not be written by the workers."""
+        """Write the results that the workers could not write, in order."""
         for region, done in visits:
             if done.result is not None and self.sink is not None:
                 self.sink.write_from(done.result, region.start)
@@ -268,7 +270,7 @@ class Normalization:
             self._kept.append(summary.kept)
 
     def outcome(self) -> Outcome:
-        """Return the outcome, once it is done."""
+        """Return the outcome, after the last pass."""
         worker = self._worker
 
         def total(name: str, law: MomentsOf) -> Moments:
@@ -278,7 +280,7 @@ class Normalization:
         after, double = total("after", worker.after), MomentsOf(np.dtype(np.float64))
         kept = None
         if worker.keep:
-            undefined = [np.full(self.grouping.partition.num_cells, np.nan)]  # of a tensor without elements
+            undefined = [np.full(self.grouping.partition.num_cells, np.nan)]  # for a tensor without elements
             parts = zip(*self._kept, strict=True) if self._kept else (undefined,) * 3
             kept = tuple(self.grouping.partition.arrange(np.concatenate(part)) for part in parts)
         return Outcome(

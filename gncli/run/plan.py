@@ -1,6 +1,6 @@
-"""A plan: how often a source is read, in which visits, and what it takes, known before the first byte is read.
+"""Plans: how often a source is read and in which visits, decided before the first byte is read.
 
-Whoever wants numbers of a tensor makes a plan and iterates over its results; who carries it out is the engine's matter.
+A task makes a plan and iterates over its results; the engine runs it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from gncli.kernels.reduction import R, Reduction, Visit, folded
 from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import Engine
 
-MAX_OPEN_CELLS = 1 << 20  # cells whose moments are held at once where the storage order keeps them open: 100 bytes each
+MAX_OPEN_CELLS = 1 << 20  # cells that are open at once in the storage order; the moments of each take 100 bytes
 MAX_PASSES = 16  # over a cell that does not fit a visit
 
 T = TypeVar("T")
 
 
 class Cells(Protocol):
-    """What cells a tensor is divided into: `gncli.tasks.by.By`."""
+    """The cells that a tensor is divided into: `gncli.tasks.by.By`."""
 
     def partition(self, shape: tuple[int, ...] | None = None) -> Partition:
         """Return the partition of the tensor, or of a part that has `shape`."""
@@ -38,7 +38,7 @@ class Cells(Protocol):
 
 
 class _Job(NamedTuple):
-    """What a worker does with a visit."""
+    """The work on a visit."""
 
     measure: Callable[[Visit], Any]
     walk: Walk
@@ -50,22 +50,24 @@ class _Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a source is read.
+    """The passes and visits in which a source is read.
 
     Attributes
     ----------
     source : Source
-        What is read.
+        The tensor.
     partition : Partition
-        Which cells its elements are of.
+        The cells of its elements.
     engine : Engine
-        Who carries the plan out.
+        Runs the plan.
     passes : tuple of str
-        What each pass over a span of cells does; one where spans fit a visit.
+        The name of each pass over a span of cells; a single one if spans fit a visit.
     after : tuple of str
-        What each further pass over the whole source does, once all spans are done.
+        The name of each further pass over the whole source, after all spans.
     once : bool
         Whether whole spans fit a visit, so that each is read once.
+    walk : Walk
+        The walk over the partition.
     """
 
     source: Source
@@ -85,23 +87,23 @@ class Plan:
         passes: Callable[[Walk, bool], Sequence[str]] = lambda _walk, _once: ("measure",),
         after: Sequence[str] = (),
     ) -> Plan:
-        """Return the plan, with every refusal made.
+        """Return the plan, after all checks.
 
         Parameters
         ----------
         source, partition, engine
-            As for the plan.
+            The attributes of the plan.
         passes : callable, optional
-            Takes the walk, and whether whole spans fit a visit; returns what each pass over a span does.
+            Takes the walk, and whether whole spans fit a visit; returns the names of the passes over a span.
         after : sequence of str
-            What each further pass over the whole source does.
+            The names of further passes over the whole source.
 
         Raises
         ------
         LimitError
-            If more than `MAX_OPEN_CELLS` cells are open at once, or their percentiles take more than `MAX_PASSES`.
+            If more than `MAX_OPEN_CELLS` cells are open at once, or percentiles take more than `MAX_PASSES` passes.
         """
-        # A tensor without elements has nothing to walk; what follows needs a walk of some kind.
+        # A tensor without elements has no walk of its own, so it gets that of one element.
         walk = Walk.of(partition if partition.size else whole((1,)))
         if partition.size and walk.span_cells > MAX_OPEN_CELLS:
             raise LimitError(
@@ -129,14 +131,14 @@ class Plan:
         passes: Callable[[Walk, bool], Sequence[str]],
         after: Sequence[str] = (),
     ) -> Iterator[tuple[Plan, Box]]:
-        """Yield one plan, begun, over all of `source`, or if too many cells are open at once, one for each part of it.
+        """Yield one plan, begun, over all of `source`, or one for each part of it if too many cells are open at once.
 
-        Cells are open together if they lie interleaved in storage, or are stored in another order than they are shown.
+        Cells are open together if they are interleaved in storage, or if the report shows them in another order.
 
         Raises
         ------
         LimitError
-            As for `of`, and if too many cells are open of a source that cannot be read in parts.
+            See `of`; also if too many cells are open and the source cannot be read in parts.
         """
         partition = cells.partition()
         shown = partition.in_order and partition.size
@@ -157,16 +159,16 @@ class Plan:
 
     @property
     def held(self) -> tuple[str, ...]:
-        """The names of the tensors that are kept in a file, since a pipe is read more than once."""
+        """The names of the tensors that are kept in a file, because a pipe must be read more than once."""
         return self.source.held_names if len(self.passes) > 1 or self.after else ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of it."""
+        """Notes on the plan for the user."""
         return tuple(map(kept_in_file, self.held))
 
     def begin(self) -> Plan:
-        """Tell the progress bar what comes, and the source what of it is read again; return the plan."""
+        """Announce the passes to the progress bar, and repeated reads to the source; return the plan."""
         nbytes = self.partition.size * self.source.dtype.itemsize
         progress.begin(self.passes[-1], self.source.name, nbytes, len(self.passes), self.walk.units[0].size)
         if self.after:
@@ -174,7 +176,7 @@ class Plan:
         return self
 
     def spans(self) -> Iterator[range]:
-        """Yield what is read in turn, each as often as there are passes: a span of cells, or all of them."""
+        """Yield the spans of cells to read together, each once per pass: one span, or all of them."""
         if self.once or not self.partition.size:
             yield range(self.walk.units[0].size)
             return
@@ -184,7 +186,7 @@ class Plan:
             yield range(span, span + 1)
 
     def visits(self, measure: Callable[[Visit], T], spans: range | None = None) -> Iterator[tuple[Region, T]]:
-        """Yield what `measure` makes of each visit, in storage order: one pass over `spans`, by default all."""
+        """Yield each region with the result of `measure`, in storage order: one pass over `spans`, by default all."""
         if not self.partition.size:
             return iter(())
         job: Any = _Job(measure, self.walk, self.engine.tile_of(self.source.dtype))
@@ -198,7 +200,7 @@ class Plan:
         return folded(self.walk, reduction, self.visits(reduction.measure, spans))
 
     def total(self, reduction: Reduction[R], spans: range | None = None) -> R:
-        """Return what is counted, whatever the cell, in one pass over `spans`."""
+        """Return the record of all cells together, such as counts, from one pass over `spans`."""
         total = reduction.nothing()
         for _, record in self.visits(reduction.measure, spans):
             total = reduction.merge(total, record)
@@ -206,5 +208,5 @@ class Plan:
 
 
 def kept_in_file(name: str) -> str:
-    """Return the note about a tensor of which a copy is kept."""
+    """Return the note about a tensor that is kept in a file."""
     return f"{name}: kept in a file in $TMPDIR, to be read more than once"

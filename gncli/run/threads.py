@@ -1,4 +1,4 @@
-"""The workers: an executor that goes on with the threads it can get."""
+"""An executor on threads that continues with the threads that could be started."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class _Item(NamedTuple):
             return
         try:
             result = self.work()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it goes to whoever waits for the result
+        except BaseException as error:  # noqa: BLE001  # any error is raised where the result is awaited
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
 
 
 class Threads(Executor):
-    """Threads that are started as work comes in, `count` at most; with none to be had, the submitting one does it.
+    """Starts threads as work arrives, `count` at most; if none can be started, the submitting thread does the work.
 
     Parameters
     ----------
     count : int
-        How many.
+        The largest number of threads.
 
     Notes
     -----
-    `ThreadPoolExecutor` has put an item in its queue when it finds that no thread can be started, and raises: whether
-    the item will be done then depends on the threads that there are.
+    `ThreadPoolExecutor` first puts an item in its queue, then raises an error if no thread can be started. Whether the
+    item is done then depends on the threads that already run.
     """
 
     def __init__(self, count: int) -> None:
@@ -58,7 +58,7 @@ class Threads(Executor):
         return item.future
 
     def rest(self) -> None:
-        """Wait for what was submitted, and end the threads; the next item starts them again."""
+        """Wait for all submitted items, and end the threads; the next item starts them again."""
         for _ in self._threads:
             self._items.put(None)
         while self._threads:
@@ -66,7 +66,7 @@ class Threads(Executor):
             self._threads.pop()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads, after what was submitted, or after what was begun."""
+        """End the threads after all submitted items, or with `cancel_futures` after the running ones."""
         while cancel_futures:
             try:
                 item = self._items.get_nowait()
@@ -74,7 +74,7 @@ class Threads(Executor):
                 break
             if item is not None:
                 item.future.cancel()
-                item.future.set_running_or_notify_cancel()  # whoever waits for it is told
+                item.future.set_running_or_notify_cancel()  # wakes those who wait for it
         if wait:
             self.rest()
 

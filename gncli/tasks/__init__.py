@@ -1,1 +1,1 @@
-"""What each command does, on sources and sinks; every task returns a record."""
+"""Tasks: the work of each command, on sources and sinks; every task returns a report."""

@@ -1,4 +1,4 @@
-"""What ``--by`` means for a tensor: which axes are cells, what they are called, and how they are walked in ranges."""
+"""``--by`` applied to a tensor: its cell axes, their names, and ranges of cells."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from gncli.tasks.requests import Cutting
 
 @dataclass(frozen=True)
 class By:
-    """Which cells a tensor is cut into.
+    """The cells that a tensor is divided into.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the tensor.
+        The shape of the tensor.
     order : {"C", "F"}
-        How it is stored.
+        The storage order of the tensor.
     axes : tuple of int
-        The cell axes: in order, but N before C for groups.
+        The cell axes, in ascending order; for groups N, then C.
     names : tuple of str
-        What the index of a cell is of; N and G for groups, also where there is no N.
+        The names of the entries of a cell's index; for groups N and G, even if there is no batch axis.
     grouping : Grouping or None
-        With ``--by group``: the channels count as groups.
+        The groups, with ``--by group``; else None.
     """
 
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ class By:
 
     @property
     def cell_shape(self) -> tuple[int, ...]:
-        """The shape of one cell: what is left of the tensor's."""
+        """The shape of one cell: that of the tensor without its cell axes."""
         if self.grouping is None:
             return tuple(size for axis, size in enumerate(self.shape) if axis not in self.axes)
         layout, group_size = self.grouping.layout, self.grouping.group_size
@@ -68,7 +68,7 @@ class By:
         return by_group(shape, self.order, layout, shape[layout.channel] // self.grouping.group_size)
 
     def note(self, index: tuple[int, ...]) -> str:
-        """Return what else tells a cell from others: the channels of its group."""
+        """Return the channels of a cell's group in words; an empty text without groups."""
         if self.grouping is None:
             return ""
         first = index[-1] * self.grouping.group_size
@@ -76,7 +76,7 @@ class By:
         return f"channels {first}-{last}" if first < last else f"channel {first}"
 
     def unit(self, axis: int) -> int:
-        """Return how many entries of a cell axis one cell has: the channels of a group, else one."""
+        """Return the number of entries of a cell axis per cell: the channels of a group, else one."""
         if self.grouping is None or axis != self.grouping.layout.channel:
             return 1
         return self.grouping.group_size
@@ -107,7 +107,7 @@ def cut(cutting: Cutting, shape: tuple[int, ...], order: Order) -> By:
     Raises
     ------
     ParameterError
-        If there is no such axis, or the groups do not divide the channels.
+        If there is no such axis, an axis is named twice, or the groups do not divide the channels.
 
     Examples
     --------

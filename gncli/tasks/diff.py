@@ -1,4 +1,4 @@
-"""What ``gncli diff`` does: one pass over two tensors together, and further ones for what one cannot tell."""
+"""The task of ``gncli diff``: one pass over two tensors together, and further passes for histogram and tolerance."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ TOLERANCES = {
     "float32": (1.3e-6, 1e-5),
     "float64": (1e-7, 1e-7),
 }
-"""rtol and atol by the name of a float, as torch.testing.assert_close; of float8, which it has not, an epsilon."""
+"""rtol and atol by the name of a float dtype, as in torch.testing.assert_close; for float8, not in it, an epsilon."""
 
 ATOL_DIGITS = 3
 LARGEST = sys.float_info.max
-MAX_MAPPED = 1 << 18  # cells of a map that nobody asked for cell by cell: 500 bytes each
+MAX_MAPPED = 1 << 18  # cells of a map where no ``--by`` was given: 500 bytes each
 
 
 class DiffRun:
-    """What ``diff`` does, in three parts: entering opens both tensors and makes every refusal, then report, commit.
+    """A run of ``diff``: entering it opens both tensors and checks everything; then call `report` and `commit`.
 
     Parameters
     ----------
     request : Diff
-        What is asked for.
+        The tensors and the options.
     """
 
     def __init__(self, request: Diff) -> None:
@@ -114,7 +114,7 @@ class DiffRun:
         return cells
 
     def report(self) -> DiffReport:
-        """Return how the tensors differ; a - b is then written, but not visible yet.
+        """Return the report of the differences; a - b is then written, but not yet visible under its name.
 
         Raises
         ------
@@ -163,7 +163,7 @@ class DiffRun:
         return report
 
     def _tallied(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None]:
-        """Return the tally of each cell, in storage order, and how far floats of one dtype lie apart; write a - b."""
+        """Return the tally of each cell in storage order, and the ULP counts for floats of one dtype; write a - b."""
         a, b = self.pair.a, self.pair.b
         law = TallyOf(a.dtype, b.dtype, self.pair.shape, self.pair.order, self.tolerance)
         if a.dtype.kind != "f" or a.dtype_name != b.dtype_name:
@@ -182,13 +182,13 @@ class DiffRun:
         return (*(note for source in self.sources for note in source.notes), *notes)
 
     def commit(self) -> None:
-        """Make a - b visible under its name, if it was asked for."""
+        """Make a - b visible under its name, if it was requested."""
         if self._sink is not None:
             self._sink.commit()
 
 
 def default_tolerance(a: str, b: str) -> tuple[float, float]:
-    """Return rtol and atol for tensors of dtypes of these names: of the coarser float; integers are exact.
+    """Return rtol and atol for two dtypes by name: those of the coarser float; integers are compared exactly.
 
     Examples
     --------
@@ -220,19 +220,19 @@ def _kept(source: Source, stack: contextlib.ExitStack) -> Source:
 
 
 class _Delta:
-    """Writes a - b on the way."""
+    """Writes a - b during the comparison."""
 
     def __init__(self, sink: Sink, a: np.dtype[Any], b: np.dtype[Any], dtype: np.dtype[Any]) -> None:
         self._sink, self._a, self._b, self._dtype = sink, a, b, dtype
 
     def write(self, visit: Visit) -> None:
-        """Write a - b of a visit to both."""
+        """Write a - b for a visit, whose values hold the elements of both tensors."""
         difference = delta(*split(visit.values, self._a, self._b))
         self._sink.write_from(difference.astype(self._dtype), visit.region.start)
 
 
 def _reduced(plan: Plan, law: Reduction[R], writing: _Delta | None) -> R:
-    """Return the record of all cells, and write a - b if that is asked for."""
+    """Return the record of all cells, and write a - b if `writing` is set."""
     if writing is None or not plan.partition.size:
         return law.concatenate(list(plan.reduce(law)))
 
@@ -274,7 +274,7 @@ def _numbers(total: Tally) -> dict[str, Any]:
     rmse = math.sqrt(float(total.square[0]) / n)
     spread = float(total.high[0]) - float(total.low[0])
     squares = float(total.a_square[0]), float(total.b_square[0])
-    lengths = math.sqrt(squares[0] * squares[1])  # of equal tensors exactly the square
+    lengths = math.sqrt(squares[0] * squares[1])  # exactly the square for equal tensors
     if not 0 < lengths < math.inf:
         lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
     psnr = None
@@ -305,7 +305,7 @@ def _ulps(counts: NDArray[np.int64]) -> Ulps | None:
 
 
 def _smallest_atol(pair: Pair, total: Tally, tolerance: Tolerance, max_fraction: float, engine: Engine) -> float | None:
-    """Return an atol with which the tensors are the same, as small as three digits go; None if there is none."""
+    """Return the smallest atol of three digits with which the tensors are the same; None if there is none."""
     allowed = math.floor(max_fraction * math.prod(pair.shape)) - int(total.nan[0]) - int(total.inf[0])
     n = int(total.n[0])
     if allowed < 0:
@@ -319,7 +319,7 @@ def _smallest_atol(pair: Pair, total: Tally, tolerance: Tolerance, max_fraction:
             native = [values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b)]
             x, y = (values.astype(np.float64) for values in native)
             gap, _ = distance(native[0], native[1], x, y)
-            found = np.nan_to_num(gap - tolerance.rtol * np.abs(y), nan=-LARGEST)  # only what is finite is ranked
+            found = np.nan_to_num(gap - tolerance.rtol * np.abs(y), nan=-LARGEST)  # only finite values are ranked
             return np.where(np.isfinite(x) & np.isfinite(y), found, np.nan)
 
         chosen = float(_of_rank(Derived(pair, excess), n - 1 - allowed, engine))
@@ -328,7 +328,7 @@ def _smallest_atol(pair: Pair, total: Tally, tolerance: Tolerance, max_fraction:
 
 
 def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
-    """Return the element of `rank`, counted from 0, among the finite ones of all of `source`."""
+    """Return the element of `rank`, counted from 0, among all finite elements of `source`."""
     passes = ("tolerance",) * percentiles.steps(source.dtype)
     plan = Plan.of(source, whole(source.shape), engine, lambda _walk, _once: passes).begin()
     (span,) = plan.spans()
@@ -336,9 +336,10 @@ def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
 
 
 def _rounded_up(value: float, *, exactly: bool) -> float | None:
-    """Return a number of three digits that is not below `value`; with room for a rounding unless `value` has none.
+    """Return `value` rounded up to three digits, at least two floats above it unless `exactly`.
 
-    Of more digits where three would pass the largest float; None where that is not enough.
+    The result has more digits if three digits would exceed the largest float. It is None if `value` itself leaves no
+    room.
 
     Examples
     --------
@@ -383,7 +384,7 @@ def _cells(tallies: Tally, by: By) -> Cells[DiffCell]:
 
 
 def _mapped(pair: Pair) -> By | None:
-    """Return the cells of a picture where none were asked for: (sample, channel), or what comes near to it."""
+    """Return the default cells of a picture: (sample, channel), or the first axis; None if there are too many."""
     ndim = len(pair.shape)
     for axes in ("N,C" if 2 <= ndim <= 5 else "0,1", "0"):
         if ndim > axes.count(",") and (cells := cut(Cutting(by=axes), pair.shape, pair.order)).count <= MAX_MAPPED:
@@ -392,7 +393,7 @@ def _mapped(pair: Pair) -> By | None:
 
 
 def _maps(found: Tally, by: By | None) -> dict[str, Heatmap]:
-    """Return the map of the largest |a - b| of each cell, infinite where the tensors differ by a NaN or an infinity."""
+    """Return the map of the largest |a - b| per cell; infinite where the tensors differ by a NaN or an infinity."""
     if by is None:
         return {}
     plane = Plane(by.names, by.sizes, largest=True)
@@ -402,7 +403,7 @@ def _maps(found: Tally, by: By | None) -> dict[str, Heatmap]:
 
 
 def _histogram(pair: Pair, total: Tally, bins: int, engine: Engine) -> Histogram:
-    """Return the histogram of a - b, as far on either side of 0 as the worst element lies."""
+    """Return the histogram of a - b, symmetric around 0 and as wide as the worst element."""
     worst = float(total.worst[0])
     if worst < 0 or math.isinf(worst):
         return Histogram((), ())

@@ -1,4 +1,4 @@
-"""Expectations: ``STAT OP NUMBER``, parsed by one expression and compared, never evaluated."""
+"""Expectations: ``STAT OP NUMBER``, parsed with one regular expression; no code is evaluated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-# Each part is optional, so that the expression matches any text, and tells where the first part is missing.
+# Each part is optional, so the expression matches any text and shows where the first part is missing.
 _GRAMMAR = re.compile(
     r"""[ \t]*(?P<abs>abs[ \t]*\([ \t]*)?
     (?P<at_name>)(?P<name>[a-z][a-z0-9_.]*)?[ \t]*
@@ -31,7 +31,7 @@ _GRAMMAR = re.compile(
 
 
 class ExpectationError(ValueError):
-    """An expectation that does not parse, with the place where it goes wrong.
+    """An expectation that does not parse, with the position of the error.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ExpectationError(ValueError):
     text : str
         The expectation.
     place : int
-        Which character.
+        The index of the character where the error is.
     """
 
     def __init__(self, problem: str, text: str, place: int) -> None:
@@ -49,18 +49,18 @@ class ExpectationError(ValueError):
 
 
 class Expectation(NamedTuple):
-    """What a statistic should be.
+    """The expected value of a statistic.
 
     Attributes
     ----------
     name : str
         The statistic.
     absolute : bool
-        Whether its absolute value counts.
+        Whether its absolute value is compared.
     symbol : str
-        How it is compared.
+        The comparison, such as ``<=``.
     number : int or float
-        With what.
+        The right side of the comparison.
     """
 
     name: str
@@ -74,24 +74,24 @@ class Expectation(NamedTuple):
         return f"abs({self.name})" if self.absolute else self.name
 
     def holds(self, value: Value) -> bool:
-        """Return whether `value` is as expected; what is undefined is not."""
+        """Return whether `value` is as expected; an undefined value is not."""
         if not isinstance(value, int | float):
             return False
         return _OPERATORS[self.symbol](abs(value) if self.absolute else value, self.number)
 
     def broken(self, value: Value) -> str:
-        """Return in words that `value` is not as expected."""
+        """Return the sentence that `value` is not as expected."""
         shown = "undefined" if not isinstance(value, int | float) else str(abs(value) if self.absolute else value)
         return f"{self.left} is {shown}, expected {self.symbol} {self.number}"
 
 
 def parse(text: str) -> Expectation:
-    """Return the expectation that `text` says.
+    """Return the expectation written in `text`.
 
     Raises
     ------
     ExpectationError
-        If it is none.
+        If `text` is not an expectation.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def parse(text: str) -> Expectation:
 
     name, symbol, number = found["name"], found["symbol"], found["number"]
     if name is None:
-        raise wrong("a statistic should stand here", "name")
+        raise wrong("expected a statistic", "name")
     try:
         numeric = statistic(name).numeric
     except KeyError as error:
@@ -114,13 +114,13 @@ def parse(text: str) -> Expectation:
     if not numeric:
         raise wrong(f"{name} is not a single number", "name")
     if found["abs"] and not found["close"]:
-        raise wrong("the ) of abs( should stand here", "close")
+        raise wrong("expected the ) of abs(", "close")
     if symbol is None:
-        raise wrong("one of < <= == != >= > should stand here", "symbol")
+        raise wrong("expected one of < <= == != >= >", "symbol")
     if number is None:
-        raise wrong("a number should stand here", "number")
+        raise wrong("expected a number", "number")
     if found["more"]:
-        raise wrong("nothing more should stand here", "end")
+        raise wrong("expected nothing more", "end")
     exact = int(number) if re.fullmatch(r"[+-]?[0-9]+", number) else float(number)
     if isinstance(exact, float) and math.isinf(exact) and "inf" not in number.lower():
         raise wrong("the number is too large", "number")

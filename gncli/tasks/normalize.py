@@ -1,4 +1,4 @@
-"""What ``gncli normalize`` does: prepare, with every refusal; run and report; commit."""
+"""The task of ``gncli normalize``: open and check everything, run, report, commit."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _tensor_stats(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total
 
 
 class NormalizeRun:
-    """What ``normalize`` does: entering opens everything and makes every refusal, then report and commit.
+    """A run of ``normalize``: entering it opens and checks everything; then call `report` and `commit`.
 
     A check that fails is not an error: the report says so (``check.ok``), and `commit` then writes nothing.
 
     Parameters
     ----------
     request : Normalize
-        What is asked for.
+        The tensor and the options.
     """
 
     def __init__(self, request: Normalize) -> None:
@@ -63,7 +63,7 @@ class NormalizeRun:
 
     @property
     def _bars(self) -> int | None:
-        """The number of bins of the histograms that are made, for the report or for a picture."""
+        """The number of bins of the histograms, for the report or for a picture; None for no histograms."""
         return self.request.picture if self.request.bins is None else self.request.bins
 
     def _open_inputs(self, stack: contextlib.ExitStack) -> None:
@@ -118,7 +118,7 @@ class NormalizeRun:
         return io.open_source(tensor, policy=self.request.policy)
 
     def _channel_values(self, given: str | float, what: str, stack: contextlib.ExitStack) -> Floats:
-        """Return gamma or beta, one for each channel, from a number or a tensor."""
+        """Return gamma or beta, one value per channel, from a number or a tensor."""
         channels = self._grouping.channels
         if not isinstance(given, str):
             if not math.isfinite(given):
@@ -150,7 +150,7 @@ class NormalizeRun:
             stack.callback(self._archive.abort)
 
     def report(self) -> NormalizeReport:
-        """Return what there is before and after; the result is then written, but not visible yet.
+        """Return the report of before and after; the result is then written, but not yet visible under its name.
 
         Raises
         ------
@@ -201,11 +201,11 @@ class NormalizeRun:
 
     @property
     def _holds(self) -> bool:
-        """Whether the check holds, or was not asked for."""
+        """Whether the check holds, or was not requested."""
         return self._outcome is not None and (not self.request.verify or self._outcome.check.ok)
 
     def commit(self) -> None:
-        """Make what was written visible under its name, unless the check failed."""
+        """Make the outputs visible under their names, unless the check failed."""
         if not self._holds:
             return
         if self._archive is not None and self._outcome is not None and self._outcome.kept is not None:
@@ -223,7 +223,7 @@ class NormalizeRun:
         return before, replace(after, axis_names=source.dimensions)
 
     def _histograms(self, outcome: Outcome) -> tuple[Histogram, Histogram] | None:
-        """Return the histograms before and after on the same edges, from two more passes, if any are to be made."""
+        """Return the histograms before and after on the same edges, from two more passes; None without a request."""
         if self._bars is None:
             return None
         some = [moments for moments in (outcome.before, outcome.after) if moments.n[0]]
@@ -240,12 +240,12 @@ class NormalizeRun:
 
 
 def read_channels(source: Source, channels: int, what: str) -> Floats:
-    """Return the finite values, one for each channel, of a tensor that is gamma or beta.
+    """Return gamma or beta from a tensor of finite values, one per channel.
 
     Raises
     ------
     ParameterError
-        If it has another shape than (C,).
+        If the shape is not (C,).
     InputError
         If a value is not finite.
     """
@@ -268,7 +268,7 @@ def read_channels(source: Source, channels: int, what: str) -> Floats:
 
 
 class _Maps:
-    """Takes what a picture shows of the groups, as they are complete."""
+    """Collects the numbers of the groups for a picture."""
 
     def __init__(self, grouping: Grouping) -> None:
         self._partition = grouping.partition
@@ -276,7 +276,7 @@ class _Maps:
         self._planes = [Plane(("N", "G"), grouping.partition.cells) for _ in range(4)]
 
     def add(self, found: tuple[Floats, ...]) -> None:
-        """Take mean and deviation, before and after, of the next groups in storage order."""
+        """Add mean and deviation, before and after, of the next groups in storage order."""
         index = in_storage(self._partition, self._done, found[0].size)
         self._done += found[0].size
         for plane, values in zip(self._planes, found, strict=True):
@@ -289,7 +289,7 @@ class _Maps:
 
 
 def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: TensorStats) -> tuple[Stage, ...]:
-    """Return the steps of the walkthrough, each with its shape and statistics."""
+    """Return the stages of ``--stages``, each with its shape and statistics."""
     double = np.dtype(np.float64)
     dtype = np.dtype(after.dtype)
     return (

@@ -1,4 +1,4 @@
-"""What ``gncli random`` does: draw a tensor, write it, and describe it."""
+"""The task of ``gncli random``: draw a tensor, write it, and describe it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gncli.tasks.survey import describe, measured
 
 
 class RandomRun:
-    """What ``random`` does: entering opens the output and makes every refusal, then report and commit.
+    """A run of ``random``: entering it opens the output and checks everything; then call `report` and `commit`.
 
     Parameters
     ----------
     request : Random
-        What is asked for.
+        The tensor and the options.
     """
 
     def __init__(self, request: Random) -> None:
@@ -52,12 +52,12 @@ class RandomRun:
         self._stack.close()
 
     def report(self) -> StatsReport:
-        """Return the statistics of the tensor, which is then drawn, and written, but not visible yet.
+        """Draw and write the tensor, and return its statistics; the output is not yet visible under its name.
 
         Raises
         ------
         OutputError
-            If it cannot be written.
+            If the output cannot be written.
         """
         request, source = self.request, self._source
         drawn = source if self._sink is None else _Tee(source, self._sink)
@@ -72,7 +72,7 @@ class RandomRun:
         )
 
     def commit(self) -> None:
-        """Make the tensor visible under its name, if it was to be written."""
+        """Make the tensor visible under its name, if it was written."""
         if self._sink is not None:
             self._sink.commit()
 
@@ -85,7 +85,7 @@ class _Tee(Wrapping):
         self._sink, self._written = sink, 0
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` from the source, and write what of it has not been written yet."""
+        """Fill `out` from the source, and write the elements that have not been written yet."""
         self.inner.read_into(out, start)
         new = out[max(0, self._written - start) :]
         if new.size:

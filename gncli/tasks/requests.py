@@ -1,4 +1,4 @@
-"""What a task is asked for: frozen records that commands and the public functions fill. No NumPy is imported here."""
+"""Requests: the frozen parameters of each task, filled by commands and the Python API. NumPy is not imported here."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Who does the work; it changes no result.
+    """Where and how a task runs; it changes no result.
 
     Attributes
     ----------
     workers : int, optional
         Threads, or processes of a cluster; by default one per CPU.
     tile : int, optional
-        Bytes of input that each works on at a time; by default 2 MiB.
+        Bytes of input that each worker processes at once; by default 2 MiB.
     executor : {"threads", "dask"}
         Threads of this process, or a dask cluster.
     scheduler : str, optional
@@ -36,7 +36,7 @@ class Execution:
 
 @dataclass(frozen=True, kw_only=True)
 class Cutting:
-    """What cells a tensor is divided into: ``--by`` and what goes with it.
+    """The cells that a tensor is divided into: ``--by`` and the options that belong to it.
 
     Attributes
     ----------
@@ -61,13 +61,13 @@ class Output:
     Attributes
     ----------
     path : str, optional
-        As the command line names it; None is nowhere.
+        The file, as the command line names it; None if nothing is written.
     force : bool
         Whether an existing file is replaced.
     in_place : bool
-        Whether the input is replaced; there is no path then.
+        Whether the input is replaced; `path` is then None.
     compression : int, optional
-        The level of deflate of an HDF5 output, 0 to 9; by default it is stored as it is.
+        The level of deflate of an HDF5 output, 0 to 9; by default the output is not compressed.
     """
 
     path: str | None = None
@@ -83,42 +83,42 @@ ON_THREADS = Execution()
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """What ``stats`` is asked for.
+    """The parameters of ``stats``.
 
     Attributes
     ----------
     tensors : tuple of str
-        As the command line names them.
+        The tensors, as the command line names them.
     random : Draw, optional
-        A random tensor, instead of or before them.
+        A random tensor, described before `tensors`.
     statistics : tuple of str
-        By name, in the order to show; none stands for the default ones.
+        The names of the statistics, in the order to show; an empty tuple is the default statistics.
     ddof : int
         Subtracted from the number of elements in variance and deviation.
     cutting : Cutting
-        The cells.
+        The cells of each tensor.
     bins : int, optional
-        The number of bins of a histogram, if there is to be one.
+        The number of bins of a histogram; None for no histogram.
     picture : int, optional
-        The number of bins of the histogram of a picture, if there is to be one.
+        The number of bins of the histogram in a picture; None for no picture.
     zeros : bool
-        Whether zeros are counted, where anything is read.
+        Whether zeros are counted, if data are read.
     expect : tuple of Expectation
-        What every tensor, or every cell, should be.
+        The expectations that every tensor, or every cell, is tested against.
     match : str, optional
         A pattern that the names of tensors, or of members of a file, must match.
     sort : str, optional
         The statistic to order tensors by; with ``-`` before it, the largest first.
     total : bool
-        Whether there is one more record, of all tensors together.
+        Whether one more record describes all tensors together.
     keep_cells : int
-        How many cells of a tensor the report keeps.
+        The largest number of cells that the report keeps per tensor.
     most_cells : int, optional
-        How many cells a tensor may have.
+        The largest number of cells per tensor; None for no limit.
     policy : Policy
-        What the files may do and ask for.
+        The limits for the input files.
     execution : Execution
-        Who does the work.
+        Where and how the task runs.
     """
 
     tensors: tuple[str, ...] = ()
@@ -141,32 +141,32 @@ class Stats:
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """What ``diff`` is asked for.
+    """The parameters of ``diff``.
 
     Attributes
     ----------
     a, b : str
         The tensors, as the command line names them; `b` is the reference.
     rtol, atol : float, optional
-        An element is outside where |a - b| > atol + rtol |b|; by default by the coarser dtype.
+        An element is outside where |a - b| > atol + rtol |b|; the defaults are those of the coarser dtype.
     max_fraction : float
         The tensors are the same if at most this fraction of the elements is outside.
     nan_differs : bool
         Whether a NaN differs from a NaN.
     cutting : Cutting
-        The cells.
+        The cells of each tensor.
     bins : int, optional
-        The number of bins of a histogram of a - b, if there is to be one.
+        The number of bins of a histogram of a - b; None for no histogram.
     picture : int, optional
-        The number of bins of the histogram of a picture, if there is to be one.
+        The number of bins of the histogram in a picture; None for no picture.
     most_cells : int, optional
-        How many cells there may be.
+        The largest number of cells; None for the limit of open cells.
     output : Output
-        Where a - b is written.
+        The file for a - b.
     policy : Policy
-        What the files may do and ask for.
+        The limits for the input files.
     execution : Execution
-        Who does the work: threads.
+        The number of threads, and their tile.
     """
 
     a: str
@@ -186,12 +186,12 @@ class Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalize:
-    """What ``normalize`` is asked for.
+    """The parameters of ``normalize``.
 
     Attributes
     ----------
     tensor : str or Draw
-        As the command line names it, or a random tensor.
+        The tensor, as the command line names it, or a random tensor.
     norm : GroupNorm
         The groups, eps, layout and denominator.
     gamma, beta : str or float
@@ -199,19 +199,23 @@ class Normalize:
     dtype : str, optional
         The dtype of the result; by default that of a floating input, else ``np.result_type(input, np.float32)``.
     output : Output
-        Where the result is written.
+        The file for the result.
     save_moments : str, optional
-        A .npz for the arrays mean, var and rstd, of shape (N, G).
-    stages, verify, zeros : bool
-        Whether the stages of the walkthrough are kept, the check made, zeros counted.
+        A .npz file for the arrays mean, var and rstd, of shape (N, G).
+    stages : bool
+        Whether every stage of the computation is described.
+    verify : bool
+        Whether the result is checked.
+    zeros : bool
+        Whether zeros are counted before and after.
     bins : int, optional
-        The number of bins of histograms before and after, if there are to be any.
+        The number of bins of the histograms before and after; None for no histograms.
     picture : int, optional
-        The number of bins of the histograms of a picture, if there is to be one.
+        The number of bins of the histograms in a picture; None for no picture.
     policy : Policy
-        What the inputs may do and ask for.
+        The limits for the input files.
     execution : Execution
-        Who does the work.
+        Where and how the task runs.
     """
 
     tensor: str | Draw
@@ -232,20 +236,20 @@ class Normalize:
 
 @dataclass(frozen=True, kw_only=True)
 class Random:
-    """What ``random`` is asked for.
+    """The parameters of ``random``.
 
     Attributes
     ----------
     draw : Draw
-        The tensor.
+        The shape, distribution, seed and dtype of the tensor.
     output : Output
-        Where it is written.
+        The file for the tensor.
     statistics : tuple of str
-        By name, in the order to show; none stands for the default ones.
+        The names of the statistics, in the order to show; an empty tuple is the default statistics.
     zeros : bool
-        Whether zeros are counted, where anything is measured.
+        Whether zeros are counted, if a statistic of the data is requested.
     execution : Execution
-        Who does the work: threads.
+        The number of threads, and their tile.
     """
 
     draw: Draw

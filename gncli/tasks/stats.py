@@ -1,4 +1,4 @@
-"""What ``gncli stats`` does: every tensor in turn, its cells if asked for, expectations, and all of them together."""
+"""The task of ``gncli stats``: each tensor in turn with its cells and expectations, and a total over all tensors."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from gncli.tasks.by import By, cut
 from gncli.tasks.requests import Stats
 from gncli.tasks.survey import Survey, Wanted, measured
 
-MAX_BROKEN = 20  # expectations that did not hold, in words
-MAPPED = ("mean", "std")  # what of cells a picture shows
+MAX_BROKEN = 20  # expectations that did not hold and are shown
+MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
 
 
 class StatsRun:
-    """What ``stats`` does: iterate over the `cells` of the tensors, then ask for the report.
+    """A run of ``stats``: iterate over the `cells` of the tensors, then call `report`.
 
     A tensor that cannot be read becomes a `Failure` in the report; the others go on.
 
     Parameters
     ----------
     request : Stats
-        What is asked for.
+        The tensors and the options.
     """
 
     def __init__(self, request: Stats) -> None:
@@ -57,12 +57,12 @@ class StatsRun:
         self._seed: int | None = None
 
     def cells(self) -> Generator[tuple[TensorStats, list[Cell]], None, None]:
-        """Do it: yield each tensor, without values, with its next cells in C order, as they are complete.
+        """Read all tensors; yield each one, without values, with its next cells in C order, as they are complete.
 
         Raises
         ------
         ParameterError
-            If nothing matches.
+            If ``--match`` matches no tensor.
         """
         request, asked = self.request, self.request.execution
         with engine_on(asked.executor, asked.scheduler, asked.workers, asked.tile, request.policy) as engine:
@@ -78,7 +78,7 @@ class StatsRun:
             self._notes += engine.notes
 
     def report(self) -> StatsReport:
-        """Return the report, once all cells have been iterated over."""
+        """Return the report, after all cells have been iterated over."""
         request, records = self.request, self._records
         if request.sort is not None and self._order is not None:
             records = _sorted(records, self._order, request.sort.startswith("-"))
@@ -94,8 +94,8 @@ class StatsRun:
         )
 
     def _all_of(self, name: str, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
-        """Survey all tensors that `name` stands for; an error about one is its record."""
-        engine.rest()  # a file is tried in a fork first, and forks are for processes of one thread
+        """Survey all tensors that `name` stands for; a tensor that fails becomes a `Failure`."""
+        engine.rest()  # a file is tried in a forked process first, and only a process of one thread may fork
         try:
             listing = io.open_sources(name, policy=self.request.policy)
         except GncliError as error:
@@ -127,7 +127,7 @@ class StatsRun:
     def _surveyed(self, source: Source, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
         """Survey one tensor."""
         request, by = self.request, self._by(source)
-        # Of many tensors a picture shows the first; where they are sorted, nobody knows yet which these are.
+        # A picture shows the first tensors only; with --sort, the first ones are not known yet.
         pictured = request.picture is not None and (request.sort is not None or len(self._described) < MOST_DRAWN)
         wanted = self._wanted._replace(bins=request.picture) if pictured else self._wanted
         planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if pictured and by is not None else {}
@@ -177,7 +177,7 @@ class StatsRun:
                     self._broken.append(f"{name}: {expectation.broken(value)}")
 
     def _total(self) -> Total:
-        """Return the record of all tensors together; what cannot be told from theirs is undefined."""
+        """Return the record of all tensors together; statistics that do not follow from moments are undefined."""
         values: dict[str, Value] = {name: None for name in self._wanted.statistics if statistic(name).reads}
         if self._totals:
             moments, dtype = pooled([(moments, source.dtype) for moments, source in self._totals])
@@ -188,12 +188,12 @@ class StatsRun:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Return whether a tensor's name, or its name in its file, matches."""
+    """Return whether the full name of a tensor, or its name within its file, matches `pattern`."""
     return any(fnmatch.fnmatchcase(part, pattern) for part in (name, name.rpartition("::")[2]))
 
 
 def _sorted(records: list[TensorStats | Failure], name: str, falling: bool) -> list[TensorStats | Failure]:
-    """Return `records` by a statistic; those that have none last, in the order they came."""
+    """Return `records` sorted by a statistic; those without it come last, in their original order."""
 
     def has(record: TensorStats | Failure) -> bool:
         return isinstance(record, TensorStats) and record.value(name) is not None

@@ -1,4 +1,4 @@
-"""What is measured of one tensor, over all of it or cell by cell: the passes behind ``stats``."""
+"""The statistics of one tensor, as a whole or per cell: the passes behind ``stats``."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ PLACES = ("argmin", "argmax", "first_nan", "first_inf")
 
 
 class Wanted(NamedTuple):
-    """What is wanted of a tensor, or of each of its cells.
+    """The statistics that are requested of a tensor, or of each of its cells.
 
     Attributes
     ----------
     statistics : tuple of str
-        By name; none stands for the default ones.
+        The names of the statistics; an empty tuple is the default statistics.
     ddof : int
         Subtracted from the number of elements in variance and deviation.
     bins : int or None
-        The number of bins of the histogram, if there is to be one.
+        The number of bins of the histogram; None for no histogram.
     """
 
     statistics: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Wanted(NamedTuple):
 
     @property
     def reads(self) -> bool:
-        """Whether data must be read, or headers are enough."""
+        """Whether data must be read; otherwise the header is enough."""
         reading = any(statistic(name).reads for name in self.statistics)
         return self.bins is not None or not self.statistics or reading
 
@@ -62,21 +62,21 @@ class Wanted(NamedTuple):
         return {name: percentile for name, percentile in named.items() if percentile is not None}
 
     def law(self, source: Source) -> MomentsOf:
-        """Return the reduction that measures all but percentiles of `source`."""
+        """Return the reduction that measures all statistics of `source` except percentiles."""
         names = frozenset(self.statistics) & RECORDS.keys()
         return MomentsOf(source.dtype, Extras(names, source.shape, source.order) if names else None)
 
     def passes(self, dtype: np.dtype[Any], walk: Walk, once: bool) -> Sequence[str]:
-        """Return what each pass over a span of cells does."""
+        """Return the name of each pass over a span of cells."""
         if once or not self.percentiles:
             return ("measure",)
         return ("measure", *["percentiles"] * num_passes(walk, dtype, len(self.percentiles)))
 
 
 def measured(statistics: Sequence[str], *, zeros: bool = False) -> tuple[str, ...]:
-    """Return what is measured for `statistics`, none of which stands for the default ones; and zeros, if asked for.
+    """Return the statistics to measure: `statistics`, or the default ones if that is empty, and zeros if requested.
 
-    Statistics that the header answers are not joined by one that reads the data.
+    Zeros are not added to statistics that the header alone answers.
 
     Examples
     --------
@@ -89,20 +89,20 @@ def measured(statistics: Sequence[str], *, zeros: bool = False) -> tuple[str, ..
 
 
 class Survey:
-    """What is measured of a tensor, and of its cells: iterate over the cells, then ask for `stats`.
+    """The measurement of a tensor and of its cells: iterate over the cells, then read `stats`.
 
     Parameters
     ----------
     source : Source
-        The tensor; its data are read only if something wanted needs them.
+        The tensor; its data are read only if `wanted` needs them.
     engine : Engine
-        Who reads it.
+        Runs the passes.
     wanted : Wanted
-        What is wanted of each cell, and of the whole.
+        The statistics of each cell, and of the whole tensor.
     by : By, optional
-        The cells; by default there is one, which has no place of its own.
+        The cells; by default the whole tensor is one cell, and no cell is yielded.
     keep : int
-        How many cells the record keeps; the others are counted.
+        The largest number of cells that the record keeps; further cells are only counted.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Survey:
         self._histogram: Histogram | None = None
 
     def __iter__(self) -> Iterator[list[Cell]]:
-        """Yield the cells that were asked for, in C order of their index, as they are complete.
+        """Yield the requested cells in C order of their index, as soon as they are complete.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class Survey:
                 yield batch
 
     def _headers(self) -> Iterator[list[Cell]]:
-        """Yield cells of which nothing is measured."""
+        """Yield cells without measuring them."""
         for start in range(0, self._by.count, MAX_OPEN_CELLS):
             stop = min(start + MAX_OPEN_CELLS, self._by.count)
             yield self._batch(_places(self._by, start, stop, [0] * len(self._by.names)), {})
@@ -186,7 +186,7 @@ class Survey:
 
     @property
     def stats(self) -> TensorStats:
-        """The record of the tensor, once all cells have been iterated over."""
+        """The record of the tensor, after all cells have been iterated over."""
         cells = Cells(self._by.names, tuple(self._kept), self._by.count) if self._shown else None
         return replace(
             self.header,
@@ -198,7 +198,7 @@ class Survey:
 
 
 def survey(source: Source, engine: Engine, wanted: Wanted, by: By | None = None, keep: int = MAX_OPEN_CELLS) -> Survey:
-    """Return the `Survey` of these parameters, done."""
+    """Return the completed `Survey` of these parameters."""
     done = Survey(source, engine, wanted, by, keep)
     for _ in done:
         pass
@@ -214,7 +214,7 @@ Columns = Mapping[str, Sequence[Value]]
 
 
 def _measured(plan: Plan, wanted: Wanted) -> Iterator[tuple[Moments, Floats]]:
-    """Yield moments and percentiles, the latter of shape (cells, percentiles), of the cells in storage order."""
+    """Yield the moments and the percentiles, of shape (cells, percentiles), of cells in storage order."""
     law, chosen = wanted.law(plan.source), tuple(wanted.percentiles.values())
     if not chosen:
         for moments in plan.reduce(law):
@@ -240,13 +240,13 @@ def _percentiles(plan: Plan, span: range, sizes: Floats, chosen: Sequence[float]
     Parameters
     ----------
     plan : Plan
-        Whose source can be read again.
+        The plan, begun; its source can be read again.
     span : range
-        Which span.
+        The span, as `Plan.spans` yields it.
     sizes : ndarray of float64, shape (cells,)
-        How many finite elements each cell has.
+        The number of finite elements of each cell.
     chosen : sequence of float
-        Which percentiles.
+        The percentiles, 0 to 100.
     """
     points = np.full((sizes.size, len(chosen)), np.nan)
     step = cells_at_once(len(chosen))
@@ -266,7 +266,7 @@ def _percentiles(plan: Plan, span: range, sizes: Floats, chosen: Sequence[float]
 
 
 def select(plan: Plan, span: range, cells: range, wanted: Collection[Key]) -> Mapping[Key, int | float]:
-    """Return the element of each (cell, rank), counted from 0 among the finite ones of a cell of `span`."""
+    """Return the element of each (cell, rank); ranks count from 0 among the finite elements of a cell of `span`."""
     selection = Selection(plan.walk, plan.source.dtype, cells, wanted)
     for _ in range(selection.steps):
         selection.take(plan.total(selection.counting(), span))
@@ -280,7 +280,7 @@ def _places(by: By, start: int, stop: int, corner: Sequence[int]) -> NDArray[np.
 
 
 def _columns(moments: Moments, selected: Floats, source: Source, box: Box, wanted: Wanted) -> Columns:
-    """Return the statistics of cells; places are those in the tensor that `box` is a part of."""
+    """Return the statistics of cells; a place is an index into the whole tensor, of which `box` is a part."""
     columns = dict(finished(moments, source.dtype, source.shape, wanted.statistics, wanted.ddof))
     offsets = [start for start, _ in box]
     for name in PLACES:
@@ -307,20 +307,20 @@ def histogram_of(source: Source, engine: Engine, moments: Moments, bins: int) ->
 
 
 def counted(source: Source, engine: Engine, edges: Floats) -> NDArray[np.int64]:
-    """Return how many elements of `source` lie between `edges`, from one pass."""
+    """Return the number of elements of `source` in each bin between `edges`, from one pass."""
     plan = Plan.of(source, whole(source.shape), engine, lambda _walk, _once: ("histogram",)).begin()
     return plan.total(BinCounts(histogram.Bins(edges, source.dtype))).number
 
 
 class CountingSink(Sink):
-    """A sink that keeps no more of a tensor than its histogram.
+    """A sink that keeps only the histogram of the tensor.
 
     Parameters
     ----------
     bins : histogram.Bins
-        Of the dtype that is written.
+        The bins, for the dtype that is written.
     number : int
-        How many there are.
+        The number of bins.
     """
 
     def __init__(self, bins: histogram.Bins, number: int) -> None:

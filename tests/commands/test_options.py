@@ -69,7 +69,7 @@ INVALID: list[tuple[Any, str, str]] = [
     (
         options.ExpectationText(),
         "mean < x",
-        "a number should stand here, at character 8: mean <  >>> x",
+        "expected a number, at character 8: mean <  >>> x",
     ),
     (options.NumberOrTensor(), "nan", "'nan' is not finite"),
     (options.NumberOrTensor(), "-inf", "'-inf' is not finite"),

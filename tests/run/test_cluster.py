@@ -276,7 +276,7 @@ def test_an_item_of_work_is_done_by_whoever_has_the_order(tmp_path: Path) -> Non
     sink.abort()
     place = cluster_module._reopening(source, STRICT)
     assert cluster_module._reopened(place) is other
-    with pytest.raises(ChangedError, match=r"x\.npy: is not the same file where a worker sees it"):
+    with pytest.raises(ChangedError, match=r"x\.npy: is not the same file on a worker"):
         cluster_module._reopened(place._replace(inode=place.inode + 1))
     source.close()
 
