@@ -18,7 +18,7 @@ ULPS = 1 << 16  # distances in ULP are counted one by one below this, and togeth
 
 
 class Counts(NamedTuple):
-    """How many elements there are in each slot, over all cells together.
+    """The number of elements in each slot, over all cells together.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Counts(NamedTuple):
 
 
 class Counting(Reduction[Counts]):
-    """The law of counts: they add up, over all cells, in any order.
+    """Counts are merged by addition, over all cells, in any order.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Counting(Reduction[Counts]):
 
 
 class BinCounts(Counting):
-    """How many elements lie in each bin of a histogram.
+    """The number of elements in each bin of a histogram.
 
     Parameters
     ----------

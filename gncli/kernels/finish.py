@@ -49,24 +49,24 @@ def finished(
     mapping of str to list
         One value per cell; None where it is undefined, infinity where it overflows float64.
     """
-    some = moments.n > 0
+    defined = moments.n > 0
     whole = dtype.kind in "iub"
-    found: dict[str, list[Value]] = {
-        "mean": _numbers(moments.mean, some),
+    columns: dict[str, list[Value]] = {
+        "mean": _numbers(moments.mean, defined),
         "std": _numbers(moments.std(ddof)),
         "var": _numbers(moments.var(ddof)),
-        "min": _extremes(moments.min, some, whole),
-        "max": _extremes(moments.max, some, whole),
+        "min": _extremes(moments.min, defined, whole),
+        "max": _extremes(moments.max, defined, whole),
     }
     for kind in ("nan", "posinf", "neginf"):
-        found[kind] = moments.number(kind).astype(np.int64).tolist()
+        columns[kind] = moments.number(kind).astype(np.int64).tolist()
     if (zeros := moments.asked(Zeros)) is not None:
-        found["zeros"] = zeros.zeros.astype(np.int64).tolist()
-    found |= {name: make(moments) for name, make in FURTHER.items() if name in wanted}
+        columns["zeros"] = zeros.zeros.astype(np.int64).tolist()
+    columns |= {name: make(moments) for name, make in FURTHER.items() if name in wanted}
     for extra in moments.extras:
         if isinstance(extra, PLACES):
-            found[extra._fields[0]] = _places(extra[0], shape)
-    return found
+            columns[extra._fields[0]] = _places(extra[0], shape)
+    return columns
 
 
 def _numbers(values: NDArray[Any], defined: NDArray[np.bool_] | None = None) -> list[Value]:
@@ -94,8 +94,8 @@ def _power(moments: Moments) -> Any:
 def total(moments: Moments) -> Floats:
     """Return the sum of the finite floats, from both halves of their mean; 0 where there are no values."""
     high, low = _product(moments.n, moments.hi)
-    found = np.ldexp(high + (low + moments.n * moments.lo), _power(moments))
-    return np.asarray(np.where(moments.n > 0, found, 0.0))
+    sums = np.ldexp(high + (low + moments.n * moments.lo), _power(moments))
+    return np.asarray(np.where(moments.n > 0, sums, 0.0))
 
 
 def _product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
@@ -108,8 +108,8 @@ def _product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
         return high, x - high
 
     (a1, a2), (b1, b2) = halves(a), halves(b)
-    rest = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
-    return product, np.where(np.isfinite(rest), rest, 0.0)
+    error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+    return product, np.where(np.isfinite(error), error, 0.0)
 
 
 def _sum(moments: Moments) -> list[Value]:

@@ -80,18 +80,18 @@ class Plane:
         known = ~np.isnan(values)
         places = np.ravel_multi_index(tuple(index[known].T), self._sizes)
         down, across = np.divmod(places, self._lengths[1])
-        at = down // self._merged[0], across // self._merged[1]
-        np.add.at(self._counts, at, 1)
+        field = down // self._merged[0], across // self._merged[1]
+        np.add.at(self._counts, field, 1)
         if self._largest:
-            np.maximum.at(self._values, at, values[known])
+            np.maximum.at(self._values, field, values[known])
         else:  # divided first, so that the sum of finite numbers does not overflow
-            np.add.at(self._values, at, values[known] / math.prod(self._merged))
+            np.add.at(self._values, field, values[known] / math.prod(self._merged))
 
     def heatmap(self) -> Heatmap:
         """Return the heat map of the numbers added so far."""
         counts = np.where(self._counts > 0, self._counts, np.nan)
-        found = self._values if self._largest else self._values / counts * math.prod(self._merged)
-        rows = np.where(self._counts > 0, found, np.nan).tolist()
+        numbers = self._values if self._largest else self._values / counts * math.prod(self._merged)
+        rows = np.where(self._counts > 0, numbers, np.nan).tolist()
         return Heatmap(self._names, self._lengths, self._merged, tuple(map(tuple, rows)))
 
 

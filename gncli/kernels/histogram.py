@@ -96,7 +96,7 @@ class Bins:
 def _searched(values: Floats, at: Floats) -> NDArray[np.int64]:
     """Return the bin of each value by binary search; the number of bins for values that lie in none."""
     bins = at.size - 1
-    found = np.searchsorted(at, values, side="right") - 1
-    found[values == at[-1]] = bins - 1
-    found[~((values >= at[0]) & (values <= at[-1]))] = bins
-    return np.asarray(found, np.int64)
+    index = np.searchsorted(at, values, side="right") - 1
+    index[values == at[-1]] = bins - 1
+    index[~((values >= at[0]) & (values <= at[-1]))] = bins
+    return np.asarray(index, np.int64)

@@ -112,7 +112,7 @@ def whole(shape: tuple[int, ...]) -> Partition:
 
 
 def by_axes(shape: tuple[int, ...], order: str, axes: Sequence[int]) -> Partition:
-    """Return the partition with a cell for each index of `axes`, reported in their order.
+    """Return the partition with one cell per index of `axes`, reported in their order.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def by_axes(shape: tuple[int, ...], order: str, axes: Sequence[int]) -> Partitio
 
 
 def by_group(shape: tuple[int, ...], order: str, layout: Layout, num_groups: int) -> Partition:
-    """Return the partition with a cell for each (sample, group), reported as (N, G).
+    """Return the partition with one cell per (sample, group), reported as (N, G).
 
     Groups are contiguous blocks of C/G channels (Wu & He 2018, eq. 7). Without a batch axis N is 1.
 

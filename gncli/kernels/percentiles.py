@@ -148,7 +148,7 @@ def of_rows(rows: NDArray[Any], percentiles: Sequence[float]) -> Floats:
         NaN where a row has no finite value.
     """
     cells, length = rows.shape
-    found = np.full((len(percentiles), cells), np.nan)
+    points = np.full((len(percentiles), cells), np.nan)
     rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
     count = np.full(cells, length)
     if rows.dtype.kind == "f":
@@ -164,5 +164,5 @@ def of_rows(rows: NDArray[Any], percentiles: Sequence[float]) -> Floats:
         picked = np.partition(chosen, kth, axis=1)[:, kth].astype(np.float64)
         for place, (below, above, share) in enumerate(ranks):
             low, high = picked[:, kth.index(below)], picked[:, kth.index(above)]
-            found[place, which] = between(low, high, share)
-    return found
+            points[place, which] = between(low, high, share)
+    return points

@@ -130,13 +130,13 @@ class BitCounts(Counting):
         pieces = [slice(start, start + step) for start in range(0, bits.size, step)]
         if self._level:
             slots = [self._on_path(bits[piece], place[piece].astype(np.int64, copy=False)) for piece in pieces]
-            at, number = np.unique(np.concatenate(slots), return_counts=True)
-            return Counts(number, at)
+            used, number = np.unique(np.concatenate(slots), return_counts=True)
+            return Counts(number, used)
         counts = np.zeros(self.num_slots, np.int64)
         for piece in pieces:  # bincount casts other types than int64, slowly
             counts += np.bincount(place[piece].astype(np.int64, copy=False), minlength=counts.size)[: counts.size]
-        at = np.flatnonzero(counts)
-        return Counts(counts[at], at)
+        used = np.flatnonzero(counts)
+        return Counts(counts[used], used)
 
     def _places(self, visit: Visit, high: NDArray[Any]) -> NDArray[Any]:
         """Return one number per element, made of its cell among the counted ones and its highest step."""

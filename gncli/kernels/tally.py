@@ -99,13 +99,13 @@ _SUMS = ("size", "n", "nan", "inf", "outside", "total", "square", "product", "a_
 
 def merge(a: Tally, b: Tally) -> Tally:
     """Return the tally of the unions of `a` and `b`, set by set."""
-    found: dict[str, NDArray[Any]] = {name: getattr(a, name) + getattr(b, name) for name in _SUMS}
-    found["low"], found["high"] = np.minimum(a.low, b.low), np.maximum(a.high, b.high)
-    found["excess"], found["first"] = np.maximum(a.excess, b.excess), np.minimum(a.first, b.first)
+    fields: dict[str, NDArray[Any]] = {name: getattr(a, name) + getattr(b, name) for name in _SUMS}
+    fields["low"], fields["high"] = np.minimum(a.low, b.low), np.maximum(a.high, b.high)
+    fields["excess"], fields["first"] = np.maximum(a.excess, b.excess), np.minimum(a.first, b.first)
     ahead = (a.worst > b.worst) | ((a.worst == b.worst) & (a.place <= b.place))
     for name in ("worst", "place", "a", "b"):
-        found[name] = np.where(ahead, getattr(a, name), getattr(b, name))
-    return Tally(**found)
+        fields[name] = np.where(ahead, getattr(a, name), getattr(b, name))
+    return Tally(**fields)
 
 
 def split(values: NDArray[Any], a: np.dtype[Any], b: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -242,8 +242,8 @@ def _tally(
         ranked = np.where(finite, gap, -1.0)
     rank = np.expand_dims(np.argmax(ranked, axis=1), 1)
     worst = np.take_along_axis(gap, rank, 1)[:, 0]
-    some = n > 0
-    place = np.where(some, at + rank[:, 0] * stride, NOWHERE)
+    compared = n > 0
+    place = np.where(compared, at + rank[:, 0] * stride, NOWHERE)
     values = (np.take_along_axis(array, rank, 1)[:, 0] for array in (a, b))
     return Tally._make(
         [
@@ -259,7 +259,7 @@ def _tally(
             _dot(y, y),
             low,
             high,
-            np.where(some, worst, -1.0),
+            np.where(compared, worst, -1.0),
             excess,
             place,
             *values,
@@ -304,9 +304,9 @@ def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
     x, y = a.astype(np.float64), b.astype(np.float64)
     gap, exact = distance(a, b, x, y)
-    found = np.subtract(x, y) if exact is None else np.where(np.less(a, b), -gap, gap)
-    found[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
-    return np.asarray(found)
+    difference = np.subtract(x, y) if exact is None else np.where(np.less(a, b), -gap, gap)
+    difference[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
+    return np.asarray(difference)
 
 
 def _whole(values: NDArray[Any]) -> bool:

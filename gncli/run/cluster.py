@@ -133,7 +133,7 @@ class ClusterEngine(Engine):
             raise
         except (self._distributed.KilledWorker, CancelledError, OSError) as error:
             problem = f"the cluster lost its workers, or they were killed ({str(error).partition(chr(10))[0]})"
-            raise LimitError(problem, hint="see the logs of its workers; --executor threads needs none") from error
+            raise LimitError(problem, hint="see the logs of its workers, or use --executor threads") from error
         pending.popleft()
         for sink, ends in zip(sinks, edges, strict=True):
             for offset, data in ends:
@@ -157,7 +157,7 @@ class ClusterEngine(Engine):
             except (OSError, ValueError, TimeoutError) as error:
                 self.rest()
                 problem = f"no dask scheduler with workers answers ({str(error).partition(chr(10))[0]})"
-                raise LimitError(problem, subject=self._address, hint="--scheduler ADDRESS names one") from error
+                raise LimitError(problem, subject=self._address, hint="give its address with --scheduler") from error
         return self._client
 
     def _start(self) -> None:

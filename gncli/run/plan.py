@@ -118,7 +118,7 @@ class Plan:
                 f"percentiles of {walk.span_cells:,} open cells would take {len(named) - 1:,} passes, "
                 f"more than {MAX_PASSES}",
                 subject=source.name,
-                hint="ask for fewer, or for fewer cells, or store the tensor in another order",
+                hint="ask for fewer percentiles or cells, or store the tensor in another order",
             )
         return cls(source, partition, engine, named, tuple(after), once, walk)
 

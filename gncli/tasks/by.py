@@ -123,7 +123,7 @@ def cut(cutting: Cutting, shape: tuple[int, ...], order: Order) -> By:
         axes = tuple(axis for axis in (known.batch, known.channel) if axis is not None)
         return By(shape, order, axes, ("N", "G"), grouping)
     if num_groups is not None or group_size is not None:
-        raise ParameterError("--groups is about the cells of --by group", hint="say --by group, or leave it out")
+        raise ParameterError("--groups needs --by group", hint="add --by group, or leave out --groups")
     found: dict[int, str] = {}
     for name in names:
         axis = _axis(name, shape, layout)

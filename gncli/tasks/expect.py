@@ -98,13 +98,13 @@ def parse(text: str) -> Expectation:
     >>> parse("abs(mean) < 1e-6").holds(-2e-7), parse("nan == 0").holds(None)
     (True, False)
     """
-    found = _GRAMMAR.fullmatch(text)
-    assert found is not None  # it matches any text
+    match = _GRAMMAR.fullmatch(text)
+    assert match is not None  # it matches any text
 
     def wrong(problem: str, part: str) -> ExpectationError:
-        return ExpectationError(problem, text, found.start(f"at_{part}"))
+        return ExpectationError(problem, text, match.start(f"at_{part}"))
 
-    name, symbol, number = found["name"], found["symbol"], found["number"]
+    name, symbol, number = match["name"], match["symbol"], match["number"]
     if name is None:
         raise wrong("expected a statistic", "name")
     try:
@@ -113,15 +113,15 @@ def parse(text: str) -> Expectation:
         raise wrong(error.args[0], "name") from None
     if not numeric:
         raise wrong(f"{name} is not a single number", "name")
-    if found["abs"] and not found["close"]:
+    if match["abs"] and not match["close"]:
         raise wrong("expected the ) of abs(", "close")
     if symbol is None:
         raise wrong("expected one of < <= == != >= >", "symbol")
     if number is None:
         raise wrong("expected a number", "number")
-    if found["more"]:
+    if match["more"]:
         raise wrong("expected nothing more", "end")
     exact = int(number) if re.fullmatch(r"[+-]?[0-9]+", number) else float(number)
     if isinstance(exact, float) and math.isinf(exact) and "inf" not in number.lower():
         raise wrong("the number is too large", "number")
-    return Expectation(name, bool(found["abs"]), symbol, exact)
+    return Expectation(name, bool(match["abs"]), symbol, exact)

@@ -93,7 +93,7 @@ class NormalizeRun:
         )
         if request.dtype is None and source.stored_as is not None:
             raise ParameterError(
-                f"{source.dtype_name} is read, and not written",
+                f"{source.dtype_name} can be read, but not written",
                 subject=source.name,
                 hint="say --dtype float16, float32 or float64",
             )
@@ -184,7 +184,7 @@ class NormalizeRun:
         if histograms is not None and request.bins is not None:
             before, after = (replace(s, histogram=h) for s, h in zip((before, after), histograms, strict=True))
         if histograms is not None and maps is not None:
-            pictures = (Picture(h, some) for h, some in zip(histograms, maps.heatmaps(), strict=True))
+            pictures = (Picture(h, planes) for h, planes in zip(histograms, maps.heatmaps(), strict=True))
             before, after = (replace(s, picture=p) for s, p in zip((before, after), pictures, strict=True))
         chosen = isinstance(request.tensor, Draw) and request.tensor.seed is None
         return NormalizeReport(
@@ -226,17 +226,17 @@ class NormalizeRun:
         """Return the histograms before and after on the same edges, from two more passes; None without a request."""
         if self._bars is None:
             return None
-        some = [moments for moments in (outcome.before, outcome.after) if moments.n[0]]
-        if not some:
+        measured = [moments for moments in (outcome.before, outcome.after) if moments.n[0]]
+        if not measured:
             return Histogram((), ()), Histogram((), ())
-        low, high = min(float(m.min[0]) for m in some), max(float(m.max[0]) for m in some)
+        low, high = min(float(m.min[0]) for m in measured), max(float(m.max[0]) for m in measured)
         edges = histogram.edges(low, high, self._bars)
         sink = CountingSink(histogram.Bins(edges, self._dtype), self._bars)
         before = counted(self._source.again(), self._engine, edges)
         again = self._source.again()
         Normalization(again, sink, self._grouping, self._affine, self._dtype, self._engine, verify=False).run()
-        at = tuple(edges.tolist())
-        return Histogram(at, tuple(before.tolist())), Histogram(at, tuple(sink.counts.tolist()))
+        limits = tuple(edges.tolist())
+        return Histogram(limits, tuple(before.tolist())), Histogram(limits, tuple(sink.counts.tolist()))
 
 
 def read_channels(source: Source, channels: int, what: str) -> Floats:
@@ -275,11 +275,11 @@ class _Maps:
         self._done = 0
         self._planes = [Plane(("N", "G"), grouping.partition.cells) for _ in range(4)]
 
-    def add(self, found: tuple[Floats, ...]) -> None:
+    def add(self, numbers: tuple[Floats, ...]) -> None:
         """Add mean and deviation, before and after, of the next groups in storage order."""
-        index = in_storage(self._partition, self._done, found[0].size)
-        self._done += found[0].size
-        for plane, values in zip(self._planes, found, strict=True):
+        index = in_storage(self._partition, self._done, numbers[0].size)
+        self._done += numbers[0].size
+        for plane, values in zip(self._planes, numbers, strict=True):
             plane.add(index, values)
 
     def heatmaps(self) -> list[dict[str, Heatmap]]:

@@ -274,7 +274,7 @@ def select(plan: Plan, span: range, cells: range, wanted: Collection[Key]) -> Ma
 
 
 def _places(by: By, start: int, stop: int, corner: Sequence[int]) -> NDArray[np.int64]:
-    """Return the index of the cells from `start` to `stop`, a row for each, counted from `corner`."""
+    """Return the index of the cells from `start` to `stop`, one row per cell, counted from `corner`."""
     places = np.unravel_index(np.arange(start, stop), by.sizes or (1,))
     return np.stack(places, axis=1)[:, : len(by.sizes)] + np.asarray(corner, np.int64)
 
