@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import mmap
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -77,11 +79,11 @@ Do = Callable[[Run], End]
 
 
 @contextlib.contextmanager
-def runner(preload: Path | None = None) -> Iterator[Do]:
-    """Give a function that does a run."""
+def runner(preload: Path | None = None, *, imported: bool = True) -> Iterator[Do]:
+    """Give a function that does a run; unless gncli is `imported` once for all, each run imports what it needs."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("COV_", "COVERAGE_", "GNCLI_"))}
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults"],
+        [sys.executable, "-m", "tests.faults", *["imported"] * imported],
         cwd=Path(__file__).parent.parent,
         env=environment | ({} if preload is None else {"LD_PRELOAD": str(preload)}),
         stdin=subprocess.PIPE,
@@ -157,6 +159,12 @@ def main() -> int:
     """Do the runs that stdin tells of, one after the other."""
     import h5py  # noqa: F401
 
+    import gncli
+
+    if sys.argv[1:] == ["imported"]:
+        for module in pkgutil.walk_packages(gncli.__path__, "gncli."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
     library = ctypes.CDLL(None)
     arm = getattr(library, "fault_arm", None)
     shared = mmap.mmap(-1, mmap.PAGESIZE)
