@@ -12,7 +12,7 @@ from tests.marks import slow_but
 GOLDEN = {page.stem: page for page in sorted((Path(__file__).parent / "golden").glob("*.txt"))}
 
 
-@pytest.mark.parametrize("page", slow_but(GOLDEN, "stats", "help"))
+@pytest.mark.parametrize("page", slow_but(GOLDEN, "help"))
 def test_a_command_gives_what_the_transcript_shows(page: str, tmp_path: Path) -> None:
     transcripts.prepare(tmp_path)
     steps = transcripts.steps(GOLDEN[page].read_text(encoding="utf-8"))
