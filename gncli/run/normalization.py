@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -225,8 +225,7 @@ class Normalization:
         GncliError
             If the source cannot be read, or the sink written.
         """
-        for _ in self:
-            pass
+        deque(self, maxlen=0)  # nothing is shown
         return self.outcome()
 
     def __iter__(self) -> Iterator[tuple[Floats, ...]]:
