@@ -48,10 +48,12 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] | None = subprocess.PIPE,
     at_start: Callable[[], object] | None = None,
+    covered: bool = False,
     **environment: str,
 ) -> subprocess.Popen[bytes]:
-    # Without coverage, which a signal that comes while it holds its lock would stop for ever.
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONUNBUFFERED", "GNCLI_", "COV"))}
+    # A process that is sent a signal is not covered: coverage would hang if one came while it holds its lock.
+    left_out = ("PYTHONUNBUFFERED", "GNCLI_", *(() if covered else ("COV",)))
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys\n{hook}\nfrom gncli.__main__ import main\nsys.exit(main())", *arguments],
         stdin=stdin,

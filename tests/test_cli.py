@@ -1,21 +1,23 @@
-"""`gncli.cli`: what each command asks of its operation, what it prints, and how every end of the process looks.
+"""`gncli.cli` and the commands: what each prints and where, and how every end of the process looks.
 
-The tasks are stand-ins here: their own tests and the golden transcripts run the real ones.
+The tasks are the real ones, on tiny tensors. Opening the input raises the errors that no file gives.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import platform
+import re
+import select
 import signal
 import subprocess
 import sys
 import time
-import types
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,71 +26,26 @@ import pytest
 import gncli
 from gncli import cli
 from gncli.cli import main
-from gncli.errors import ChangedError, InputError, OutputError
-from gncli.inputs import Draw
-from gncli.kernels.groupnorm import Check, GroupNorm
-from gncli.report.records import Failure, NormalizeReport, Parameters, StatsReport, TensorStats
-from gncli.tasks.requests import Execution, Normalize, Output, Random, Stats
+from gncli.errors import InputError, OutputError
+from gncli.run.engine import Engine
+from gncli.run.plan import Plan
+from tests.processes import ROOT, ended, start
 
-VALUES = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0, "nan": 0, "posinf": 0, "neginf": 0}
-X = TensorStats((4, 16), "float64", VALUES, "x.npy")
-PARAMETERS = Parameters(
-    groups=4, group_size=4, eps=1e-5, layout="NC", denominator="std", gamma=1.0, beta=0.0, dtype="float64"
-)
-STATS = StatsReport((X,))
-NORMALIZED = NormalizeReport(
-    input="x.npy", output=None, parameters=PARAMETERS, before=X, after=X, check=Check(16, 0.1, 0.2)
-)
-FAILURE = "the check failed: the mean of a group is off by 2 times the rounding bound"
-CHECK_LINE = "check: ok, 16 groups, worst error 20 % of the rounding bound"
+X = np.tile([0.0, 1.0], 32).reshape(4, 16)
+CHECK_LINE = "check: ok, 16 groups, worst error 0 % of the rounding bound"
+OVERFLOW = "the check failed: 64 results beyond the largest float16"
+SEED = re.compile(r"seed ([0-9]+) \(chosen; --seed \1 draws the same again\)\n")
+Run = Callable[..., tuple[int, str, str]]
+Fail = Callable[[BaseException], None]
 
 
-class Tasks:
-    """Stand-ins for the tasks, which answer with `answer`, and keep the requests."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.answer: object = None
-        self.asked: list[object] = []
-        for name in ("stats", "normalize", "random"):
-            module: Any = types.ModuleType(f"gncli.tasks.{name}")
-            setattr(module, f"{name.capitalize()}Run", self._run())
-            monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    def _run(self) -> type[Any]:
-        tasks = self
-
-        class StandIn:
-            def __init__(self, request: object) -> None:
-                tasks.asked.append(request)
-
-            def __enter__(self) -> StandIn:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                pass
-
-            def cells(self) -> Iterator[Any]:
-                yield from ()
-
-            def report(self) -> object:
-                if isinstance(tasks.answer, BaseException):
-                    raise tasks.answer
-                return tasks.answer
-
-            def commit(self) -> None:
-                pass
-
-        return StandIn
-
-
-@pytest.fixture
-def tasks(monkeypatch: pytest.MonkeyPatch) -> Tasks:
+@pytest.fixture(autouse=True)
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in ("FORMAT", "COLOR", "PRECISION", "WORKERS", "TILE"):
         monkeypatch.delenv(f"GNCLI_{name}", raising=False)
-    return Tasks(monkeypatch)
-
-
-Run = Callable[..., tuple[int, str, str]]
+    np.save("x.npy", X)
+    np.save("many.npy", np.full((3000, 1), 0.5))
 
 
 @pytest.fixture
@@ -103,85 +60,140 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-# What is asked.
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Return a function that has the input of `stats` raise an error as it is opened."""
+
+    def fail(error: BaseException) -> None:
+        def opening(*_given: object, **_named: object) -> object:
+            raise error
+
+        monkeypatch.setattr("gncli.io.open_sources", opening)
+
+    return fail
 
 
-def test_a_command_asks_for_what_was_typed(tasks: Tasks, run: Run) -> None:
-    tasks.answer = STATS
-    assert run("stats", "x.npy", "-s", "mean,nan", "--ddof", "1", "--workers", "2", "--tile", "64K", "-q")[0] == 0
-    asked = Execution(workers=2, tile=65536)
-    assert tasks.asked == [Stats(tensors=("x.npy",), statistics=("mean", "nan"), ddof=1, execution=asked)]
+# What is done.
 
 
-def test_normalize_asks_for_the_defaults(tasks: Tasks, run: Run) -> None:
-    tasks.answer = NORMALIZED
-    assert run("normalize", "x.npy")[0] == 0
-    assert tasks.asked == [Normalize(tensor="x.npy", norm=GroupNorm(None, None, 1e-5, None, "std"))]
+def test_stats_are_those_that_were_asked_for(run: Run) -> None:
+    assert run("stats", "x.npy", "-s", "std,nan", "--ddof", "1", "--format", "value") == (
+        0,
+        f"{X.std(ddof=1)}\n0\n",
+        "",
+    )
 
 
-def test_normalize_of_a_random_tensor_takes_its_dtype_for_both(tasks: Tasks, run: Run) -> None:
-    tasks.answer = NORMALIZED
-    arguments = "--random 4,16 --seed 3 --dist normal --dtype float16 --group-size 2 --gamma g.npy --format json"
-    assert run("normalize", *arguments.split(), "--no-verify")[0] == 0
-    draw = Draw((4, 16), dist="normal", seed=3, dtype="float16")
-    norm = GroupNorm(None, 2)
-    assert tasks.asked == [Normalize(tensor=draw, norm=norm, gamma="g.npy", dtype="float16", zeros=True, verify=False)]
+def test_normalize_has_the_defaults_of_the_paper(run: Run) -> None:
+    np.save("c.npy", X.reshape(1, 32, 2))
+    status, out, err = run("normalize", "c.npy", "--format", "json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["parameters"] == {
+        "groups": 32,
+        "group_size": 1,
+        "eps": 1e-5,
+        "layout": "NCL",
+        "denominator": "std",
+        "gamma": 1.0,
+        "beta": 0.0,
+        "dtype": "float64",
+    }
 
 
-def test_random_into_a_pipe_is_the_stream(tasks: Tasks, run: Run) -> None:
-    tasks.answer = replace(STATS, seed=7, command="random")
-    assert run("random", "4x16") == (0, "", "gncli: seed 7 (chosen; --seed 7 draws the same again)\n")
-    assert tasks.asked == [Random(draw=Draw((4, 16)), output=Output(path="-"))]
+def test_normalize_of_a_random_tensor_takes_its_dtype_for_both(run: Run) -> None:
+    arguments = "--random 4,16 --seed 3 --dist normal --dtype float16 --group-size 2 --gamma 2 --no-verify"
+    status, out, err = run("normalize", *arguments.split(), "--format", "json")
+    report = json.loads(out)
+    drawn = np.random.default_rng(3).standard_normal((4, 16), np.float32).astype(np.float16)
+    assert (status, err, report["verified"], report["parameters"]["groups"]) == (0, "", None, 8)
+    assert [report[name]["dtype"] for name in ("before", "after")] == ["float16", "float16"]
+    assert report["before"]["max"] == drawn.max()
+
+
+def test_random_into_a_pipe_is_the_stream(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["random", "4x16"]) == 0
+    out, err = capfdbinary.readouterr()
+    said = SEED.fullmatch(err.decode().removeprefix("gncli: "))
+    assert said is not None
+    np.testing.assert_array_equal(np.load(io.BytesIO(out)), np.random.default_rng(int(said[1])).random((4, 16)))
+
+
+@pytest.mark.parametrize("line", ["stats x.npy", "normalize x.npy -G 4", "diff x.npy x.npy", "random 4 -o y.npy"])
+def test_workers_and_tile_reach_the_engine(line: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    enter = Engine.__enter__
+
+    def entered(engine: Engine) -> Engine:
+        asked.append((engine.workers, engine.tile))
+        return enter(engine)
+
+    monkeypatch.setattr(Engine, "__enter__", entered)
+    assert run(*line.split(), "--workers", "2", "--tile", "64K")[0] == 0
+    monkeypatch.setenv("GNCLI_WORKERS", "3")
+    monkeypatch.setenv("GNCLI_TILE", "1M")
+    assert run(*line.split(), *(["-f"] if "-o" in line else []))[0] == 0
+    assert asked == [(2, 1 << 16), (3, 1 << 20)]
 
 
 # What is printed.
 
 
-def test_the_report_goes_to_stdout_and_the_seed_beside_it(tasks: Tasks, run: Run) -> None:
-    tasks.answer = replace(STATS, selected=("mean",), seed=7)
-    seed = "seed 7 (chosen; --seed 7 draws the same again)\n"
-    assert run("stats", "x", "--format", "value") == (0, "0.5\n", f"gncli: {seed}")
-    status, out, err = run("stats", "x")
-    assert (status, out.endswith(seed), err) == (0, True, "")
+def test_the_report_goes_to_stdout_and_the_seed_beside_it(run: Run) -> None:
+    status, out, err = run("stats", "--random", "8", "-s", "max", "--format", "value")
+    said = SEED.fullmatch(err.removeprefix("gncli: "))
+    assert said is not None
+    assert (status, out) == (0, f"{np.random.default_rng(int(said[1])).random(8).max()}\n")
+    status, out, err = run("stats", "--random", "8")
+    assert (status, bool(SEED.search(out)), err) == (0, True, "")
 
 
-def test_normalize_to_stdout_says_one_line(tasks: Tasks, run: Run) -> None:
-    tasks.answer = replace(NORMALIZED, output="-")
-    assert run("normalize", "x.npy", "-o", "-") == (0, "", f"gncli: {CHECK_LINE}\n")
-    assert run("normalize", "x.npy", "-o", "-", "-q") == (0, "", "")
+def test_normalize_to_stdout_says_one_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for more, said in (([], f"gncli: {CHECK_LINE}\n"), (["-q"], "")):
+        assert main(["normalize", "x.npy", "-G", "4", "-o", "-", *more]) == 0
+        out, err = capfdbinary.readouterr()
+        assert (np.load(io.BytesIO(out)).shape, err.decode()) == (X.shape, said)
 
 
-def test_a_failed_check_is_shown_and_ends_with_1(tasks: Tasks, run: Run) -> None:
-    tasks.answer = replace(NORMALIZED, output="y.npy", check=Check(16, 2.0, 0.2))
-    status, out, err = run("normalize", "x.npy", "-o", "y.npy")
-    assert (status, err) == (1, f"gncli: error: x.npy: {FAILURE}; nothing was written\n")
-    assert "check: FAILED" in out
-    status, out, err = run("normalize", "x.npy", "-o", "-")
-    assert (status, out) == (1, "")
-    assert err.endswith(f"gncli: error: x.npy: {FAILURE}; discard what was written to stdout\n")
+def test_a_failed_check_is_shown_and_ends_with_1(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    given = "normalize x.npy -G 4 --gamma 1e6 --dtype float16 -o".split()
+    assert main([*given, "y.npy"]) == 1
+    out, err = capfdbinary.readouterr()
+    assert "check: FAILED" in out.decode()
+    assert err.decode() == f"gncli: error: x.npy: {OVERFLOW}; nothing was written\n"
+    assert not Path("y.npy").exists()
+    assert main([*given, "-"]) == 1
+    out, err = capfdbinary.readouterr()
+    check, error = err.decode().splitlines()
+    assert np.load(io.BytesIO(out)).dtype == np.float16
+    assert check.startswith("gncli: check: FAILED")
+    assert error == f"gncli: error: x.npy: {OVERFLOW}; discard what was written to stdout"
 
 
-def test_stats_of_several_goes_on_and_ends_with_the_highest_status(tasks: Tasks, run: Run) -> None:
-    failures = (Failure("a", InputError("empty")), Failure("b\x1b", ChangedError("it changed", hint="again")))
-    tasks.answer = StatsReport((failures[0], X, failures[1]), ("mean",))
-    assert run("stats", "a", "x.npy", "b", "--format", "csv") == (
+def test_stats_of_several_goes_on_and_ends_with_the_highest_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a").touch()
+    np.save("b\x1b.npy", X)
+    reduce = Plan.reduce
+
+    def touching(*given: Any) -> Any:
+        os.utime("b\x1b.npy", ns=(1, 1))
+        return reduce(*given)
+
+    monkeypatch.setattr(Plan, "reduce", touching)
+    changed = "was changed while it was read"
+    assert run("stats", "a", "x.npy", "b\x1b.npy", "-s", "mean", "--format", "csv") == (
         6,
-        "name,mean,error\na,,empty\nx.npy,0.5,\nb\\x1b,,it changed; again\n",
-        "gncli: error: a: empty\ngncli: error: b\\x1b: it changed; again\n",
+        f"name,mean,error\na,,is empty (0 bytes)\nx.npy,0.5,\nb\\x1b.npy,,{changed}\n",
+        f"gncli: error: a: is empty (0 bytes)\ngncli: error: b\\x1b.npy: {changed}\n",
     )
-    tasks.answer = StatsReport((failures[0],))
-    assert run("stats", "a") == (3, "", "gncli: error: a: empty\n")
+    assert run("stats", "a") == (3, "", "gncli: error: a: is empty (0 bytes)\n")
 
 
-def test_the_environment_sets_how_it_looks_and_nothing_else(
-    tasks: Tasks, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tasks.answer = replace(STATS, selected=("mean",))
-    for name, value in {"FORMAT": "plain", "WORKERS": "3", "TILE": "1M", "SEED": "1", "STAT": "max"}.items():
+def test_the_environment_sets_how_it_looks_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"FORMAT": "plain", "SEED": "1", "STAT": "max", "DDOF": "1"}.items():
         monkeypatch.setenv(f"GNCLI_{name}", value)
-    assert run("stats", "x") == (0, "Mean:  0.5\n", "")
-    (request,) = tasks.asked
-    assert request == Stats(tensors=("x",), execution=Execution(workers=3, tile=1 << 20))
+    status, out, err = run("stats", "x.npy")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[3:] == ["Mean:  0.5", "Standard Deviation:  0.5", "Min:  0.0", "Max:  1.0"]
 
 
 # Usage.
@@ -200,18 +212,16 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("command", "arguments", "message"), USAGE)
-def test_a_usage_error_is_one_line(tasks: Tasks, run: Run, command: str, arguments: str, message: str) -> None:
+def test_a_usage_error_is_one_line(run: Run, command: str, arguments: str, message: str) -> None:
     line = f"gncli: error: {message}; try 'gncli {command} --help'\n"
     assert run(command, *arguments.split()) == (2, "", line)
-    assert not tasks.asked
 
 
 @pytest.mark.parametrize("arguments", [("x", "-o", "y.npy"), ("-",), ("--random", "4,16")])
-def test_in_place_is_about_one_file(tasks: Tasks, run: Run, arguments: tuple[str, ...]) -> None:
+def test_in_place_is_about_one_file(run: Run, arguments: tuple[str, ...]) -> None:
     status, out, err = run("normalize", "--in-place", *arguments)
     assert (status, out) == (2, "")
     assert err.startswith("gncli: error: --in-place writes to the FILE that is read;")
-    assert not tasks.asked
 
 
 @pytest.mark.parametrize("argument", ["--\x1b[31mred", "-\x9b", "stats\x1b", "\udcff"])
@@ -248,14 +258,14 @@ def test_gncli_alone_shows_its_help_as_an_error(run: Run) -> None:
         (MemoryError(), 5, "memory ran out; use fewer --workers or a smaller --tile, or raise its limit (ulimit -v)"),
     ],
 )
-def test_an_error_is_one_line_and_a_status(tasks: Tasks, run: Run, error: Exception, status: int, line: str) -> None:
-    tasks.answer = error
-    assert run("stats", "x") == (status, "", f"gncli: error: {line}\n")
+def test_an_error_is_one_line_and_a_status(run: Run, fail: Fail, error: Exception, status: int, line: str) -> None:
+    fail(error)
+    assert run("stats", "x.npy") == (status, "", f"gncli: error: {line}\n")
 
 
-def test_a_bug_keeps_its_traceback(tasks: Tasks, run: Run) -> None:
-    tasks.answer = ValueError("of\x1b ours")
-    status, out, err = run("stats", "x")
+def test_a_bug_keeps_its_traceback(run: Run, fail: Fail) -> None:
+    fail(ValueError("of\x1b ours"))
+    status, out, err = run("stats", "x.npy")
     assert (status, out) == (70, "")
     assert err.startswith("Traceback (most recent call last):\n")
     assert err.endswith(
@@ -271,30 +281,30 @@ SHORTAGES = {
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_is_5_whatever_error_it_comes_as(shortage: str, tasks: Tasks, run: Run) -> None:
+def test_a_shortage_is_5_whatever_error_it_comes_as(shortage: str, run: Run, fail: Fail) -> None:
     error, line = SHORTAGES[shortage]
-    tasks.answer = error
-    assert run("stats", "x")[2].startswith(f"gncli: error: {line}")
+    fail(error)
+    assert run("stats", "x.npy")[2].startswith(f"gncli: error: {line}")
     outer = RuntimeError("outer")
     outer.__cause__ = error
-    tasks.answer = outer
-    status, out, err = run("stats", "x")
+    fail(outer)
+    status, out, err = run("stats", "x.npy")
     assert (status, out, err.count("\n"), err.startswith(f"gncli: error: {line}")) == (5, "", 1, True)
 
 
-def test_a_bug_is_one_only_where_there_is_memory(tasks: Tasks, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks.answer = SystemError("error return without exception set")
+def test_a_bug_is_one_only_where_there_is_memory(run: Run, fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(SystemError("error return without exception set"))
     monkeypatch.setattr(cli, "_SPARE_NBYTES", 1 << 62)
-    status, out, err = run("stats", "x")
+    status, out, err = run("stats", "x.npy")
     assert (status, out, err.startswith("gncli: error: memory ran out"), err.count("\n")) == (5, "", True, 1)
 
 
-def test_a_shortage_that_cannot_be_said_is_5_all_the_same(tasks: Tasks, capfd: Any) -> None:
-    tasks.answer = MemoryError()
+def test_a_shortage_that_cannot_be_said_is_5_all_the_same(fail: Fail, capfd: Any) -> None:
+    fail(MemoryError())
     stderr = os.dup(2)
     os.close(2)
     try:
-        status = main(["stats", "x"])
+        status = main(["stats", "x.npy"])
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -325,72 +335,32 @@ def test_an_error_that_python_reports_is_said_as_python_says_it(capfd: Any) -> N
 
 # The process.
 
-STAND_IN = f"""
-import sys, types, gncli
-from gncli.report.records import *
-operations = types.ModuleType("gncli.tasks.stats")
-operations.stats = lambda *given, **named: StatsReport(({X!r},) * 3000, ("mean",))
-sys.modules["gncli.tasks.stats"] = operations
-class StatsRun:
-    def __init__(self, request): self.request = request
-    def report(self): return operations.stats(self.request)
-    def cells(self): yield from ()
-operations.StatsRun = StatsRun
-"""
-ROOT = Path(__file__).parent.parent
-
-
-def python(
-    code: str,
-    arguments: Sequence[str] = ("stats", "x", "--format", "value"),
-    *,
-    stdin: int = subprocess.DEVNULL,
-    stdout: int | IO[bytes] | None = subprocess.PIPE,
-    at_start: Callable[[], object] | None = None,
-) -> subprocess.Popen[bytes]:
-    """Return a process that runs `code` with gncli's own main at the end."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED" and not k.startswith("GNCLI_")}
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{STAND_IN}\n{code}\nfrom gncli.__main__ import main\nsys.exit(main())", *arguments],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=at_start,
-    )
-
-
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
-    """Return the status, stdout and stderr of `process`."""
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out or b"", err or b""
+MANY = ("stats", "many.npy", "--by", "0", "-s", "mean", "--format", "value")
 
 
 def test_everything_arrives() -> None:
-    assert ended(python("")) == (0, b"0.5\n" * 3000, b"")
+    assert ended(start([*MANY])) == (0, b"0.5\n" * 3000, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-@pytest.mark.parametrize("arguments", [("stats", "x"), ("--help",), ("stats", "-h")])
+@pytest.mark.parametrize("arguments", [MANY, ("--help",), ("stats", "-h")])
 def test_a_full_stdout_is_4(arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
-        assert ended(python("", arguments=arguments, stdout=full)) == (
-            4,
-            b"",
-            b"gncli: error: <stdout>: No space left on device\n",
-        )
+        said = b"gncli: error: <stdout>: No space left on device\n"
+        assert ended(start([*arguments], stdout=full, covered=True)) == (4, b"", said)
 
 
-@pytest.mark.parametrize("arguments", [("stats", "x"), ("--help",), ("random", "4")])
+@pytest.mark.parametrize("arguments", [("stats", "x.npy"), ("--help",), ("random", "4")])
 def test_a_closed_stdout_is_4_when_there_is_something_to_write(arguments: tuple[str, ...]) -> None:
-    status, _, err = ended(python("", arguments=arguments, stdout=None, at_start=lambda: os.close(1)))
+    status, _, err = ended(start([*arguments], stdout=None, at_start=lambda: os.close(1), covered=True))
     assert status == 4
     assert err.startswith(b"gncli: error: <stdout>: it is closed")
     assert err.count(b"\n") == 1
 
 
-def test_a_reader_that_went_away_ends_gncli_in_silence() -> None:
-    process = python("")
+@pytest.mark.parametrize("arguments", [MANY, ("normalize", "x.npy", "-G", "4", "-o", "-")])
+def test_a_reader_that_went_away_ends_gncli_in_silence(arguments: tuple[str, ...]) -> None:
+    process = start([*arguments])
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
@@ -398,31 +368,18 @@ def test_a_reader_that_went_away_ends_gncli_in_silence() -> None:
     process.stderr.close()
 
 
-def test_a_wrapped_broken_pipe_is_one_too() -> None:
-    code = """
-from gncli.errors import OutputError
-def stats(*given, **named):
-    try:
-        raise BrokenPipeError
-    except OSError as error:
-        raise OutputError("broken") from error
-operations.stats = stats
-"""
-    assert ended(python(code)) == (-signal.SIGPIPE, b"", b"")
-    assert ended(python("operations.stats = lambda *given, **named: (_ for _ in ()).throw(BrokenPipeError)"))[0] == -13
-
-
 HANGING = """
 import os, time
+import gncli.io
 from gncli import signals
 def clean_up():
     {cleaning}
     os.write(2, b"removed\\n")  # past the buffer, which the signal may have found in use
-def stats(*given, **named):
+def opening(*given, **named):
     signals.cleanups["it"] = clean_up
-    print("ready", file=sys.stderr, flush=True)
+    os.write(2, b"ready\\n")
     {work}
-operations.stats = stats
+gncli.io.open_sources = opening
 """
 
 
@@ -436,35 +393,36 @@ def interrupted(process: subprocess.Popen[bytes], *signals: int) -> tuple[int, b
     return ended(process)
 
 
+def hanging(work: str = "time.sleep(60)", cleaning: str = "") -> subprocess.Popen[bytes]:
+    """Return a process that hangs as it opens its input."""
+    return start(["stats", "x.npy"], HANGING.format(work=work, cleaning=cleaning))
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_gncli_by_that_signal_with_everything_temporary_removed(signum: int) -> None:
-    assert interrupted(python(HANGING.format(work="time.sleep(60)", cleaning="")), signum) == (
-        -signum,
-        b"",
-        b"removed\n",
-    )
+    assert interrupted(hanging(), signum) == (-signum, b"", b"removed\n")
 
 
 def test_a_second_signal_does_not_break_the_cleaning_up() -> None:
-    process = python(HANGING.format(work="time.sleep(60)", cleaning="time.sleep(1)"))
+    process = hanging(cleaning="time.sleep(1)")
     assert interrupted(process, signal.SIGINT, signal.SIGINT) == (-signal.SIGINT, b"", b"removed\n")
 
 
 def test_a_third_signal_ends_a_cleaning_up_that_hangs() -> None:
-    process = python(HANGING.format(work="time.sleep(60)", cleaning="time.sleep(60)"))
+    process = hanging(cleaning="time.sleep(60)")
     assert interrupted(process, signal.SIGINT, signal.SIGINT, signal.SIGTERM) == (-signal.SIGTERM, b"", b"")
 
 
 def test_a_signal_that_is_ignored_on_entry_stays_so() -> None:
-    code = HANGING.format(work="time.sleep(0.5); sys.exit(0)", cleaning="")
-    process = python(code, at_start=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    hook = HANGING.format(work="time.sleep(0.5); sys.exit(0)", cleaning="")
+    process = start(["stats", "x.npy"], hook, at_start=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     assert interrupted(process, signal.SIGHUP) == (0, b"", b"")
 
 
-def test_help_and_version_import_nothing_heavy() -> None:
-    code = "import atexit; atexit.register(lambda: print(sorted({'numpy', 'h5py', 'rich'} & set(sys.modules))))"
-    for arguments in (("--help",), ("stats", "--help")):
-        status, out, err = ended(python(code, arguments=arguments))
+def test_help_imports_nothing_heavy() -> None:
+    hook = "import atexit; atexit.register(lambda: print(sorted({'numpy', 'h5py', 'rich'} & set(sys.modules))))"
+    for arguments in (["--help"], ["stats", "--help"], ["normalize", "--help"]):
+        status, out, err = ended(start(arguments, hook))
         assert (status, out.splitlines()[-1], err) == (0, b"[]", b"")
 
 
@@ -513,20 +471,20 @@ def test_what_a_small_npy_does_not_need_is_not_imported(arguments: tuple[str, ..
 
 
 def test_closed_standard_streams_are_not_taken_by_files() -> None:
-    code = "operations.stats = lambda *given, **named: sys.exit(0 if open(sys.executable).fileno() > 2 else 1)"
-    assert ended(python(code, at_start=lambda: os.closerange(0, 3)))[0] == 0
+    hook = "import gncli.io\ngncli.io.open_sources = lambda *given, **named: sys.exit(open('x.npy').fileno() < 3)"
+    assert ended(start(["stats", "x.npy"], hook, at_start=lambda: os.closerange(0, 3), covered=True))[0] == 0
 
 
 def test_stdout_that_another_process_made_non_blocking_gets_everything() -> None:
+    np.save("many.npy", np.full((30_000, 1), 0.5))
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    process = python(
-        "operations.stats = lambda *g, **n: StatsReport((X,) * 300000, ('mean',))".replace("X", repr(X)), stdout=writer
-    )
+    process = start([*MANY], stdout=writer, covered=True)
+    while process.poll() is None and select.select([], [writer], [], 0)[1]:
+        time.sleep(0.01)  # until the pipe is full
     os.close(writer)
-    time.sleep(1)
     with os.fdopen(reader, "rb") as stream:
-        assert stream.read() == b"0.5\n" * 300000
+        assert stream.read() == b"0.5\n" * 30_000
     assert ended(process) == (0, b"", b"")
 
 
@@ -537,15 +495,15 @@ def test_the_module_runs() -> None:
     assert done.stderr == b"gncli: error: no such command 'nothing'; try 'gncli --help'\n"
 
 
-def test_a_terminal_gets_colour_but_never_binary(tasks: Tasks, tmp_path: Path) -> None:
+def test_a_terminal_gets_colour_but_never_binary() -> None:
     parent, child = os.openpty()
-    process = python("", arguments=("normalize", "x", "-o", "-"), stdout=child)
+    process = start(["normalize", "x.npy", "-G", "4", "-o", "-"], stdout=child, covered=True)
     assert ended(process) == (
         2,
         b"",
         b"gncli: error: -o -: binary data are not written to a terminal; send them to a pipe or a file\n",
     )
-    process = python("", arguments=("stats", "x", "--format", "table"), stdout=child, stdin=child)
+    process = start(["stats", "x.npy"], stdout=child, stdin=child)
     os.close(child)
     assert process.stderr is not None
     assert b"\x1b[1m" in os.read(parent, 4096)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @options.distributable
 def normalize(
     tensor: str | None,
-    asked: options.Normalizing,
+    formula: options.Formula,
     dtype: str | None,
     output: Output,
     save_moments: str | None,
@@ -65,7 +65,7 @@ def normalize(
     Without -o nothing is written: the report is a dry run.
     """
     draw = drawing.draw(dtype if drawing.random is not None else None)
-    source = options.named_tensors((tensor,) if tensor is not None else (), draw, asked.gamma, asked.beta)
+    source = options.named_tensors((tensor,) if tensor is not None else (), draw, formula.gamma, formula.beta)
     streams = output.path == "-"
     if output.in_place and (output.path is not None or source in ((), ("-",))):
         raise click.UsageError("--in-place writes to the FILE that is read; it goes with no other input and no -o")
@@ -74,16 +74,16 @@ def normalize(
         raise click.UsageError(f"there is no place for a histogram; choose --format {forms}, and no -o -")
     if streams:
         terminal.refuse_unfit_stdout()
-    inputs = (*source, asked.gamma, asked.beta)
+    inputs = (*source, formula.gamma, formula.beta)
     with session(look):
         from gncli.tasks.normalize import NormalizeRun
         from gncli.tasks.requests import Normalize
 
         request = Normalize(
             tensor=draw or source[0],
-            norm=asked.norm,
-            gamma=asked.gamma,
-            beta=asked.beta,
+            norm=formula.norm,
+            gamma=formula.gamma,
+            beta=formula.beta,
             dtype=dtype,
             output=output,
             save_moments=save_moments,
@@ -103,15 +103,13 @@ def normalize(
             files.write(report)
             run.commit()
             files.commit()
-    if not streams:
-        show(report, look)
-    else:
-        from gncli.report.lines import check_line
+    from gncli.report.lines import check_failures, check_line
 
+    if streams:
         say_aside(report, *([] if look.quiet else [check_line(report)]))
+    else:
+        show(report, look)
     if report.status:
         left = "discard what was written to stdout" if streams else "nothing was written"
-        from gncli.report.lines import check_failures
-
         raise CheckFailed(f"the check failed: {' and '.join(check_failures(report))}", subject=report.input, hint=left)
     return 0

@@ -598,15 +598,15 @@ in_place = click.option(
 )
 
 
+def _output(output: str | None, force: bool = False, in_place: bool = False, compression: int | None = None) -> Output:
+    from gncli.tasks.requests import Output
+
+    return Output(path=output, force=force, in_place=in_place, compression=compression)
+
+
 def writing(*decorators: Decorator[Any]) -> Decorator[Any]:
     """Return one decorator that adds `output` and more options about it, as one argument ``output``."""
-
-    def make(output: str | None, **more: Any) -> Output:
-        from gncli.tasks.requests import Output
-
-        return Output(path=output, **more)
-
-    return gathered("output", make, *decorators)
+    return gathered("output", _output, *decorators)
 
 
 # Group Normalization.
@@ -661,36 +661,45 @@ denominator = click.option(
 )
 
 
-class Normalizing(NamedTuple):
-    """What Group Normalization is asked for."""
-
-    norm: GroupNorm
-    gamma: float | str
-    beta: float | str
-
-
-def _normalizing(gamma: float | str, beta: float | str, **norm: Any) -> Normalizing:
-    from gncli.kernels.groupnorm import GroupNorm
-
-    check_grouping(norm["num_groups"], norm["group_size"])
-    return Normalizing(GroupNorm(**norm), gamma, beta)
-
-
-normalizing = gathered("asked", _normalizing, groups, group_size, eps, layout, gamma, beta, denominator)
-
-
 def check_grouping(num_groups: int | None, group_size: int | None) -> None:
     """Raise if the groups are said in both ways."""
     if num_groups is not None and group_size is not None:
         raise click.UsageError("either --groups or --group-size, not both")
 
 
-def _cutting(**given: Any) -> Cutting:
+class Formula(NamedTuple):
+    """Group Normalization, and the affine map after it."""
+
+    norm: GroupNorm
+    gamma: float | str
+    beta: float | str
+
+
+def _formula(
+    num_groups: int | None,
+    group_size: int | None,
+    eps: float,
+    layout: str | None,
+    gamma: float | str,
+    beta: float | str,
+    denominator: str,
+) -> Formula:
+    check_grouping(num_groups, group_size)
+    from gncli.kernels.groupnorm import GroupNorm
+
+    norm = GroupNorm(num_groups=num_groups, group_size=group_size, eps=eps, layout=layout, denominator=denominator)
+    return Formula(norm, gamma, beta)
+
+
+normalizing = gathered("formula", _formula, groups, group_size, eps, layout, gamma, beta, denominator)
+
+
+def _cutting(by: str | None, num_groups: int | None, group_size: int | None, layout: str | None) -> Cutting:
     from gncli.tasks.requests import Cutting
 
-    cutting = Cutting(**given)
-    check_grouping(cutting.num_groups, cutting.group_size)
-    if cutting.by is None and cutting != Cutting():
+    check_grouping(num_groups, group_size)
+    cutting = Cutting(by=by, layout=layout, num_groups=num_groups, group_size=group_size)
+    if by is None and cutting != Cutting():
         raise click.UsageError("--groups, --group-size and --layout are about cells; give --by too")
     return cutting
 
@@ -743,14 +752,13 @@ class Drawing(NamedTuple):
 
     def draw(self, dtype: str | None) -> Draw | None:
         """Return what to draw, or None without --random, when nothing about a draw may be given either."""
-        given: dict[str, Any] = {"dist": self.dist, "seed": self.seed, "dtype": dtype}
-        given = {name: value for name, value in given.items() if value is not None}
         if self.random is not None:
             from gncli.inputs import Draw
 
-            return Draw(self.random, **given)
-        for name in given:
-            raise click.UsageError(f"--{name} is about a drawn tensor; give --random SHAPE too")
+            return Draw(self.random, dist=self.dist or Draw.dist, seed=self.seed, dtype=dtype or Draw.dtype)
+        for name, value in {"dist": self.dist, "seed": self.seed, "dtype": dtype}.items():
+            if value is not None:
+                raise click.UsageError(f"--{name} is about a drawn tensor; give --random SHAPE too")
         return None
 
 

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 class SideFiles:
     """The picture and the report in a file: begun before anything is computed, and removed unless committed.
 
-    Their bytes are on the disk before the output replaces anything, so that what can fail has failed by then; `commit`
-    makes the report visible, which says what was written, when it was.
+    `write` puts the bytes of both on the disk before the output replaces anything, so that whatever can fail has failed
+    by then. `commit` makes the report visible after the output is, because the report says what was written.
 
     Parameters
     ----------
     look : Look
         Where the report goes, and its digits.
-    plot : str, optional
-        Where the picture goes.
+    charts : Charts, optional
+        Where the picture goes; a command without pictures has none.
     force : bool
         Whether existing files are replaced.
     inputs : sequence of str or float
-        The tensors that will be read, as they were named; numbers are no files.
+        The tensors that will be read, as they were named; a number is not a file.
     outputs : sequence of str or None
-        What else will be written; None is nothing.
+        The other outputs, as they were named; None stands for one that is not written.
     """
 
     def __init__(
