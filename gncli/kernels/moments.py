@@ -119,9 +119,10 @@ class Moments(NamedTuple):
     def mean(self) -> Floats:
         """The mean of the finite values; NaN where there are none."""
         hi, lo = self.hi, self.lo
-        if _integral(self.min):  # a float64 holds its upper 53 bits
+        if _integral(self.min):  # a float64 holds its upper 53 bits, and another one the others
             upper = self.min >> 11 << 11
-            hi, lo = two_sum(upper.astype(np.float64), hi, lo + (self.min - upper).astype(np.float64))
+            base, rest = two_sum(upper.astype(np.float64), (self.min - upper).astype(np.float64), np.zeros_like(hi))
+            hi, lo = two_sum(base, hi, lo + rest)
         mean = self._unscaled(hi + lo)
         return np.asarray(np.where(self.n > 0, mean, np.nan))
 
