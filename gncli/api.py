@@ -29,27 +29,27 @@ def group_norm(
     beta: NDArray[Any] | float | None = None,
     denominator: str = "std",
 ) -> NDArray[Any]:
-    """Return `x`, group-normalized (Wu & He 2018), each element the formula's value rounded once.
+    """Return the group normalization of `x` (Wu & He 2018); each element is the value of the formula, rounded once.
 
     Parameters
     ----------
     x : ndarray
-        Boolean, integer or floating, of any layout and memory order.
+        The tensor: boolean, integer or floating-point, in any layout and memory order.
     num_groups : int
-        G, which must divide the number of channels.
+        The number of groups G; it must divide the number of channels C.
     eps : float
         Added to the variance, inside the root.
     layout : str, optional
-        One letter an axis, as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
+        One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
     gamma, beta : ndarray of shape (C,), or float, optional
-        The affine map after the normalization; 1 and 0 by default.
+        Scale and shift after the normalization; 1 and 0 by default.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
 
     Returns
     -------
     ndarray
-        Of the shape and memory order of `x`, in its dtype if that is floating, else in the dtype of
+        An array with the shape and memory order of `x`. Its dtype is that of a floating-point `x`, else
         ``np.result_type(x, np.float32)``.
 
     Raises
@@ -88,12 +88,12 @@ def get_stats(x: NDArray[Any]) -> TensorStats:
     Parameters
     ----------
     x : ndarray
-        Boolean, integer or floating.
+        The tensor: boolean, integer or floating-point.
 
     Returns
     -------
     TensorStats
-        Of the finite elements; NaN and infinities are counted.
+        The statistics of the finite elements, and the number of NaN and infinities.
 
     Raises
     ------
@@ -137,57 +137,59 @@ def normalize_file(
     executor: str = "threads",
     scheduler: str | None = None,
 ) -> NormalizeReport:
-    """Return what was found before and after Group Normalization (Wu & He 2018), and write the result to `output`.
+    """Return the statistics before and after Group Normalization (Wu & He 2018), and write the result to `output`.
 
-    It is what ``gncli normalize`` does, streamed: the tensor may be larger than memory.
+    This is what ``gncli normalize`` does. The tensor is streamed, so it may be larger than memory.
 
     Parameters
     ----------
     tensor : str or Draw
-        As the command line names it, ``FILE`` or ``FILE::NAME``; or what to draw.
+        ``FILE`` or ``FILE::NAME``, as on the command line; or a random tensor.
     num_groups, group_size : int, optional
-        The number of groups, 32 by default, or else the channels in each; what it leaves must come out even.
+        The number of groups, or the number of channels per group, which must divide the number of channels; by default
+        there are 32 groups.
     eps : float
         Added to the variance, inside the root.
     layout : str, optional
-        One letter an axis, as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
+        One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     output : str, optional
-        Where to, as ``y.npy`` or ``y.h5::NAME``; by default nowhere.
+        Where the result is written, such as ``y.npy`` or ``y.h5::NAME``; by default nowhere.
     force, in_place : bool
-        Whether an existing output, or the input itself, is replaced.
+        Whether an existing output is replaced; whether the input is, instead of an `output`.
     gamma, beta : str or float
         A number, or a tensor of shape (C,).
     dtype : str, optional
-        Of the result; by default that of a floating input, else ``np.result_type(input, np.float32)``.
+        The dtype of the result; by default that of a floating-point input, else ``np.result_type(input, np.float32)``.
     save_moments : str, optional
-        A .npz for the arrays mean, var and rstd, of shape (N, G).
+        A .npz file for the arrays mean, var and rstd, each of shape (N, G).
     stages, verify, zeros : bool
-        Whether the stages of the walkthrough are kept, the check made, zeros counted.
+        Whether the report has every stage from input to output, the result is checked, and zeros are counted.
     bins : int, optional
-        Of histograms before and after, which are made if they are given.
+        The number of bins of histograms before and after; by default there are none.
     compression : int, optional
-        Level of deflate of an HDF5 output; by default it is stored as it is.
+        The deflate level of an HDF5 output, 0 to 9; by default it is not compressed.
     policy : Policy, optional
         What the inputs may do and ask for.
     workers, tile : int, optional
-        Threads, by default one per CPU; and bytes of input that each works on at a time. Neither changes a bit.
+        The number of threads, by default one per CPU, and the bytes of input that each works on at a time, by default
+        2 MiB. The result does not depend on them.
     executor : {"threads", "dask"}
-        What does the work.
+        What does the work: threads of this process, or a dask cluster.
     scheduler : str, optional
         The address of a dask cluster; by default processes on this machine.
 
     Returns
     -------
     NormalizeReport
-        What ``gncli normalize`` shows, as data. A check that fails is not an error: the report says so (``check.ok``),
-        and no file is written.
+        The data that ``gncli normalize`` shows. A failed check is not an error: then ``check.ok`` is False, and no file
+        is written.
 
     Raises
     ------
     ParameterError
-        If parameters do not fit the tensor, or one another.
+        If the parameters do not fit the tensor, or each other.
     InputError
         If an input cannot be read, is malformed, or is refused by `policy`.
     OutputError

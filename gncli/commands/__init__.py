@@ -1,4 +1,4 @@
-"""One module per command: it parses, calls one task, and prints one report. Here is what they all do around it.
+"""One module per command: it parses, runs one task, and prints one report. Here is what all of them share.
 
 NumPy, h5py and rich are imported by the commands that need them, so that ``--help`` and ``--version`` answer at once.
 """
@@ -23,14 +23,14 @@ MOST_JSON_CELLS = 100_000
 
 
 def error_line(error: GncliError) -> str:
-    """Return the one line that an error is to its user."""
+    """Return the line that tells the user of an error."""
     subject = f"{printable(error.subject)}: " if error.subject else ""
     facts = "; ".join(filter(None, (error.problem, error.hint)))
     return f"gncli: error: {subject}{printable(facts, limit=2000)}"
 
 
 def show(report: Report, look: options.Look) -> None:
-    """Print one report; what is not data goes to stderr where stdout carries data alone."""
+    """Print a report. Where stdout carries only data, everything else goes to stderr."""
     from gncli.report import render
     from gncli.report.style import Style
 
@@ -48,7 +48,7 @@ def show(report: Report, look: options.Look) -> None:
 
 
 def say_aside(report: Report, *more: str) -> None:
-    """Say on stderr what belongs beside the data."""
+    """Say on stderr what a reader of the data should know: the seed, notes, and `more`."""
     from gncli.report import aside
 
     for line in (*aside(report), *more):
@@ -57,7 +57,7 @@ def say_aside(report: Report, *more: str) -> None:
 
 @contextmanager
 def session(look: options.Look) -> Iterator[None]:
-    """Surround a task: a long run shows how far it is, where there is a terminal for it."""
+    """Show the progress of the task inside, if it takes long and stderr is a terminal."""
     if look.quiet or not terminal.is_terminal(sys.stderr) or os.environ.get("TERM", "") in progress.DUMB:
         yield
         return

@@ -1,4 +1,4 @@
-"""The files of ``--plot`` and ``--report``, which are written besides the output."""
+"""The files of ``--plot`` and ``--report``, which are written in addition to the output."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class SideFiles:
         return io.open_page(path, force=self._force, inputs=self._inputs, outputs=others)
 
     def append(self, text: str) -> None:
-        """Write the next part of a report that comes in parts."""
+        """Write the next part of the report to its file."""
         assert self._report is not None  # there is a file
         self._report.write(text.encode())
 
     def write(self, report: Report) -> None:
-        """Draw the picture, and make it visible; write the report."""
+        """Draw the picture and make it visible; write the report, which stays invisible."""
         if self._picture is not None and self._plot is not None:
             from gncli.report.plot import draw
 
@@ -93,6 +93,6 @@ class SideFiles:
             self._picture.commit()
 
     def commit(self) -> None:
-        """Make the report visible."""
+        """Make the report visible under its name."""
         if self._report is not None:
             self._report.commit()

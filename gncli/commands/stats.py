@@ -118,7 +118,7 @@ def stats(
 def streamed(
     look: options.Look, chosen: tuple[str, ...], files: SideFiles
 ) -> list[tuple[CellStream, Callable[[str], None]]]:
-    """Return the forms of the report, on stdout and then in a file, that show all cells, and where each goes."""
+    """Return the forms that show every cell, each with the function that writes it: to stdout, or to the file."""
     from gncli.report.stream import STREAMED, CellStream
 
     return [
@@ -129,7 +129,7 @@ def streamed(
 
 
 def limited(request: Stats, look: options.Look, num_streams: int) -> Stats:
-    """Return the request with as many cells kept, and as many admitted, as the forms of the report take."""
+    """Return the request with limits on its cells: how many the report keeps, and how many a tensor may have."""
     if request.cutting.by is None:
         return request
     if num_streams == len(look.forms):
