@@ -34,9 +34,8 @@ def take() -> None:
     """Let a signal end the process in order from now on; one that is ignored on entry, as under nohup, stays so."""
     global _taken
     _taken = True
-    for signum in SIGNALS:
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, _receive)
+    for signum in [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]:
+        signal.signal(signum, _receive)
 
 
 def wakeup_fd() -> int | None:
