@@ -184,7 +184,10 @@ def test_kernels_know_numpy_and_no_other_layer() -> None:
     """Of gncli they use errors, the kind of a value, and how a finite number is read; of the world nothing else."""
     allowed = {"gncli.names.Value", "gncli.text.finite"}
     for path in (path for path in MODULES if place(path).startswith("kernels/")):
-        for name in set(all_imports(path)) - allowed:
+        if place(path) == "kernels/build.py":  # runs a compiler, and is run where nothing is installed
+            assert {name.split(".")[0] for name in all_imports(path)} <= sys.stdlib_module_names
+            continue
+        for name in set(all_imports(path)) - allowed - ({"os"} if place(path) == "kernels/loops.py" else set()):
             root = name.split(".")[0]
             known = name.startswith(("gncli.kernels.", "gncli.errors.")) or root in sys.stdlib_module_names - OUTSIDE
             assert known or root == "numpy", f"{place(path)} imports {name}"

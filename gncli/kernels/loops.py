@@ -1,0 +1,55 @@
+"""Which loops run: those in C if they were compiled, else those in NumPy. Both give the same bits."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import LimitError, ParameterError
+from gncli.kernels import native, plain
+
+
+class Loops(Protocol):
+    """The loops over elements; `gncli.kernels.plain` says what each returns."""
+
+    def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+        """See `plain.unshuffle`."""
+
+
+@functools.cache
+def loops() -> Loops:
+    """Return the loops that ``GNCLI_KERNEL`` names, or else the fastest that run here.
+
+    Raises
+    ------
+    ParameterError
+        If there is no kernel of that name.
+    LimitError
+        If it does not run here.
+    """
+    return _named(kernel())
+
+
+def _named(name: str) -> Loops:
+    return plain if name == "plain" else native.Native(name)
+
+
+def kernel() -> str:
+    """Return the name of the loops that run: ``plain``, or the body of `native.c`. See `loops` for the errors."""
+    asked = os.environ.get("GNCLI_KERNEL", "")
+    here = native.bodies()
+    best = here[-1] if here else "plain"
+    known = ("plain", "native", *native.BODIES)
+    if asked and asked not in known:
+        raise ParameterError(f"there is no kernel {asked!r}", subject="GNCLI_KERNEL", hint=f"choose {', '.join(known)}")
+    if asked in ("", "plain"):
+        return asked or best
+    found = best if asked == "native" else asked
+    if found not in here:
+        usable = ", ".join(("plain", *(("native", *here) if here else ())))
+        raise LimitError(f"the kernel {asked} does not run here", subject="GNCLI_KERNEL", hint=f"choose {usable}")
+    return found
