@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("native.c")
-LIBRARY = SOURCE.with_name("libnative.so")
+LIBRARY = SOURCE.with_name("native.bin")  # with .so, Python would take it for a module
 # Without the last two, GCC contracts products and sums in some bodies and not in others.
 FLAGS = "-std=c11 -O3 -fPIC -shared -fvisibility=hidden -fno-math-errno -fno-trapping-math -ffp-contract=off".split()
 

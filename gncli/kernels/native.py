@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LIBRARY = __file__.removesuffix("native.py") + "libnative.so"  # `build` puts it there
+LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
 
 BODIES = ("baseline", "avx2", "avx512")
 """The instruction sets that `native.c` is compiled for, the widest last."""
