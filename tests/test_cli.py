@@ -350,6 +350,21 @@ def test_a_full_stdout_is_4(arguments: tuple[str, ...]) -> None:
         assert ended(start([*arguments], stdout=full, covered=True)) == (4, b"", said)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_report_is_not_written_where_a_tensor_was_expected(tmp_path: Path) -> None:
+    normalize = ("normalize", "x.npy", "-G", "4")
+    for name, status in (("y z.npy", 2), ("y.H5", 2), ("y.txt", 0), ("y.npy", 0)):
+        place = tmp_path / name
+        with place.open("wb") as file:
+            done, _, err = ended(
+                start([*normalize, *(["-o", "-"] if name == "y.npy" else [])], stdout=file, covered=True)
+            )
+        assert (done, bool(place.stat().st_size)) == (status, not status), (name, err)
+        shown = "'y z.npy'" if " " in name else name
+        said = f"stdout is the file {shown}, and the report would be written there; say -o {shown}, or -o -"
+        assert (err == f"gncli: error: {said}\n".encode()) == (status == 2), err
+
+
 @pytest.mark.parametrize("arguments", [("stats", "x.npy"), ("--help",), ("random", "4")])
 def test_a_closed_stdout_is_4_when_there_is_something_to_write(arguments: tuple[str, ...]) -> None:
     status, _, err = ended(start([*arguments], stdout=None, at_start=lambda: os.close(1), covered=True))

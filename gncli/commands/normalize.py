@@ -74,6 +74,8 @@ def normalize(
         raise click.UsageError(f"there is no place for a histogram; choose --format {forms}, and no -o -")
     if streams:
         terminal.refuse_unfit_stdout()
+    else:
+        terminal.refuse_report_in_tensor()
     inputs = (*source, formula.gamma, formula.beta)
     with session(look):
         from gncli.tasks.normalize import NormalizeRun

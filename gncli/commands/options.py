@@ -634,8 +634,8 @@ eps = click.option(
 layout = click.option(
     "--layout",
     metavar="LETTERS",
-    help="One letter per axis, such as NHWC: C for channels, once; N for samples, at most once; the rest is space. "
-    "Default: NC, NCL, NCHW, NCDHW for 2 to 5 axes.",
+    help="One letter per axis, such as NHWC: C for channels; N or B for samples, if there are several; any of H W D L "
+    "T S X Y Z for space. Default: NC, NCL, NCHW, NCDHW for 2 to 5 axes.",
     shell_complete=suggest.layouts,
 )
 gamma = click.option(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import stat
 import sys
 from typing import Any
 
 from gncli import progress
 from gncli.descriptors import write_fully
 from gncli.errors import OutputError, ParameterError
+
+TENSORS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc")
+"""How the names of files of tensors end."""
 
 
 def deliver(text: str) -> None:
@@ -45,3 +50,14 @@ def refuse_unfit_stdout() -> None:
         raise OutputError("it is closed", subject="<stdout>")
     if is_terminal(sys.stdout):
         raise ParameterError("binary data are not written to a terminal; send them to a pipe or a file", subject="-o -")
+
+
+def refuse_report_in_tensor() -> None:
+    """Raise if stdout is a file with the name of a tensor: the report would be written there, and not the tensor."""
+    with contextlib.suppress(OSError):  # not every system has /proc
+        name = os.readlink("/proc/self/fd/1")
+        if name.lower().endswith(TENSORS) and stat.S_ISREG(os.fstat(1).st_mode):
+            shown = shlex.quote(os.path.basename(name))
+            raise ParameterError(
+                f"stdout is the file {shown}, and the report would be written there", hint=f"say -o {shown}, or -o -"
+            )

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
-from gncli.kernels.layout import Layout
+from gncli.kernels.layout import Layout, channels_last
 from gncli.kernels.moments import Floats, Moments, shifted
 from gncli.kernels.partition import Partition, by_group
 from gncli.kernels.reduction import each, spread
@@ -76,29 +76,27 @@ class GroupNorm:
         """
         layout = Layout.of(self.layout, shape)
         channels = shape[layout.channel]
-        groups = self._groups(channels)
+        other = channels_last(shape) if self.layout is None else None
+        groups = self._groups(channels, "" if other is None else f", or --layout {other}", shape[-1])
         return Grouping(self, shape, order, layout, groups, by_group(shape, order, layout, groups))
 
-    def _groups(self, channels: int) -> int:
+    def _groups(self, channels: int, otherwise: str, last: int) -> int:
+        """Return the number of groups; an error offers `otherwise` if the `last` axis can be split instead."""
         if channels == 0:
             raise ParameterError("there are no channels to be grouped", hint="check --layout")
-        small = [d for d in range(1, math.isqrt(channels) + 1) if channels % d == 0]
-        divisors = sorted({*small, *(channels // d for d in small)})
-        if self.group_size is not None:
-            size = operator.index(self.group_size)
-            if size not in divisors:
-                choices = ", ".join(map(str, divisors))
-                raise ParameterError(
-                    f"{channels} channels cannot be split into groups of {size}", hint=f"choose one of {choices}"
-                )
-            return channels // size
-        groups = operator.index(DEFAULT_GROUPS if self.num_groups is None else self.num_groups)
-        if groups not in divisors:
-            choices = ", ".join(map(str, divisors))
+        sized = self.group_size is not None
+        asked = operator.index(next(g for g in (self.group_size, self.num_groups, DEFAULT_GROUPS) if g is not None))
+        if asked < 1 or channels % asked:
+            small = [d for d in range(1, math.isqrt(channels) + 1) if channels % d == 0]
+            choices = ", ".join(map(str, sorted({*small, *(channels // d for d in small)})))
+            hint = f"choose one of {choices}"
+            if not sized and self.num_groups is None:
+                hint = f"{DEFAULT_GROUPS} is the default; say -G with one of {choices}"
             raise ParameterError(
-                f"{channels} channels cannot be split into {groups} groups", hint=f"choose one of {choices}"
+                f"{channels} channels cannot be split into {f'groups of {asked}' if sized else f'{asked} groups'}",
+                hint=hint + (otherwise if asked > 0 and last and last % asked == 0 else ""),
             )
-        return groups
+        return channels // asked if sized else asked
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from gncli.errors import ParameterError
 
+BATCH, CHANNEL, SPACE = "NB", "C", "HWDLTSXYZ"
 DEFAULT_LAYOUTS = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One letter per axis: C once, N at most once, any other letter is a spatial axis.
+    """One letter per axis: C for the channels, N or B for the batch if there is one, and H W D L T S X Y Z for space.
 
     Examples
     --------
@@ -28,7 +29,7 @@ class Layout:
         Raises
         ------
         ParameterError
-            If a character is not a letter, a letter occurs twice, or C is missing.
+            If a character is not one of these letters, occurs twice, or C is missing, or both N and B are there.
         """
         text = self.letters
         example = "write one letter per axis, such as NCHW, NHWC or CHW"
@@ -36,6 +37,13 @@ class Layout:
             raise ParameterError(f"layout {text!r} is not made of the letters A to Z", hint=example)
         if "C" not in text:
             raise ParameterError(f"layout {text!r} has no channel axis C", hint=example)
+        if unknown := [letter for letter in text if letter not in BATCH + CHANNEL + SPACE]:
+            raise ParameterError(
+                f"layout {text!r} has {unknown[0]}, which stands for no axis",
+                hint=f"N or B is the batch, C the channels, {' '.join(SPACE)} are space",
+            )
+        if all(letter in text for letter in BATCH):
+            raise ParameterError(f"layout {text!r} has two batch axes, N and B", hint=example)
         if twice := [letter for letter in dict.fromkeys(text) if text.count(letter) > 1]:
             raise ParameterError(f"layout {text!r} has {twice[0]} twice", hint=example)
 
@@ -72,8 +80,32 @@ class Layout:
     @property
     def batch(self) -> int | None:
         """The batch axis; None if there is none."""
-        index = self.letters.find("N")
-        return None if index < 0 else index
+        return next((axis for axis, letter in enumerate(self.letters) if letter in BATCH), None)
 
     def __str__(self) -> str:
         return self.letters
+
+
+def channels_last(shape: tuple[int, ...]) -> Layout | None:
+    """Return the layout that has the axes of the usual one, but the channels last; None for fewer than three axes.
+
+    Examples
+    --------
+    >>> str(channels_last((8, 14, 14, 64)))
+    'NHWC'
+    """
+    usual = DEFAULT_LAYOUTS.get(len(shape), "")
+    return Layout(usual.replace("C", "") + "C") if len(usual) > 2 else None
+
+
+def doubt(shape: tuple[int, ...]) -> str | None:
+    """Return a note where the usual layout of `shape` may be wrong: its last axis looks more like the channels.
+
+    That is so if it is longer than the second axis, a multiple of 8 or a power of two, and the two axes before it are
+    equal, as height and width often are.
+    """
+    other = channels_last(shape) if len(shape) > 3 else None
+    last = shape[-1] if shape else 0
+    if other is None or last <= shape[1] or shape[-2] != shape[-3] or (last % 8 and last & last - 1):
+        return None
+    return f"the layout is {DEFAULT_LAYOUTS[len(shape)]} by default: if the channels are last, say --layout {other}"

@@ -18,6 +18,7 @@ from gncli.kernels import histogram
 from gncli.kernels.finish import finished
 from gncli.kernels.groupnorm import Affine, Grouping, output_dtype
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
+from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Floats, Moments
 from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture, Stage, TensorStats
 from gncli.run.executors import engine_on
@@ -85,6 +86,8 @@ class NormalizeRun:
             self._grouping = grouping = request.norm.on(source.shape, source.order)
         except ParameterError as error:
             raise error.about(source.name) from None
+        if request.norm.layout is None and (doubted := doubt(source.shape)):
+            self._notes += (f"{source.name}: {doubted}",)
         self._inputs = [source]
         self._affine = Affine(
             self._channel_values(request.gamma, "gamma", stack),

@@ -15,6 +15,7 @@ from gncli.errors import GncliError, LimitError, ParameterError
 from gncli.io.source import Source
 from gncli.kernels.finish import finished, pooled
 from gncli.kernels.heatmap import Plane
+from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Moments
 from gncli.names import DEFAULT_STATISTICS, Value, statistic
 from gncli.report.lines import place_line
@@ -160,6 +161,9 @@ class StatsRun:
             by = cut(request.cutting, source.shape, source.order)
         except ParameterError as error:
             raise error.about(source.name) from None
+        lettered = any(name.isalpha() for name in request.cutting.by.split(","))
+        if lettered and request.cutting.layout is None and (doubted := doubt(source.shape)):
+            self._notes.append(f"{source.name}: {doubted}")
         if request.most_cells is not None and by.count > request.most_cells:
             raise LimitError(
                 f"has {by.count:,} cells; json shows at most {request.most_cells:,}",

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -289,6 +290,15 @@ def test_a_reader_that_went_away_and_a_full_device_are_told_apart() -> None:
         sink = open_sink("-", shape=(10,), dtype=array.dtype, stdout=full.fileno())
         with pytest.raises(OutputError, match=r"<stdout>: cannot be written .*No space"):
             sink.write_from(array, 0)
+
+
+def test_a_file_on_stdout_for_which_the_disk_has_no_room_is_refused_before_the_first_byte(tmp_path: Path) -> None:
+    shape = (1 << 50,)
+    with (tmp_path / "y.npy").open("wb", buffering=0) as file:
+        sink = open_sink("-", shape=shape, dtype=np.dtype("f4"), stdout=file.fileno())
+        with pytest.raises(OutputError, match=r"<stdout>: cannot be written .*No space"):
+            sink.write_from(make((10,), "<f4"), 0)
+        assert file.tell() == 0
 
 
 def test_binary_data_never_go_to_a_terminal() -> None:

@@ -39,7 +39,21 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 MISFITS: list[tuple[dict[str, Any], tuple[int, ...], str]] = [
     ({"num_groups": 5}, (2, 16, 3), "16 channels cannot be split into 5 groups; choose one of 1, 2, 4, 8, 16"),
-    ({}, (2, 16, 3), "16 channels cannot be split into 32 groups; choose one of 1, 2, 4, 8, 16"),
+    (
+        {},
+        (2, 16, 3),
+        "16 channels cannot be split into 32 groups; 32 is the default; say -G with one of 1, 2, 4, 8, 16",
+    ),
+    (
+        {"num_groups": 4},
+        (2, 14, 14, 64),
+        "14 channels cannot be split into 4 groups; choose one of 1, 2, 7, 14, or --layout NHWC",
+    ),
+    (
+        {"num_groups": 4, "layout": "NCHW"},
+        (2, 14, 14, 64),
+        "14 channels cannot be split into 4 groups; choose one of 1, 2, 7, 14",
+    ),
     ({"num_groups": 0}, (2, 6), "6 channels cannot be split into 0 groups; choose one of 1, 2, 3, 6"),
     ({"num_groups": -1}, (2, 6), "6 channels cannot be split into -1 groups; choose one of 1, 2, 3, 6"),
     ({"group_size": 4}, (2, 6), "6 channels cannot be split into groups of 4; choose one of 1, 2, 3, 6"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gncli.errors import ParameterError
-from gncli.kernels.layout import Layout
+from gncli.kernels.layout import Layout, doubt
 
 AXES = [
     ("NCHW", 0, 1),
@@ -16,11 +16,18 @@ AXES = [
     ("WHCN", 3, 2),
     ("CHW", None, 0),
     ("HWC", None, 2),
+    ("BHWC", 0, 3),
+    ("BTC", 0, 2),
+    ("XYZCB", 4, 3),
     ("C", None, 0),
 ]
 USUAL = [((2, 3), "NC"), ((2, 3, 4), "NCL"), ((2, 3, 4, 5), "NCHW"), ((2, 3, 4, 5, 6), "NCDHW")]
 EXAMPLE = "write one letter per axis, such as NCHW, NHWC or CHW"
+LETTERS = "N or B is the batch, C the channels, H W D L T S X Y Z are space"
 REFUSED = [
+    ("ACHW", f"layout 'ACHW' has A, which stands for no axis; {LETTERS}"),
+    ("NCHG", f"layout 'NCHG' has G, which stands for no axis; {LETTERS}"),
+    ("NBC", f"layout 'NBC' has two batch axes, N and B; {EXAMPLE}"),
     ("", f"layout '' is not made of the letters A to Z; {EXAMPLE}"),
     ("nchw", f"layout 'nchw' is not made of the letters A to Z; {EXAMPLE}"),
     ("NC HW", f"layout 'NC HW' is not made of the letters A to Z; {EXAMPLE}"),
@@ -70,3 +77,24 @@ def test_a_layout_must_have_a_letter_for_each_axis(letters: str | None, shape: t
     with pytest.raises(ParameterError) as caught:
         Layout.of(letters, shape)
     assert str(caught.value) == sentence
+
+
+DOUBTED = [
+    ((8, 14, 14, 64), "NCHW", "NHWC"),
+    ((8, 56, 56, 72), "NCHW", "NHWC"),  # a multiple of 8
+    ((2, 1, 1, 4), "NCHW", "NHWC"),  # a power of two
+    ((2, 3, 7, 7, 16), "NCDHW", "NDHWC"),
+]
+CERTAIN = [(), (8, 64), (8, 14, 64), (8, 64, 14, 14), (8, 14, 14, 3), (8, 14, 14, 50), (8, 14, 15, 64), (1,) * 6]
+
+
+@pytest.mark.parametrize(("shape", "usual", "other"), DOUBTED)
+def test_a_usual_layout_is_doubted_where_the_last_axis_looks_like_channels(
+    shape: tuple[int, ...], usual: str, other: str
+) -> None:
+    assert doubt(shape) == f"the layout is {usual} by default: if the channels are last, say --layout {other}"
+
+
+@pytest.mark.parametrize("shape", CERTAIN)
+def test_other_shapes_raise_no_doubt(shape: tuple[int, ...]) -> None:
+    assert doubt(shape) is None

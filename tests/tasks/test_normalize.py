@@ -22,7 +22,7 @@ from gncli.run.normalization import Normalization
 from tests import oracle
 from tests.arrays import SHAPE, assert_same_bits, images
 from tests.files import listed, write_npy
-from tests.runs import normalize
+from tests.runs import normalize, stats
 
 # dtype of the input, dtype of the output
 OUTPUT_DTYPES = [
@@ -418,3 +418,14 @@ def test_what_cannot_make_a_result_is_refused(named: dict[str, Any], said: str, 
     with pytest.raises(ParameterError) as error:
         normalize(str(tmp_path / "x.npy"), num_groups=2, **named)
     assert str(error.value) == said
+
+
+def test_a_default_layout_is_doubted_in_a_note_where_the_last_axis_looks_like_channels(tmp_path: Path) -> None:
+    path = write_npy(tmp_path, np.arange(2 * 14 * 14 * 64, dtype="f4").reshape(2, 14, 14, 64))
+    note = f"{path}: the layout is NCHW by default: if the channels are last, say --layout NHWC"
+    assert normalize(path, num_groups=2).notes == stats([path], by="C").notes == (note,)
+    assert stats([path], by="group", num_groups=2).notes == (note,)
+    assert (
+        normalize(path, num_groups=2, layout="NCHW").notes == stats([path], by="1").notes == stats([path]).notes == ()
+    )
+    assert stats([path], by="C", layout="NCHW").notes == ()

@@ -8,8 +8,11 @@ another array. Here a header must be what NumPy's writer writes, and the size of
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -344,6 +347,7 @@ class StreamSink(Sink):
         widen(fd)
         self._dtype = dtype
         self._header = header_bytes(shape, dtype, order)
+        self._nbytes = math.prod(shape) * dtype.itemsize
         self._position = 0
 
     def write_from(self, data: NDArray[Any], start: int) -> None:
@@ -361,7 +365,17 @@ class StreamSink(Sink):
     def _begin(self) -> None:
         # Not before the first elements: a refused parameter must leave nothing on stdout.
         header, self._header = self._header, b""
+        if header:
+            self._check_room(len(header) + self._nbytes)
         self._write(memoryview(header))
+
+    def _check_room(self, nbytes: int) -> None:
+        """Raise if the stream is a file, and the disk has no room for `nbytes`, before the first of them is written."""
+        with writing(self.name):
+            if stat.S_ISREG(os.fstat(self._fd).st_mode):
+                disk = os.fstatvfs(self._fd)
+                if nbytes > disk.f_bavail * disk.f_frsize:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, view: memoryview) -> None:
         with writing(self.name):
