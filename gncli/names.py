@@ -76,7 +76,7 @@ NAMED_STATISTICS = ("object_type", "shape", "dimensions", "dtype", "mean", "std"
 CELL_STATISTICS = ("mean", "std", "min", "max")
 NONFINITE = ("nan", "posinf", "neginf")
 
-TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc")
+TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc", ".safetensors.index.json")
 """The suffixes of files that hold tensors, the same as in `gncli.io.formats.FORMATS`."""
 
 OUTPUT_SUFFIXES = (".npy", ".h5", ".hdf5")

@@ -6,6 +6,7 @@ So no name acts as markup, a control sequence, a second line or a formula, and n
 from __future__ import annotations
 
 import math
+import re
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _FORMULA_STARTS = frozenset("=+-@\t\r")
@@ -67,6 +68,20 @@ def csv_cell(text: str) -> str:
     ("'=cmd", 'x.npy')
     """
     return f"'{text}" if text[:1] in _FORMULA_STARTS else text
+
+
+def natural(text: str) -> tuple[tuple[object, ...], str]:
+    """Return a key that sorts names as people count: numbers in them by their value, and all else by characters.
+
+    Examples
+    --------
+    >>> sorted(["layers.10", "layers.9", "layers.09"], key=natural)
+    ['layers.09', 'layers.9', 'layers.10']
+    """
+    parts = re.split("([0-9]+)", text)  # every second one is a number, which may have more digits than int() takes
+    digits = [part.lstrip("0") for part in parts[1::2]]
+    parts[1::2] = [(len(number), number) for number in digits]
+    return tuple(parts), text
 
 
 def _escape(character: str) -> str:

@@ -34,6 +34,7 @@ ABOUT = {
     "io/formats/npz.py": ".npz",
     "io/formats/zip.py": ".npz",
     "io/formats/safetensors.py": ".safetensors",
+    "io/formats/sharded.py": ".safetensors.index.json",
     "io/formats/hdf5": "HDF5",
     "io/formats": "files",
     "io/random.py": "random tensors",

@@ -26,11 +26,13 @@ STOREYS = [
     ["kernels"],
     ["errors", "text", "names", "inputs", "descriptors", "signals", "progress", "__init__"],
 ]
-# The same inside `io`: nobody knows a format but `formats`, and no format knows another: only a .npz is made of .npy.
+# The same inside `io`: nobody knows a format but `formats`, and no format knows another: only a .npz is made of .npy,
+# and a checkpoint in shards of .safetensors.
 STOREYS_OF_IO = [
     ["__init__"],
+    ["folder"],
     ["formats/__init__"],
-    ["formats/npz"],
+    ["formats/npz", "formats/sharded"],
     ["formats"],
     ["pairs", "part"],
     ["pipe", "arrays", "random", "ranges"],

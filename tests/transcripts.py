@@ -15,6 +15,7 @@ as numbers, to seven digits or 1e-9, and lines of a table whatever their width; 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -24,9 +25,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
+
+from tests.archives import entry, tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
@@ -179,10 +184,28 @@ def prepare(folder: Path) -> None:
     np.savez(folder / "lone.npz", np.array([{}], object))
     for name in ("small.safetensors", "small.nc"):
         (folder / name).symlink_to(ROOT / "tests" / "data" / name)
+    (folder / "folder" / "deep").mkdir(parents=True)
+    for at in (2, 10):
+        np.save(folder / "folder" / f"layer{at}.npy", x[:, :at])
+    (folder / "folder" / "deep" / "two.npz").write_bytes((folder / "two.npz").read_bytes())
+    (folder / "folder" / "deep" / "short.npy").write_bytes((folder / "short.npy").read_bytes())
+    checkpoint(folder / "checkpoint", {"layers.9.weight": x, "layers.10.weight": x[0], "head.bias": x[0, :, 0, 0]})
     with h5py.File(folder / "two.h5", "w", libver=("v110", "v110")) as file:
         file.create_dataset("a", data=x)
         file.create_group("deep").create_dataset("b", data=np.arange(6.0).reshape(1, 6))
         file.create_dataset("words", data=["not", "numbers"])
+
+
+def checkpoint(folder: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write float32 arrays as a checkpoint of one shard per array, with its index."""
+    folder.mkdir()
+    weight_map, total = {}, 0
+    for at, (name, array) in enumerate(arrays.items()):
+        shard = f"model-{at + 1:05}-of-{len(arrays):05}.safetensors"
+        weight_map[name], total = shard, total + array.nbytes
+        (folder / shard).write_bytes(tensors({name: entry("F32", array.shape, 0, array.nbytes)}, array.tobytes()))
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def update(page: Path) -> None:

@@ -16,6 +16,7 @@ from gncli.errors import InputError, OutputError, ParameterError
 from gncli.inputs import STRICT, Policy
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
+from gncli.io.folder import open_file, opened
 from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unknown_suffix, versions, written
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
@@ -65,6 +66,8 @@ class Listing(Iterator[Source]):
     ----------
     skipped : int
         How many other members of the container are no numeric tensors.
+    many : bool
+        Whether several tensors are meant, or a folder or an index, which may hold only one.
     """
 
     def __init__(self, container: Container, name: str, member: str | None = None) -> None:
@@ -75,6 +78,7 @@ class Listing(Iterator[Source]):
         except BaseException:
             container.close()
             raise
+        self.many = member is None and (container.many or len(self._members) > 1)
         self._openers = _each(container, self._members, name)
 
     def _numeric(self) -> list[str]:
@@ -115,7 +119,7 @@ def open_sources(text: str, *, policy: Policy = STRICT, stdin: int | None = None
     Parameters
     ----------
     text : str
-        ``FILE``, ``FILE::NAME`` or ``-``.
+        ``FILE``, ``FOLDER``, either of these with ``::NAME``, or ``-``.
     policy : Policy, optional
         What the input may do and ask for.
     stdin : int, optional
@@ -128,19 +132,10 @@ def open_sources(text: str, *, policy: Policy = STRICT, stdin: int | None = None
     """
     if text == "-":
         pipe = Pipe(0 if stdin is None else stdin)
-        container = recognized(pipe).stream(pipe)
-        if container is not None:
-            return Listing(container, pipe.name)
-        file, name, member = pipe.spool(), pipe.name, None
-    else:
-        (path, member), name = _split(text), text
-        file = RawFile(path, text)
-    try:
-        container = recognized(file).open(file, name, policy)
-    except BaseException:
-        file.close()
-        raise
-    return Listing(container, name, member)
+        container = recognized(pipe).stream(pipe) or open_file(pipe.spool(), pipe.name, policy)
+        return Listing(container, pipe.name)
+    path, member = _split(text)
+    return Listing(opened(path, text, policy), text, member)
 
 
 def open_source(text: str, *, policy: Policy = STRICT, stdin: int | None = None) -> Source:

@@ -244,9 +244,12 @@ class Container(Closing, ABC):
     ----------
     skipped : list of str
         The names of what holds no numbers; known after `names`.
+    many : bool, default: False
+        Whether it stands for many tensors, even where it holds only one: a folder, an index of shards.
     """
 
     skipped: list[str]
+    many: bool = False
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -102,10 +102,9 @@ class StatsRun:
         except GncliError as error:
             self._records.append(Failure(name, error))
             return
-        for source in self._opened(listing, name):
+        for source in self._opened(listing, name, engine):
             with contextlib.closing(source):
-                if self.request.match is not None and not _matches(source.name, self.request.match):
-                    self._passed_over += 1
+                if self._passes_over(source.name):
                     continue
                 try:
                     yield from self._surveyed(source, engine)
@@ -114,12 +113,20 @@ class StatsRun:
         if listing.skipped:
             self._skipped.append(("<stdin>" if name == "-" else name, listing.skipped))
 
-    def _opened(self, listing: io.Listing, name: str) -> Iterator[Source]:
+    def _passes_over(self, name: str) -> bool:
+        """Return whether ``--match`` leaves out a tensor, and count it."""
+        left_out = self.request.match is not None and not _matches(name, self.request.match)
+        self._passed_over += left_out
+        return left_out
+
+    def _opened(self, listing: io.Listing, name: str, engine: Engine) -> Iterator[Source]:
         while True:
+            engine.rest()  # in a folder, the next file may be one that is tried first
             try:
                 source = next(listing, None)
             except GncliError as error:
-                self._records.append(Failure(error.subject or name, error))
+                if not self._passes_over(error.subject or name):
+                    self._records.append(Failure(error.subject or name, error))
                 continue
             if source is None:
                 return
@@ -192,8 +199,9 @@ class StatsRun:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Return whether the full name of a tensor, or its name within its file, matches `pattern`."""
-    return any(fnmatch.fnmatchcase(part, pattern) for part in (name, name.rpartition("::")[2]))
+    """Return whether the full name of a tensor, or its name within its folder or file, matches `pattern`."""
+    parts = name.split("::")
+    return any(fnmatch.fnmatchcase("::".join(parts[at:]), pattern) for at in range(len(parts)))
 
 
 def _sorted(records: list[TensorStats | Failure], name: str, falling: bool) -> list[TensorStats | Failure]:

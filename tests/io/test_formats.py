@@ -44,6 +44,12 @@ def contiguous(path: Path) -> None:
         file["x"] = X
 
 
+def sharded(path: Path) -> None:
+    shard = path.with_name("x-00001-of-00001.safetensors")
+    shard.write_bytes(tensors({"x": ENTRY}, X.tobytes()))
+    path.write_text(json.dumps({"metadata": {"total_size": X.nbytes}, "weight_map": {"x": shard.name}}))
+
+
 # A row per format and per writer: the name of the file, the name of the tensor in it, and who writes it. Further
 # tensors may be in the file, where "and more" stands.
 CASES: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
@@ -64,9 +70,10 @@ CASES: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
     ".h5 with a user block": ("x.h5", "/x", contiguous),
     ".h5 of Keras": ("keras.weights.h5", "layers/dense/vars/0", committed),
     ".nc, and more": ("small.nc", "t2m", committed),
+    ".safetensors in shards": ("x.safetensors.index.json", "x", sharded),
 }
-# A file of HDF5 with a user block cannot be recognized by the first bytes of a pipe.
-PIPED = [case for case in CASES if "and more" not in case and "user block" not in case]
+# A file of HDF5 with a user block cannot be recognized by the first bytes of a pipe, and no shards lie next to a pipe.
+PIPED = [case for case in CASES if not any(what in case for what in ("and more", "user block", "shards"))]
 
 
 @contextmanager
@@ -137,7 +144,7 @@ def test_a_pipe_gives_the_numbers_of_a_plain_npy(
 def test_every_suffix_is_a_case_and_is_suggested() -> None:
     suffixes = [suffix for format_ in FORMATS for suffix in format_.suffixes]
     assert list(names.TENSOR_SUFFIXES) == suffixes
-    assert {Path(file).suffix for file, _, _ in CASES.values()} == set(suffixes)
+    assert {file[file.index(".") :].replace(".weights", "") for file, _, _ in CASES.values()} == set(suffixes)
     assert list(names.OUTPUT_SUFFIXES) == [suffix for format_ in WRITTEN for suffix in format_.written]
 
 
@@ -147,7 +154,7 @@ def test_exactly_one_format_recognizes_a_file(case: str, tmp_path: Path) -> None
     write(tmp_path / file)
     with RawFile(str(tmp_path / file), file) as opened:
         assert [format_ for format_ in FORMATS if format_.recognizes(opened)] == [recognized(opened)]
-        assert Path(file).suffix in recognized(opened).suffixes
+        assert file.endswith(recognized(opened).suffixes)
 
 
 def test_the_signature_of_another_format_inside_a_file_does_not_mislead(tmp_path: Path) -> None:
@@ -184,7 +191,10 @@ def test_an_output_is_split_by_the_suffix_of_its_format(
     ("content", "problem"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"\x93NUM", "is neither .npy, .npz, .safetensors nor HDF5 (it begins with b'\\x93NUM')"),
+        (
+            b"\x93NUM",
+            "is neither .npy, .npz, .safetensors, HDF5 nor .safetensors.index.json (it begins with b'\\x93NUM')",
+        ),
         (b"\x80\x04", "is a pickle, which would run code"),
     ],
 )

@@ -106,6 +106,15 @@ def header(what: str) -> Make:
     return lambda path: path.write_bytes(SAFETENSORS_FILES[what][0])
 
 
+def index(**shard_of: object) -> Make:
+    return lambda path: path.write_text(json.dumps({"weight_map": shard_of}))
+
+
+def linked(path: Path) -> None:
+    index(a="s")(path)
+    Path("s").symlink_to("/etc/hostname")
+
+
 FILTER = b"\x01\x00\x08\x00\x01\x00\x01\x00deflate\x00"  # id, length of the name, flags, number of values, the name
 
 INPUTS: dict[str, tuple[Make, int, str, bool]] = {
@@ -125,7 +134,7 @@ INPUTS: dict[str, tuple[Make, int, str, bool]] = {
     "too few data": (npy("(2, 3)", "(2, 3)", bytes(23)), 3, "declares 24 bytes of data (float32 (2, 3)), 23", True),
     "too many data": (npy("(2, 3)", "(2, 3)", bytes(25)), 3, "24 bytes of data", False),
     "a FIFO": (os.mkfifo, 3, "is a FIFO; to read a pipe, give - and redirect it", False),
-    "a directory": (Path.mkdir, 3, "is a directory", False),
+    "an empty folder": (Path.mkdir, 3, "holds no numeric tensor (0 others)", False),
     "a socket": (listening, 3, "No such device or address", False),
     "a device": (lambda path: path.symlink_to("/dev/zero"), 3, "is a device", False),
     "an .npz with more than it declares": (padded, 3, "has bytes after the array", True),
@@ -146,6 +155,16 @@ INPUTS: dict[str, tuple[Make, int, str, bool]] = {
     "a .safetensors with bytes after": (header("bytes after"), 3, "bytes after the tensors", True),
     "a .safetensors beyond its end": (header("a length beyond the file"), 3, "header is 99,999 bytes long", True),
     "a .safetensors that is no JSON": (header("deep brackets"), 3, "is not JSON", True),
+    "an index of a path": (index(a="../x"), 3, "'../x', which is not the name of a file in its folder", False),
+    "an index of an absolute path": (index(a="/etc/hostname"), 3, "is not the name of a file", False),
+    "an index of its folder": (index(a="."), 3, "gives a to '.', which is not the name of a file", False),
+    "an index of numbers": (index(a=1), 3, "gives a to 1, which is not", False),
+    "an index of a link": (linked, 3, "the shard s, which is a link out of its folder; copy the file", False),
+    "an index of itself": (index(a="x"), 3, "x: is no .safetensors, and the index names it as a shard", False),
+    "an index of what is not there": (index(a="b"), 3, "names the shard b, which is not there", False),
+    "an index of nothing": (lambda p: p.write_text('{"a": 1}'), 3, "x: is JSON, and no index of shards: it", False),
+    "an index of deep brackets": (lambda p: p.write_text('{"a":' + "[" * 9999), 3, "is not JSON", False),
+    "an index of many brackets": (lambda p: p.write_text("{" + "[" * 200_000), 5, "more than 100,000 tensors", False),
     "a pickle": (lambda path: path.write_bytes(b"\x80\x04\x95"), 3, "pickle, which would run code", True),
     "nothing": (lambda path: path.write_bytes(b""), 3, "is empty", True),
     "sparse HDF5": (

@@ -253,12 +253,30 @@ class Hdf5(WrittenFormat):
             return sink
 
 
-NPY, HDF5 = Npy(), Hdf5()
+class Sharded(Format):
+    """Several .safetensors, and an index of JSON that says which of them has which tensor."""
+
+    name = ".safetensors.index.json"
+    suffixes = (".safetensors.index.json",)
+
+    def recognizes(self, file: Beginning) -> bool:
+        """Return whether the file begins as an object of JSON does."""
+        return file.head(1) == b"{"
+
+    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+        """Return the tensors of the shards, which lie next to the file."""
+        from gncli.io.formats.sharded import ShardedFile
+
+        return ShardedFile(file, name)
+
+
+NPY, HDF5, SHARDED = Npy(), Hdf5(), Sharded()
 FORMATS: tuple[Format, ...] = (
     NPY,
     Npz(),
     Safetensors(),
-    HDF5,  # last: a file of another format may have the signature of HDF5 inside
+    HDF5,  # after these: a file of another format may have the signature of HDF5 inside
+    SHARDED,  # last: what precedes HDF5 in its file may be text
 )
 WRITTEN = [format_ for format_ in FORMATS if isinstance(format_, WrittenFormat)]
 

@@ -60,6 +60,11 @@ class Entry(NamedTuple):
     first: int
     last: int
 
+    @property
+    def known(self) -> bool:
+        """Whether a tensor of its dtype is read."""
+        return self.dtype in _DTYPES or self.dtype in WIDENED
+
     def check(self, name: str) -> None:
         """Raise InputError unless it has the bytes that shape and dtype need; an unknown dtype may need any number."""
         itemsize = _itemsize(self.dtype)
@@ -139,15 +144,21 @@ def _entries(header: bytes, name: str) -> dict[str, Entry]:
     return found
 
 
-def _parsed(text: bytes, name: str) -> Any:
+def parsed(text: bytes) -> Any:
+    """Return the value of JSON in which no key comes twice; raise ValueError or RecursionError for all else."""
+
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in items}) < len(items):
             raise ValueError("a key comes twice")
         return dict(items)
 
+    return json.loads(text.decode("utf-8"), object_pairs_hook=pairs)  # a UnicodeDecodeError is a ValueError
+
+
+def _parsed(text: bytes, name: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=pairs)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return parsed(text)
+    except (ValueError, RecursionError) as error:
         raise _malformed(f"is not JSON ({error})", name) from error
 
 
@@ -190,11 +201,11 @@ class SafetensorsFile(Container):
     def __init__(self, file: RawFile, name: str) -> None:
         self._file = file
         self._offset, self._entries = read_header(file, name)
-        self.skipped = [called for called, entry in self._entries.items() if not _known(entry.dtype)]
+        self.skipped = [called for called, entry in self._entries.items() if not entry.known]
 
     def names(self) -> list[str]:
         """Return the names of the tensors, in the order of their bytes."""
-        return [called for called, entry in self._entries.items() if _known(entry.dtype)]
+        return [called for called, entry in self._entries.items() if entry.known]
 
     def open(self, member: str, name: str) -> RawSource:
         """Return the tensor `member`, which errors call `name`.
@@ -207,23 +218,33 @@ class SafetensorsFile(Container):
         entry = self._entries.get(member)
         if entry is None:
             raise not_found(member, self.names(), "tensor", name)
-        offset = self._offset + entry.first
-        if entry.dtype in WIDENED:
-            return WidenedSource(self._file.duplicate(), offset, entry.shape, WIDENED[entry.dtype], name)
-        if entry.dtype not in _DTYPES:
-            if entry.dtype in _COMPLEX:
-                raise refuse_dtype("c", _COMPLEX[entry.dtype], entry.dtype, name)
-            problem = f"holds elements of a type that is not read (dtype {entry.dtype})"
-            raise NotNumericError(problem, subject=name, hint="save it as bfloat16 or float32")
-        return RawSource(self._file.duplicate(), offset, entry.shape, np.dtype(_DTYPES[entry.dtype]), "C", name)
+        return tensor(self._file.duplicate(), self._offset, entry, name)
 
     def close(self) -> None:
         """Close the file; sources that were opened keep what they need of it."""
         self._file.close()
 
 
-def _known(dtype: str) -> bool:
-    return dtype in _DTYPES or dtype in WIDENED
+def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> RawSource:
+    """Return the tensor of an entry of the header, whose tensors begin at `offset`; it closes the file.
+
+    Raises
+    ------
+    InputError
+        If its dtype is not read.
+    """
+    try:
+        if entry.dtype in WIDENED:
+            return WidenedSource(file, offset + entry.first, entry.shape, WIDENED[entry.dtype], name)
+        if entry.dtype in _DTYPES:
+            return RawSource(file, offset + entry.first, entry.shape, np.dtype(_DTYPES[entry.dtype]), "C", name)
+        if entry.dtype in _COMPLEX:
+            raise refuse_dtype("c", _COMPLEX[entry.dtype], entry.dtype, name)
+        problem = f"holds elements of a type that is not read (dtype {entry.dtype})"
+        raise NotNumericError(problem, subject=name, hint="save it as bfloat16 or float32")
+    except BaseException:
+        file.close()
+        raise
 
 
 class WidenedSource(RawSource):
