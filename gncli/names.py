@@ -63,10 +63,13 @@ STATISTICS: Mapping[str, Statistic] = {
     "l2": Statistic("L2 Norm"),
     "skewness": Statistic("Skewness"),
     "kurtosis": Statistic("Kurtosis"),
+    "sha256": Statistic("SHA-256", numeric=False),
 }
 """Every statistic by the name that ``--stat`` takes, in the order of the help page, without percentiles."""
 
-ALL_STATISTICS = tuple(name for name, row in STATISTICS.items() if row.percentile is None and name != "dimensions")
+ALL_STATISTICS = tuple(
+    name for name, row in STATISTICS.items() if row.percentile is None and name not in ("dimensions", "sha256")
+)
 """What ``-s all`` stands for."""
 
 DEFAULT_STATISTICS = ("object_type", "shape", "dtype", "mean", "std", "min", "max")

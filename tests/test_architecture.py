@@ -34,7 +34,8 @@ STOREYS_OF_IO = [
     ["formats/__init__"],
     ["formats/npz", "formats/sharded"],
     ["formats"],
-    ["pairs", "part"],
+    ["fingerprint"],
+    ["pairs", "part", "transposition"],
     ["pipe", "arrays", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]

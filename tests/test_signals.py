@@ -73,8 +73,8 @@ def test_a_signal_ends_a_run_within_a_second_and_removes_what_was_begun(run: str
 def test_a_signal_ends_a_transposition_within_a_second(more: list[str], x: Path) -> None:
     np.save(x, np.asfortranarray(np.load(x)))
     # The last writes are those of the commit, in the main thread: there are 256 of them.
-    hook = f"{HOOK.format(read=NEVER, write=9)}from gncli.io.formats.hdf5 import assembly, transposition\n"
-    hook += "transposition.PASSED_NBYTES, assembly.Cut.of.__func__.__defaults__ = 4096, (4096,)\n"
+    hook = f"{HOOK.format(read=NEVER, write=9)}from gncli.io import transposition\n"
+    hook += "transposition.PASSED_NBYTES, transposition.Cut.of.__func__.__defaults__ = 4096, (4096,)\n"
     hook += f"os.chdir({str(x.parent)!r})"
     process = start(["normalize", "x.npy", "-G", "2", "-o", "y.h5", *more], hook)
     assert sent(process, b"at tile\n", signal.SIGTERM) < 1

@@ -430,7 +430,7 @@ statistics = click.option(
     type=StatisticNames(),
     metavar="NAMES",
     help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, pNN for a percentile (p99.9); "
-    "all: every one except median and percentiles.",
+    "all: every one except median, percentiles and sha256.",
     shell_complete=suggest.statistics,
 )
 
@@ -466,6 +466,12 @@ expect = click.option(
     help="Exit with status 1 unless this holds (with --by: in every cell), such as 'nan == 0' or 'abs(mean) < 1e-6'. "
     "May be repeated.",
     shell_complete=suggest.expectations,
+)
+expect_manifest = click.option(
+    "--expect-manifest",
+    "manifest",
+    metavar="FILE",
+    help="Exit with status 1 unless the tensors are those of FILE, which --format jsonl -s shape,dtype,sha256 wrote.",
 )
 match = click.option(
     "--match", metavar="GLOB", help="Show only tensors whose name matches, with or without the FILE:: part."

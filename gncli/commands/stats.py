@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @options.charts
 @options.force
 @options.expect
+@options.expect_manifest
 @options.match
 @options.sort
 @options.total
@@ -49,6 +50,7 @@ def stats(
     charts: options.Charts,
     force: bool,
     expect: tuple[Expectation, ...],
+    manifest: str | None,
     match: str | None,
     sort: str | None,
     total: bool,
@@ -69,10 +71,14 @@ def stats(
     gncli stats x.npy --by N,C --plot x.png
     gncli stats x.npy --expect 'nan == 0' --expect 'abs(mean) < 1e-6'
     gncli stats *.npy model.h5 --match '*norm*' --sort -std --total
+    gncli stats model/ --format jsonl -s shape,dtype,sha256 > manifest.jsonl
+    gncli stats model/ --expect-manifest manifest.jsonl
     gncli stats --random 64,16,112,112 --seed 0
     """
     if cutting.by is not None and (charts.hist or sort is not None):
         raise click.UsageError(f"{'--hist' if charts.hist else '--sort'} is about whole tensors; leave out --by")
+    if cutting.by is not None and ("sha256" in (statistics or ()) or manifest is not None):
+        raise click.UsageError("a fingerprint is about whole tensors; leave out --by")
     shown = charts.shown(look.form)
     draw = drawing.draw(dtype)
     names, chosen = options.named_tensors(tensors, draw), statistics or ()
@@ -80,7 +86,7 @@ def stats(
         from gncli.tasks.requests import Stats as Request
         from gncli.tasks.stats import StatsRun
 
-        with SideFiles(look, charts, force, names) as files:
+        with SideFiles(look, charts, force, (*names, *filter(None, [manifest]))) as files:
             streams = streamed(look, chosen, files) if cutting.by is not None else []
             request = Request(
                 tensors=names,
@@ -92,6 +98,7 @@ def stats(
                 picture=charts.picture,
                 zeros=look.zeros,
                 expect=expect,
+                manifest=manifest,
                 match=match,
                 sort=sort,
                 total=total,

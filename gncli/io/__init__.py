@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gncli.errors import InputError, OutputError, ParameterError
+from gncli.errors import InputError, LimitError, OutputError, ParameterError
 from gncli.inputs import STRICT, Policy
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
@@ -40,9 +40,12 @@ __all__ = [
     "open_sink",
     "open_source",
     "open_sources",
+    "read_text",
     "same_file",
     "versions",
 ]
+
+MAX_TEXT_NBYTES = 64 << 20
 
 _NAME_ONE = "name one, as FILE::NAME"
 
@@ -171,6 +174,26 @@ def member_names(path: str, seconds: float) -> list[str]:
     with RawFile(path, path) as file:
         format_ = recognized(file)
     return format_.names(path, seconds)
+
+
+def read_text(path: str) -> str:
+    """Return what a small file of text says.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no UTF-8.
+    LimitError
+        If it is longer than `MAX_TEXT_NBYTES`.
+    """
+    with RawFile(path, path) as file:
+        nbytes = file.identity.nbytes
+        if nbytes > MAX_TEXT_NBYTES:
+            raise LimitError(f"is {nbytes:,} bytes long; the limit is {MAX_TEXT_NBYTES:,}", subject=path)
+        try:
+            return file.head(nbytes).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"is no text ({error.reason} at byte {error.start:,})", subject=path) from error
 
 
 def open_sink(

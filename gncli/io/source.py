@@ -127,6 +127,11 @@ class Source(Closing, ABC):
         return str((self.stored_as or self.dtype).name)
 
     @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The dtype of what `read_stored` reads: for one that NumPy does not have, integers of its size."""
+        return self.dtype if self.stored_as is None else self.stored_as.raw
+
+    @property
     def not_stored(self) -> int | None:
         """How many chunks the file does not store; None if the tensor is not in chunks."""
         return None if self.stored_chunks is None else self.stored_chunks.total - self.stored_chunks.stored
@@ -157,6 +162,10 @@ class Source(Closing, ABC):
         InputError
             If it cannot be read, or ends early.
         """
+
+    def read_stored(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` (1-D, contiguous, of `stored_dtype`) with the bits of the elements from `start` on."""
+        self.read_into(out, start)
 
     def hold(self, start: int, stop: int) -> None:  # most sources can be read again
         """Declare that ``[start, stop)`` will be read again, from `start`, after it was read once.

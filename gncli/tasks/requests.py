@@ -105,6 +105,8 @@ class Stats:
         Whether zeros are counted, if data are read.
     expect : tuple of Expectation
         The expectations that every tensor, or every cell, is tested against.
+    manifest : str, optional
+        A file with the fingerprints that the tensors are expected to have.
     match : str, optional
         A pattern that the names of tensors, or of members of a file, must match.
     sort : str, optional
@@ -130,6 +132,7 @@ class Stats:
     picture: int | None = None
     zeros: bool = False
     expect: tuple[Expectation, ...] = ()
+    manifest: str | None = None
     match: str | None = None
     sort: str | None = None
     total: bool = False

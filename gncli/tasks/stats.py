@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -23,8 +22,9 @@ from gncli.report.records import MOST_DRAWN, Broken, Cell, Failure, Histogram, P
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.tasks.by import By, cut
+from gncli.tasks.manifest import Manifest, matches
 from gncli.tasks.requests import Stats
-from gncli.tasks.survey import Survey, Wanted, measured
+from gncli.tasks.survey import FINGERPRINT, Survey, Wanted, measured
 
 MAX_BROKEN = 20  # expectations that did not hold and are shown
 MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
@@ -45,6 +45,8 @@ class StatsRun:
         self.request = request
         self._order = request.sort.removeprefix("-") if request.sort else None
         more = [*(e.name for e in request.expect), *([self._order] if self._order else [])]
+        self._manifest = None if request.manifest is None else Manifest.read(request.manifest)
+        more += [] if self._manifest is None else [FINGERPRINT]
         asked = measured([*(request.statistics or DEFAULT_STATISTICS), *more], zeros=request.zeros)
         self._wanted = Wanted(asked, request.ddof, request.bins)
         self._records: list[TensorStats | Failure] = []
@@ -76,6 +78,8 @@ class StatsRun:
                 yield from self._all_of(name, engine)
             if request.match is not None and self._passed_over and not self._records:
                 raise ParameterError(f"--match {request.match!r} matches none of {self._passed_over:,} tensors")
+            if self._manifest is not None:
+                self._check_manifest(self._manifest)
             self._notes += engine.notes
 
     def report(self) -> StatsReport:
@@ -115,7 +119,7 @@ class StatsRun:
 
     def _passes_over(self, name: str) -> bool:
         """Return whether ``--match`` leaves out a tensor, and count it."""
-        left_out = self.request.match is not None and not _matches(name, self.request.match)
+        left_out = self.request.match is not None and not matches(name, self.request.match)
         self._passed_over += left_out
         return left_out
 
@@ -183,9 +187,20 @@ class StatsRun:
         for expectation in self.request.expect:
             value = stats.value(expectation.name)
             if not expectation.holds(value):
-                self._broken_count += 1
-                if len(self._broken) < MAX_BROKEN:
-                    self._broken.append(f"{name}: {expectation.broken(value)}")
+                self._break(f"{name}: {expectation.broken(value)}")
+
+    def _check_manifest(self, manifest: Manifest) -> None:
+        """Compare all tensors with the manifest, as far as ``--match`` leaves it."""
+        if self.request.match is not None:
+            manifest = manifest.matching(self.request.match)
+        failed = [record.name for record in self._records if isinstance(record, Failure)]
+        for text in manifest.broken(self._described, failed):
+            self._break(text)
+
+    def _break(self, text: str) -> None:
+        self._broken_count += 1
+        if len(self._broken) < MAX_BROKEN:
+            self._broken.append(text)
 
     def _total(self) -> Total:
         """Return the record of all tensors together; statistics that do not follow from moments are undefined."""
@@ -196,12 +211,6 @@ class StatsRun:
             values |= {name: column[0] for name, column in columns.items()}
         size, nbytes = (sum(getattr(stats, what) for stats in self._described) for what in ("size", "nbytes"))
         return Total(values, size, nbytes)
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Return whether the full name of a tensor, or its name within its folder or file, matches `pattern`."""
-    parts = name.split("::")
-    return any(fnmatch.fnmatchcase("::".join(parts[at:]), pattern) for at in range(len(parts)))
 
 
 def _sorted(records: list[TensorStats | Failure], name: str, falling: bool) -> list[TensorStats | Failure]:

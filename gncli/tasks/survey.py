@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.io.fingerprint import Fingerprint
 from gncli.io.part import Box
 from gncli.io.source import Sink, Source
 from gncli.kernels import histogram, percentiles
@@ -29,6 +30,7 @@ from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan
 from gncli.tasks.by import By
 
+FINGERPRINT = "sha256"
 PLACES = ("argmin", "argmax", "first_nan", "first_inf")
 
 
@@ -51,8 +53,8 @@ class Wanted(NamedTuple):
 
     @property
     def reads(self) -> bool:
-        """Whether data must be read; otherwise the header is enough."""
-        reading = any(statistic(name).reads for name in self.statistics)
+        """Whether data must be read; otherwise the header is enough, and the hash of a fingerprint."""
+        reading = any(statistic(name).reads for name in self.statistics if name != FINGERPRINT)
         return self.bins is not None or not self.statistics or reading
 
     @property
@@ -76,7 +78,7 @@ class Wanted(NamedTuple):
 def measured(statistics: Sequence[str], *, zeros: bool = False) -> tuple[str, ...]:
     """Return the statistics to measure: `statistics`, or the default ones if that is empty, and zeros if requested.
 
-    Zeros are not added to statistics that the header alone answers.
+    Zeros are not added to statistics that the header alone answers, nor to the fingerprint, which measures nothing.
 
     Examples
     --------
@@ -84,7 +86,7 @@ def measured(statistics: Sequence[str], *, zeros: bool = False) -> tuple[str, ..
     (('mean', 'zeros'), ('shape',))
     """
     asked = tuple(statistics) or DEFAULT_STATISTICS
-    joined = zeros and any(statistic(name).reads for name in asked)
+    joined = zeros and Wanted(asked).reads
     return tuple(dict.fromkeys((*asked, *(["zeros"] if joined else []))))
 
 
@@ -118,6 +120,7 @@ class Survey:
         self._kept: list[Cell] = []
         self._values: dict[str, Value] = {}
         self._histogram: Histogram | None = None
+        self._read: Source = source
 
     def __iter__(self) -> Iterator[list[Cell]]:
         """Yield the requested cells in C order of their index, as soon as they are complete.
@@ -127,6 +130,16 @@ class Survey:
         LimitError
             If a pipe has more open cells than are held at once, or percentiles would take too many passes.
         """
+        if FINGERPRINT not in self.wanted.statistics:
+            yield from self._batches()
+            return
+        with Fingerprint(self.source) as self._read:
+            yield from self._batches()
+            self._values = {**self._values, FINGERPRINT: self._read.hex()}
+            if self._read.transposed:
+                self.notes = (*self.notes, f"{self.source.name}: put into C order in a file in $TMPDIR, to be hashed")
+
+    def _batches(self) -> Iterator[list[Cell]]:
         for batch in self._cells() if self.wanted.reads else self._headers():
             self._kept += batch[: max(0, self.keep - len(self._kept))]
             if self._shown:
@@ -140,13 +153,13 @@ class Survey:
 
     def _cells(self) -> Iterator[list[Cell]]:
         tree = Tree(merge)
-        wanted, source = self.wanted, self.source
+        wanted, source = self.wanted, self._read
         after = () if wanted.bins is None else ("histogram",)
         columns: Columns = {}
         for plan, box in Plan.over_cells(
             source, self._by, self._engine, lambda walk, once: wanted.passes(source.dtype, walk, once), after
         ):
-            self.notes = (*plan.notes, *source.notes)
+            self.notes = (*plan.notes, *self.source.notes)
             done = 0
             part = replace(self._by, shape=plan.source.shape)
             corner = [box[axis][0] // self._by.unit(axis) for axis in self._by.axes]

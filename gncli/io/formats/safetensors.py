@@ -273,8 +273,12 @@ class WidenedSource(RawSource):
         raw = np.empty(min(_PIECE, out.size), self.stored_as.raw)
         for done in range(0, out.size, _PIECE):
             part = raw[: out.size - done]
-            self.file.read(as_bytes(part), self.offset + (start + done) * raw.itemsize)
+            self.read_stored(part, start + done)
             self.stored_as.widen(part, out[done : done + part.size])
+
+    def read_stored(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the bits of the elements from `start` on."""
+        self.file.read(as_bytes(out), self.offset + start * out.itemsize)
 
 
 def _malformed(problem: str, name: str) -> InputError:

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError, OutputError
 from gncli.io.atomic import AtomicFile
-from gncli.io.formats.hdf5.assembly import ChunkAssembly, Cut
+from gncli.io.formats.hdf5.assembly import ChunkAssembly
 from gncli.io.formats.hdf5.guard import GuardedHdf5File
-from gncli.io.formats.hdf5.transposition import TransposingSink
 from gncli.io.rawfile import RawFile, RawSink, read_fully
 from gncli.io.source import Order, Sink, list_names
+from gncli.io.transposition import Cut, TransposingSink
 
 
 def check_replaceable(target: str, name: str, dataset: str) -> None:

@@ -19,11 +19,9 @@ from hypothesis import strategies as st
 
 from gncli.cli import main
 from gncli.errors import InputError, OutputError, ParameterError
-from gncli.io import ArraySink, open_sink, open_source
+from gncli.io import ArraySink, open_sink, open_source, transposition
 from gncli.io.atomic import OutputFile
-from gncli.io.formats.hdf5 import assembly as assembly_module
-from gncli.io.formats.hdf5 import transposition
-from gncli.io.formats.hdf5.assembly import Cut
+from gncli.io.transposition import Cut
 from tests.files import read_all
 
 SHAPES: tuple[tuple[int, ...], ...] = ((9,), (5, 7), (64, 3, 5), (2, 9, 100), (1, 1, 300), (3, 1, 7, 11), (), (0, 3))
@@ -49,7 +47,7 @@ def test_the_chunks_are_the_tensor_in_order(shape: tuple[int, ...], nbytes: int)
 def test_what_was_compressed_is_read_back_the_same(
     tmp_path: Path, shape: Any, order: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly_module, "CHUNK_NBYTES", 512)
+    monkeypatch.setattr(transposition, "CHUNK_NBYTES", 512)
     monkeypatch.setattr(Cut.of.__func__, "__defaults__", (512,))  # type: ignore[attr-defined]
     path = tmp_path / "y.h5"
     for dtype, piece, level in (("<f4", 1, 0), ("<f2", 7, 4), ("<f8", 1000, 9)):
@@ -222,7 +220,7 @@ def test_no_room_for_the_copy_of_a_fortran_ordered_input_is_an_output_error(
     assert list(tmp_path.iterdir()) == []
     sink = open_sink(str(tmp_path / "y.h5"), shape=(3, 4), dtype=np.dtype("f4"), order="F", compression=4)
     sink.write_from(np.zeros(12, "f4"), 0)
-    monkeypatch.setattr("gncli.io.formats.hdf5.transposition.read_fully", lambda *_: 0)
+    monkeypatch.setattr("gncli.io.transposition.read_fully", lambda *_: 0)
     with pytest.raises(OutputError, match=r"the spooled data became shorter"):
         sink.commit()
     sink.abort()

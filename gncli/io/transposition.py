@@ -13,20 +13,140 @@ pieces have ``SPOOLED_NBYTES * REGION_NBYTES / S`` bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.io.atomic import OutputFile, writing
-from gncli.io.formats.hdf5.assembly import Cut, Gathering
 from gncli.io.rawfile import as_bytes, read_fully
 from gncli.io.source import Sink
 
+CHUNK_NBYTES = 1 << 20  # a target: a good size according to h5py's documentation, and the unit that a reader decodes
 SPOOLED_NBYTES = 8 << 20  # per chunk
 REGION_NBYTES = 16 << 20  # gathered at a time
 PASSED_NBYTES = 1 << 20  # passed on at a time
+
+
+class Cut(NamedTuple):
+    """How a tensor is cut: a chunk has `step` entries of `axis`, all of the axes after it, one of each before it.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the tensor, which has elements and axes.
+    axis : int
+        The axis that is cut.
+    step : int
+        Entries of that axis per chunk.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    step: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], itemsize: int, nbytes: int = CHUNK_NBYTES) -> Cut:
+        """Return the cut into chunks of at most `nbytes`: samples, or parts of one where a sample is larger.
+
+        Examples
+        --------
+        >>> Cut.of((64, 16, 8, 8), 4).chunk, Cut.of((64, 64, 112, 112), 4).chunk
+        ((64, 16, 8, 8), (1, 20, 112, 112))
+        """
+        axis, inner = 0, math.prod(shape[1:]) * itemsize
+        while inner > nbytes and axis < len(shape) - 1:
+            axis += 1
+            inner //= shape[axis]
+        return cls(shape, axis, min(shape[axis], max(1, nbytes // inner)))
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """Shape of a chunk."""
+        return (1,) * self.axis + (self.step,) + self.shape[self.axis + 1 :]
+
+    def corner(self, number: int) -> tuple[int, ...]:
+        """Return the index of the first element of a chunk."""
+        row, column = divmod(number, self._columns)
+        before = (int(k) for k in np.unravel_index(row, self.shape[: self.axis])) if self.axis else ()
+        return (*before, column * self.step, *(0,) * (len(self.shape) - self.axis - 1))
+
+    def box(self, number: int) -> tuple[slice, ...]:
+        """Return the slices of the tensor that a chunk holds; the last chunk of a row may be short."""
+        corner, shape = self.corner(number), self.shape
+        return tuple(slice(at, min(at + n, size)) for at, n, size in zip(corner, self.chunk, shape, strict=True))
+
+    def number(self, element: int) -> int:
+        """Return the chunk that an element is in."""
+        row, rest = divmod(element, self.shape[self.axis] * self._inner)
+        return row * self._columns + rest // (self.step * self._inner)
+
+    def run(self, number: int) -> tuple[int, int]:
+        """Return the run of elements that a chunk holds; the last chunk of a row may be short."""
+        row, column = divmod(number, self._columns)
+        length = self.shape[self.axis] * self._inner
+        first = column * self.step * self._inner
+        return row * length + first, row * length + min(length, first + self.step * self._inner)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are."""
+        return math.prod(self.shape[: self.axis]) * self._columns
+
+    @property
+    def _inner(self) -> int:
+        return math.prod(self.shape[self.axis + 1 :])
+
+    @property
+    def _columns(self) -> int:
+        return -(-self.shape[self.axis] // self.step)
+
+
+class Gathering:
+    """Runs of a tensor, in any order and from any thread, joined to whole chunks.
+
+    Parameters
+    ----------
+    cut : Cut
+        Where one chunk ends and the next begins.
+    dtype : numpy.dtype
+        Dtype of the elements.
+    take : callable
+        ``take(number, values)`` is called for each chunk by the thread that completed it. The values are valid only
+        during the call.
+    """
+
+    def __init__(self, cut: Cut, dtype: np.dtype[Any], take: Callable[[int, NDArray[Any]], None]) -> None:
+        self.cut, self.dtype = cut, dtype
+        self._take = take
+        self._open: dict[int, tuple[NDArray[Any], int]] = {}  # and how many elements are missing
+        self._lock = threading.Lock()
+
+    def write_from(self, data: NDArray[Any], start: int) -> None:
+        """Take `data`, the elements from `start` on."""
+        done = 0
+        while done < data.size:
+            number = self.cut.number(start + done)
+            first, stop = self.cut.run(number)
+            piece = data[done : done + stop - start - done]
+            values = piece if piece.size == stop - first else self._filled(number, piece, start + done - first)
+            if values is not None:
+                self._take(number, values)
+            done += piece.size
+
+    def _filled(self, number: int, piece: NDArray[Any], at: int) -> NDArray[Any] | None:
+        """Put a piece into its chunk, and return the chunk if that completes it."""
+        first, stop = self.cut.run(number)
+        with self._lock:
+            fresh = number not in self._open
+            chunk, missing = (np.empty(stop - first, self.dtype), stop - first) if fresh else self._open.pop(number)
+            chunk[at : at + piece.size] = piece
+            if missing == piece.size:
+                return chunk
+            self._open[number] = (chunk, missing - piece.size)
+            return None
 
 
 class TransposingSink(Sink):
