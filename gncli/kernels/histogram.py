@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats
-from gncli.kernels.percentiles import bits_of, step_of
+from gncli.kernels.plain import STEP, num_steps
 
 
 def edges(low: float, high: float, bins: int) -> Floats:
@@ -51,46 +52,67 @@ class Bins:
 
     Notes
     -----
-    The highest 16 bits of an element give an interval that it lies in. If that whole interval lies in one bin, the bin
-    is known. So most elements cost one count of their bits, and few are compared with edges.
+    Along the bits of elements, seen as unsigned numbers, the bin changes at a few places: for each edge at one number.
     """
 
     def __init__(self, at: Floats, dtype: np.dtype[Any]) -> None:
         self._at = at
         native = dtype.newbyteorder("=")
-        lower = np.arange(1 << min(16, 8 * native.itemsize), dtype=np.uint64)
-        rest = max(0, 8 * native.itemsize - 16)
-        unsigned = np.dtype(f"u{native.itemsize}")
-        with np.errstate(invalid="ignore"):  # among the bits there are signalling NaN
-            ends = [
-                ((lower << np.uint64(rest)) + np.uint64(more)).astype(unsigned).view(native).astype(np.float64)
-                for more in (0, (1 << rest) - 1)
-            ]
-        self._bin = _searched(ends[0], at)
-        # An interval is torn if an edge lies in it. NaN, whose bits follow those of infinity, sorts after all edges.
-        low, high = np.fmin(*ends), np.fmax(*ends)
-        self._torn = np.searchsorted(at, low, side="left") != np.searchsorted(at, high, side="right")
+        last = (1 << 8 * native.itemsize) - 1
+        # The sign changes after the first half of all numbers, and the last interval ends at the last number.
+        self._upper = np.unique(np.append(_places_of(at, native), np.array([last >> 1, last], np.uint64)))
+        steps = np.arange(num_steps(native), dtype=np.uint64)
+        starts = steps << np.uint64(max(0, 8 * native.itemsize - STEP))
+        self._first = np.searchsorted(self._upper, starts).astype(np.uint32)
+        self._bin = _searched(_numbers(self._upper, native), at)
 
     @property
     def size(self) -> int:
         """The number of bins."""
         return self._at.size - 1
 
-    def count(self, values: NDArray[Any], piece: int = 1 << 16) -> NDArray[np.int64]:
+    def count(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Return how many of `values` (1-D) lie in each bin; NaN and values outside the edges are not counted."""
-        bins = self.size
-        counts, number = np.zeros(bins + 1, np.int64), np.zeros(self._bin.size, np.int64)
-        for start in range(0, values.size, piece):
-            part = values[start : start + piece]
-            bits = bits_of(part)
-            high = step_of(bits, 0).astype(np.int64)
-            number += np.bincount(high, minlength=number.size)
-            torn = np.flatnonzero(self._torn.take(high))
-            if torn.size:
-                native = bits[torn].view(part.dtype.newbyteorder("="))
-                counts += np.bincount(_searched(native.astype(np.float64), self._at), minlength=bins + 1)
-        np.add.at(counts, self._bin[~self._torn], number[~self._torn])
-        return counts[:bins]
+        counts = np.zeros(self.size + 1, np.int64)
+        np.add.at(counts, self._bin, loops().between(values, self._first, self._upper))
+        return counts[: self.size]
+
+
+def _places_of(at: Floats, native: np.dtype[Any]) -> NDArray[np.uint64]:
+    """Return for each edge the bits after which the bin changes, seen as unsigned numbers."""
+    last = np.uint64((1 << 8 * native.itemsize) - 1)
+    half = last // np.uint64(2) + np.uint64(1)
+    low, high = np.uint64(0), last
+    if native.kind == "f":
+        infinity = np.uint64(np.array(np.inf, native).view(f"u{native.itemsize}"))
+        low, high = half - np.uint64(1) - infinity, half + infinity
+
+    def bits(rank: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Return the bits of the numbers of these ranks among all numbers, in ascending order."""
+        if native.kind == "f":
+            return np.where(rank < half, last - rank, rank - half)
+        return rank ^ half if native.kind == "i" else rank
+
+    def reached(rank: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        numbers = _numbers(bits(rank), native)
+        return np.append(numbers[:-1] >= at[:-1], numbers[-1:] > at[-1:])
+
+    below, above = np.full(at.size, low), np.full(at.size, high)
+    some = reached(above)  # the largest number may be the last edge
+    for _ in range(8 * native.itemsize):
+        middle = below + (above - below) // np.uint64(2)
+        far = reached(middle)
+        above, below = np.where(far, middle, above), np.where(far, below, middle + np.uint64(1))
+    rank = below[some]
+    # Negative floats descend: their interval ends at the number that reaches the edge, others end before it.
+    descending = rank < half if native.kind == "f" else np.zeros(rank.size, np.bool_)
+    return np.where(descending, bits(rank), (bits(rank) - np.uint64(1)) & last)
+
+
+def _numbers(bits: NDArray[np.uint64], native: np.dtype[Any]) -> Floats:
+    """Return the numbers of `native` that have these bits."""
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return bits.astype(f"u{native.itemsize}").view(native).astype(np.float64)
 
 
 def _searched(values: Floats, at: Floats) -> NDArray[np.int64]:

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
+from gncli.kernels.plain import Integers
 
 
 class Loops(Protocol):
     """The loops over elements; `gncli.kernels.plain` says what each returns."""
+
+    def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:
+        """See `plain.between`."""
+
+    def steps(self, values: NDArray[Any], cells: Integers, num_cells: int) -> Integers:
+        """See `plain.steps`."""
+
+    def steps_on_paths(
+        self, values: NDArray[Any], cells: Integers, top: NDArray[np.bool_], paths: NDArray[np.uint64], level: int
+    ) -> Integers:
+        """See `plain.steps_on_paths`."""
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gncli.kernels.plain import Integers, num_steps
 
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
 
 BODIES = ("baseline", "avx2", "avx512")
 """The instruction sets that `native.c` is compiled for, the widest last."""
 
+_LANES = 4  # counts of one slot, so that equal neighbours need not wait for each other
+
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
+_ELEMENTS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_elements`
+_CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _ARGUMENTS = {
+    "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
+    "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
+    "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
     "unshuffle": (_POINTER, _POINTER, _SIZE, _SIZE),
 }
 
@@ -37,6 +47,35 @@ class Native:
             function = getattr(library, f"{name}_{body}")
             function.argtypes, function.restype = arguments, None
             self._call[name] = function
+
+    def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:
+        """See `plain.between`."""
+        values = np.ascontiguousarray(values)
+        counts = np.zeros(upper.size * _LANES, np.int64)
+        more = np.full(2 * upper.size, np.iinfo(np.uint64).max, np.uint64)  # which the search may look at
+        bounds = np.concatenate([upper, more])
+        self._call["between"](*_elements(values), _at(first), _at(bounds), upper.size, _at(counts))
+        return counts[: upper.size]
+
+    def steps(self, values: NDArray[Any], cells: Integers, num_cells: int) -> Integers:
+        """See `plain.steps`."""
+        values = np.ascontiguousarray(values)
+        buckets = num_steps(values.dtype)
+        lanes = _LANES if num_cells == 1 else 1  # many cells would take too much memory
+        counts = np.zeros((num_cells + 1) * buckets * lanes, np.int64)
+        slots = num_cells * buckets
+        self._call["steps"](*_elements(values), *_cells(values, cells), _at(counts), slots, lanes)
+        return counts[:slots].reshape(num_cells, buckets)
+
+    def steps_on_paths(
+        self, values: NDArray[Any], cells: Integers, top: NDArray[np.bool_], paths: NDArray[np.uint64], level: int
+    ) -> Integers:
+        """See `plain.steps_on_paths`."""
+        values = np.ascontiguousarray(values)
+        counts = np.zeros((paths.size, num_steps(values.dtype)), np.int64)
+        where = _elements(values), _cells(values, cells), (_at(top), _at(paths), paths.size, level, _at(counts))
+        self._call["steps_on_paths"](*itertools.chain(*where))
+        return counts
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""
@@ -61,6 +100,17 @@ def _library() -> ctypes.CDLL | None:
         return ctypes.CDLL(LIBRARY)  # the loader keeps it: this costs little the second time
     except OSError:
         return None
+
+
+def _elements(values: NDArray[Any]) -> tuple[int, int, int, int]:
+    """Return the address and number of the elements of a 1-D array, their width in bytes, and whether to swap them."""
+    return _at(values), values.size, values.dtype.itemsize, not values.dtype.isnative
+
+
+def _cells(values: NDArray[Any], cells: Integers) -> tuple[int, int, int, int]:
+    """Return the address of the cells, and the extents X, L and Q of the elements."""
+    num_x, _, width = cells.shape
+    return _at(cells), num_x, values.size // max(1, num_x * width), width
 
 
 def _at(array: NDArray[Any]) -> int:

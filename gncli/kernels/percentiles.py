@@ -9,7 +9,6 @@ values. The two neighbours of a rank are interpolated as `numpy.percentile` does
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.moments import Floats
+from gncli.kernels.plain import STEP, num_steps
 
-STEP = 16
 BUCKETS = 1 << STEP
 
 
@@ -69,21 +68,6 @@ def steps(dtype: np.dtype[Any]) -> int:
     return max(1, dtype.itemsize * 8 // STEP)
 
 
-def bits_of(values: NDArray[Any]) -> NDArray[Any]:
-    """Return `values` (1-D) as unsigned numbers of as many bits, in native order."""
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    return native.view(np.dtype(f"u{native.dtype.itemsize}"))
-
-
-def step_of(bits: NDArray[Any], level: int) -> NDArray[Any]:
-    """Return the 16 bits of each element that pass number `level` counts, the highest first."""
-    halves = bits.dtype.itemsize // 2
-    if halves < 2:
-        return bits
-    place = halves - 1 - level if sys.byteorder == "little" else level
-    return bits.view(np.uint16)[place::halves]
-
-
 def order(dtype: np.dtype[Any], level: int, negative: bool) -> NDArray[np.int64]:
     """Return the steps of one level in the order of the values.
 
@@ -96,7 +80,7 @@ def order(dtype: np.dtype[Any], level: int, negative: bool) -> NDArray[np.int64]
     negative : bool
         Whether the values that share the higher steps are negative.
     """
-    every = np.arange(BUCKETS if dtype.itemsize > 1 else 1 << 8)
+    every = np.arange(num_steps(dtype))
     if dtype.kind in "ub":
         return every
     half = every.size // 2
@@ -109,7 +93,7 @@ def order(dtype: np.dtype[Any], level: int, negative: bool) -> NDArray[np.int64]
 def finite_steps(dtype: np.dtype[Any]) -> NDArray[np.bool_]:
     """Return which of the highest steps belong to finite values: those whose exponent bits are not all ones."""
     if dtype.kind != "f":
-        return np.ones(BUCKETS if dtype.itemsize > 1 else 1 << 8, np.bool_)
+        return np.ones(num_steps(dtype), np.bool_)
     every = np.arange(BUCKETS, dtype=np.uint16)
     exponent = {2: 0x7C00, 4: 0x7F80, 8: 0x7FF0}[dtype.itemsize]
     return np.asarray((every & exponent) != exponent)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from gncli.kernels import percentiles
 from gncli.kernels.counts import Counting, Counts
-from gncli.kernels.extras import PIECE
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats
 from gncli.kernels.partition import Axis
+from gncli.kernels.plain import STEP, num_steps
 from gncli.kernels.reduction import Reduction, Visit, spread
 from gncli.kernels.walk import Walk
 
@@ -109,61 +110,40 @@ class BitCounts(Counting):
     """
 
     def __init__(self, walk: Walk, dtype: np.dtype[Any], cells: range, paths: Sequence[Path], level: int) -> None:
-        self._cells, self._level = len(cells), level
-        self._shift = np.array(dtype.itemsize * 8 - percentiles.STEP * level, f"u{dtype.itemsize}")
-        self._buckets = buckets = percentiles.finite_steps(dtype).size
+        self._level = level
+        buckets = num_steps(dtype)
         super().__init__((len(paths) if level else len(cells)) * buckets)
-        self._codes = np.array([_code(cell - cells.start, path) for cell, path in paths], np.uint64)
-        # For each cell the first steps of its paths: most elements have another first step and are skipped at once.
-        self._top = np.zeros(len(cells) * buckets, np.bool_)
+        self._paths = np.array([_code(cell - cells.start, path) for cell, path in paths], np.uint64)
+        self._top = np.zeros((len(cells) + 1) * buckets, np.bool_)
         if level:
             self._top[[(cell - cells.start) * buckets + path[0] for cell, path in paths]] = True
-        self._alone = walk.span_cells == 1
         self._local = np.full(walk.span_cells, len(cells))
         self._local[cells.start : cells.stop] = np.arange(len(cells))
 
     def measure(self, visit: Visit) -> Counts:
         """Return the counts of a visit, without slots whose count is 0."""
-        bits = percentiles.bits_of(visit.values)
-        place = self._places(visit, percentiles.step_of(bits, 0))
-        step = PIECE if self._alone else max(1, bits.size)  # in pieces, for the cache
-        pieces = [slice(start, start + step) for start in range(0, bits.size, step)]
+        cells = self._cells_of(visit)
         if self._level:
-            slots = [self._on_path(bits[piece], place[piece].astype(np.int64, copy=False)) for piece in pieces]
-            used, number = np.unique(np.concatenate(slots), return_counts=True)
-            return Counts(number, used)
-        counts = np.zeros(self.num_slots, np.int64)
-        for piece in pieces:  # bincount casts other types than int64, slowly
-            counts += np.bincount(place[piece].astype(np.int64, copy=False), minlength=counts.size)[: counts.size]
+            found = loops().steps_on_paths(visit.values, cells, self._top, self._paths, self._level)
+        else:
+            found = loops().steps(visit.values, cells, self.num_slots // num_steps(visit.values.dtype))
+        counts = found.reshape(-1)
         used = np.flatnonzero(counts)
         return Counts(counts[used], used)
 
-    def _places(self, visit: Visit, high: NDArray[Any]) -> NDArray[Any]:
-        """Return one number per element, made of its cell among the counted ones and its highest step."""
-        if self._alone:
-            return high
+    def _cells_of(self, visit: Visit) -> NDArray[np.int64]:
+        """Return the cell of the elements of a visit among those that are counted, in shape (X, 1, Q)."""
+        if self._local.size == 1:
+            return self._local.reshape(1, 1, 1)
         walk, region = visit.walk, visit.region
-        shape = walk.view(region) if walk.columns else walk.view(region)[:2]
-        cells = spread(walk, region, self._local) * self._buckets
-        return np.asarray(np.add(high.reshape(shape), cells, dtype=np.int64)).reshape(-1)
-
-    def _on_path(self, bits: NDArray[Any], place: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the slots of the elements that lie on a path."""
-        inside = np.flatnonzero(place < self._top.size) if not self._alone else slice(None)
-        bits, place = bits[inside], place[inside]
-        on_path = np.flatnonzero(self._top.take(place))
-        bits, place = bits[on_path], place[on_path]
-        prefix = (bits >> self._shift).astype(np.uint64)
-        code = (place // self._buckets).astype(np.uint64) << np.uint64(percentiles.STEP * self._level) | prefix
-        slot = np.minimum(np.searchsorted(self._codes, code), self._codes.size - 1)
-        same = self._codes[slot] == code
-        return np.asarray(slot[same] * self._buckets + percentiles.step_of(bits[same], self._level), np.int64)
+        num_x, _, width = walk.view(region)
+        return spread(walk, region, self._local).reshape(num_x, 1, width)
 
 
 def _code(cell: int, path: tuple[int, ...]) -> int:
     code = cell
     for step in path:
-        code = code << percentiles.STEP | step
+        code = code << STEP | step
     return code
 
 

@@ -9,14 +9,6 @@ from gncli.kernels import native, plain
 from gncli.kernels.loops import Loops, kernel, loops
 
 
-@pytest.fixture(params=native.BODIES)
-def body(request: pytest.FixtureRequest) -> Loops:
-    """Return the loops of a body; the test is skipped where this machine does not run it."""
-    if request.param not in native.bodies():
-        pytest.skip(f"{request.param} does not run here")
-    return native.Native(request.param)
-
-
 def test_the_planes_of_shuffled_bytes_are_put_together(body: Loops) -> None:
     for size in (*range(20), 4096, 4099):
         data = np.arange(size + 1, dtype=np.int64).astype(np.uint8)[1:]  # not aligned
