@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.extras import PIECE
 from gncli.kernels.histogram import Bins
+from gncli.kernels.plain import PIECE
 from gncli.kernels.reduction import Reduction, Visit
 from gncli.kernels.tally import split
 

@@ -13,18 +13,13 @@ C order, in every storage order. Among equal values the first one counts, as for
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.moments import NOWHERE, Extra, Floats, Moments, Union, counted, is_wide_integer, shifted
-from gncli.kernels.reduction import Rows, each, in_c_order, reshape
-from gncli.kernels.scratch import room
-from gncli.kernels.walk import SHORT
-
-PIECE = 1 << 17  # elements worked on at a time: large calls, on scratch that stays in the cache (2**15 to 2**19 tried)
+from gncli.kernels.moments import NOWHERE, Extra, Floats, Moments, Union, is_wide_integer
+from gncli.kernels.reduction import Rows, in_c_order
 
 
 class Zeros(NamedTuple):
@@ -190,45 +185,40 @@ class Extras(NamedTuple):
         arrays |= dict.fromkeys(("argmin", "argmax", "first_nan", "first_inf"), nowhere)
         return self._joined(moments, dtype, arrays)
 
-    def measure(self, rows: Rows, values: NDArray[Any], moments: Moments) -> Moments:
-        """Return `moments` with the extras of `values`, the elements of `rows`."""
-        placed = not self.names.isdisjoint(("argmin", "argmax", "first_nan", "first_inf"))
-        first = rows.places() if placed else np.broadcast_to(NOWHERE, moments.n.shape)
-        return self.of_blocks(values, moments, first, rows.stride)
+    def sums(self, dtype: np.dtype[Any]) -> list[str]:
+        """Return what `plain.moments` measures for them; sums of 64-bit integers are taken apart, exactly."""
+        fields = [field for kind in self._records(dtype) for field in kind._fields]
+        alone = ("sum", "l1") if is_wide_integer(dtype) else ()
+        return [_SUMS.get(field, field) for field in fields if field not in alone]
 
-    def of_blocks(self, values: NDArray[Any], moments: Moments, first: NDArray[np.int64], stride: int) -> Moments:
-        """Return `moments` with the extras of `values` along axis 1.
+    def finish(self, rows: Rows, values: NDArray[Any], found: Mapping[str, NDArray[Any]], moments: Moments) -> Moments:
+        """Return `moments` with their extras.
 
         Parameters
         ----------
+        rows : Rows
+            The blocks.
         values : ndarray, shape (A, R) or (A, R, Q)
-            The values, as `moments.measure` takes them.
+            Their elements.
+        found : mapping of str to ndarray
+            What `plain.moments` measured of them.
         moments : Moments, shape (A,) or (A, Q)
-            The moments of these values.
-        first : ndarray of int64, shape (A,) or (A, Q)
-            The storage index of the first value of each set.
-        stride : int
-            The distance in storage between neighbours along axis 1, in elements.
+            Their moments.
         """
-        if values.ndim == 2 and values.shape[1] < SHORT:
-            flat = self.of_blocks(values.T[None], reshape(moments, 1, -1), first.reshape(1, -1), stride)
-            return reshape(flat, -1)
-        if values.ndim == 3 and values.shape[2] == 1:  # as in `moments.measure`: NumPy sums a lone column differently
-            twice = each(moments, lambda a: np.repeat(a, 2, axis=1))
-            both = self.of_blocks(np.repeat(values, 2, axis=2), twice, np.repeat(first, 2, axis=1), stride)
-            return each(both, lambda a: a[:, :1])
-        native = values.astype(values.dtype.newbyteorder("="), copy=False)
         arrays: dict[str, NDArray[Any]] = {}
-        step = max(1, PIECE // max(1, values[0].size))
-        scratch = room(2 * min(step, values.shape[0]) * values[0].size).reshape(2, -1)
-        for start in range(0, values.shape[0], step):
-            rows = slice(start, start + step)
-            piece = each(moments, itemgetter(rows))
-            for name, array in self._piece(native[rows], piece, first[rows], stride, scratch).items():
-                if name not in arrays:
-                    arrays[name] = np.empty(first.shape, array.dtype)
-                arrays[name][rows] = array
-        return self._joined(moments, native.dtype, arrays)
+        for field in (field for kind in self._records(values.dtype) for field in kind._fields):
+            if field in ("argmin", "argmax", "first_nan", "first_inf"):
+                arrays[field] = self._places(field, rows, values, found[field], moments)
+            elif field in ("sum", "l1") and is_wide_integer(values.dtype):
+                native = values.astype(values.dtype.newbyteorder("="), copy=False)
+                arrays[field] = _exact_sum(native if field == "sum" else np.abs(native).view(np.uint64))
+            elif field in ("sum", "l1") and _exact(values.dtype):  # fewer than 2**14 values of at most 32 bits
+                arrays[field] = found[_SUMS.get(field, field)].astype(np.int64).astype(object)
+            elif field in ("m3", "m4"):
+                arrays[field] = _about_mean(field, found, moments)
+            else:
+                arrays[field] = found[field]
+        return self._joined(moments, values.dtype, arrays)
 
     def _records(self, dtype: np.dtype[Any]) -> list[type[Any]]:
         """Return the kinds of records to measure for values of `dtype`."""
@@ -241,84 +231,33 @@ class Extras(NamedTuple):
         records: list[Extra] = [kind._make(arrays[field] for field in kind._fields) for kind in self._records(dtype)]
         return moments._replace(extras=tuple(records))
 
-    def _piece(
-        self, values: NDArray[Any], moments: Moments, first: NDArray[np.int64], stride: int, scratch: Floats
-    ) -> dict[str, NDArray[Any]]:
-        fields = [field for kind in self._records(values.dtype) for field in kind._fields]
-        found: dict[str, NDArray[Any]] = {}
-        if "zeros" in fields:
-            found["zeros"] = counted(values == 0)
-        finite = None if values.dtype.kind != "f" or moments.finite.all() else np.isfinite(values)
-        if {"m3", "m4", "l1", "sum"} & set(fields):
-            found |= self._sums(values, moments, finite, fields, scratch)
-        for name in ("argmin", "argmax"):
-            if name in fields:
-                extreme, pick = (moments.min, np.argmin) if name == "argmin" else (moments.max, np.argmax)
-                if self.order == "C" and finite is None:
-                    found[name] = first + pick(values, axis=1) * stride
-                else:
-                    which = values == extreme[:, None]
-                    found[name] = self._first(which if finite is None else which & finite, first, stride)
-        if "first_nan" in fields:
-            found["first_nan"] = self._first(None if finite is None else np.isnan(values), first, stride)
-        if "first_inf" in fields:
-            found["first_inf"] = self._first(None if finite is None else np.isinf(values), first, stride)
-        return found
-
-    def _sums(
-        self,
-        values: NDArray[Any],
-        moments: Moments,
-        finite: NDArray[np.bool_] | None,
-        fields: list[str],
-        scratch: Floats,
-    ) -> dict[str, NDArray[Any]]:
-        found: dict[str, NDArray[Any]] = {}
-        wide_integer = is_wide_integer(values.dtype)
-        if wide_integer:
-            if "sum" in fields:
-                found["sum"] = _exact_sum(values)
-            if "l1" in fields:
-                found["l1"] = _exact_sum(np.abs(values).view(np.uint64))
-            if not {"m3", "m4"} & set(fields):
-                return found
-            wide = shifted(values, moments.min[:, None])
+    def _places(
+        self, name: str, rows: Rows, values: NDArray[Any], ranks: NDArray[np.int64], moments: Moments
+    ) -> NDArray[np.int64]:
+        """Return the first place of each block in C order, from its rank; `NOWHERE` where there is none."""
+        first, stride = rows.places(), rows.stride
+        if self.order == "C" or not (ranks >= 0).any():
+            return np.where(ranks < 0, NOWHERE, first + ranks * stride)
+        if name in ("argmin", "argmax"):
+            extreme = moments.min if name == "argmin" else moments.max
+            which = (values == extreme[:, None]) & np.isfinite(values)
         else:
-            wide = scratch[0, : values.size].reshape(values.shape)
-            np.copyto(wide, values)
-        if finite is not None:
-            wide[~finite] = 0.0
-        if moments.power is not None:
-            np.ldexp(wide, -moments.power[:, None], out=wide)
-        other = scratch[1, : values.size].reshape(values.shape)
-        if not wide_integer:
-            whole = _exact(values.dtype)  # then these sums are exact: fewer than 2**14 values of at most 32 bits
-            if "sum" in fields:
-                found["sum"] = np.add.reduce(wide, axis=1).astype(np.int64).astype(object)
-            if "l1" in fields:
-                total = np.add.reduce(np.abs(wide, out=other), axis=1)
-                found["l1"] = total.astype(np.int64).astype(object) if whole else total
-        if "m3" in fields:
-            hi, lo, n = moments.hi, moments.lo, moments.n
-            np.subtract(wide, hi[:, None], out=wide)
-            if finite is not None:
-                wide[~finite] = 0.0
-            np.multiply(wide, wide, out=other)
-            square, cube = moments.m2 + n * lo * lo, _dot(other, wide)
-            found["m3"] = cube - 3 * lo * square + 2 * n * lo**3
-            if "m4" in fields:
-                found["m4"] = _dot(other, other) - 4 * lo * cube + 6 * lo * lo * square - 3 * n * lo**4
-        return found
-
-    def _first(self, which: NDArray[np.bool_] | None, first: NDArray[np.int64], stride: int) -> NDArray[np.int64]:
-        """Return the first place in C order, per set, where `which` is true; NOWHERE if it is true nowhere."""
-        places = np.full(first.shape, NOWHERE)
-        if which is None:
-            return places
+            which = np.isnan(values) if name == "first_nan" else np.isinf(values)
         row, rank, *column = np.nonzero(which)
-        sets = (row, *column)
+        sets, places = (row, *column), np.full(first.shape, NOWHERE)
         np.minimum.at(places, sets, in_c_order(first[sets] + rank * stride, self.shape, self.order))
         return places
+
+
+_SUMS = {"m3": "cube", "m4": "fourth", "sum": "total"}
+
+
+def _about_mean(field: str, found: Mapping[str, NDArray[Any]], moments: Moments) -> Floats:
+    """Return the sum of third or fourth powers of deviations from the mean, from those of deviations from ``hi``."""
+    lo, n, square, cube = moments.lo, moments.n, found["square"], found["cube"]
+    if field == "m3":
+        return np.asarray(cube - 3 * lo * square + 2 * n * lo**3)
+    return np.asarray(found["fourth"] - 4 * lo * cube + 6 * lo * lo * square - 3 * n * lo**4)
 
 
 def _exact(dtype: np.dtype[Any]) -> bool:
@@ -331,7 +270,3 @@ def _exact_sum(values: NDArray[Any]) -> NDArray[Any]:
     low = np.add.reduce(values & np.array(0xFFFFFFFF, values.dtype), axis=1)
     high = np.add.reduce(values >> np.array(32, values.dtype), axis=1)
     return np.asarray(high.astype(object) * (1 << 32) + low.astype(object))
-
-
-def _dot(a: Floats, b: Floats) -> Floats:
-    return np.vecdot(a, b) if a.ndim == 2 else np.asarray(np.einsum("arq,arq->aq", a, b))

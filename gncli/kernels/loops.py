@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,11 @@ from gncli.kernels.plain import Integers
 
 class Loops(Protocol):
     """The loops over elements; `gncli.kernels.plain` says what each returns."""
+
+    def moments(
+        self, values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = ()
+    ) -> Mapping[str, NDArray[Any]]:
+        """See `plain.moments`."""
 
     def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:
         """See `plain.between`."""

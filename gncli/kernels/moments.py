@@ -9,17 +9,17 @@ output at offset 1e6 are misrounded. Blocks are merged by Chan, Golub and LeVequ
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.reduction import Reduction, Rows, Visit, each, measure_blocks, repeat, reshape
-from gncli.kernels.scratch import room
-from gncli.kernels.walk import SHORT
+from gncli.kernels.loops import loops
+from gncli.kernels.plain import scale
+from gncli.kernels.reduction import Reduction, Rows, Visit, measure_blocks, repeat
 
 Floats = NDArray[np.float64]
-SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
 ZERO = -(1 << 14)  # the power of a set of zeros only: below every other power
 NOWHERE = np.int64(2**63 - 1)  # the place of a value that does not occur: after every place
 
@@ -75,7 +75,7 @@ class Moments(NamedTuple):
         value = np.where(finite, values, 0.0)
         none = np.zeros_like(value)
         low, high = np.where(finite, values, np.inf), np.where(finite, values, -np.inf)
-        power = _scale(np.abs(value))
+        power = scale(np.abs(value))
         hi = value if power is None else np.ldexp(value, -power)
         return cls(finite.astype(np.float64), hi, none, none, low, high, (~finite).astype(np.float64), power=power)
 
@@ -192,12 +192,6 @@ def _integral(array: NDArray[Any]) -> bool:
     return array.dtype.kind in "iu"
 
 
-def _scale(largest: Floats) -> NDArray[np.int32] | None:
-    """Return the powers of two by which values of up to `largest` are scaled down; None if all are 0."""
-    scaled = (largest > LARGE) | (largest < SMALL) & (largest > 0)
-    return np.where(scaled, np.frexp(largest)[1], 0).astype(np.int32) if scaled.any() else None
-
-
 def _power(moments: Moments) -> Any:
     return 0 if moments.power is None else moments.power
 
@@ -253,77 +247,19 @@ def _add(a: Floats | None, b: Floats | None) -> Floats | None:
     return a + b
 
 
-def measure(values: NDArray[Any], scratch: Floats, *, center: float | None = None) -> Moments:
-    """Return the moments of `values` along axis 1; every moment is measured here.
-
-    Parameters
-    ----------
-    values : ndarray, shape (A, R) or (A, R, Q)
-        The values, of any boolean, integer or floating dtype, in any byte order; R is at least 1.
-    scratch : ndarray of float64, 1-D
-        Scratch memory, overwritten; if it is smaller than `values`, new memory is used instead.
-    center : float, optional
-        An approximate mean, which saves a pass over the values.
+def measure(values: NDArray[Any], *, about_zero: bool = False) -> Moments:
+    """Return the moments of `values` along axis 1; for the parameters see `gncli.kernels.plain.moments`.
 
     Returns
     -------
     Moments
         The moments of each set, of shape (A,) or (A, Q).
     """
-    if values.ndim == 2 and values.shape[1] < SHORT:
-        return reshape(measure(values.T[None], scratch, center=center), -1)
-    if values.ndim == 3 and values.shape[2] == 1:
-        # NumPy drops an axis of size 1, and would sum along the rows in another order than it does for more columns.
-        return each(measure(np.repeat(values, 2, axis=2), scratch, center=center), lambda a: a[:, :1])
-    wide = scratch[: values.size].reshape(values.shape) if values.size <= scratch.size else np.empty(values.shape)
-    rows = float(values.shape[1])
-    if is_wide_integer(values.dtype):
-        native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        low, high = np.minimum.reduce(native, axis=1), np.maximum.reduce(native, axis=1)
-        wide[...] = shifted(native, low[:, None])
-    else:
-        np.copyto(wide, values)
-        # NumPy's extremes are fast on contiguous native values, but not on float16.
-        fast = values.dtype.isnative and values.dtype.kind == "f" and values.dtype.itemsize > 2
-        of = values if fast and values.strides[-1] == values.dtype.itemsize else wide
-        low = np.minimum.reduce(of, axis=1).astype(np.float64)
-        high = np.maximum.reduce(of, axis=1).astype(np.float64)
-    n = np.full(low.shape, rows)
-    nan = posinf = neginf = power = finite = None
-    if not np.isfinite(high - low).all():  # a NaN or an infinity, or extremes too far apart for their difference
-        finite = np.isfinite(wide)
-        nan, posinf, neginf = (counted(which) for which in (np.isnan(wide), wide == np.inf, wide == -np.inf))
-        n = rows - nan - posinf - neginf
-        low = np.minimum.reduce(wide, axis=1, initial=np.inf, where=finite)
-        high = np.maximum.reduce(wide, axis=1, initial=-np.inf, where=finite)
-        wide[~finite] = 0.0
-    if values.dtype.itemsize == 8 and values.dtype.kind == "f":
-        largest = np.where(n > 0, np.maximum(np.abs(low), np.abs(high)), 0.0)
-        power = _scale(largest)
-        if power is not None:
-            np.ldexp(wide, -power[:, None], out=wide)
-    count = n if finite is None else np.maximum(n, 1.0)
-    hi = np.add.reduce(wide, axis=1) / count if center is None else np.full(low.shape, center)
-    if center != 0.0:
-        np.subtract(wide, hi[:, None], out=wide)
-        if finite is not None:
-            wide[~finite] = 0.0
-    lo = np.add.reduce(wide, axis=1) / count
-    square = np.vecdot(wide, wide) if wide.ndim == 2 else np.einsum("arq,arq->aq", wide, wide)
-    m2 = np.maximum(square - n * (lo * lo), 0.0)
-    return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power)
+    return _record(loops().moments(values, about_zero))
 
 
-def counted(which: NDArray[np.bool_]) -> Floats:
-    """Return how many of `which` (A, R) or (A, R, Q) are true along axis 1: five times as fast as `numpy.sum`."""
-    bytes_ = np.ascontiguousarray(which).view(np.uint8)
-    if which.ndim == 2:
-        if which.shape[1] % 8 == 0:
-            bytes_ = np.bitwise_count(bytes_.view(np.uint64))
-        return np.asarray(np.add.reduce(bytes_, axis=1, dtype=np.float64))
-    most = np.iinfo(np.uint8).max
-    parts = (bytes_[:, start : start + most] for start in range(0, which.shape[1], most))
-    return sum((np.add.reduce(part, axis=1, dtype=np.uint8) for part in parts), np.zeros(1))
+def _record(found: Mapping[str, NDArray[Any]]) -> Moments:
+    return Moments._make([*(found.get(name) for name in Moments._fields[:-1]), ()])
 
 
 class Measuring(Protocol):
@@ -332,8 +268,11 @@ class Measuring(Protocol):
     def nothing(self, moments: Moments, dtype: np.dtype[Any]) -> Moments:
         """Return the moments of no values, with their extras."""
 
-    def measure(self, rows: Rows, values: NDArray[Any], moments: Moments) -> Moments:
-        """Return the moments of blocks with their extras."""
+    def sums(self, dtype: np.dtype[Any]) -> Collection[str]:
+        """Return what `plain.moments` measures for them."""
+
+    def finish(self, rows: Rows, values: NDArray[Any], found: Mapping[str, NDArray[Any]], moments: Moments) -> Moments:
+        """Return the moments of blocks with their extras, from what `plain.moments` found."""
 
 
 class MomentsOf(Reduction[Moments]):
@@ -345,24 +284,24 @@ class MomentsOf(Reduction[Moments]):
         The dtype of the values.
     extras : Extras, optional
         The extra statistics to measure.
-    center : float, optional
-        An approximate mean, as for `measure`.
+    about_zero : bool
+        Whether the mean is known to be nearly 0, which saves a pass.
     """
 
-    def __init__(self, dtype: np.dtype[Any], extras: Measuring | None = None, center: float | None = None) -> None:
-        self.dtype, self.extras, self.center = dtype, extras, center
+    def __init__(self, dtype: np.dtype[Any], extras: Measuring | None = None, *, about_zero: bool = False) -> None:
+        self.dtype, self.extras, self.about_zero = dtype, extras, about_zero
 
     def measure(self, visit: Visit) -> Moments:
         """Return the moments of a visit: one entry per cell that it touches."""
-        walk, size = visit.walk, visit.values.size
-        scratch = room(max(1, min(size, max(visit.tile, walk.block * min(walk.width, visit.tile)))))
+        wanted = () if self.extras is None else self.extras.sums(self.dtype)
 
         def kernel(rows: Rows) -> Moments:
             values = rows.of(visit.values)
-            moments = measure(values, scratch, center=self.center)
-            return moments if self.extras is None else self.extras.measure(rows, values, moments)
+            found = loops().moments(values, self.about_zero, wanted)
+            moments = _record(found)
+            return moments if self.extras is None else self.extras.finish(rows, values, found, moments)
 
-        return measure_blocks(visit, kernel, merge)
+        return measure_blocks(visit._replace(tile=visit.values.size), kernel, merge)
 
     def nothing(self, num_cells: int = 1) -> Moments:
         """Return the moments of no values."""

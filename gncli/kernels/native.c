@@ -14,10 +14,34 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h> /* least and most of two vectors, which C cannot say */
+#endif
 
 #define LANES 64
 #define TILE 4096 /* elements that are worked on at a time */
 #define BIG_ENDIAN_HERE (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+#define INFINITE __builtin_inf()
+#define SMALL 0x1p-200 /* as in plain.py */
+#define LARGE 0x1p+200
+
+/* The dtypes, by number: native.py has the same table. */
+enum { BOOL, I8, U8, I16, U16, I32, U32, I64, U64, F16, F32, F64 };
+
+/* What moments() is asked for, and where it puts what it finds: arrays of one entry for each set, or NULL. */
+struct moments {
+    const char *values;
+    ptrdiff_t sets, rows, columns;      /* A, R, Q; Q is 0 for values of shape (A, R) */
+    ptrdiff_t set_stride, row_stride;   /* bytes; the last axis is contiguous */
+    int64_t dtype, swapped, about_zero; /* swapped: of the other byte order */
+    double *scratch;                    /* 2 * 256 * 64 doubles */
+    double *n, *hi, *lo, *m2, *square;
+    void *least, *most; /* int64_t or uint64_t for those dtypes, else double */
+    double *nan, *posinf, *neginf;
+    int32_t *power;
+    double *zeros, *total, *l1, *cube, *fourth;
+    int64_t *argmin, *argmax, *first_nan, *first_inf;
+};
 #define EXPORT __attribute__((visibility("default")))
 
 #define PASTE_(name, body) name##_##body
@@ -87,7 +111,742 @@ EXPORT int supports(int body)
 
 #else /* a body */
 
+/* --- vectors ------------------------------------------------------------------------------------------------------ */
+
+#define vd NAME(vd)
+#define vf NAME(vf)
+#define vl NAME(vl)
+typedef double vd __attribute__((vector_size(WIDTH)));
+typedef float vf __attribute__((vector_size(WIDTH / 2)));
+typedef int64_t vl __attribute__((vector_size(WIDTH)));
+
+#define PER ((int)(WIDTH / sizeof(double))) /* doubles in a vector */
+#define INLINE static inline __attribute__((always_inline, unused))
+#define SIZE(narrow) ((narrow) ? (ptrdiff_t)sizeof(float) : (ptrdiff_t)sizeof(double))
+
+/* Return the doubles at `from`, where floats (`narrow`) or doubles are stored, at any address. */
+INLINE vd NAME(load)(const char *from, int narrow)
+{
+    if (narrow) {
+        vf found;
+        memcpy(&found, from, sizeof found);
+        return __builtin_convertvector(found, vd);
+    }
+    vd found;
+    memcpy(&found, from, sizeof found);
+    return found;
+}
+
+INLINE double NAME(load_one)(const char *from, int narrow)
+{
+    if (narrow) {
+        float found;
+        memcpy(&found, from, sizeof found);
+        return (double)found;
+    }
+    double found;
+    memcpy(&found, from, sizeof found);
+    return found;
+}
+
+/* Return the lesser of each pair, and `b` where that is unordered; C has no ?: for vectors. */
+INLINE vd NAME(min)(vd a, vd b)
+{
+#if WIDTH == 64
+    return (vd)_mm512_min_pd((__m512d)a, (__m512d)b);
+#elif WIDTH == 32
+    return (vd)_mm256_min_pd((__m256d)a, (__m256d)b);
+#elif defined(__x86_64__)
+    return (vd)_mm_min_pd((__m128d)a, (__m128d)b);
+#else
+    vl less = a < b;
+    return (vd)(((vl)a & less) | ((vl)b & ~less));
+#endif
+}
+
+INLINE vd NAME(max)(vd a, vd b)
+{
+#if WIDTH == 64
+    return (vd)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif WIDTH == 32
+    return (vd)_mm256_max_pd((__m256d)a, (__m256d)b);
+#elif defined(__x86_64__)
+    return (vd)_mm_max_pd((__m128d)a, (__m128d)b);
+#else
+    vl more = a > b;
+    return (vd)(((vl)a & more) | ((vl)b & ~more));
+#endif
+}
+
+INLINE vd NAME(all)(double value)
+{
+    return value - (vd){0};
+}
+
+INLINE int NAME(finite)(double value)
+{
+    return value - value == 0;
+}
+
+/* Return the sum of the lanes by halves, which are overwritten. */
+INLINE double NAME(halves)(double *lanes)
+{
+    for (int half = LANES / 2; half; half /= 2)
+        for (int j = 0; j < half; j++)
+            lanes[j] += lanes[j + half];
+    return lanes[0];
+}
+
 /* --- moments ------------------------------------------------------------------------------------------------------ */
+
+/* A panel: `full` rows of 64 lanes, `stride` bytes apart, then `rest` lanes of one more row. */
+#define PANEL const char *from, ptrdiff_t stride, ptrdiff_t full, int rest, int narrow
+
+#define WIDE (WIDTH == 64 ? 8 : 4) /* vectors whose sums and extremes fit the registers */
+#define DEEP (WIDTH == 64 ? 8 : 4) /* vectors whose sums of two powers do */
+#define FOUR (WIDTH == 64 ? 4 : 2) /* vectors whose sums of four powers do */
+
+struct NAME(panel) {
+    double sum[LANES], least[LANES], most[LANES], middle[LANES], powers[4][LANES], l1[LANES], zeros[LANES];
+};
+
+/* Take the sum and the extremes of each lane. */
+INLINE void NAME(pass_sums)(PANEL, struct NAME(panel) *to)
+{
+    for (int first = 0; first < LANES; first += WIDE * PER) {
+        const char *at = from + first * SIZE(narrow);
+        vd sum[WIDE], least[WIDE], most[WIDE];
+        for (int k = 0; k < WIDE; k++) {
+            sum[k] = NAME(all)(0);
+            least[k] = NAME(all)(INFINITE);
+            most[k] = NAME(all)(-INFINITE);
+        }
+        for (ptrdiff_t r = 0; r < full; r++, at += stride)
+            for (int k = 0; k < WIDE; k++) {
+                vd x = NAME(load)(at + k * PER * SIZE(narrow), narrow);
+                sum[k] += x;
+                least[k] = NAME(min)(x, least[k]);
+                most[k] = NAME(max)(x, most[k]);
+            }
+        memcpy(to->sum + first, sum, sizeof sum);
+        memcpy(to->least + first, least, sizeof least);
+        memcpy(to->most + first, most, sizeof most);
+    }
+    for (int j = 0; j < rest; j++) {
+        double x = NAME(load_one)(from + full * stride + j * SIZE(narrow), narrow);
+        to->sum[j] += x;
+        to->least[j] = x < to->least[j] ? x : to->least[j];
+        to->most[j] = x > to->most[j] ? x : to->most[j];
+    }
+}
+
+/* Take the sums of the first `count` powers, 2 or 4, of the deviations from the middle of each lane. */
+INLINE void NAME(pass_powers)(PANEL, int count, struct NAME(panel) *to)
+{
+    const int step = count > 2 ? FOUR : DEEP;
+    for (int first = 0; first < LANES; first += step * PER) {
+        const char *at = from + first * SIZE(narrow);
+        vd sums[4][DEEP], middle[DEEP];
+        for (int k = 0; k < step; k++) {
+            memcpy(&middle[k], to->middle + first + k * PER, sizeof middle[k]);
+            for (int p = 0; p < count; p++)
+                sums[p][k] = NAME(all)(0);
+        }
+        for (ptrdiff_t r = 0; r < full; r++, at += stride)
+            for (int k = 0; k < step; k++) {
+                vd d = NAME(load)(at + k * PER * SIZE(narrow), narrow) - middle[k];
+                vd square = d * d;
+                sums[0][k] += d;
+                sums[1][k] += square;
+                if (count > 2) {
+                    sums[2][k] += square * d;
+                    sums[3][k] += square * square;
+                }
+            }
+        for (int k = 0; k < step; k++)
+            for (int p = 0; p < count; p++)
+                memcpy(to->powers[p] + first + k * PER, &sums[p][k], sizeof sums[p][k]);
+    }
+    for (int j = 0; j < rest; j++) {
+        double d = NAME(load_one)(from + full * stride + j * SIZE(narrow), narrow) - to->middle[j];
+        double square = d * d;
+        to->powers[0][j] += d;
+        to->powers[1][j] += square;
+        if (count > 2) {
+            to->powers[2][j] += square * d;
+            to->powers[3][j] += square * square;
+        }
+    }
+}
+
+/* Take the sum of absolute values of each lane, and count its zeros. */
+INLINE void NAME(pass_sizes)(PANEL, struct NAME(panel) *to)
+{
+    for (int first = 0; first < LANES; first += WIDE * PER) {
+        const char *at = from + first * SIZE(narrow);
+        vd l1[WIDE];
+        vl zeros[WIDE];
+        for (int k = 0; k < WIDE; k++) {
+            l1[k] = NAME(all)(0);
+            zeros[k] = (vl){0};
+        }
+        for (ptrdiff_t r = 0; r < full; r++, at += stride)
+            for (int k = 0; k < WIDE; k++) {
+                vd x = NAME(load)(at + k * PER * SIZE(narrow), narrow);
+                l1[k] += (vd)((vl)x & INT64_MAX);
+                zeros[k] -= x == 0;
+            }
+        memcpy(to->l1 + first, l1, sizeof l1);
+        for (int k = 0; k < WIDE; k++)
+            for (int j = 0; j < PER; j++)
+                to->zeros[first + k * PER + j] = (double)zeros[k][j];
+    }
+    for (int j = 0; j < rest; j++) {
+        double x = NAME(load_one)(from + full * stride + j * SIZE(narrow), narrow);
+        to->l1[j] += x < 0 ? -x : x;
+        to->zeros[j] += x == 0 ? 1 : 0;
+    }
+}
+
+/* Take the sum, the extremes and the sum of squares of each lane at once: the middle is 0. */
+INLINE void NAME(pass_about_zero)(PANEL, struct NAME(panel) *to)
+{
+    for (int first = 0; first < LANES; first += FOUR * PER) {
+        const char *at = from + first * SIZE(narrow);
+        vd sum[FOUR], least[FOUR], most[FOUR], square[FOUR];
+        for (int k = 0; k < FOUR; k++) {
+            sum[k] = square[k] = NAME(all)(0);
+            least[k] = NAME(all)(INFINITE);
+            most[k] = NAME(all)(-INFINITE);
+        }
+        for (ptrdiff_t r = 0; r < full; r++, at += stride)
+            for (int k = 0; k < FOUR; k++) {
+                vd x = NAME(load)(at + k * PER * SIZE(narrow), narrow);
+                sum[k] += x;
+                square[k] += x * x;
+                least[k] = NAME(min)(x, least[k]);
+                most[k] = NAME(max)(x, most[k]);
+            }
+        memcpy(to->sum + first, sum, sizeof sum);
+        memcpy(to->powers[0] + first, sum, sizeof sum);
+        memcpy(to->powers[1] + first, square, sizeof square);
+        memcpy(to->least + first, least, sizeof least);
+        memcpy(to->most + first, most, sizeof most);
+    }
+    for (int j = 0; j < rest; j++) {
+        double x = NAME(load_one)(from + full * stride + j * SIZE(narrow), narrow);
+        to->sum[j] += x;
+        to->powers[0][j] += x;
+        to->powers[1][j] += x * x;
+        to->least[j] = x < to->least[j] ? x : to->least[j];
+        to->most[j] = x > to->most[j] ? x : to->most[j];
+    }
+}
+
+/* What is counted where not all values are finite, and the power of two of each lane. */
+struct NAME(counts) {
+    double n[LANES], nan[LANES], posinf[LANES], neginf[LANES];
+    int64_t first_nan[LANES], first_inf[LANES]; /* rows, or -1 */
+    int32_t power[LANES];
+};
+
+/* Count what is not finite, and take the extremes of what is. */
+INLINE void NAME(count)(PANEL, struct NAME(panel) *to, struct NAME(counts) *counts)
+{
+    for (int j = 0; j < LANES; j++) {
+        to->least[j] = INFINITE;
+        to->most[j] = -INFINITE;
+        to->zeros[j] = 0;
+        counts->n[j] = counts->nan[j] = counts->posinf[j] = counts->neginf[j] = 0;
+        counts->first_nan[j] = counts->first_inf[j] = -1;
+        counts->power[j] = 0;
+    }
+    for (ptrdiff_t r = 0; r <= full; r++)
+        for (int j = 0; j < (r < full ? LANES : rest); j++) {
+            double x = NAME(load_one)(from + r * stride + j * SIZE(narrow), narrow);
+            if (NAME(finite)(x)) {
+                counts->n[j] += 1;
+                to->zeros[j] += x == 0 ? 1 : 0;
+                to->least[j] = x < to->least[j] ? x : to->least[j];
+                to->most[j] = x > to->most[j] ? x : to->most[j];
+            } else if (x != x) {
+                counts->nan[j] += 1;
+                counts->first_nan[j] = counts->first_nan[j] < 0 ? r : counts->first_nan[j];
+            } else {
+                *(x > 0 ? &counts->posinf[j] : &counts->neginf[j]) += 1;
+                counts->first_inf[j] = counts->first_inf[j] < 0 ? r : counts->first_inf[j];
+            }
+        }
+}
+
+/* Return the power of two by which values of up to `largest` are scaled down: that of frexp, or 0. */
+INLINE int32_t NAME(power_of)(double largest)
+{
+    if (!(largest > LARGE || (largest < SMALL && largest > 0)))
+        return 0;
+    int32_t more = 0;
+    if (largest < 0x1p-1000) { /* perhaps subnormal */
+        largest *= 0x1p+100;
+        more = -100;
+    }
+    uint64_t bits;
+    memcpy(&bits, &largest, sizeof bits);
+    return (int32_t)(bits >> 52 & 2047) - 1022 + more;
+}
+
+/* Return 2 to the power of `power`, from -1074 to 1023. */
+INLINE double NAME(two_to)(int32_t power)
+{
+    uint64_t bits = power < -1022 ? UINT64_C(1) << (power + 1074) : (uint64_t)(power + 1023) << 52;
+    double found;
+    memcpy(&found, &bits, sizeof found);
+    return found;
+}
+
+/* Return `value` over 2 to the power of `power`, rounded once: on the way up nothing is lost. */
+INLINE double NAME(scaled)(double value, int32_t power)
+{
+    if (power >= 0)
+        return value * NAME(two_to)(-power);
+    return -power > 1000 ? value * NAME(two_to)(1000) * NAME(two_to)(-power - 1000) : value * NAME(two_to)(-power);
+}
+
+/* Write the values to `x`, rows of 64 lanes, scaled by the powers; 1 to `kept` where they are finite, else 0 to both. */
+INLINE void NAME(clean)(PANEL, const int32_t *power, double *x, double *kept)
+{
+    for (ptrdiff_t r = 0; r < full + (rest > 0); r++)
+        for (int j = 0; j < LANES; j++) {
+            double value = 0;
+            int there = r < full || j < rest;
+            if (there)
+                value = NAME(load_one)(from + r * stride + j * SIZE(narrow), narrow);
+            there = there && NAME(finite)(value);
+            x[r * LANES + j] = there ? NAME(scaled)(value, power[j]) : 0;
+            kept[r * LANES + j] = there ? 1 : 0;
+        }
+}
+
+/* Take the sums of four powers of the deviations of what is kept. */
+INLINE void NAME(pass_kept)(const double *x, const double *kept, ptrdiff_t rows, struct NAME(panel) *to)
+{
+    for (int p = 0; p < 4; p++)
+        for (int j = 0; j < LANES; j++)
+            to->powers[p][j] = 0;
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (int j = 0; j < LANES; j++) {
+            double d = (x[r * LANES + j] - to->middle[j]) * kept[r * LANES + j];
+            double square = d * d;
+            to->powers[0][j] += d;
+            to->powers[1][j] += square;
+            to->powers[2][j] += square * d;
+            to->powers[3][j] += square * square;
+        }
+}
+
+/* Return the first row of lane `j` that holds `value`, or -1. */
+INLINE int64_t NAME(find_row)(PANEL, int j, double value)
+{
+    for (ptrdiff_t r = 0; r < full + (j < rest); r++)
+        if (NAME(load_one)(from + r * stride + j * SIZE(narrow), narrow) == value)
+            return r;
+    return -1;
+}
+
+/* Return the rank of the first element that holds `value`, the rows one after the other; or -1. */
+INLINE int64_t NAME(find)(PANEL, double value)
+{
+    for (ptrdiff_t r = 0; r <= full; r++) {
+        int count = r < full ? LANES : rest, any = 0;
+        const char *at = from + r * stride;
+        for (int j = 0; j < count; j++)
+            any |= NAME(load_one)(at + j * SIZE(narrow), narrow) == value;
+        for (int j = 0; any && j < count; j++)
+            if (NAME(load_one)(at + j * SIZE(narrow), narrow) == value)
+                return r * LANES + j;
+    }
+    return -1;
+}
+
+/* Finish set `i`, whose sums over its lanes are in lane 0. */
+INLINE void NAME(finish)(const struct moments *task, ptrdiff_t i, int j, double n, struct NAME(panel) *found)
+{
+    double count = n > 1 ? n : 1;
+    double lo = found->powers[0][j] / count, m2 = found->powers[1][j] - n * (lo * lo);
+    task->n[i] = n;
+    task->hi[i] = found->middle[j];
+    task->lo[i] = lo;
+    task->m2[i] = m2 > 0 ? m2 : 0;
+    task->square[i] = found->powers[1][j];
+    if (task->cube)
+        task->cube[i] = found->powers[2][j];
+    if (task->fourth)
+        task->fourth[i] = found->powers[3][j];
+    if (task->total)
+        task->total[i] = found->sum[j];
+    if (task->l1)
+        task->l1[i] = found->l1[j];
+    if (task->zeros)
+        task->zeros[i] = found->zeros[j];
+    if (task->dtype != I64 && task->dtype != U64) {
+        ((double *)task->least)[i] = found->least[j] + 0.0;
+        ((double *)task->most)[i] = found->most[j] + 0.0;
+    }
+}
+
+/* Measure a panel that is not ordinary: with NaN, infinities, or values that must be scaled. */
+static void NAME(measure_odd)(const struct moments *task, PANEL, ptrdiff_t i, int sets, struct NAME(panel) *found)
+{
+    struct NAME(counts) counts;
+    double *x = task->scratch, *kept = task->scratch + 256 * LANES;
+    ptrdiff_t rows = full + (rest > 0);
+    int lanes = sets ? sets : LANES, f64 = task->dtype == F64;
+    NAME(count)(from, stride, full, rest, narrow, found, &counts);
+    if (!sets) { /* one set: all lanes together */
+        double least = INFINITE, most = -INFINITE;
+        for (int j = 0; j < LANES; j++) {
+            least = found->least[j] < least ? found->least[j] : least;
+            most = found->most[j] > most ? found->most[j] : most;
+        }
+        for (int j = 0; j < LANES; j++) {
+            found->least[j] = least;
+            found->most[j] = most;
+        }
+    }
+    for (int j = 0; f64 && j < lanes; j++) {
+        double low = found->least[j], high = found->most[j];
+        double largest = -low > high ? -low : high; /* -INFINITE where nothing is finite */
+        counts.power[j] = NAME(power_of)(largest);
+    }
+    for (int j = 0; j < (sets ? sets : 1); j++) {
+        if (task->argmin)
+            task->argmin[i + j] = sets ? NAME(find_row)(from, stride, full, rest, narrow, j, found->least[j])
+                                       : NAME(find)(from, stride, full, rest, narrow, found->least[j]);
+        if (task->argmax)
+            task->argmax[i + j] = sets ? NAME(find_row)(from, stride, full, rest, narrow, j, found->most[j])
+                                       : NAME(find)(from, stride, full, rest, narrow, found->most[j]);
+    }
+    NAME(clean)(from, stride, full, rest, narrow, counts.power, x, kept);
+    for (int j = 0; j < LANES; j++)
+        found->sum[j] = found->l1[j] = 0;
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (int j = 0; j < LANES; j++) {
+            double value = x[r * LANES + j];
+            found->sum[j] += value;
+            found->l1[j] += value < 0 ? -value : value;
+        }
+    if (!sets) {
+        NAME(halves)(found->sum);
+        NAME(halves)(found->l1);
+        NAME(halves)(found->zeros);
+        NAME(halves)(counts.n);
+        NAME(halves)(counts.nan);
+        NAME(halves)(counts.posinf);
+        NAME(halves)(counts.neginf);
+    }
+    for (int j = 0; j < LANES; j++) {
+        int of = sets ? j : 0;
+        double count = counts.n[of] > 1 ? counts.n[of] : 1;
+        found->middle[j] = task->about_zero ? 0 : found->sum[of] / count;
+    }
+    NAME(pass_kept)(x, kept, rows, found);
+    for (int p = 0; !sets && p < 4; p++)
+        NAME(halves)(found->powers[p]);
+    for (int j = 0; j < (sets ? sets : 1); j++) {
+        NAME(finish)(task, i + j, j, counts.n[j], found);
+        task->nan[i + j] = counts.nan[j];
+        task->posinf[i + j] = counts.posinf[j];
+        task->neginf[i + j] = counts.neginf[j];
+        if (f64)
+            task->power[i + j] = counts.power[j];
+        if (counts.n[j] == 0) {
+            if (task->argmin)
+                task->argmin[i + j] = -1;
+            if (task->argmax)
+                task->argmax[i + j] = -1;
+        }
+        int64_t nan = counts.first_nan[j], inf = counts.first_inf[j];
+        if (!sets) { /* the first row that has one, and there the first lane */
+            nan = inf = -1;
+            for (int k = 0; k < LANES; k++) {
+                int64_t a = counts.first_nan[k] * LANES + k, b = counts.first_inf[k] * LANES + k;
+                nan = counts.first_nan[k] >= 0 && (nan < 0 || a < nan) ? a : nan;
+                inf = counts.first_inf[k] >= 0 && (inf < 0 || b < inf) ? b : inf;
+            }
+        }
+        if (task->first_nan)
+            task->first_nan[i + j] = nan;
+        if (task->first_inf)
+            task->first_inf[i + j] = inf;
+    }
+}
+
+/* Measure a panel: `sets` sets, one in each lane, or with 0 one set in all lanes. The first of them is set `i`. */
+INLINE void NAME(measure_panel)(const struct moments *task, PANEL, ptrdiff_t i, int sets)
+{
+    struct NAME(panel) found;
+    int lanes = sets ? sets : LANES, odd = 0, f64 = task->dtype == F64;
+    if (task->about_zero)
+        NAME(pass_about_zero)(from, stride, full, rest, narrow, &found);
+    else
+        NAME(pass_sums)(from, stride, full, rest, narrow, &found);
+    if (!sets) {
+        NAME(halves)(found.sum);
+        for (int half = LANES / 2; half; half /= 2)
+            for (int j = 0; j < half; j++) {
+                found.least[j] = found.least[j + half] < found.least[j] ? found.least[j + half] : found.least[j];
+                found.most[j] = found.most[j + half] > found.most[j] ? found.most[j + half] : found.most[j];
+            }
+        lanes = 1;
+    }
+    for (int j = 0; j < lanes; j++) {
+        double low = found.least[j], high = found.most[j], largest = -low > high ? -low : high;
+        odd |= !NAME(finite)(found.sum[j]);
+        odd |= f64 && (largest > LARGE || (largest < SMALL && largest > 0));
+    }
+    if (odd) {
+        NAME(measure_odd)(task, from, stride, full, rest, narrow, i, sets, &found);
+        return;
+    }
+    double n = sets ? (double)full : (double)(full * LANES + rest);
+    if (!task->about_zero)
+        for (int j = 0; j < LANES; j++)
+            found.middle[j] = found.sum[sets ? j : 0] / n;
+    else
+        for (int j = 0; j < LANES; j++)
+            found.middle[j] = 0;
+    if (task->cube || task->fourth)
+        NAME(pass_powers)(from, stride, full, rest, narrow, 4, &found);
+    else if (!task->about_zero)
+        NAME(pass_powers)(from, stride, full, rest, narrow, 2, &found);
+    if (task->l1 || task->zeros)
+        NAME(pass_sizes)(from, stride, full, rest, narrow, &found);
+    if (!sets) {
+        for (int p = 0; p < (task->cube || task->fourth ? 4 : 2); p++)
+            NAME(halves)(found.powers[p]);
+        if (task->l1 || task->zeros) {
+            NAME(halves)(found.l1);
+            NAME(halves)(found.zeros);
+        }
+    }
+    for (int j = 0; j < lanes; j++) {
+        NAME(finish)(task, i + j, j, n, &found);
+        if (task->argmin)
+            task->argmin[i + j] = sets ? NAME(find_row)(from, stride, full, rest, narrow, j, found.least[j])
+                                       : NAME(find)(from, stride, full, rest, narrow, found.least[j]);
+        if (task->argmax)
+            task->argmax[i + j] = sets ? NAME(find_row)(from, stride, full, rest, narrow, j, found.most[j])
+                                       : NAME(find)(from, stride, full, rest, narrow, found.most[j]);
+        if (task->first_nan)
+            task->first_nan[i + j] = -1;
+        if (task->first_inf)
+            task->first_inf[i + j] = -1;
+    }
+}
+
+static void NAME(measure_floats)(const struct moments *task, const char *from, ptrdiff_t stride, ptrdiff_t full, int rest,
+                                 ptrdiff_t i, int sets)
+{
+    NAME(measure_panel)(task, from, stride, full, rest, 1, i, sets);
+}
+
+static void NAME(measure_doubles)(const struct moments *task, const char *from, ptrdiff_t stride, ptrdiff_t full, int rest,
+                                  ptrdiff_t i, int sets)
+{
+    NAME(measure_panel)(task, from, stride, full, rest, 0, i, sets);
+}
+
+/* Return the float whose half precision bits these are. */
+INLINE float NAME(from_half)(uint16_t half)
+{
+    uint32_t bits = (uint32_t)(half & 0x7fff) << 13, sign = (uint32_t)(half & 0x8000) << 16;
+    float found;
+    if (bits >= (uint32_t)0x7c00 << 13)
+        bits |= UINT32_C(0x7f800000);
+    else {
+        memcpy(&found, &bits, sizeof found);
+        found *= 0x1p+112f;
+        memcpy(&bits, &found, sizeof found);
+    }
+    bits |= sign;
+    memcpy(&found, &bits, sizeof found);
+    return found;
+}
+
+INLINE uint16_t NAME(swap16)(uint16_t x)
+{
+    return (uint16_t)(x << 8 | x >> 8);
+}
+
+INLINE uint32_t NAME(swap32)(uint32_t x)
+{
+    return __builtin_bswap32(x);
+}
+
+INLINE uint64_t NAME(swap64)(uint64_t x)
+{
+    return __builtin_bswap64(x);
+}
+
+#define WIDEN(type, raw, swap)                             \
+    for (ptrdiff_t i = 0; i < count; i++) {                \
+        raw bits;                                          \
+        type value;                                        \
+        memcpy(&bits, from + i * (ptrdiff_t)sizeof bits, sizeof bits); \
+        bits = swapped ? swap(bits) : bits;                \
+        memcpy(&value, &bits, sizeof value);               \
+        to[i] = (double)value;                             \
+    }                                                      \
+    break
+
+/* Widen `count` elements that lie one after the other; not 64-bit integers. */
+INLINE void NAME(widen_run)(const char *from, ptrdiff_t count, int64_t dtype, int swapped, double *to)
+{
+    switch (dtype) {
+    case BOOL:
+    case U8:
+        for (ptrdiff_t i = 0; i < count; i++)
+            to[i] = (double)(uint8_t)from[i];
+        break;
+    case I8:
+        for (ptrdiff_t i = 0; i < count; i++)
+            to[i] = (double)(int8_t)from[i];
+        break;
+    case I16:
+        WIDEN(int16_t, uint16_t, NAME(swap16));
+    case U16:
+        WIDEN(uint16_t, uint16_t, NAME(swap16));
+    case I32:
+        WIDEN(int32_t, uint32_t, NAME(swap32));
+    case U32:
+        WIDEN(uint32_t, uint32_t, NAME(swap32));
+    case F16:
+        for (ptrdiff_t i = 0; i < count; i++) {
+            uint16_t bits;
+            memcpy(&bits, from + 2 * i, sizeof bits);
+            to[i] = (double)NAME(from_half)(swapped ? NAME(swap16)(bits) : bits);
+        }
+        break;
+    case F32:
+        WIDEN(float, uint32_t, NAME(swap32));
+    default:
+        WIDEN(double, uint64_t, NAME(swap64));
+    }
+}
+
+static void NAME(widen)(const char *from, ptrdiff_t count, int64_t dtype, int64_t swapped, double *to)
+{
+    if (swapped)
+        NAME(widen_run)(from, count, dtype, 1, to);
+    else
+        NAME(widen_run)(from, count, dtype, 0, to);
+}
+
+INLINE uint64_t NAME(load64)(const char *from, int64_t swapped)
+{
+    uint64_t bits;
+    memcpy(&bits, from, sizeof bits);
+    return swapped ? NAME(swap64)(bits) : bits;
+}
+
+/* Widen a panel of 64-bit integers: what each is above the least of its set. Its extremes are written to the task. */
+static void NAME(widen_shifted)(const struct moments *task, const char *from, ptrdiff_t stride, ptrdiff_t step,
+                                ptrdiff_t full, int rest, ptrdiff_t i, int sets)
+{
+    uint64_t flip = task->dtype == I64 ? UINT64_C(1) << 63 : 0; /* makes the order that of unsigned integers */
+    uint64_t least[LANES], most[LANES];
+    for (int j = 0; j < LANES; j++) {
+        least[j] = UINT64_MAX;
+        most[j] = 0;
+    }
+    for (int again = 0; again < 2; again++) {
+        for (ptrdiff_t r = 0; r <= full; r++)
+            for (int j = 0; j < (r < full ? sets ? sets : LANES : rest); j++) {
+                int of = sets ? j : 0;
+                uint64_t x = NAME(load64)(from + r * stride + j * step, task->swapped) ^ flip;
+                if (again)
+                    task->scratch[r * LANES + j] = (double)(x - least[of]);
+                least[of] = x < least[of] ? x : least[of];
+                most[of] = x > most[of] ? x : most[of];
+            }
+    }
+    for (int j = 0; j < (sets ? sets : 1); j++) {
+        ((uint64_t *)task->least)[i + j] = least[j] ^ flip;
+        ((uint64_t *)task->most)[i + j] = most[j] ^ flip;
+    }
+}
+
+/* Measure a block of a row: one set. */
+static void NAME(measure_row)(const struct moments *task, const char *from, ptrdiff_t i)
+{
+    ptrdiff_t full = task->rows / LANES, size = LANES * (ptrdiff_t)sizeof(double);
+    int rest = (int)(task->rows % LANES);
+    const char *scratch = (const char *)task->scratch;
+    if (task->dtype == F32 && !task->swapped)
+        NAME(measure_floats)(task, from, size / 2, full, rest, i, 0);
+    else if (task->dtype == F64 && !task->swapped)
+        NAME(measure_doubles)(task, from, size, full, rest, i, 0);
+    else {
+        if (task->dtype == I64 || task->dtype == U64)
+            NAME(widen_shifted)(task, from, size, (ptrdiff_t)sizeof(double), full, rest, i, 0);
+        else
+            NAME(widen)(from, task->rows, task->dtype, task->swapped, task->scratch);
+        NAME(measure_doubles)(task, scratch, size, full, rest, i, 0);
+    }
+}
+
+/* Measure up to 64 sets, which lie `step` bytes apart, one in each lane. */
+static void NAME(measure_columns)(const struct moments *task, const char *from, ptrdiff_t stride, ptrdiff_t step,
+                                  ptrdiff_t itemsize, ptrdiff_t i, int sets)
+{
+    ptrdiff_t rows = task->rows, size = LANES * (ptrdiff_t)sizeof(double);
+    const char *scratch = (const char *)task->scratch;
+    int direct = step == itemsize && sets == LANES && !task->swapped;
+    if (task->dtype == F32 && direct)
+        NAME(measure_floats)(task, from, stride, rows, 0, i, sets);
+    else if (task->dtype == F64 && direct)
+        NAME(measure_doubles)(task, from, stride, rows, 0, i, sets);
+    else {
+        if (task->dtype == I64 || task->dtype == U64)
+            NAME(widen_shifted)(task, from, stride, step, rows, 0, i, sets);
+        else if (step == itemsize)
+            for (ptrdiff_t r = 0; r < rows; r++)
+                NAME(widen)(from + r * stride, sets, task->dtype, task->swapped, task->scratch + r * LANES);
+        else /* short rows are turned into columns */
+            for (int j = 0; j < sets; j++) {
+                double row[LANES];
+                NAME(widen)(from + j * step, rows, task->dtype, task->swapped, row);
+                for (ptrdiff_t r = 0; r < rows; r++)
+                    task->scratch[r * LANES + j] = row[r];
+            }
+        for (ptrdiff_t r = 0; sets < LANES && r < rows; r++)
+            for (int j = sets; j < LANES; j++)
+                task->scratch[r * LANES + j] = 0;
+        NAME(measure_doubles)(task, scratch, size, rows, 0, i, sets);
+    }
+}
+
+EXPORT void NAME(moments)(const struct moments *task);
+
+void NAME(moments)(const struct moments *task)
+{
+    static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
+    ptrdiff_t itemsize = sizes[task->dtype], columns = task->columns;
+    if (!columns && task->rows >= LANES)
+        for (ptrdiff_t a = 0; a < task->sets; a++)
+            NAME(measure_row)(task, task->values + a * task->set_stride, a);
+    else if (!columns)
+        for (ptrdiff_t a = 0; a < task->sets; a += LANES) {
+            int sets = task->sets - a < LANES ? (int)(task->sets - a) : LANES;
+            NAME(measure_columns)(task, task->values + a * task->set_stride, itemsize, task->set_stride, itemsize, a, sets);
+        }
+    else
+        for (ptrdiff_t a = 0; a < task->sets; a++)
+            for (ptrdiff_t q = 0; q < columns; q += LANES) {
+                int sets = columns - q < LANES ? (int)(columns - q) : LANES;
+                const char *from = task->values + a * task->set_stride + q * itemsize;
+                NAME(measure_columns)(task, from, task->row_stride, itemsize, itemsize, a * columns + q, sets);
+            }
+}
 
 /* --- the map ------------------------------------------------------------------------------------------------------ */
 

@@ -4,24 +4,49 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels import plain
 from gncli.kernels.plain import Integers, num_steps
+from gncli.kernels.scratch import room
 
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
 
+PLACES = frozenset(("argmin", "argmax", "first_nan", "first_inf"))
 BODIES = ("baseline", "avx2", "avx512")
 """The instruction sets that `native.c` is compiled for, the widest last."""
 
-_LANES = 4  # counts of one slot, so that equal neighbours need not wait for each other
+DTYPES = {kind: number for number, kind in enumerate("b1 i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8".split())}
+"""The number of each dtype in `native.c`."""
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
+_LONGEST = 8192  # elements of a block, which is what the scratch of `moments` holds
+
+
+class _Moments(ctypes.Structure):
+    """``struct moments`` of `native.c`."""
+
+    _fields_ = [
+        ("values", _POINTER),
+        *((name, _SIZE) for name in ("sets", "rows", "columns", "set_stride", "row_stride")),
+        *((name, ctypes.c_int64) for name in ("dtype", "swapped", "about_zero")),
+        ("scratch", _POINTER),
+        *((name, _POINTER) for name in ("n", "hi", "lo", "m2", "square", "least", "most", "nan", "posinf", "neginf")),
+        *((name, _POINTER) for name in ("power", "zeros", "total", "l1", "cube", "fourth")),
+        *((name, _POINTER) for name in ("argmin", "argmax", "first_nan", "first_inf")),
+    ]
+
+
+_LANES = 4  # counts of one slot, so that equal neighbours need not wait for each other
+
 _ELEMENTS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_elements`
 _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _ARGUMENTS = {
+    "moments": (ctypes.POINTER(_Moments),),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
@@ -47,6 +72,49 @@ class Native:
             function = getattr(library, f"{name}_{body}")
             function.argtypes, function.restype = arguments, None
             self._call[name] = function
+
+    def moments(
+        self, values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = ()
+    ) -> Mapping[str, NDArray[Any]]:
+        """See `plain.moments`; with extras of 64-bit integers it is what runs."""
+        dtype = values.dtype
+        wide_integer = dtype.kind in "iu" and dtype.itemsize == 8
+        columns = values.shape[2] if values.ndim == 3 else 0
+        if (wide_integer and wanted) or values.shape[1] > (256 if columns else _LONGEST) or not values.size:
+            return plain.moments(values, about_zero, wanted)
+        if values.strides[-1] != dtype.itemsize:
+            values = np.ascontiguousarray(values)
+        shape = (*values.shape[:1], *values.shape[2:])
+        kept = ["n", "hi", "lo", "m2", "square", *(name for name in wanted if name not in PLACES)]
+        found: dict[str, NDArray[Any]] = {name: np.empty(shape) for name in kept}
+        found |= {name: np.empty(shape, np.int64) for name in wanted if name in PLACES}
+        extreme = dtype.newbyteorder("=") if wide_integer else np.dtype(np.float64)
+        found["min"], found["max"] = np.empty(shape, extreme), np.empty(shape, extreme)
+        seldom: dict[str, NDArray[Any]] = {}
+        if dtype.kind == "f":
+            seldom = {name: np.zeros(shape) for name in ("nan", "posinf", "neginf")}
+            seldom["power"] = np.zeros(shape, np.int32)
+        scratch = room(2 * 256 * plain.LANES)
+        arrays = found | seldom | {"least": found["min"], "most": found["max"], "scratch": scratch}
+        task = _Moments(
+            values=_at(values),
+            sets=values.shape[0],
+            rows=values.shape[1],
+            columns=columns,
+            set_stride=values.strides[0],
+            row_stride=values.strides[1],
+            dtype=DTYPES[f"{dtype.kind}{dtype.itemsize}"],
+            swapped=not dtype.isnative,
+            about_zero=about_zero,
+            **{name: _at(array) for name, array in arrays.items() if name not in ("min", "max")},
+        )
+        self._call["moments"](ctypes.byref(task))
+        counts = {name: array for name, array in seldom.items() if name != "power"}
+        if any(array.any() for array in counts.values()):
+            found |= counts
+        if seldom and seldom["power"].any():
+            found["power"] = seldom["power"]
+        return found
 
     def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:
         """See `plain.between`."""

@@ -14,18 +14,190 @@ rounded before it is added. An extreme that is zero is +0.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.scratch import room
+
 Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 STEP = 16
 """The bits of an element that are counted at once."""
 _COUNTED = 1 << 17  # elements counted at a time: what is made of them stays in the cache
+LANES = 64  # of a sum along memory; a block of fewer elements has none
+SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
+PIECE = 1 << 16  # elements worked on at a time: large calls, on scratch that stays in the cache (2**14 to 2**18 tried)
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+def sums(terms: Floats) -> Floats:
+    """Return the sums of `terms`, (A, R) or (A, R, Q) and contiguous, along axis 1, in the order that the law says."""
+    if terms.ndim == 3:
+        if terms.shape[2] > 1:
+            return np.asarray(np.add.reduce(terms, axis=1) + 0.0)  # NumPy's inner loop runs along the last axis
+        return np.asarray(np.add.accumulate(terms, axis=1)[:, -1] + 0.0)
+    count, length = terms.shape
+    full = length // LANES
+    lanes = np.add.reduce(terms[:, : full * LANES].reshape(count, full, LANES), axis=1)
+    lanes[:, : length - full * LANES] += terms[:, full * LANES :]
+    lanes += 0.0  # the sum of -0.0 alone
+    half = LANES // 2
+    while half:
+        lanes = lanes[:, :half] + lanes[:, half:]
+        half //= 2
+    return np.asarray(lanes[:, 0])
+
+
+# --- moments ---------------------------------------------------------------------------------------------------------
+
+
+def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = ()) -> Mapping[str, NDArray[Any]]:
+    """Return the moments of `values` along axis 1; every moment is measured here.
+
+    Parameters
+    ----------
+    values : ndarray, shape (A, R) or (A, R, Q)
+        The values, of any boolean, integer or floating dtype, in any byte order; R is at least 1.
+    about_zero : bool
+        Whether the mean is known to be nearly 0, which saves a pass: ``hi`` is 0 then.
+    wanted : collection of str
+        What is measured besides, of "zeros", "total", "l1", "cube", "fourth", "argmin", "argmax", "first_nan" and
+        "first_inf".
+
+    Returns
+    -------
+    mapping of str to ndarray, shape (A,) or (A, Q)
+        The fields of `gncli.kernels.moments.Moments`; those that would be zeros everywhere may be missing. Sums of
+        powers are of deviations from ``hi``: "square", and those that are wanted. Places are ranks along axis 1, or -1.
+    """
+    if values.ndim == 2 and values.shape[1] < LANES:
+        return {name: found.reshape(-1) for name, found in moments(values.T[None], about_zero, wanted).items()}
+    cuts = _cuts(values.shape)
+    most = max(values[cut].size for cut in cuts)
+    scratch = room(2 * most).reshape(2, -1)
+    parts = [_moments(values[cut], about_zero, wanted, scratch) for cut in cuts]
+    if len(parts) == 1:
+        return parts[0]
+    found: dict[str, NDArray[Any]] = {}
+    for cut, part in zip(cuts, parts, strict=True):
+        for name, array in part.items():
+            if name not in found:
+                found[name] = np.zeros((*values.shape[:1], *values.shape[2:]), array.dtype)
+            found[name][(cut[0], *cut[2:])] = array
+    return found
+
+
+def _cuts(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Return the pieces of an array (A, R) or (A, R, Q) that are worked on one after the other: whole sets."""
+    width = shape[2] if len(shape) == 3 else 1
+    strip = max(1024, PIECE // shape[1])
+    step = max(1, PIECE // (shape[1] * min(width, strip)))
+    sets = [slice(start, start + step) for start in range(0, shape[0], step)]
+    if len(shape) == 2:
+        return [(some, slice(None)) for some in sets]
+    strips = [slice(start, start + strip) for start in range(0, width, strip)]
+    return [(some, slice(None), columns) for some in sets for columns in strips]
+
+
+def _moments(
+    values: NDArray[Any], about_zero: bool, wanted: Collection[str], scratch: Floats
+) -> Mapping[str, NDArray[Any]]:
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    wide, other = (part[: values.size].reshape(values.shape) for part in scratch)
+    found: dict[str, NDArray[Any]] = {}
+    if wide_integer := values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        low, high = np.minimum.reduce(values, axis=1), np.maximum.reduce(values, axis=1)
+        wide[...] = np.subtract(values, low[:, None]).view(np.uint64)
+    else:
+        np.copyto(wide, values)
+        low, high = np.minimum.reduce(wide, axis=1), np.maximum.reduce(wide, axis=1)
+    n, finite = np.full(low.shape, float(values.shape[1])), None
+    if not wide_integer and not np.isfinite(high - low).all():  # NaN, infinities, or extremes far apart
+        finite = np.isfinite(wide)
+        for name, which in (("nan", np.isnan(wide)), ("posinf", wide == np.inf), ("neginf", wide == -np.inf)):
+            found[name] = counted(which)
+            n = n - found[name]
+        low = np.minimum.reduce(wide, axis=1, initial=np.inf, where=finite)
+        high = np.maximum.reduce(wide, axis=1, initial=-np.inf, where=finite)
+    found |= {"n": n, "min": low, "max": high} | _ranks(values, wide, low, high, wanted)
+    if not wide_integer:
+        found["min"], found["max"] = low + 0.0, high + 0.0
+    if finite is not None:
+        wide[~finite] = 0.0
+    if values.dtype.kind == "f" and values.dtype.itemsize == 8:
+        power = scale(np.where(n > 0, np.maximum(np.abs(low), np.abs(high)), 0.0))
+        if power is not None:
+            np.ldexp(wide, -power[:, None], out=wide)
+            found["power"] = power
+    count = np.maximum(n, 1.0)
+    if "l1" in wanted:
+        found["l1"] = sums(np.abs(wide, out=other))
+    total = sums(wide)
+    if "total" in wanted:
+        found["total"] = total
+    found["hi"] = np.zeros(low.shape) if about_zero else total / count
+    if not about_zero:
+        np.subtract(wide, found["hi"][:, None], out=wide)
+        if finite is not None:
+            wide[~finite] = 0.0
+        total = sums(wide)
+    found["lo"] = lo = total / count
+    found["square"] = square = sums(np.multiply(wide, wide, out=other))
+    found["m2"] = np.maximum(square - n * (lo * lo), 0.0)
+    if "cube" in wanted:
+        found["cube"] = sums(np.multiply(other, wide, out=wide))
+    if "fourth" in wanted:
+        found["fourth"] = sums(np.multiply(other, other, out=other))
+    return found
+
+
+def _ranks(
+    values: NDArray[Any], wide: Floats, low: NDArray[Any], high: NDArray[Any], wanted: Collection[str]
+) -> dict[str, NDArray[Any]]:
+    """Return the count of zeros and the ranks of places, those that are wanted."""
+    found: dict[str, NDArray[Any]] = {}
+    for name in wanted:
+        if name == "zeros":
+            found[name] = counted(values == 0)
+        elif name == "argmin":
+            found[name] = first_of((values == low[:, None]) & np.isfinite(wide))
+        elif name == "argmax":
+            found[name] = first_of((values == high[:, None]) & np.isfinite(wide))
+        elif name == "first_nan":
+            found[name] = first_of(np.isnan(wide))
+        elif name == "first_inf":
+            found[name] = first_of(np.isinf(wide))
+    return found
+
+
+def first_of(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the rank of the first true element along axis 1; -1 where there is none."""
+    return np.asarray(np.where(which.any(axis=1), which.argmax(axis=1), -1))
+
+
+def counted(which: NDArray[np.bool_]) -> Floats:
+    """Return how many of `which` (A, R) or (A, R, Q) are true along axis 1: five times as fast as `numpy.sum`."""
+    bytes_ = np.ascontiguousarray(which).view(np.uint8)
+    if which.ndim == 2:
+        if which.shape[1] % 8 == 0:
+            bytes_ = np.bitwise_count(bytes_.view(np.uint64))
+        return np.asarray(np.add.reduce(bytes_, axis=1, dtype=np.float64))
+    most = np.iinfo(np.uint8).max
+    parts = (bytes_[:, start : start + most] for start in range(0, which.shape[1], most))
+    return sum((np.add.reduce(part, axis=1, dtype=np.uint8) for part in parts), np.zeros(1))
+
+
+def scale(largest: Floats) -> NDArray[np.int32] | None:
+    """Return the powers of two by which values of up to `largest` are scaled down; None if all are 0."""
+    scaled = (largest > LARGE) | (largest < SMALL) & (largest > 0)
+    return np.where(scaled, np.frexp(largest)[1], 0).astype(np.int32) if scaled.any() else None
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------

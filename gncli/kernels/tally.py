@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.extras import PIECE
-from gncli.kernels.moments import NOWHERE, Floats, counted, is_wide_integer
+from gncli.kernels.moments import NOWHERE, Floats, is_wide_integer
+from gncli.kernels.plain import PIECE, counted
 from gncli.kernels.reduction import Reduction, Rows, Visit, concatenate, in_c_order, measure_blocks, repeat, reshape
 from gncli.kernels.scratch import room
 from gncli.kernels.walk import SHORT

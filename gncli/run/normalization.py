@@ -129,7 +129,7 @@ class _Worker:
         y_moments = self.after.measure(visit._replace(values=y))
         z_moments = y_moments
         if z is not None:
-            z_moments = MomentsOf(self.dtype, center=0.0).measure(visit._replace(values=z))
+            z_moments = MomentsOf(self.dtype, about_zero=True).measure(visit._replace(values=z))
             buffers.give(z)
         if self.sink is not None and self.sink.sequential:
             return _Mapped(z_moments, y_moments, y)
@@ -209,7 +209,7 @@ class Normalization:
         extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
         before = MomentsOf(source.dtype, extras)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
-        after = MomentsOf(dtype, extras, center=0.0 if affine.identity else None)
+        after = MomentsOf(dtype, extras, about_zero=affine.identity)
         apart = verify and not affine.identity
         self._worker = _Worker(grouping.norm, affine, dtype, sink, engine, before, after, apart, keep, stages, shows)
         self._plan = Plan.of(source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else 2))

@@ -80,7 +80,7 @@ ENGINE = Engine(1, executor=Inline())
 
 
 def rows_of(values: NDArray[Any]) -> Moments:
-    return measure(values, np.empty(values.size)).settled()
+    return measure(values).settled()
 
 
 def checked(x: NDArray[Any], z: NDArray[Any], y: NDArray[Any] | None = None, **norm: Any) -> Check:
