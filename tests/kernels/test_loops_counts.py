@@ -63,8 +63,15 @@ def test_elements_are_counted_between_bounds_of_their_bits(each: Loops, dtype: s
     for size in (0, 1, 7, 300):
         values = hostile(dtype, size)
         bits = numbers(values)
+        ends_of_steps = {(number | (1 << max(0, 8 * width - 16)) - 1) - less for number in bits[:9] for less in (0, 1)}
         near = {min(max(number + step, 0), last) for number in bits[:40] for step in (-2, -1, 0, 3)}
-        for ends in ({last}, {0, last >> 1, last}, {*near, last}, {*range(min(last, 30)), 255, last}):
+        for ends in (
+            {last},
+            {*ends_of_steps, last} - {-1},
+            {0, last >> 1, last},
+            {*near, last},
+            {*range(min(last, 30)), 255, last},
+        ):
             upper = np.array(sorted(ends), np.uint64)
             first = np.searchsorted(upper, starts).astype(np.uint32)
             found = each.between(values, first, upper)
@@ -103,9 +110,10 @@ def test_the_next_steps_are_counted_on_each_path(each: Loops, dtype: str) -> Non
                     cell << 16 * level | number >> 8 * width - 16 * level for cell, number in zip(of, bits, strict=True)
                 ]
                 last = [number >> 8 * width - 16 * (level + 1) & 0xFFFF for number in bits]
-                # Some paths, and some that no element is on, but that begin like one where there are more steps.
+                # Some paths of elements, and some beside them.
                 chosen = begun[:: len(begun) // 4 + 1]
-                paths = [path for path in {*chosen, *(path ^ 1 for path in chosen)} if path >> 16 * level < num_cells]
+                chosen = [*chosen[1:], *(path ^ 1 for path in chosen)]
+                paths = list({path for path in chosen if path >> 16 * level < num_cells})
                 paths = sorted(paths or [0])
                 top = np.zeros((num_cells + 1) * 65536, np.bool_)
                 top[[path >> 16 * (level - 1) for path in paths]] = True
