@@ -34,6 +34,9 @@ class Loops(Protocol):
     ) -> Integers:
         """See `plain.steps_on_paths`."""
 
+    def fletcher32(self, data: NDArray[np.uint8]) -> int:
+        """See `plain.fletcher32`."""
+
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""
 

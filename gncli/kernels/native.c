@@ -1047,14 +1047,101 @@ void NAME(steps_on_paths)(const uint8_t *values, ptrdiff_t count, ptrdiff_t widt
 
 /* --- bytes -------------------------------------------------------------------------------------------------------- */
 
+typedef uint8_t NAME(v16) __attribute__((vector_size(16))); /* 32 and 64 bytes are no faster: memory is the limit */
+
+/* Interleave the lower or the upper halves of two vectors, byte by byte. */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (NAME(v16)){__VA_ARGS__})
+#endif
+#define LOWER(a, b) SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define UPPER(a, b) SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+
+/* Put as many elements of 2, 4 or 8 bytes together as 16 at a time allow; return how many. */
+static inline ptrdiff_t NAME(interleave)(const uint8_t *data, uint8_t *out, ptrdiff_t count, ptrdiff_t width)
+{
+    ptrdiff_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        NAME(v16) planes[8], next[8];
+        for (ptrdiff_t k = 0; k < width; k++)
+            memcpy(&planes[k], data + k * count + i, 16);
+        for (ptrdiff_t apart = width; apart > 1; apart /= 2) {
+            for (ptrdiff_t k = 0; k < width / 2; k++) {
+                next[2 * k] = LOWER(planes[k], planes[k + width / 2]);
+                next[2 * k + 1] = UPPER(planes[k], planes[k + width / 2]);
+            }
+            for (ptrdiff_t k = 0; k < width; k++)
+                planes[k] = next[k];
+        }
+        for (ptrdiff_t k = 0; k < width; k++)
+            memcpy(out + i * width + 16 * k, &planes[k], 16);
+    }
+    return i;
+}
+
+#undef SHUFFLE
+#undef LOWER
+#undef UPPER
+
 /* Put the planes of a shuffled chunk together: byte k of element i is at data[k * count + i]. */
 EXPORT void NAME(unshuffle)(const uint8_t *data, uint8_t *out, ptrdiff_t count, ptrdiff_t width);
 
 void NAME(unshuffle)(const uint8_t *data, uint8_t *out, ptrdiff_t count, ptrdiff_t width)
 {
+    ptrdiff_t done = 0;
+    if (width == 8)
+        done = NAME(interleave)(data, out, count, 8);
+    else if (width == 4)
+        done = NAME(interleave)(data, out, count, 4);
+    else if (width == 2)
+        done = NAME(interleave)(data, out, count, 2);
     for (ptrdiff_t k = 0; k < width; k++)
-        for (ptrdiff_t i = 0; i < count; i++)
+        for (ptrdiff_t i = done; i < count; i++)
             out[i * width + k] = data[k * count + i];
+}
+
+/* Return a sum modulo 65535 as adding the carries gives it: 0 only if all terms are 0. */
+static uint64_t NAME(carried)(uint64_t sum)
+{
+    return sum ? (sum - 1) % 65535 + 1 : 0;
+}
+
+/* See plain.py. The sums are of words as the processor reads them: swapping the bytes of a word multiplies it by 256
+ * modulo 65535, so the bytes of the sums are swapped instead. 16 lanes have sums of their own. */
+EXPORT void NAME(fletcher32)(const uint8_t *data, ptrdiff_t size, uint32_t *out);
+
+void NAME(fletcher32)(const uint8_t *data, ptrdiff_t size, uint32_t *out)
+{
+    uint64_t first = 0, second = 0;
+    ptrdiff_t at = 0;
+    while (size - at >= 32) {
+        const ptrdiff_t rows = (size - at) / 32 < 256 ? (size - at) / 32 : 256; /* the sums fit 32 bits */
+        uint32_t plain[16] = {0}, weighted[16] = {0};
+        for (ptrdiff_t row = 0; row < rows; row++, at += 32)
+            for (ptrdiff_t lane = 0; lane < 16; lane++) {
+                uint16_t word;
+                memcpy(&word, data + at + 2 * lane, 2);
+                plain[lane] += word;
+                weighted[lane] += plain[lane];
+            }
+        second += first * (uint64_t)(16 * rows);
+        for (uint64_t lane = 0; lane < 16; lane++) {
+            first += plain[lane];
+            second += 16 * (uint64_t)weighted[lane] - lane * plain[lane];
+        }
+        first = NAME(carried)(first);
+        second = NAME(carried)(second);
+    }
+    for (; at < size; at += 2) {
+        uint16_t word = 0;
+        memcpy(&word, data + at, at + 1 < size ? 2 : 1);
+        first += word;
+        second += first;
+    }
+    out[0] = (uint32_t)(NAME(carried)(second) << 16 | NAME(carried)(first));
+    if (!BIG_ENDIAN_HERE)
+        out[0] = (out[0] & 0x00ff00ff) << 8 | (out[0] & 0xff00ff00) >> 8;
 }
 
 #endif

@@ -50,6 +50,7 @@ _ARGUMENTS = {
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
+    "fletcher32": (_POINTER, _SIZE, _POINTER),
     "unshuffle": (_POINTER, _POINTER, _SIZE, _SIZE),
 }
 
@@ -144,6 +145,13 @@ class Native:
         where = _elements(values), _cells(values, cells), (_at(top), _at(paths), paths.size, level, _at(counts))
         self._call["steps_on_paths"](*itertools.chain(*where))
         return counts
+
+    def fletcher32(self, data: NDArray[np.uint8]) -> int:
+        """See `plain.fletcher32`."""
+        data = np.ascontiguousarray(data)
+        found = np.empty(1, np.uint32)
+        self._call["fletcher32"](_at(data), data.size, _at(found))
+        return int(found[0])
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

@@ -28,9 +28,9 @@ Integers = NDArray[np.int64]
 
 STEP = 16
 """The bits of an element that are counted at once."""
-_COUNTED = 1 << 17  # elements counted at a time: what is made of them stays in the cache
 LANES = 64  # of a sum along memory; a block of fewer elements has none
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
+_WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
 PIECE = 1 << 16  # elements worked on at a time: large calls, on scratch that stays in the cache (2**14 to 2**18 tried)
 
 
@@ -226,8 +226,8 @@ def between(values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.u
     rest = 8 * values.dtype.itemsize - STEP if first.size > 1 << 8 else 0
     ends = (np.arange(1, first.size + 1, dtype=np.uint64) << np.uint64(rest)) - np.uint64(1)
     torn = upper[first] < ends
-    for start in range(0, values.size, _COUNTED):
-        bits = _bits(values[start : start + _COUNTED])
+    for start in range(0, values.size, PIECE):
+        bits = _bits(values[start : start + PIECE])
         high = _step(bits, 0).astype(np.int64)
         number += np.bincount(high, minlength=number.size)
         searched = np.flatnonzero(torn.take(high))
@@ -256,7 +256,7 @@ def steps(values: NDArray[Any], cells: Integers, num_cells: int) -> Integers:
     """
     buckets = num_steps(values.dtype)
     counts = np.zeros(num_cells * buckets, np.int64)
-    for _, place in _places(values, cells, max(_COUNTED, counts.size)):
+    for _, place in _places(values, cells, max(PIECE, counts.size)):
         counts += np.bincount(place, minlength=counts.size)[: counts.size]
     return counts.reshape(-1, buckets)
 
@@ -287,7 +287,7 @@ def steps_on_paths(
     buckets = num_steps(values.dtype)
     counts = np.zeros(paths.size * buckets, np.int64)
     shift = np.array(8 * values.dtype.itemsize - STEP * level, f"u{values.dtype.itemsize}")
-    for bits, place in _places(values, cells, _COUNTED):
+    for bits, place in _places(values, cells, PIECE):
         begun = np.flatnonzero(top.take(place))
         bits, cell = bits[begun], (place[begun] // buckets).astype(np.uint64)
         path = cell << np.uint64(STEP * level) | (bits >> shift).astype(np.uint64)
@@ -351,3 +351,31 @@ def unshuffle(data: Bytes, width: int) -> Bytes:
         elements[:, place] = planes[place]
     found[count * width :] = data[count * width :]
     return found
+
+
+def fletcher32(data: Bytes) -> int:
+    """Return Fletcher's checksum as HDF5 defines it: over big-endian words, modulo 65535, never folded to 0.
+
+    Examples
+    --------
+    >>> hex(fletcher32(np.frombuffer(b"abcdef", np.uint8)))
+    '0x50562a2d'
+    """
+    words = np.append(data, np.uint8(0)) if data.size % 2 else data
+    values = words.view(">u2").astype(np.float64)
+    whole = values[: values.size - values.size % _WORDS].reshape(-1, _WORDS)
+    rest = values[whole.size :]
+    plain = [int(total) for total in np.add.reduce(whole, axis=1)]
+    weighted = [int(total) for total in np.vecdot(whole, np.arange(_WORDS, 0.0, -1))]
+    first = second = 0
+    for total, inner in zip(plain, weighted, strict=True):
+        second += first * _WORDS + inner
+        first += total
+    second += first * rest.size + int(np.vecdot(rest, np.arange(rest.size, 0.0, -1)))
+    first += int(rest.sum())
+    return _folded(second) << 16 | _folded(first)
+
+
+def _folded(total: int) -> int:
+    """Return `total` modulo 65535 as adding the carries gives it: 0 only if all terms are 0."""
+    return (total - 1) % 65535 + 1 if total else 0

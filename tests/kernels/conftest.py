@@ -1,10 +1,10 @@
-"""The loops of each body of native.c, for the tests that compare them with plain.py."""
+"""The loops that tests compare: those of each body of native.c, and plain.py."""
 
 from __future__ import annotations
 
 import pytest
 
-from gncli.kernels import native
+from gncli.kernels import native, plain
 from gncli.kernels.loops import Loops
 
 
@@ -14,3 +14,11 @@ def body(request: pytest.FixtureRequest) -> Loops:
     if request.param not in native.bodies():
         pytest.skip(f"{request.param} does not run here")
     return native.Native(request.param)
+
+
+@pytest.fixture(params=["plain", *native.BODIES])
+def each(request: pytest.FixtureRequest) -> Loops:
+    """Return plain.py, or the loops of a body; the test is skipped where this machine does not run it."""
+    if request.param not in ("plain", *native.bodies()):
+        pytest.skip(f"{request.param} does not run here")
+    return plain if request.param == "plain" else native.Native(request.param)

@@ -9,21 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels import native, plain
+from gncli.kernels import plain
 from gncli.kernels.histogram import Bins
 from gncli.kernels.loops import Loops
 
 DTYPES = "b1 i1 u1 f2 >f2 i2 >u2 f4 >f4 i4 >i4 u4 f8 >f8 i8 >i8 u8".split()
 INT64 = np.dtype(np.int64).str
 SHAPES = [(1, n, 1) for n in (0, 1, 3, 4, 5, 8, 300)] + [(300, 1, 1), (7, 5, 1), (2, 6, 3), (3, 1, 2), (1, 2, 4099)]
-
-
-@pytest.fixture(params=["plain", *native.BODIES])
-def each(request: pytest.FixtureRequest) -> Loops:
-    """Return plain.py, or the loops of a body; the test is skipped where this machine does not run it."""
-    if request.param not in ("plain", *native.bodies()):
-        pytest.skip(f"{request.param} does not run here")
-    return plain if request.param == "plain" else native.Native(request.param)
 
 
 def hostile(dtype: str, size: int) -> NDArray[Any]:

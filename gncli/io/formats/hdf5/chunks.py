@@ -51,7 +51,6 @@ MAX_AHEAD_NBYTES = 32 << 20  # all decoded chunks, if one more is to be decoded 
 
 _CHECKSUM_NBYTES = 4
 _SLACK_NBYTES = 1024  # that a filter may add to a small chunk
-_WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
 
 Bytes = NDArray[np.uint8]
 _Place = tuple[slice, ...]
@@ -115,40 +114,12 @@ def _inflated(data: Bytes, most: int) -> Bytes:
 
 def _verified(data: Bytes) -> Bytes:
     data, stored = data[:-_CHECKSUM_NBYTES], int.from_bytes(data[-_CHECKSUM_NBYTES:].tobytes(), "little")
-    found = fletcher32(data)
+    found = loops().fletcher32(data)
     # Some old versions of libhdf5 wrote the bytes of each half in reverse; newer ones accept that.
     swapped = (found & 0x00FF00FF) << 8 | (found & 0xFF00FF00) >> 8
     if stored not in (found, swapped):
         raise _DamagedError("its checksum does not match")
     return data
-
-
-def fletcher32(data: Bytes) -> int:
-    """Return Fletcher's checksum as HDF5 defines it: over big-endian words, modulo 65535, never folded to 0.
-
-    Examples
-    --------
-    >>> hex(fletcher32(np.frombuffer(b"abcdef", np.uint8)))
-    '0x50562a2d'
-    """
-    words = np.append(data, np.uint8(0)) if data.size % 2 else data
-    values = words.view(">u2").astype(np.float64)
-    whole = values[: values.size - values.size % _WORDS].reshape(-1, _WORDS)
-    rest = values[whole.size :]
-    plain = [int(total) for total in np.add.reduce(whole, axis=1)]
-    weighted = [int(total) for total in np.vecdot(whole, np.arange(_WORDS, 0.0, -1))]
-    first = second = 0
-    for total, inner in zip(plain, weighted, strict=True):
-        second += first * _WORDS + inner
-        first += total
-    second += first * rest.size + int(np.vecdot(rest, np.arange(rest.size, 0.0, -1)))
-    first += int(rest.sum())
-    return _folded(second) << 16 | _folded(first)
-
-
-def _folded(total: int) -> int:
-    """Return `total` modulo 65535 as adding the carries gives it: 0 only if all terms are 0."""
-    return (total - 1) % 65535 + 1 if total else 0
 
 
 def check_stored(corner: tuple[int, ...], stored: int, nbytes: int, name: str) -> None:
