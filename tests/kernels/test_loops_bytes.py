@@ -14,9 +14,7 @@ def test_the_planes_of_shuffled_bytes_are_put_together(each: Loops) -> None:
         for width in (1, 2, 3, 4, 8, 16):
             count = size // width
             planes = [data[k * count : (k + 1) * count].tolist() for k in range(width)]
-            wanted = [byte for element in zip(*planes, strict=True) for byte in element] + data[
-                count * width :
-            ].tolist()
+            whole = [byte for element in zip(*planes, strict=True) for byte in element]
             assert each.unshuffle(data, width).tolist() == whole + data[count * width :].tolist()
 
 
