@@ -23,6 +23,7 @@ from gncli.errors import ParameterError
 from gncli.kernels.layout import Layout, channels_last
 from gncli.kernels.moments import Floats, Moments, shifted
 from gncli.kernels.partition import Partition, by_group
+from gncli.kernels.proof import enclosure
 from gncli.kernels.reduction import each, spread
 from gncli.kernels.scratch import room
 from gncli.kernels.walk import SHORT, Region, Walk, boxes
@@ -163,15 +164,32 @@ class Affine(NamedTuple):
         """Whether gamma is 1 and beta is 0 for every channel."""
         return bool((self.gamma == 1).all() and (self.beta == 0).all())
 
-    def apply(self, run: Floats, start: int) -> None:
-        """Map `run`, whose first element is element `start` of the tensor in storage order, in place."""
+    def apply(self, run: Floats, start: int, error: Floats | None = None) -> None:
+        """Map `run`, whose first element is element `start` of the tensor in storage order, in place.
+
+        A bound of its `error` becomes one of the error of the result.
+        """
         done = 0
         for box in boxes(self.shape, start, start + run.size):
             shape = tuple(part.stop - part.start for part in box)
-            piece = run[done : done + math.prod(shape)].reshape(shape)
-            done += piece.size
-            piece *= self.gamma[None, box[1], None]
-            piece += self.beta[None, box[1], None]
+            part = slice(done, done + math.prod(shape))
+            piece = run[part].reshape(shape)
+            done = part.stop
+            gamma, beta = self.gamma[None, box[1], None], self.beta[None, box[1], None]
+            piece *= gamma
+            if error is None:
+                piece += beta
+            else:
+                product = np.abs(piece)
+                piece += beta
+                limit = error[part].reshape(shape)
+                limit *= np.abs(gamma)
+                limit += 2.0**-52 * (product + np.abs(piece))
+
+    def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Return gamma and beta of the elements at these places in storage."""
+        channels = places // self.shape[2] % self.shape[1]
+        return self.gamma[channels], self.beta[channels]
 
 
 class Standardization(NamedTuple):
@@ -185,6 +203,9 @@ class Standardization(NamedTuple):
         Subtracted from 64-bit integers before they are widened; None for other dtypes.
     power : ndarray of int32, or None
         The scale of each cell; None where all powers are 0.
+    slope, offset : ndarray of float64, or None
+        A standardized element is within ``slope * abs(z) + offset`` of the exact one (`gncli.kernels.proof`); None
+        where the moments have no bounds.
     """
 
     hi: Floats
@@ -192,9 +213,14 @@ class Standardization(NamedTuple):
     rstd: Floats
     base: NDArray[Any] | None = None
     power: NDArray[np.int32] | None = None
+    slope: Floats | None = None
+    offset: Floats | None = None
 
-    def apply(self, values: NDArray[Any], out: Floats) -> None:
-        """Write the standardized `values` to `out`; the arrays of this record broadcast to the shape of `values`."""
+    def apply(self, values: NDArray[Any], out: Floats, error: Floats) -> None:
+        """Write the standardized `values` to `out`, and bounds of their errors to `error` if there is a slope.
+
+        The arrays of this record broadcast to the shape of `values`.
+        """
         if self.base is not None:
             out[...] = shifted(values.astype(self.base.dtype, copy=False), self.base)
         else:
@@ -204,12 +230,13 @@ class Standardization(NamedTuple):
         np.subtract(out, self.hi, out=out)
         np.subtract(out, self.lo, out=out)
         np.multiply(out, self.rstd, out=out)
+        if self.slope is not None and self.offset is not None:
+            np.multiply(np.abs(out, out=error), self.slope, out=error)
+            np.add(error, self.offset, out=error)
 
     def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Standardization:
         """Return the record whose arrays are `change` of these."""
-        hi, lo, rstd = change(self.hi), change(self.lo), change(self.rstd)
-        base, power = (None if array is None else change(array) for array in (self.base, self.power))
-        return Standardization(hi, lo, rstd, base, power)
+        return Standardization._make(None if array is None else change(array) for array in self)
 
 
 def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
@@ -223,6 +250,7 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
         Only eps and denominator are used.
     """
     # With x scaled by 2**-power, var is scaled by its square; so is eps, and then the root.
+    measured = cells
     cells = _scaled_for_eps(cells, norm.eps)
     total = cells.scaled_var() + _scaled_eps(norm, cells)
     divisor = np.sqrt(total)
@@ -232,7 +260,8 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     if cells.nan is not None:
         rstd[~cells.finite] = np.nan
     wide = cells.min.dtype.kind in "iu"
-    return Standardization(cells.hi, cells.lo, rstd, cells.min if wide else None, cells.power)
+    slope, offset = enclosure(measured, cells, total, rstd, root=norm.denominator == "std")
+    return Standardization(cells.hi, cells.lo, rstd, cells.min if wide else None, cells.power, slope, offset)
 
 
 def _scaled_for_eps(cells: Moments, eps: float) -> Moments:
@@ -262,7 +291,7 @@ def normalize_region(
     *,
     z: NDArray[Any] | None,
     y: NDArray[Any],
-) -> None:
+) -> NDArray[np.int64]:
     """Standardize the elements of a visit, apply `affine`, and round once.
 
     Parameters
@@ -281,6 +310,12 @@ def normalize_region(
         Takes the standardized values before `affine`, rounded.
     y : ndarray of float16, float32 or float64, 1-D
         Takes the result, rounded once from float64.
+
+    Returns
+    -------
+    ndarray of int64, 1-D
+        The elements of the visit that are open, in ascending order: `y` holds one of the two numbers that the exact
+        result may be rounded to. The others are proved; none is open if `mapping` has no slope.
     """
     num_x, length, width = walk.view(region)
     shape = (num_x, length, width) if walk.columns else (num_x, length)
@@ -289,30 +324,49 @@ def normalize_region(
     # Whole rows where they fit, so that most tiles are one box.
     unit = next((size for size in (length * width, width) if size <= tile), 1)
     step = tile // unit * unit
-    scratch = room(min(step, values.size))
+    scratch = room(2 * min(step, values.size)).reshape(2, -1)
+    found = [np.zeros(0, np.int64)]
     for start in range(0, values.size, step):
         stop = min(start + step, values.size)
-        wide = scratch[: stop - start]
+        wide, other = scratch[:, : stop - start]
+        error = None if mapping.slope is None else other
         done = start
         for box in boxes(shape, start, stop):
             lengths = tuple(part.stop - part.start for part in box)
             last = done + math.prod(lengths)
-            _standardize(placed, box, values[done:last].reshape(lengths), wide[done - start : last - start])
+            part = slice(done - start, last - start)
+            _standardize(placed, box, values[done:last].reshape(lengths), wide[part], other[part])
             done = last
         if z is not None:
             np.copyto(z[start:stop], wide, casting="same_kind")
         if not identity:
-            affine.apply(wide, region.start + start)
-        np.copyto(y[start:stop], wide, casting="same_kind")
+            affine.apply(wide, region.start + start, error)
+        if error is None:
+            np.copyto(y[start:stop], wide, casting="same_kind")
+        else:
+            found.append(start + _enclosed(wide, error, y[start:stop]))
+    return np.concatenate(found)
 
 
-def _standardize(placed: Standardization, box: tuple[slice, ...], values: NDArray[Any], out: Floats) -> None:
+def _standardize(
+    placed: Standardization, box: tuple[slice, ...], values: NDArray[Any], out: Floats, error: Floats
+) -> None:
     at = (box[0], slice(None), *box[2:])
     rows = values.shape[1]
     if values.ndim == 2 and rows < SHORT:  # NumPy's inner loop would be as short as a row
-        placed.each(lambda array: np.repeat(array[at], rows)).apply(values.reshape(-1), out)
+        placed.each(lambda array: np.repeat(array[at], rows)).apply(values.reshape(-1), out, error)
     else:
-        placed.each(lambda array: array[at]).apply(values, out.reshape(values.shape))
+        placed.each(lambda array: array[at]).apply(values, out.reshape(values.shape), error.reshape(values.shape))
+
+
+def _enclosed(wide: Floats, error: Floats, y: NDArray[Any]) -> NDArray[np.int64]:
+    """Round `wide` to `y`; return which elements another number within `error` would be rounded to differently."""
+    finite = np.isfinite(wide)
+    error[~finite] = 0.0
+    np.copyto(y, wide - error, casting="same_kind")
+    bits = f"u{y.itemsize}"
+    above = (wide + error).astype(y.dtype)
+    return np.flatnonzero((y.view(bits) != above.view(bits)) & finite)
 
 
 @dataclass(frozen=True)
@@ -330,6 +384,9 @@ class Check:
         The number of finite groups of equal values, and of groups that hold a NaN or an infinity.
     overflowed : int
         The number of finite inputs whose result does not fit the output dtype.
+    proved, settled : int, optional
+        The numbers of finite elements of the output that float64 and a bound of its error proved to be correctly
+        rounded, and that were settled by exact arithmetic: together all of them. None for an output of float64.
 
     Examples
     --------
@@ -344,6 +401,8 @@ class Check:
     constant_groups: int = 0
     nonfinite_groups: int = 0
     overflowed: int = 0
+    proved: int | None = None
+    settled: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -417,8 +476,14 @@ def all_checks(checks: Sequence[Check]) -> Check:
             constant_groups=total.constant_groups + part.constant_groups,
             nonfinite_groups=total.nonfinite_groups + part.nonfinite_groups,
             overflowed=total.overflowed + part.overflowed,
+            proved=_added(total.proved, part.proved),
+            settled=_added(total.settled, part.settled),
         )
     return total
+
+
+def _added(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else a + b
 
 
 def _larger(a: float | None, b: float | None) -> float | None:

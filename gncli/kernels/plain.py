@@ -79,14 +79,14 @@ def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[s
     """
     if values.ndim == 2 and values.shape[1] < LANES:
         return {name: found.reshape(-1) for name, found in moments(values.T[None], about_zero, wanted).items()}
-    cuts = _cuts(values.shape)
-    most = max(values[cut].size for cut in cuts)
+    pieces = cuts(values.shape)
+    most = max(values[cut].size for cut in pieces)
     scratch = room(2 * most).reshape(2, -1)
-    parts = [_moments(values[cut], about_zero, wanted, scratch) for cut in cuts]
+    parts = [_moments(values[cut], about_zero, wanted, scratch) for cut in pieces]
     if len(parts) == 1:
         return parts[0]
     found: dict[str, NDArray[Any]] = {}
-    for cut, part in zip(cuts, parts, strict=True):
+    for cut, part in zip(pieces, parts, strict=True):
         for name, array in part.items():
             if name not in found:
                 found[name] = np.zeros((*values.shape[:1], *values.shape[2:]), array.dtype)
@@ -94,7 +94,7 @@ def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[s
     return found
 
 
-def _cuts(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+def cuts(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     """Return the pieces of an array (A, R) or (A, R, Q) that are worked on one after the other: whole sets."""
     width = shape[2] if len(shape) == 3 else 1
     strip = max(1024, PIECE // shape[1])

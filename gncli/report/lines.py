@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gncli.text import printable
 
 if TYPE_CHECKING:
+    from gncli.kernels.groupnorm import Check
     from gncli.report.diff_records import DiffReport
     from gncli.report.records import Broken, NormalizeReport, Parameters
 
@@ -57,7 +58,16 @@ def check_line(report: NormalizeReport) -> str:
     odd = {"constant": check.constant_groups, "with NaN or infinity": check.nonfinite_groups}
     found += [f"{groups} {what}" for what, groups in odd.items() if groups]
     verdict = f"FAILED: {' and '.join(causes)};" if causes else "ok,"
-    return f"check: {verdict} {', '.join(found)}"
+    return f"check: {verdict} {', '.join(found)}{_rounded(check)}"
+
+
+def _rounded(check: Check) -> str:
+    """Return how many elements are correctly rounded; nothing if there are none, and for an output of float64."""
+    elements = (check.proved or 0) + (check.settled or 0)
+    if not elements:
+        return ""
+    settled = f", {check.settled:,} of them settled in higher precision" if check.settled else ""
+    return f"; {elements:,} element{'' if elements == 1 else 's'} proved correctly rounded{settled}"
 
 
 def check_failures(report: NormalizeReport) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.io.source import Sink, Source
+from gncli.kernels.exact import settle
 from gncli.kernels.extras import Extras
 from gncli.kernels.groupnorm import (
     Affine,
@@ -27,6 +28,7 @@ from gncli.kernels.groupnorm import (
 )
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.partition import Axis
+from gncli.kernels.proof import Proof, without_bounds
 from gncli.kernels.reduction import Both, Tree, Visit, fold_axes, folded
 from gncli.kernels.walk import Region
 from gncli.run.engine import Engine
@@ -34,12 +36,13 @@ from gncli.run.plan import Plan
 
 
 class _Cells(NamedTuple):
-    """The moments of whole cells before and after, and their standardization."""
+    """The moments of whole cells before and after, their standardization, and how many elements were settled."""
 
     before: Moments
     mapping: Standardization
     z: Moments
     y: Moments
+    settled: int
 
 
 class _Mapped(NamedTuple):
@@ -47,6 +50,7 @@ class _Mapped(NamedTuple):
 
     z: Moments
     y: Moments
+    settled: int
     result: NDArray[Any] | None
 
 
@@ -116,31 +120,32 @@ class _Worker:
         """Normalize whole spans."""
         before = self.before.measure(visit).settled()
         mapping = standardization(before, self.norm)
-        mapped = self.map(mapping, visit)
+        mapped = self.map(before, mapping, visit)
         spans = visit.region.last - visit.region.first
-        return _Written(self.summary(_Cells(before, mapping, mapped.z, mapped.y), spans), mapped.result)
+        return _Written(self.summary(_Cells(before, mapping, mapped.z, mapped.y, mapped.settled), spans), mapped.result)
 
-    def map(self, mapping: Standardization, visit: Visit) -> _Mapped:
+    def map(self, before: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
         """Normalize a visit, and write it unless the caller must write in order."""
         buffers, size = self.engine.buffers, visit.values.size
         y = buffers.take(size, self.dtype)
         z = buffers.take(size, self.dtype) if self.apart else None
-        normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, visit.tile, z=z, y=y)
+        places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, visit.tile, z=z, y=y)
+        settled = settle(visit, places, y, before, self.norm, self.affine)
         y_moments = self.after.measure(visit._replace(values=y))
         z_moments = y_moments
         if z is not None:
             z_moments = MomentsOf(self.dtype, about_zero=True).measure(visit._replace(values=z))
             buffers.give(z)
         if self.sink is not None and self.sink.sequential:
-            return _Mapped(z_moments, y_moments, y)
+            return _Mapped(z_moments, y_moments, settled, y)
         if self.sink is not None:
             self.sink.write_from(y, visit.region.start)
         buffers.give(y)
-        return _Mapped(z_moments, y_moments, None)
+        return _Mapped(z_moments, y_moments, settled, None)
 
     def summary(self, cells: _Cells, spans: int) -> _Summary:
         """Return the summary of `spans` whole spans: a node of each tree, the check, and the values kept per cell."""
-        nodes = {"before": cells.before, "after": cells.y}
+        nodes = {"before": without_bounds(cells.before), "after": cells.y}
         if self.apart:
             nodes["normalized"] = cells.z
         kept = shown = None
@@ -155,7 +160,10 @@ class _Worker:
                 nodes |= {"means": Moments.of_values(mean), "variances": Moments.of_values(var)}
         inner = (Axis(False, spans), Axis(False, cells.before.n.size // spans))
         totals = {name: fold_axes(moments, inner, merge, keep_first=False) for name, moments in nodes.items()}
-        return _Summary(totals, check(cells.before, cells.z, cells.y, self.norm, self.dtype), kept, shown)
+        checked = check(cells.before, cells.z, cells.y, self.norm, self.dtype)
+        if cells.mapping.slope is not None:
+            checked = replace(checked, proved=int(cells.y.n.sum()) - cells.settled, settled=cells.settled)
+        return _Summary(totals, checked, kept, shown)
 
 
 class Normalization:
@@ -207,15 +215,18 @@ class Normalization:
     ) -> None:
         self.sink, self.grouping = sink, grouping
         extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
-        before = MomentsOf(source.dtype, extras)
+        self._plan = Plan.of(source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else 2))
+        # Of a span that is read twice, the exact sums must be known before the second time.
+        proof = None if dtype.itemsize == 8 else Proof(extras, exact=not self._plan.once)
+        before = MomentsOf(source.dtype, proof or extras)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
         after = MomentsOf(dtype, extras, about_zero=affine.identity)
         apart = verify and not affine.identity
         self._worker = _Worker(grouping.norm, affine, dtype, sink, engine, before, after, apart, keep, stages, shows)
-        self._plan = Plan.of(source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else 2))
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._kept: list[tuple[Floats, ...]] = []
-        self._check = all_checks([])
+        none = None if proof is None else 0
+        self._check = replace(all_checks([]), proved=none, settled=none)
 
     def run(self) -> Outcome:
         """Run all passes and return the outcome.
@@ -248,10 +259,16 @@ class Normalization:
         (before,) = plan.reduce(worker.before, span)
         before = before.settled()
         mapping = standardization(before, worker.norm)
-        visits = self._in_turn(plan.visits(partial(worker.map, mapping), span))
-        law = Both(worker.after, worker.after)
-        ((z, y),) = folded(plan.walk, law, ((region, (mapped.z, mapped.y)) for region, mapped in visits))
-        return worker.summary(_Cells(before, mapping, z, y), 1)
+        settled = 0
+
+        def mapped() -> Iterator[tuple[Region, tuple[Moments, Moments]]]:
+            nonlocal settled
+            for region, done in self._in_turn(plan.visits(partial(worker.map, before, mapping), span)):
+                settled += done.settled
+                yield region, (done.z, done.y)
+
+        ((z, y),) = folded(plan.walk, Both(worker.after, worker.after), mapped())
+        return worker.summary(_Cells(before, mapping, z, y, settled), 1)
 
     def _in_turn(self, visits: Iterable[tuple[Region, T]]) -> Iterator[tuple[Region, T]]:
         """Write the results that the workers could not write, in order."""

@@ -34,7 +34,18 @@ def test_where_a_result_went() -> None:
 
 
 CHECKS = [
-    (CHECK, PARAMETERS, "check: ok, 16 groups, worst error 3.4 % of the rounding bound"),
+    (
+        CHECK,
+        PARAMETERS,
+        "check: ok, 16 groups, worst error 3.4 % of the rounding bound; "
+        "64 elements proved correctly rounded, 4 of them settled in higher precision",
+    ),
+    (Check(1, None, None, proved=1, settled=0), PARAMETERS, "check: ok, 1 group; 1 element proved correctly rounded"),
+    (
+        Check(1, 0.5, 0.25, proved=65_536, settled=0),
+        PARAMETERS,
+        "check: ok, 1 group, worst error 50 % of the rounding bound; 65,536 elements proved correctly rounded",
+    ),
     (
         Check(8, 0.5, 0.25, constant_groups=1, nonfinite_groups=2),
         replace(PARAMETERS, gamma="g.npy"),

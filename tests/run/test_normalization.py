@@ -231,7 +231,7 @@ def test_nothing_is_normalized_to_nothing(shape: tuple[int, ...]) -> None:
     for forward in (False, True):
         y, outcome = normalized(x, 2, "NCL", Engine(1, executor=Inline()), keep=True, stages=True, forward=forward)
         assert y.shape == shape
-        assert outcome.check == Check(0, None, None)
+        assert outcome.check == Check(0, None, None, proved=0, settled=0)
         assert outcome.before.n == outcome.after.n == 0
         assert math.isnan(outcome.before.mean.item())
         assert outcome.kept is not None

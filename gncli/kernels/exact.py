@@ -1,0 +1,338 @@
+"""Exact sums, and elements that are rounded by exact arithmetic where float64 leaves them open.
+
+Notes
+-----
+With S the sum of the n values of a cell, Q that of their squares, N = n x - S and W = n Q - S^2 + n^2 eps::
+
+    y = gamma N / sqrt(W) + beta                  or, divided by the variance,  gamma N n / W + beta
+
+S and Q are integers over a power of two, and eps, gamma and beta are float64, so that N and W are exact. Elements are
+first computed in double-double (about 100 bits; Dekker 1971), all open ones of a cell at once, with a bound. What that
+leaves open is decided in integers: W is a square, then y is a fraction, or it is not, and then y is no tie.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
+from gncli.kernels.plain import cuts
+from gncli.kernels.reduction import Visit, spread
+
+if TYPE_CHECKING:
+    from gncli.kernels.groupnorm import Affine, GroupNorm
+
+Integers = NDArray[Any]  # of Python integers
+
+LIMB = 24  # bits: a product has twice as many
+MOST = 1 << 13  # of them an int64 holds the sum
+GRAIN = 1074  # every finite value is a multiple of 2**-GRAIN
+SPLITTER = 2.0**27 + 1  # halves a float64 (Dekker)
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+class Sums(NamedTuple):
+    """The exact sums of the values and of their squares, as Python integers over ``2**grain`` and ``4**grain``."""
+
+    first: NDArray[Any]
+    second: NDArray[Any]
+
+    def merged(self, other: Sums, _union: Union) -> Sums:
+        """Return the sums of the unions."""
+        return Sums(self.first + other.first, self.second + other.second)
+
+
+def exact_sums(values: NDArray[Any]) -> tuple[Integers, Integers]:
+    """Return the sums along axis 1 of `values`, over ``2**GRAIN``, and of their squares, over ``4**GRAIN``.
+
+    Parameters
+    ----------
+    values : ndarray, shape (A, R) or (A, R, Q)
+        The values, of any boolean, integer or floating dtype. What is not finite counts as 0.
+
+    Returns
+    -------
+    first, second : ndarray of object, shape (A,) or (A, Q)
+        The sums, as Python integers.
+    """
+    shape = (*values.shape[:1], *values.shape[2:])
+    first, second = np.zeros(shape, np.int64).astype(object), np.zeros(shape, np.int64).astype(object)
+    for start in range(0, values.shape[1], MOST):
+        rows = values[:, start : start + MOST]
+        for cut in cuts(rows.shape):
+            ones, squares = (_integers if is_wide_integer(values.dtype) else _floats)(rows[cut])
+            first[(cut[0], *cut[2:])] += ones
+            second[(cut[0], *cut[2:])] += squares
+    return first, second
+
+
+def _integers(values: NDArray[Any]) -> tuple[Integers, Integers]:
+    """Return the exact sums of 64-bit integers."""
+    base, count = values.min(), values.shape[1]
+    left = np.subtract(values.astype(values.dtype.newbyteorder("="), copy=False), base).view(np.uint64)
+    limbs = [(left >> np.uint64(LIMB * k) & np.uint64((1 << LIMB) - 1)).astype(np.int64) for k in range(3)]
+    ones, squares = _limb_sums(limbs, 0)
+    squares = squares + ones * (2 * int(base)) + count * int(base) ** 2
+    return (ones + count * int(base)) << GRAIN, squares << 2 * GRAIN
+
+
+def _floats(values: NDArray[Any]) -> tuple[Integers, Integers]:
+    """Return the exact sums of values that a float64 holds."""
+    rest = values.astype(np.float64)
+    rest[~np.isfinite(rest)] = 0.0
+    count = 4 if values.dtype.itemsize == 8 else 2
+    first = second = np.zeros((), object)
+    while (largest := np.abs(rest).max()) > 0:
+        # The digits of all values on one scale; a value with digits below waits for a scale of its own.
+        top = math.frexp(largest)[1]
+        digits, limbs = np.ldexp(rest, LIMB - top), []
+        for _ in range(count):
+            limb = np.trunc(digits)
+            limbs.append(limb)
+            digits = (digits - limb) * 2.0**LIMB
+        late = digits != 0
+        whole = [np.where(late, 0.0, limb).astype(np.int64) for limb in reversed(limbs)]
+        ones, squares = _limb_sums(whole, GRAIN + top - LIMB * count)
+        first, second = first + ones, second + squares
+        rest = np.where(late, rest, 0.0)
+    return first, second
+
+
+def _limb_sums(limbs: list[NDArray[np.int64]], power: int) -> tuple[Integers, Integers]:
+    """Return the sums of numbers, and of their squares, whose limbs, the lowest first, are multiples of 2**power."""
+    first = second = np.zeros((), object)
+    for i, a in enumerate(limbs):
+        first = first + (_whole(a) << LIMB * i)
+        for k, b in enumerate(limbs[: i + 1]):
+            second = second + (_whole(a * b) << LIMB * (i + k) + (i != k))
+    return _shifted(first, power), _shifted(second, 2 * power)
+
+
+def _whole(limb: NDArray[np.int64]) -> Integers:
+    return np.asarray(np.add.reduce(limb, axis=1)).astype(object)
+
+
+def _shifted(sums: Integers, power: int) -> Integers:
+    return np.asarray(sums << power if power >= 0 else sums >> -power, object)
+
+
+# --- settling --------------------------------------------------------------------------------------------------------
+
+
+class Cell(NamedTuple):
+    """The exact moments of a cell.
+
+    Attributes
+    ----------
+    n : int
+        The number of values.
+    first, second : int
+        Their sum over ``2**GRAIN``, and the sum of their squares over ``4**GRAIN``.
+    eps : float
+        Added to the variance.
+    root : bool
+        Whether deviations are divided by the root of the variance and eps, or by these.
+    """
+
+    n: int
+    first: int
+    second: int
+    eps: float
+    root: bool
+
+    @property
+    def spread(self) -> int:
+        """``n**2 * (var + eps)`` over ``4**GRAIN``: W."""
+        over, under = self.eps.as_integer_ratio()
+        return self.n * self.second - self.first**2 + (self.n**2 * over << 2 * GRAIN) // under
+
+    def settled(self, x: NDArray[Any], gamma: Floats, beta: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the result for some elements of the cell, correctly rounded.
+
+        Parameters
+        ----------
+        x : ndarray, 1-D
+            The elements, in the dtype of the input.
+        gamma, beta : ndarray of float64, 1-D
+            The factor and the offset of each.
+        dtype : numpy.dtype
+            The dtype of the result: float16 or float32.
+        """
+        found, open_ = self._double_double(x, gamma, beta, dtype)
+        if open_.any():
+            cases = np.stack([_keys(x[open_]), gamma[open_].view(np.int64), beta[open_].view(np.int64)])
+            _, where, back = np.unique(cases, axis=1, return_index=True, return_inverse=True)
+            at = np.flatnonzero(open_)[where]
+            decided = [self._decided(*case, dtype) for case in zip(x[at], gamma[at], beta[at], strict=True)]
+            found[open_] = np.array(decided, dtype)[back.reshape(-1)]
+        return found
+
+    def _double_double(
+        self, x: NDArray[Any], gamma: Floats, beta: Floats, dtype: np.dtype[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the results, and which of them are still open."""
+        spread, values = self.spread, x.astype(np.float64)
+        largest = float(np.abs(values).max())
+        if not spread or (x.dtype.kind in "iu" and largest > 2.0**53):  # not every such integer is a float64
+            return np.zeros(x.shape, dtype), np.ones(x.shape, np.bool_)
+        scale = math.frexp(largest)[1]
+        mean, mean_low = _halves(_shift(self.first, -scale), self.n << GRAIN)
+        more = max(0, 240 - spread.bit_length()) // 2 + 1
+        root = math.isqrt(spread << 2 * more)
+        over, under = (self.n << more, root) if self.root else (self.n**2 << GRAIN, spread)
+        rstd, rstd_low = _halves(_shift(over << GRAIN, scale), under)
+        values = np.ldexp(values, -scale)
+        total, low = _two_sum(values, -mean)
+        total, lower = _two_sum(total, -mean_low)
+        d, d_low = _two_sum(total, low + lower)
+        d_error = 2.0**-100 * (np.abs(values) + abs(mean)) + 2.0**-1060
+        z, z_low = _two_product(d, rstd)
+        z, z_low = _two_sum(z, z_low + (d * rstd_low + d_low * rstd))
+        z_error = d_error * rstd + 2.0**-98 * np.abs(z) + 2.0**-1000
+        y, y_low = _two_product(z, gamma)
+        y_low += z_low * gamma
+        sum_, low = _two_sum(y, beta)
+        y, y_low = _two_sum(sum_, low + y_low)
+        error = np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
+        below, above = (_rounded(*_two_sum(y, y_low + side), dtype) for side in (-error, error))
+        same = below.view(_bits(dtype)) == above.view(_bits(dtype))
+        sure = same & np.isfinite(y) & np.isfinite(y_low + error)
+        return below, ~sure
+
+    def _decided(self, x: Any, gamma: float, beta: float, dtype: np.dtype[Any]) -> Any:
+        """Return the result for one element, by integers alone."""
+        exact = Fraction(int(x)) if isinstance(x, np.integer | np.bool_) else Fraction(float(x))
+        deviation = self.n * exact - Fraction(self.first, 1 << GRAIN)
+        if deviation == 0 or gamma == 0:
+            return np.float64(0.0 * gamma + beta).astype(dtype)
+        factor, shift, spread = Fraction(gamma), Fraction(beta), self.spread
+        root = math.isqrt(spread)
+        if not self.root:
+            return _nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, dtype)
+        product = factor * deviation * (1 << GRAIN)
+        if root * root == spread:
+            return _nearest(product / root + shift, dtype)
+        more = 64
+        while True:  # the result is irrational, so it lies between two numbers of the dtype, and on no boundary
+            more *= 2
+            root = math.isqrt(spread << 2 * more)
+            one, other = (_nearest(product * (1 << more) / near + shift, dtype) for near in (root, root + 1))
+            if one.tobytes() == other.tobytes():
+                return one
+
+
+def _keys(x: NDArray[Any]) -> NDArray[np.int64]:
+    """Return integers that differ where the values do."""
+    return x.astype(np.float64).view(np.int64) if x.dtype.kind == "f" else x.astype(np.int64)
+
+
+def _bits(dtype: np.dtype[Any]) -> str:
+    return f"u{dtype.itemsize}"
+
+
+def _shift(number: int, by: int) -> Fraction:
+    return Fraction(number) * Fraction(2) ** by
+
+
+def _halves(over: Fraction, under: int) -> tuple[float, float]:
+    """Return the quotient as a sum of two float64; infinity if it is beyond them."""
+    exact = over / under
+    try:
+        high = float(exact)
+    except OverflowError:
+        return math.inf, 0.0
+    return high, float(exact - Fraction(high))
+
+
+def _nearest(exact: Fraction, dtype: np.dtype[Any]) -> Any:
+    """Return `exact`, rounded once to `dtype`; its ties go to even."""
+    if abs(exact) >= 2**1000:
+        return np.float64(math.inf if exact > 0 else -math.inf).astype(dtype)
+    high = float(exact)
+    low = exact - Fraction(high)
+    return _rounded(np.array([high]), np.array([float((low > 0) - (low < 0))]), dtype)[0]
+
+
+def _rounded(high: Floats, low: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return ``high + low``, rounded once to `dtype`; of `low`, which is less than a unit of `high`, the sign counts.
+
+    The sum is rounded to odd first: to the neighbour whose last bit is 1, unless it is a float64. The second rounding
+    then finds the same as the sum would (Boldo and Melquiond 2008).
+    """
+    even = (high.view(np.int64) & 1) == 0
+    odd = np.where((low != 0) & even, np.nextafter(high, np.copysign(np.inf, low)), high)
+    return odd.astype(dtype)
+
+
+def _two_sum(a: Any, b: Any) -> tuple[Floats, Floats]:
+    """Return the rounded sum and its error (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def _two_product(a: Any, b: Any) -> tuple[Floats, Floats]:
+    """Return the rounded product and its error (Dekker)."""
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = _split(a), _split(b)
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _split(a: Any) -> tuple[Any, Any]:
+    scaled = SPLITTER * a
+    high = scaled - (scaled - a)
+    return high, a - high
+
+
+# --- the elements of a visit -----------------------------------------------------------------------------------------
+
+
+def settle(
+    visit: Visit, places: NDArray[np.int64], y: NDArray[Any], cells: Moments, norm: GroupNorm, affine: Affine
+) -> int:
+    """Round the elements of a visit at `places` to `y` by exact arithmetic; return how many are finite then.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with its elements.
+    places : ndarray of int64, 1-D
+        The elements that are open.
+    y : ndarray of float16 or float32, 1-D
+        The results of the visit; those at `places` are replaced.
+    cells : Moments
+        The moments of the cells, as `spread` takes them. Without their `Sums` the visit has all elements of its cells.
+    norm, affine
+        The formula.
+    """
+    if not places.size:
+        return 0
+    num_x, length, width = visit.walk.view(visit.region)
+    numbers = np.arange(cells.n.size)
+    runs = spread(visit.walk, visit.region, numbers).reshape(num_x, width)
+    cell = runs[places // (length * width), places % width]
+    opened, part = np.unique(cell, return_inverse=True)
+    sums = cells.asked(Sums)
+    if sums is not None:
+        first, second = sums.first[opened], sums.second[opened]
+    else:
+        x, column = np.nonzero(np.isin(runs, opened))
+        found = exact_sums(visit.values.reshape(num_x, length, width)[x, :, column])
+        first, second = np.zeros((2, opened.size), np.int64).astype(object)
+        index = np.searchsorted(opened, runs[x, column])
+        np.add.at(first, index, found[0])
+        np.add.at(second, index, found[1])
+    gamma, beta = affine.of(visit.region.start + places)
+    order = np.argsort(part, kind="stable")
+    for k, some in enumerate(np.split(order, np.searchsorted(part[order], np.arange(1, opened.size)))):
+        at = places[some]
+        exact = Cell(int(cells.n[opened[k]]), first[k], second[k], norm.eps, norm.denominator == "std")
+        y[at] = exact.settled(visit.values[at], gamma[some], beta[some], y.dtype)
+    return int(np.count_nonzero(np.isfinite(y[places])))

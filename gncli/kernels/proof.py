@@ -1,0 +1,174 @@
+"""Bounds of rounding errors: how far the computed mean, variance and elements may be from the exact ones.
+
+docs/numbers.md derives each formula. U is half a unit of float64. Every bound is rounded up by `UP` where it is made,
+which covers its own rounding and all terms of second order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.exact import Sums, exact_sums
+from gncli.kernels.moments import Floats, Measuring, Moments, Union, is_wide_integer
+from gncli.kernels.plain import LANES
+from gncli.kernels.reduction import Rows
+
+U = 2.0**-53
+UP = 1 + 2.0**-20
+LOST = 2.0**-20  # an error of rstd that leaves nothing to prove
+TINY = 2.0**-700  # covers what underflows
+EVERYTHING = 2.0**600  # a bound that proves nothing, and stays finite when it is multiplied
+
+
+class Bounds(NamedTuple):
+    """Bounds of the errors of `hi` + `lo` and of `m2`, on their scales: over ``2**power`` and ``4**power``."""
+
+    mean: Floats
+    m2: Floats
+
+    def merged(self, other: Bounds, union: Union) -> Bounds:
+        """Return the bounds of the unions, as `moments.merge` computes them."""
+        a, b, delta = union.a, union.b, np.abs(union.delta)
+        share = b.n / np.maximum(union.n, 1.0)
+        (a_mean, a_m2), (b_mean, b_m2) = _on_scale(self, union.down), _on_scale(other, union.up)
+        if a.min.dtype.kind in "iu":  # both means are moved to the minimum of the union first
+            low, high = np.minimum(a.min, b.min), np.maximum(a.max, b.max)
+            reach = _width(low, high)
+            a_mean, b_mean = a_mean + 3 * U * reach, b_mean + 3 * U * reach
+            apart, lo = 4 * reach, reach
+        else:
+            (a_hi, a_lo), (b_hi, b_lo) = (_scaled(a, union.down), _scaled(b, union.up))
+            apart = np.abs(b_hi - a_hi) + np.abs(a_lo) + np.abs(b_lo) + delta
+            lo = np.abs(a_lo + union.delta * share)
+        r = 3 * U * apart
+        weight = a.n * share
+        error = a_mean + b_mean + r
+        mean = (1 - share) * a_mean + share * (b_mean + r) + U * (2 * delta * share + lo)
+        m2 = (
+            a_m2
+            + b_m2
+            + 2 * U * (a.m2 + b.m2 + delta * delta * weight)
+            + weight * ((2 * delta + error) * error + 4 * U * delta * delta)
+        )
+        return Bounds(mean * UP, m2 * UP)
+
+
+class Proof(NamedTuple):
+    """Measures the bounds of moments, and the exact sums if they are asked for, besides other extras.
+
+    Attributes
+    ----------
+    extras : Measuring or None
+        The other extra statistics.
+    exact : bool
+        Whether the exact sums are measured too.
+    """
+
+    extras: Measuring | None
+    exact: bool
+
+    def nothing(self, moments: Moments, dtype: np.dtype[Any]) -> Moments:
+        """Return the moments of no values, with their extras."""
+        if self.extras is not None:
+            moments = self.extras.nothing(moments, dtype)
+        none = np.zeros(moments.n.shape)
+        whole = none.astype(np.int64).astype(object)
+        return self._joined(moments, Bounds(none, none), Sums(whole, whole))
+
+    def sums(self, dtype: np.dtype[Any]) -> Collection[str]:
+        """Return what `plain.moments` measures for the other extras."""
+        return () if self.extras is None else self.extras.sums(dtype)
+
+    def finish(self, rows: Rows, values: NDArray[Any], found: Mapping[str, NDArray[Any]], moments: Moments) -> Moments:
+        """Return the moments of blocks with their extras."""
+        if self.extras is not None:
+            moments = self.extras.finish(rows, values, found, moments)
+        sums = Sums(*exact_sums(values)) if self.exact else None
+        return self._joined(moments, bounds(moments, values), sums)
+
+    def _joined(self, moments: Moments, limits: Bounds, sums: Sums | None) -> Moments:
+        more = (limits, sums) if self.exact and sums is not None else (limits,)
+        return moments._replace(extras=(*moments.extras, *more))
+
+
+def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:
+    """Return the bounds of the moments of blocks.
+
+    Parameters
+    ----------
+    moments : Moments, shape (A,) or (A, Q)
+        The moments of each block.
+    values : ndarray, shape (A, R) or (A, R, Q)
+        Its values: only their dtype and the length of the blocks are used.
+    """
+    rows = values.shape[1]
+    added = -(-rows // LANES) + 6 if values.ndim == 2 and rows >= LANES else rows
+    n, lo = np.maximum(moments.n, 1.0), np.abs(moments.lo)
+    square = n * lo * lo
+    whole = moments.m2 + square
+    mean = (added + 2) * U * np.sqrt(whole / n)
+    m2 = (added + 3) * U * whole + 4 * U * square
+    if is_wide_integer(values.dtype):  # what a difference lost when it was widened
+        lost = U * _width(moments.min, moments.max)
+        mean = mean + lost
+        m2 = m2 + lost * (2 * np.sqrt(n * whole) + n * lost)
+    return Bounds(mean * UP, (m2 + n * (2 * lo + mean) * mean) * UP)
+
+
+def without_bounds(cells: Moments) -> Moments:
+    """Return the moments without what only their own cells need."""
+    return cells._replace(extras=tuple(extra for extra in cells.extras if not isinstance(extra, Bounds | Sums)))
+
+
+def _on_scale(limits: Bounds, power: Any) -> tuple[Floats, Floats]:
+    return (np.ldexp(limits.mean, power), np.ldexp(limits.m2, 2 * power)) if isinstance(power, np.ndarray) else limits
+
+
+def _scaled(moments: Moments, power: Any) -> tuple[Floats, Floats]:
+    """Return the halves of the mean on another scale."""
+    return (
+        (np.ldexp(moments.hi, power), np.ldexp(moments.lo, power))
+        if isinstance(power, np.ndarray)
+        else (moments.hi, moments.lo)
+    )
+
+
+def _width(low: NDArray[Any], high: NDArray[Any]) -> Floats:
+    return np.asarray(np.subtract(high, low).view(np.uint64), np.float64)
+
+
+def enclosure(
+    measured: Moments, cells: Moments, total: Floats, rstd: Floats, *, root: bool
+) -> tuple[Floats | None, Floats | None]:
+    """Return slope and offset: an element z, as it is computed, is within ``slope * abs(z) + offset`` of the exact one.
+
+    Parameters
+    ----------
+    measured : Moments
+        The moments of each cell, settled; without their `Bounds` nothing is enclosed, and both are None.
+    cells : Moments
+        The same, perhaps on another scale, the one that the others are on.
+    total, rstd : ndarray of float64
+        The variance and eps, and the factor of deviations, as they were computed.
+    root : bool
+        Whether `rstd` is one over the root of `total`, or one over `total`.
+    """
+    limits = measured.asked(Bounds)
+    if limits is None:
+        return None, None
+    by = 0 if measured.power is None or cells.power is None else measured.power - cells.power
+    mean, m2 = _on_scale(limits, by)
+    relative = m2 / np.maximum(cells.n, 1.0) / total
+    slope = (relative * (0.5 if root else 1.0) + 7 * U) * UP
+    error = mean + U * np.abs(cells.lo)
+    if cells.min.dtype.kind in "iu":
+        error = error + U * _width(cells.min, cells.max)
+    offset = (rstd * error + TINY) * UP
+    lost = ~((relative < LOST) & (rstd < 1 / TINY) & (rstd > TINY))
+    constant = cells.constant
+    slope = np.where(constant, 7 * U, np.where(lost, EVERYTHING, slope))
+    return slope, np.where(constant, 0.0, np.where(lost, EVERYTHING, offset))

@@ -1,0 +1,49 @@
+"""Exact sums, and elements settled by exact arithmetic, against fractions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gncli.kernels.exact import GRAIN, exact_sums
+
+RNG = np.random.default_rng(11)
+
+
+def spread_out(dtype: Any, power: float, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return values whose magnitudes differ by up to ``2**power``, with zeros and both signs."""
+    values = RNG.normal(size=shape) * np.exp2(RNG.uniform(-power, power, shape))
+    values.flat[::5] = 0.0
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
+SUMMED: list[NDArray[Any]] = [
+    RNG.integers(0, 2, (3, 40)).astype(bool),
+    RNG.integers(-128, 128, (2, 70), np.int8),
+    RNG.integers(-(2**31), 2**31, (2, 9000), np.int64).astype(np.int32),
+    RNG.integers(-(2**63), 2**63 - 1, (2, 300), np.int64),
+    RNG.integers(0, 2**64 - 1, (2, 30, 3), np.uint64).astype(">u8"),
+    spread_out(np.float16, 15, (2, 50)),
+    spread_out(">f4", 3, (2, 9000)),
+    spread_out(np.float32, 120, (2, 50, 3)),
+    spread_out(np.float64, 3, (4, 50)),
+    spread_out(np.float64, 500, (2, 20, 2)),
+    np.array([[5e-324, -1.7e308, 1.0, np.nan, np.inf, -np.inf, -0.0]]),
+    np.zeros((1, 3), np.float32),
+]
+
+
+@pytest.mark.parametrize("values", SUMMED, ids=lambda values: f"{values.dtype.str} {values.shape}")
+def test_sums_are_exact(values: NDArray[Any]) -> None:
+    first, second = exact_sums(values)
+    sets = np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
+    exact = [[Fraction(value) for value in row if np.isfinite(value)] for row in sets.tolist()]
+    assert [Fraction(int(found), 1 << GRAIN) for found in first.ravel()] == [sum(row) for row in exact]
+    assert [Fraction(int(found), 1 << 2 * GRAIN) for found in second.ravel()] == [
+        sum(value * value for value in row) for row in exact
+    ]
