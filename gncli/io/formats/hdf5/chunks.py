@@ -124,8 +124,15 @@ def _verified(data: Bytes) -> Bytes:
 
 def check_stored(corner: tuple[int, ...], stored: int, nbytes: int, name: str) -> None:
     """Raise InputError if a chunk of `nbytes` takes more than any filter makes of it."""
+    try:
+        _check_size(stored, nbytes)
+    except _DamagedError as error:
+        raise _damaged(corner, error, name) from error
+
+
+def _check_size(stored: int, nbytes: int) -> None:
     if stored > 2 * nbytes + _SLACK_NBYTES:
-        raise _damaged(corner, f"its {stored:,} bytes are more than it can need", name)
+        raise _DamagedError(f"its {stored:,} bytes are more than it can need")
 
 
 def _damaged(corner: tuple[int, ...], why: object, name: str) -> InputError:
@@ -232,13 +239,12 @@ class ChunkIndex:
 
     def corner(self, number: int) -> tuple[int, ...]:
         """Return the index of the first element of chunk `number`."""
-        cells = (number // stride % extent for stride, extent in zip(self.strides, self.grid, strict=True))
+        cells = map(operator.mod, [number // stride for stride in self.strides], self.grid)
         return tuple(map(operator.mul, cells, self.chunk))
 
     def elements(self, number: int) -> int:
         """Return how many elements of the tensor are in chunk `number`: those on the far edges may hold more."""
-        corner = self.corner(number)
-        return math.prod(min(c, s - at) for c, s, at in zip(self.chunk, self.shape, corner, strict=True))
+        return math.prod(map(min, self.chunk, map(operator.sub, self.shape, self.corner(number))))
 
     def after(self, number: int, count: int) -> Iterator[int]:
         """Yield the stored ones among the next `count` chunks after `number`."""
@@ -373,12 +379,11 @@ class ChunkedSource(FileSource):
 
     def _decode(self, number: int) -> NDArray[Any]:
         stored = self._index[number]
-        corner = self._index.corner(number)
-        check_stored(corner, stored.nbytes, self._nbytes, self.name)
         try:
+            _check_size(stored.nbytes, self._nbytes)
             data = decode(self._read(stored), self._filters, stored.skipped, self._nbytes)
         except _DamagedError as error:
-            raise _damaged(corner, error, self.name) from error
+            raise _damaged(self._index.corner(number), error, self.name) from error
         return data.view(self.dtype).reshape(self._index.chunk)
 
     def _read(self, stored: Stored) -> Bytes:
