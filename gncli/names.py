@@ -76,6 +76,20 @@ DEFAULT_STATISTICS = ("object_type", "shape", "dtype", "mean", "std", "min", "ma
 NAMED_STATISTICS = ("object_type", "shape", "dimensions", "dtype", "mean", "std", "min", "max")
 """The default statistics of a tensor whose axes have names."""
 
+PAIR_KEYS: Mapping[str, str] = {
+    "name": "name",
+    "size": "size",
+    "outside": "outside",
+    "nan": "nan_mismatches",
+    "inf": "inf_mismatches",
+    "max": "max_abs",
+    "mean": "mean_abs",
+    "rmse": "rmse",
+    "rel": "rel",
+    "cosine": "cosine",
+}
+"""What ``diff --sort`` takes, and what that is called in JSON."""
+
 CELL_STATISTICS = ("mean", "std", "min", "max")
 NONFINITE = ("nan", "posinf", "neginf")
 

@@ -13,6 +13,7 @@ from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import Partition
 from gncli.kernels.reduction import concatenate
 from gncli.report.diff_records import DiffReport
+from gncli.report.pair_records import PairsReport
 from gncli.report.records import Cell, NormalizeReport, StatsReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
@@ -21,12 +22,13 @@ from gncli.tasks.by import By
 from gncli.tasks.diff import DiffRun
 from gncli.tasks.normalize import NormalizeRun
 from gncli.tasks.random import RandomRun
-from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Random, Stats
+from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Pairing, Random, Stats
 from gncli.tasks.stats import StatsRun
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
 NORM = ("num_groups", "group_size", "eps", "layout", "denominator")
 OUTPUT = ("output", "force", "in_place", "compression")
+PAIRING = ("renames", "match", "sort", "fail_fast", "only_different", "unchanged", "changed")
 EXECUTION = ("workers", "tile", "executor", "scheduler")
 
 
@@ -52,6 +54,17 @@ def diff(a: str, b: str, **given: Any) -> DiffReport:
     with DiffRun(Diff(a=a, b=b, **_grouped(given))) as run:
         report = run.report()
         run.commit()
+    assert isinstance(report, DiffReport)
+    return report
+
+
+def diff_many(a: str, b: str, **given: Any) -> PairsReport:
+    """Return the report of ``diff`` about the tensors of two files or folders."""
+    pairing = {name: given.pop(name) for name in PAIRING if name in given}
+    with DiffRun(Diff(a=a, b=b, pairing=Pairing(**pairing), **_grouped(given))) as run:
+        report = run.report()
+        run.commit()
+    assert isinstance(report, PairsReport)
     return report
 
 

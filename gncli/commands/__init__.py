@@ -18,6 +18,7 @@ from gncli.text import printable
 
 if TYPE_CHECKING:
     from gncli.report import Report
+    from gncli.report.records import Broken
 
 MOST_JSON_CELLS = 100_000
 
@@ -53,6 +54,15 @@ def say_aside(report: Report, *more: str) -> None:
 
     for line in (*aside(report), *more):
         terminal.say(f"gncli: {line}")
+
+
+def say_broken(broken: Broken) -> None:
+    """Say on stderr which expectations did not hold."""
+    if broken.total:
+        from gncli.report.lines import broken_lines
+
+        for line in broken_lines(broken):
+            terminal.say(f"gncli: {line}")
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gncli.commands import MOST_JSON_CELLS, options, session, show, suggest
+from gncli.commands import MOST_JSON_CELLS, error_line, options, say_broken, session, show, suggest, terminal
 from gncli.commands.side_files import SideFiles
 
 if TYPE_CHECKING:
     from gncli.inputs import Policy
-    from gncli.tasks.requests import Cutting, Execution, Output
+    from gncli.tasks.requests import Cutting, Execution, Output, Pairing
 
 _output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
 
@@ -24,6 +24,7 @@ _output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FIL
 @options.max_fraction
 @options.nan_differs
 @options.cutting
+@options.pairing
 @options.writing(_output, options.force)
 @options.charts
 @options.permitting
@@ -36,13 +37,14 @@ def diff(
     max_fraction: float,
     nan_differs: bool,
     cutting: Cutting,
+    pairing: Pairing,
     output: Output,
     charts: options.Charts,
     policy: Policy,
     look: options.Look,
     execution: Execution,
 ) -> int:
-    """Compare tensor A with the reference B, and give a verdict.
+    """Compare A with the reference B, tensors or files of tensors.
 
     \b
     gncli diff y.npy expected.npy
@@ -51,15 +53,20 @@ def diff(
     gncli diff y.npy expected.npy --by C                   which channel is worst
     gncli diff y.npy expected.npy -o delta.npy --hist      a - b, its histogram
     gncli diff y.npy expected.npy --plot d.png             where they differ
+    gncli diff before/ after.safetensors --sort -rel       all tensors, by name
+    gncli diff a.h5 b.npz --map '^/?model/=' --fail-fast   which layer is first
+    gncli diff a/ b/ --expect-unchanged 'backbone.*'       what training changed
 
     The verdict is SAME, exit status 0, if |a - b| <= atol + rtol |b| for every element, and NaN and infinities are
-    where B has them. Otherwise it is DIFFERENT, exit status 1.
+    where B has them. Otherwise it is DIFFERENT, exit status 1. Files of several tensors, folders and checkpoints in
+    shards are compared tensor by tensor, in natural order of their names; a name on one side only is a difference.
     """
     if output.path == "-":
         raise click.UsageError("stdout carries the report; write a - b to a file")
     shown = charts.shown(look.form)
     options.named_tensors((a, b), None)
     with session(look):
+        from gncli.report.pair_records import PairsReport
         from gncli.tasks.diff import DiffRun
         from gncli.tasks.requests import Diff
 
@@ -71,6 +78,7 @@ def diff(
             max_fraction=max_fraction,
             nan_differs=nan_differs,
             cutting=cutting,
+            pairing=pairing,
             bins=shown,
             picture=charts.picture,
             most_cells=MOST_JSON_CELLS if "json" in look.forms else None,
@@ -84,4 +92,9 @@ def diff(
             run.commit()
             files.commit()
     show(report, look)
+    if isinstance(report, PairsReport):
+        for row in report.rows:
+            if row.error is not None:
+                terminal.say(error_line(row.error.about(row.name)))
+        say_broken(report.broken)
     return report.status

@@ -24,6 +24,7 @@ from gncli.names import (
     ALL_STATISTICS,
     FORMS,
     MAX_CHUNK,
+    PAIR_KEYS,
     PICTURE_FORMS,
     REPORT_FORMS,
     STATISTICS,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from gncli.inputs import Draw, Policy
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
-    from gncli.tasks.requests import Cutting, Execution, Output
+    from gncli.tasks.requests import Cutting, Execution, Output, Pairing
 
     _ParamType = click.ParamType[Any]
 else:  # older releases of click cannot be subscripted
@@ -117,6 +118,38 @@ class SortKey(_ParamType):
         except KeyError as error:
             self.fail(error.args[0], param, ctx)
         return str(value)
+
+
+class PairSortKey(_ParamType):
+    """A number of a pair, or its name, with ``-`` before it for the largest first."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the key, with its sign."""
+        if (key := value.removeprefix("-")) not in PAIR_KEYS:
+            hint = nearest(key, PAIR_KEYS) or "choose"
+            self.fail(f"{key!r} orders no pairs; {hint} ({', '.join(PAIR_KEYS)})", param, ctx)
+        return str(value)
+
+
+class Rename(_ParamType):
+    """A regular expression and what replaces it: ``REGEX=TEXT``, split at the first ``=``."""
+
+    name = "rename"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return both."""
+        if isinstance(value, tuple):
+            return value
+        pattern, sign, text = value.partition("=")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            self.fail(f"{pattern!r} is not a regular expression ({error})", param, ctx)
+        if not sign or not pattern:
+            self.fail(f"{value!r} is not REGEX=TEXT", param, ctx)
+        return pattern, text
 
 
 class DtypeName(_ParamType):
@@ -271,6 +304,7 @@ def _together(*decorators: Decorator[F]) -> Decorator[F]:
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Options": (),
+    "Many pairs": ("renames", "fail_fast", "only_different", "unchanged", "changed"),
     "A random tensor": ("random", "dist", "seed"),
     "Output": ("form", "report_file", "precision", "color", "quiet"),
     "Computation": ("executor", "scheduler", "workers", "tile"),
@@ -711,6 +745,67 @@ def _cutting(by: str | None, num_groups: int | None, group_size: int | None, lay
 
 
 cutting = gathered("cutting", _cutting, by, groups, group_size, layout)
+
+
+def _pairing(
+    renames: tuple[tuple[str, str], ...],
+    match: str | None,
+    sort: str | None,
+    fail_fast: bool,
+    only_different: bool,
+    unchanged: tuple[str, ...],
+    changed: tuple[str, ...],
+) -> Pairing:
+    from gncli.tasks.requests import Pairing
+
+    return Pairing(
+        renames=renames,
+        match=match,
+        sort=sort,
+        fail_fast=fail_fast,
+        only_different=only_different,
+        unchanged=unchanged,
+        changed=changed,
+    )
+
+
+pairing = gathered(
+    "pairing",
+    _pairing,
+    click.option(
+        "--map",
+        "renames",
+        type=Rename(),
+        multiple=True,
+        metavar="'REGEX=TEXT'",
+        help="Replace REGEX by TEXT in the names of A, as Python's re.sub does. May be repeated.",
+    ),
+    click.option("--match", metavar="GLOB", help="Compare only tensors whose name matches."),
+    click.option(
+        "--sort",
+        type=PairSortKey(),
+        metavar="KEY",
+        help=f"Order pairs by {', '.join(PAIR_KEYS)}; -KEY: largest first; default: natural order of names.",
+        shell_complete=suggest.words(*PAIR_KEYS, *(f"-{key}" for key in PAIR_KEYS)),
+    ),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first difference."),
+    click.option("--only-different", is_flag=True, help="Leave out pairs that are the same."),
+    click.option(
+        "--expect-unchanged",
+        "unchanged",
+        multiple=True,
+        metavar="GLOB",
+        help="Exit with status 1 if a tensor whose name matches is not identical. May be repeated. Then pairs that "
+        "match no such option may differ.",
+    ),
+    click.option(
+        "--expect-changed",
+        "changed",
+        multiple=True,
+        metavar="GLOB",
+        help="Exit with status 1 if a tensor whose name matches is identical. May be repeated.",
+    ),
+)
 
 
 rtol = click.option(

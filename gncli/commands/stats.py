@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gncli.commands import MOST_JSON_CELLS, error_line, options, session, show, suggest, terminal
+from gncli.commands import MOST_JSON_CELLS, error_line, options, say_broken, session, show, suggest, terminal
 from gncli.commands.side_files import SideFiles
 
 if TYPE_CHECKING:
     from gncli.inputs import Policy
-    from gncli.report.records import StatsReport
     from gncli.report.stream import CellStream
     from gncli.tasks.expect import Expectation
     from gncli.tasks.requests import Cutting, Execution, Stats
@@ -118,7 +117,7 @@ def stats(
     show(report, look)
     for failure in report.failures:
         terminal.say(error_line(failure.error.about(failure.name)))
-    say_broken(report)
+    say_broken(report.broken)
     return report.status
 
 
@@ -144,12 +143,3 @@ def limited(request: Stats, look: options.Look, num_streams: int) -> Stats:
     if "json" in look.forms:
         return replace(request, keep_cells=MOST_JSON_CELLS, most_cells=MOST_JSON_CELLS)
     return request
-
-
-def say_broken(report: StatsReport) -> None:
-    """Say on stderr which expectations did not hold."""
-    if report.broken.total:
-        from gncli.report.lines import broken_lines
-
-        for line in broken_lines(report.broken):
-            terminal.say(f"gncli: {line}")

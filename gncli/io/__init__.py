@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unk
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
-from gncli.io.source import Archive, Container, Identity, Order, Sink, Source, list_names
+from gncli.io.source import Archive, Closing, Container, Identity, Order, Sink, Source, list_names
 
 __all__ = [
     "ArraySink",
@@ -50,7 +51,7 @@ MAX_TEXT_NBYTES = 64 << 20
 _NAME_ONE = "name one, as FILE::NAME"
 
 
-class Listing(Iterator[Source]):
+class Listing(Closing, Iterator[Source]):
     """The tensors that a name stands for, opened one after the other.
 
     An error that `next` raises is about the tensor whose turn it was: to collect errors, go on with the next one. The
@@ -71,18 +72,23 @@ class Listing(Iterator[Source]):
         How many other members of the container are no numeric tensors.
     many : bool
         Whether several tensors are meant, or a folder or an index, which may hold only one.
+    members : list of str
+        The names of the tensors in the container.
+    lone : bool
+        Whether one tensor is meant by all of the name: a .npy, or one that is named with its file.
     """
 
     def __init__(self, container: Container, name: str, member: str | None = None) -> None:
         self.skipped = 0
         self._container, self._name = container, name
         try:
-            self._members = self._numeric() if member is None else [member]
+            self.members = self._numeric() if member is None else [member]
         except BaseException:
             container.close()
             raise
-        self.many = member is None and (container.many or len(self._members) > 1)
-        self._openers = _each(container, self._members, name)
+        self.lone = member is not None or self.members == [""]
+        self.many = member is None and (container.many or len(self.members) > 1)
+        self._openers = _each(container, self.members, name)
 
     def _numeric(self) -> list[str]:
         """Return the names of the numeric tensors; without any, that of a lone other, which says why when opened."""
@@ -96,6 +102,16 @@ class Listing(Iterator[Source]):
         """Return the next tensor, which the caller closes."""
         return next(self._openers)()
 
+    def opening(self, members: Sequence[str]) -> Iterator[Callable[[], Source]]:
+        """Yield what opens each of `members`, in that order, instead of all tensors; each is called ``FILE::NAME``."""
+        with self._container:
+            for member in members:
+                yield partial(self._container.open, member, f"{self._name}::{member}")
+
+    def close(self) -> None:
+        """Close the container; sources that were opened keep what they need of it."""
+        self._container.close()
+
     def only(self) -> Source:
         """Return the one tensor that there must be, which the caller closes.
 
@@ -105,10 +121,10 @@ class Listing(Iterator[Source]):
             If there are several.
         """
         with self._container:
-            if len(self._members) > 1:
-                problem = f"holds {len(self._members):,} tensors: {list_names(self._members)}"
+            if len(self.members) > 1:
+                problem = f"holds {len(self.members):,} tensors: {list_names(self.members)}"
                 raise InputError(problem, subject=self._name, hint=_NAME_ONE)
-            return self._container.open(self._members[0], self._name)
+            return self._container.open(self.members[0], self._name)
 
 
 def _each(container: Container, members: Sequence[str], name: str) -> Iterator[Callable[[], Source]]:

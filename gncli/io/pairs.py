@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,37 @@ class Pair(Source):
         """Raise ChangedError if one of the files is not what it was when it was opened."""
         self.a.verify_unchanged()
         self.b.verify_unchanged()
+
+
+def paired(a: Source, b: Source, stack: ExitStack) -> Pair:
+    """Return both as one source, in the storage order they share, or in C order; `stack` closes what that needs."""
+    if a.order == b.order or sum(size > 1 for size in a.shape) < 2 or 0 in a.shape:
+        return Pair(a, b)
+
+    def turned(source: Source) -> Source:
+        if source.order == "C":
+            return source
+        return InCOrder(stack.enter_context(stored(source)) if source.sequential else source)
+
+    return Pair(turned(a), turned(b))
+
+
+class Stored(Wrapping):
+    """The bits of a tensor's elements, for a dtype that NumPy does not have; another tensor as it is.
+
+    Parameters
+    ----------
+    source : Source
+        The tensor.
+    """
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.dtype, self.stored_as = source.stored_dtype, None
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill `out` with the bits of the elements from `start` on."""
+        self.inner.read_stored(out, start)
 
 
 class Derived(Wrapping):

@@ -14,9 +14,10 @@ from gncli.report.style import Style
 if TYPE_CHECKING:
     from gncli.report.diff_records import DiffReport
     from gncli.report.document import Document
+    from gncli.report.pair_records import PairsReport
     from gncli.report.records import NormalizeReport, StatsReport
 
-    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport
+    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport | PairsReport
 
 
 def document_of(report: Report) -> Document:
@@ -28,6 +29,12 @@ def document_of(report: Report) -> Document:
         return CellsDocument(report) if report.by else StatsDocument(report)
     if isinstance(report, NormalizeReport):
         return NormalizeDocument(report)
+    from gncli.report.pair_records import PairsReport
+
+    if isinstance(report, PairsReport):
+        from gncli.report.pair_document import PairsDocument
+
+        return PairsDocument(report)
     from gncli.report.diff_document import DiffDocument
 
     return DiffDocument(report)
@@ -38,7 +45,7 @@ def render(report: Report, form: str, style: Style | None = None) -> str:
 
     Parameters
     ----------
-    report : StatsReport, NormalizeReport or DiffReport
+    report : StatsReport, NormalizeReport, DiffReport or PairsReport
         What to show.
     form : str
         One of `gncli.names.FORMS` and of the values of `gncli.names.REPORT_FORMS`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
@@ -17,6 +18,11 @@ class Operand:
     shape: tuple[int, ...]
     dtype: str
     not_stored: int | None = None  # chunks, if its file has some
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
 
     def as_dict(self) -> dict[str, object]:
         """Return its JSON object."""
@@ -122,8 +128,8 @@ class DiffReport:
         The index of the first pair that differs by a NaN or an infinity.
     worst : Worst, optional
         The pair that lies farthest apart; None where no pair is finite.
-    mean_abs, rmse, psnr, cosine : float, optional
-        Over finite pairs; the peak of PSNR is the range of `b`.
+    mean_abs, rmse, rel, psnr, cosine : float, optional
+        Over finite pairs; `rel` is the norm of a - b over that of b, and the peak of PSNR is the range of `b`.
     ulp : Ulps, optional
         For floats of one dtype.
     smallest_atol : float, optional
@@ -156,6 +162,7 @@ class DiffReport:
     worst: Worst | None = None
     mean_abs: float | None = None
     rmse: float | None = None
+    rel: float | None = None
     psnr: float | None = None
     cosine: float | None = None
     ulp: Ulps | None = None

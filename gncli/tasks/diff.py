@@ -6,7 +6,9 @@ import contextlib
 import decimal
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import Any, Self
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from gncli import io
 from gncli.errors import LimitError, ParameterError
-from gncli.io.pairs import Derived, InCOrder, Pair, stored
+from gncli.io.pairs import Derived, InCOrder, Pair, paired
 from gncli.io.source import Sink, Source
 from gncli.kernels import histogram, percentiles
 from gncli.kernels.counts import ULPS, UlpCounts
@@ -24,11 +26,13 @@ from gncli.kernels.moments import NOWHERE
 from gncli.kernels.partition import whole
 from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
 from gncli.kernels.tally import Tally, TallyOf, Tolerance, delta, distance, merge, split
-from gncli.report.diff_records import DiffCell, DiffReport, Operand, Ulps, Worst
+from gncli.report.diff_records import DiffCell, DiffReport, Ulps, Worst
+from gncli.report.pair_records import PairsReport
 from gncli.report.records import Cells, Histogram, Picture
 from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
 from gncli.tasks.by import By, cut
+from gncli.tasks.pairs import PairsRun, many, operand
 from gncli.tasks.requests import Cutting, Diff
 from gncli.tasks.survey import counted, select
 
@@ -48,7 +52,7 @@ MAX_MAPPED = 1 << 18  # cells of a map where no ``--by`` was given: 500 bytes ea
 
 
 class DiffRun:
-    """A run of ``diff``: entering it opens both tensors and checks everything; then call `report` and `commit`.
+    """A run of ``diff``: entering it opens both sides and checks everything; then call `report` and `commit`.
 
     Parameters
     ----------
@@ -58,6 +62,61 @@ class DiffRun:
 
     def __init__(self, request: Diff) -> None:
         self.request = request
+        self._stack = contextlib.ExitStack()
+        self._comparison: Comparison | None = None
+
+    def __enter__(self) -> Self:
+        request = self.request
+        with contextlib.ExitStack() as stack:
+            sides = [stack.enter_context(io.open_sources(n, policy=request.policy)) for n in (request.a, request.b)]
+            if many(sides, request):
+                engine = stack.enter_context(Engine(request.execution.workers, request.execution.tile))
+                self._pairs = PairsRun(sides, request, engine, partial(self._brief, engine))
+            else:
+                sources = [stack.enter_context(side.only()) for side in sides]
+                self._comparison = stack.enter_context(Comparison(request, sources))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _brief(self, engine: Engine, a: Source, b: Source) -> DiffReport:
+        with Comparison(self.request, [a, b], engine) as comparison:
+            return comparison.report()
+
+    def report(self) -> DiffReport | PairsReport:
+        """Return the report; a - b is then written, but not yet visible under its name.
+
+        Raises
+        ------
+        GncliError
+            If a tensor cannot be read, or the output written; of many pairs, that is a row. A difference is no error.
+        """
+        return self._pairs.report() if self._comparison is None else self._comparison.report()
+
+    def commit(self) -> None:
+        """Make a - b visible under its name, if it was requested."""
+        if self._comparison is not None:
+            self._comparison.commit()
+
+
+class Comparison:
+    """A comparison of two tensors: entering it checks everything; then call `report` and `commit`.
+
+    Parameters
+    ----------
+    request : Diff
+        The options.
+    sources : sequence of Source
+        The tensor, and the reference.
+    engine : Engine, optional
+        Runs the passes, one pair after the other. The report is then brief: without distances in ULP.
+    """
+
+    def __init__(self, request: Diff, sources: Sequence[Source], engine: Engine | None = None) -> None:
+        self.request, self.sources = request, sources
+        self._given = engine
         self._stack = contextlib.ExitStack()
         self._sink: Sink | None = None
         self._writing: _Delta | None = None
@@ -73,14 +132,13 @@ class DiffRun:
 
     def _prepare(self, stack: contextlib.ExitStack) -> None:
         request = self.request
-        self.sources = [stack.enter_context(io.open_source(n, policy=request.policy)) for n in (request.a, request.b)]
         left, right = self.sources
         given = default_tolerance(left.dtype_name, right.dtype_name)
         rtol, atol = (g if r is None else r for g, r in zip(given, (request.rtol, request.atol), strict=True))
         self.tolerance = Tolerance(rtol, atol, request.nan_differs)
         if left.shape != right.shape:
             return
-        self.pair = _paired(left, right, stack)
+        self.pair = paired(left, right, stack)
         self.cells = self._cut()
         self.mapped = self.cells
         if request.picture is not None and self.cells is None:
@@ -98,7 +156,7 @@ class DiffRun:
             )
             stack.callback(self._sink.abort)
             self._writing = _Delta(self._sink, left.dtype, right.dtype, kind)
-        self.engine = stack.enter_context(Engine(request.execution.workers, request.execution.tile))
+        self.engine = self._given or stack.enter_context(Engine(request.execution.workers, request.execution.tile))
 
     def _cut(self) -> By | None:
         request = self.request
@@ -123,8 +181,8 @@ class DiffRun:
         """
         request, (left, right) = self.request, self.sources
         header = DiffReport(
-            a=_operand(left),
-            b=_operand(right),
+            a=operand(left),
+            b=operand(right),
             rtol=self.tolerance.rtol,
             atol=self.tolerance.atol,
             max_fraction=request.max_fraction,
@@ -166,7 +224,7 @@ class DiffRun:
         """Return the tally of each cell in storage order, and the ULP counts for floats of one dtype; write a - b."""
         a, b = self.pair.a, self.pair.b
         law = TallyOf(a.dtype, b.dtype, self.pair.shape, self.pair.order, self.tolerance)
-        if a.dtype.kind != "f" or a.dtype_name != b.dtype_name:
+        if a.dtype.kind != "f" or a.dtype_name != b.dtype_name or self._given:
             return _reduced(plan, law, self._writing), None
         ulps = UlpCounts(a.dtype, b.dtype, None if a.stored_as is None else a.stored_as.bits)
         tallies, counts = _reduced(plan, Both(law, ulps), self._writing)
@@ -196,27 +254,6 @@ def default_tolerance(a: str, b: str) -> tuple[float, float]:
     ((0.001, 1e-05), (0.0, 0.0))
     """
     return max((TOLERANCES[name] for name in (a, b) if name in TOLERANCES), default=(0.0, 0.0))
-
-
-def _operand(source: Source) -> Operand:
-    return Operand(source.name, source.shape, source.dtype_name, source.not_stored)
-
-
-def _paired(a: Source, b: Source, stack: contextlib.ExitStack) -> Pair:
-    """Return both as one source, in the storage order they share, or in C order."""
-    if a.order == b.order or sum(size > 1 for size in a.shape) < 2 or 0 in a.shape:
-        return Pair(a, b)
-
-    def turned(source: Source) -> Source:
-        if source.order == "C":
-            return source
-        return InCOrder(_kept(source, stack) if source.sequential else source)
-
-    return Pair(turned(a), turned(b))
-
-
-def _kept(source: Source, stack: contextlib.ExitStack) -> Source:
-    return stack.enter_context(stored(source))
 
 
 class _Delta:
@@ -270,7 +307,7 @@ def _numbers(total: Tally) -> dict[str, Any]:
     """Return the numbers of the report that are sums over finite pairs; None where there are none."""
     n = float(total.n[0])
     if not n:
-        return dict.fromkeys(("mean_abs", "rmse", "psnr", "cosine"))
+        return dict.fromkeys(("mean_abs", "rmse", "rel", "psnr", "cosine"))
     rmse = math.sqrt(float(total.square[0]) / n)
     spread = float(total.high[0]) - float(total.low[0])
     squares = float(total.a_square[0]), float(total.b_square[0])
@@ -285,6 +322,7 @@ def _numbers(total: Tally) -> dict[str, Any]:
     return {
         "mean_abs": float(total.total[0]) / n,
         "rmse": rmse,
+        "rel": math.sqrt(float(total.square[0])) / math.sqrt(squares[1]) if 0 < squares[1] < math.inf else None,
         "psnr": psnr,
         "cosine": None if cosine is None else max(-1.0, min(1.0, cosine)),
     }

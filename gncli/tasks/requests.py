@@ -143,13 +143,45 @@ class Stats:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """How the tensors of two files or folders are paired and judged.
+
+    Attributes
+    ----------
+    renames : tuple of (str, str)
+        Regular expressions and what replaces them in the names of A, in turn.
+    match : str, optional
+        A pattern that names must match, after they were replaced.
+    sort : str, optional
+        The number to order pairs by, or ``name``; with ``-`` before it, the largest first.
+    fail_fast : bool
+        Whether to stop at the first difference.
+    only_different : bool
+        Whether pairs that are the same are left out of the report.
+    unchanged, changed : tuple of str
+        Patterns of names whose pairs must be identical, or must not.
+    """
+
+    renames: tuple[tuple[str, str], ...] = ()
+    match: str | None = None
+    sort: str | None = None
+    fail_fast: bool = False
+    only_different: bool = False
+    unchanged: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+BY_NAME = Pairing()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diff:
     """The parameters of ``diff``.
 
     Attributes
     ----------
     a, b : str
-        The tensors, as the command line names them; `b` is the reference.
+        The tensors, or files and folders of tensors, as the command line names them; `b` is the reference.
     rtol, atol : float, optional
         An element is outside where |a - b| > atol + rtol |b|; the defaults are those of the coarser dtype.
     max_fraction : float
@@ -158,6 +190,8 @@ class Diff:
         Whether a NaN differs from a NaN.
     cutting : Cutting
         The cells of each tensor.
+    pairing : Pairing
+        How many tensors are paired.
     bins : int, optional
         The number of bins of a histogram of a - b; None for no histogram.
     picture : int, optional
@@ -179,6 +213,7 @@ class Diff:
     max_fraction: float = 0.0
     nan_differs: bool = False
     cutting: Cutting = WHOLE
+    pairing: Pairing = BY_NAME
     bins: int | None = None
     picture: int | None = None
     most_cells: int | None = None

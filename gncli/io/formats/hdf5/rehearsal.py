@@ -133,6 +133,8 @@ class Child:
         """End the child and return the signal that ended it, or 0; without a child, do nothing."""
         if self._socket is None:
             return 0
+        with suppress(OSError):  # a child that was forked later has a copy of the socket, so closing it is not enough
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._socket = None
         if self._busy:  # it notices the closed socket only after the current request

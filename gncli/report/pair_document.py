@@ -1,0 +1,128 @@
+"""What the report of ``diff`` about many pairs says: a row per pair, and under it the counts and the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gncli.names import Value
+from gncli.report.document import MOST_CELLS, Block, Document, Foldable, Sheet
+from gncli.report.lines import more_lines, skipped_lines, verdict_line
+from gncli.report.pair_records import NUMBERS, VERDICTS, PairRow, PairsReport
+from gncli.report.poster import Poster
+from gncli.text import printable, without_surrogates
+
+LABELS = {
+    "max_abs": "Max |a - b|",
+    "rel": "|a - b| / |b|",
+    "cosine": "Cosine",
+    "outside": "Outside",
+}
+"""The numbers that a reader sees, each with its label."""
+
+
+class PairsDocument(Document):
+    """What ``diff`` found about many pairs."""
+
+    def __init__(self, report: PairsReport) -> None:
+        self.report = report
+
+    @property
+    def title(self) -> str:
+        """The command and its operands."""
+        return printable(f"gncli diff {self.report.a} {self.report.b}")
+
+    def aside(self) -> list[str]:
+        """Return what was skipped, and notes."""
+        return [*skipped_lines(self.report.skipped), *map(printable, self.report.notes)]
+
+    def verdict(self) -> list[str]:
+        """Return the counts of all verdicts, and the first pair that differs."""
+        report = self.report
+        counts = [f"{report.counts[verdict]:,} {verdict}" for verdict in VERDICTS if report.counts[verdict]]
+        counts += [f"{report.left:,} not compared (--fail-fast)"] if report.left else []
+        expected = "; as expected" if report.gated and not report.status else ""
+        lines = [f"{self._word()}: {', '.join(counts)}{expected}"]
+        first = report.first
+        if first is not None and first.report is not None:
+            _, _, how = verdict_line(first.report).partition(": ")
+            lines.append(f"first different: {printable(first.name)}: {how}")
+        return lines
+
+    def _word(self) -> str:
+        return "SAME" if self.report.equal else "DIFFERENT"
+
+    def sheets(self, *, quiet: bool) -> list[Sheet]:
+        """Return one table."""
+        sheet = self.sheet()
+        return [sheet._replace(under=[*self._more(), *([] if quiet else self.aside()), *self.verdict()])]
+
+    def sheet(self) -> Sheet:
+        """Return the table with a row per pair; under it the verdict."""
+        shown = self.report.rows[:MOST_CELLS]
+        failed = any(row.error is not None for row in shown)
+        header = ["Name", "Verdict", *LABELS.values(), *(["Error"] if failed else [])]
+        rows: list[list[Value]] = []
+        for row in shown:
+            cells: list[Value] = [Foldable(printable(row.name)), _verdict(row), *map(row.number, LABELS)]
+            rows.append(cells + ([Foldable(printable(row.message))] if failed else []))
+        right = [False, False, *([True] * len(LABELS)), *([False] if failed else [])]
+        return Sheet(header, rows, right, under=[*self._more(), *self.verdict()])
+
+    def _more(self) -> list[str]:
+        return more_lines(len(self.report.rows) - MOST_CELLS)
+
+    def blocks(self) -> Iterator[Block]:
+        """Return a paragraph per pair, and the verdict."""
+        for row in self.report.rows:
+            entries: list[tuple[str, Value]] = [("Name", printable(row.name)), ("Verdict", _verdict(row))]
+            if row.error is not None:
+                entries.append(("Error", printable(row.message)))
+            else:
+                entries += [(label, row.number(name)) for name, label in LABELS.items()]
+            yield Block(entries)
+        yield Block([], None, "\n".join(self.verdict()))
+
+    def values(self) -> Iterator[Value]:
+        """Return the verdict in a word."""
+        yield self._word()
+
+    def body(self) -> dict[str, object]:
+        """Return all there is."""
+        report = self.report
+        names = {side: without_surrogates(name) for side, name in (("a", report.a), ("b", report.b))}
+        return {"command": "diff"} | report.as_dict() | names | {"pairs": list(self.objects())}
+
+    def objects(self) -> Iterator[dict[str, object]]:
+        """Return an object per pair."""
+        return (_spelled(row.as_dict()) for row in self.report.rows)
+
+    def rows(self) -> Iterator[Sequence[object]]:
+        """Return a row per pair."""
+        failed = any(row.error is not None for row in self.report.rows)
+        yield ["name", "verdict", "a", "b", *NUMBERS, *(["error"] if failed else [])]
+        for row in self.report.rows:
+            yield [*self._head(row), *map(row.number, NUMBERS), *([row.message] if failed else [])]
+
+    def _head(self, row: PairRow) -> list[object]:
+        return [row.name, row.verdict, *(None if side is None else side.name for side in (row.a, row.b))]
+
+    def poster(self) -> Poster:
+        """Return a page without panels: pictures are of one pair."""
+        return Poster(f"{self.report.a} - {self.report.b}", [], self.verdict())
+
+
+def _verdict(row: PairRow) -> str:
+    """Return the verdict, and where nothing could be compared, why."""
+    return row.verdict if row.report is None or row.report.compared else f"{row.verdict} shapes"
+
+
+def _spelled(found: dict[str, object]) -> dict[str, object]:
+    """Return a JSON object whose names have no lone surrogates."""
+    return {
+        key: _spelled(value)
+        if isinstance(value, dict)
+        else without_surrogates(value)
+        if isinstance(value, str)
+        else value
+        for key, value in found.items()
+    }

@@ -1,0 +1,145 @@
+"""The records behind a report of ``diff`` about many pairs: how each of them compares, as data alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gncli.errors import GncliError
+from gncli.report.diff_records import DiffReport, Operand
+from gncli.report.records import ALL_HOLD, Broken
+from gncli.text import finite
+
+IDENTICAL, SAME, DIFFERENT, UNREADABLE = "identical", "same", "different", "unreadable"
+ONLY_A, ONLY_B = "only in A", "only in B"
+VERDICTS = (IDENTICAL, SAME, DIFFERENT, UNREADABLE, ONLY_A, ONLY_B)
+"""The verdicts on a pair, in the order in which they are counted."""
+
+NUMBERS = ("size", "outside", "nan_mismatches", "inf_mismatches", "max_abs", "mean_abs", "rmse", "rel", "cosine")
+"""The numbers of a pair, by their names in JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRow:
+    """How the tensors of one name compare.
+
+    Parameters
+    ----------
+    name : str
+        The name that they have in common.
+    verdict : str
+        One of `VERDICTS`.
+    a, b : Operand, optional
+        The tensors; None where there is none, or it cannot be read.
+    report : DiffReport, optional
+        The differences, if they were measured: not of identical pairs.
+    error : GncliError, optional
+        Why one of them cannot be read.
+    fails : bool
+        Whether the pair is a difference that was not expected.
+    """
+
+    name: str
+    verdict: str
+    a: Operand | None = None
+    b: Operand | None = None
+    report: DiffReport | None = None
+    error: GncliError | None = None
+    fails: bool = False
+
+    def number(self, name: str) -> int | float | None:
+        """Return one of `NUMBERS`; None where it is unknown. Identical tensors lie 0 apart, at an angle of 0."""
+        if self.verdict == IDENTICAL:
+            return {"size": self.b.size if self.b else None, "cosine": 1.0}.get(name, 0)
+        if self.report is None or not self.report.compared:
+            return None
+        if name == "max_abs":
+            return None if self.report.worst is None else finite(self.report.worst.difference)
+        found: int | float | None = getattr(self.report, name)
+        return finite(found)
+
+    @property
+    def same(self) -> bool:
+        """Whether there is no difference."""
+        return self.verdict in (IDENTICAL, SAME)
+
+    @property
+    def message(self) -> str:
+        """Why the pair cannot be read, without a name; nothing if it can be."""
+        return "" if self.error is None else "; ".join(filter(None, (self.error.problem, self.error.hint)))
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        found: dict[str, object] = {"name": self.name, "verdict": self.verdict}
+        found |= {side: None if of is None else of.as_dict() for side, of in (("a", self.a), ("b", self.b))}
+        if self.error is not None:
+            return found | {"error": self.message, "status": self.error.status}
+        if self.report is not None:
+            found |= {"rtol": self.report.rtol, "atol": self.report.atol}
+        return found | {name: self.number(name) for name in NUMBERS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsReport:
+    """What ``diff`` found about many pairs.
+
+    Parameters
+    ----------
+    a, b : str
+        The files or folders, as the user typed them.
+    rows : tuple of PairRow
+        The pairs that were compared, in the order to show.
+    counts : Counter of str
+        The number of all pairs by verdict.
+    first : PairRow, optional
+        The first pair in natural order whose tensors differ.
+    left : int
+        The pairs that were not compared, after the first difference.
+    broken : Broken
+        The expectations that did not hold.
+    gated : bool
+        Whether expectations decide which differences fail.
+    failed : bool
+        Whether a difference was found that was not expected.
+    error : int
+        The highest status of what cannot be read; 0 without any.
+    skipped : tuple of (str, int)
+        Files and folders, and how many of their tensors are not numeric.
+    notes : tuple of str
+        Facts about the run that the user should know.
+    """
+
+    a: str
+    b: str
+    rows: tuple[PairRow, ...]
+    counts: Counter[str] = field(default_factory=Counter)
+    first: PairRow | None = None
+    left: int = 0
+    broken: Broken = ALL_HOLD
+    gated: bool = False
+    failed: bool = False
+    error: int = 0
+    skipped: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
+    output: None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether every name is on both sides, and all pairs are the same."""
+        return not self.left and self.counts[IDENTICAL] + self.counts[SAME] == self.counts.total()
+
+    @property
+    def status(self) -> int:
+        """The exit status: that of what cannot be read, else 1 if a difference or an expectation failed, else 0."""
+        return self.error or int(self.failed or self.broken.total > 0)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON object, without schema, command and pairs."""
+        return {
+            "equal": self.equal,
+            "a": self.a,
+            "b": self.b,
+            "counts": {verdict: self.counts[verdict] for verdict in VERDICTS},
+            "not_compared": self.left,
+            "first_different": None if self.first is None else self.first.name,
+        }

@@ -1,0 +1,262 @@
+"""Many pairs of ``gncli diff``: the tensors of two files or folders, paired by name and compared one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import GncliError, ParameterError
+from gncli.io import Listing
+from gncli.io.pairs import Pair, Stored, paired
+from gncli.io.source import Source, list_names
+from gncli.kernels.partition import whole
+from gncli.kernels.reduction import Visit
+from gncli.names import PAIR_KEYS
+from gncli.report.diff_records import DiffReport, Operand
+from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, SAME, UNREADABLE, PairRow, PairsReport
+from gncli.report.records import Broken
+from gncli.run.engine import Engine
+from gncli.run.plan import Plan
+from gncli.tasks.manifest import matches
+from gncli.tasks.requests import BY_NAME, WHOLE, Diff, Pairing
+from gncli.text import natural
+
+MAX_BROKEN = 20  # expectations that did not hold and are shown
+PIECE_NBYTES = 1 << 18  # that are compared at a time, and stay in the cache
+
+Compare = Callable[[Source, Source], DiffReport]
+
+
+def many(sides: Sequence[Listing], request: Diff) -> bool:
+    """Return whether two listings are compared tensor by tensor, and not as two tensors.
+
+    Raises
+    ------
+    ParameterError
+        If the request has options of the other kind.
+    """
+    named = not any(side.lone for side in sides)
+    if not (named and (request.pairing != BY_NAME or any(side.many for side in sides))):
+        if request.pairing != BY_NAME:
+            options = "--map, --match, --sort, --fail-fast, --only-different, --expect-unchanged and --expect-changed"
+            raise ParameterError(f"{options} are about files or folders of tensors, and there are only two tensors")
+        return False
+    alone = {
+        "--by": request.cutting != WHOLE,
+        "-o": request.output.path is not None,
+        "--hist": request.bins is not None,
+        "--plot": request.picture is not None,
+    }
+    if wrong := [option for option, given in alone.items() if given]:
+        hint = "name one on each side, as FILE::NAME"
+        raise ParameterError(f"{wrong[0]} is about two tensors, and there are many", hint=hint)
+    return True
+
+
+class Match(NamedTuple):
+    """The tensors of one name: what they are called in each file, None where there is none."""
+
+    name: str
+    a: str | None
+    b: str | None
+
+
+def matched(a: Sequence[str], b: Sequence[str], pairing: Pairing) -> list[Match]:
+    """Return the names of both sides in natural order, each with the members that have it.
+
+    Raises
+    ------
+    ParameterError
+        If ``--map`` makes two names one, a pattern matches no name, or no name is on both sides.
+
+    Examples
+    --------
+    >>> matched(["l.10", "l.9"], ["/l.9", "/m"], Pairing())
+    [Match(name='l.9', a='l.9', b='/l.9'), Match(name='l.10', a='l.10', b=None), Match(name='m', a=None, b='/m')]
+    """
+    left = _named(a, pairing.renames)
+    right = _named(b, ())
+    names = sorted(left.keys() | right.keys(), key=natural)
+    chosen = [name for name in names if pairing.match is None or matches(name, pairing.match)]
+    if not chosen:
+        raise ParameterError(f"--match {pairing.match!r} matches none of {len(names):,} tensors")
+    if not any(name in left and name in right for name in chosen):
+        some = [list_names([name for name in chosen if name in side][:3]) or "none" for side in (left, right)]
+        problem = f"no tensor has the same name on both sides: A has {some[0]}, B has {some[1]}"
+        raise ParameterError(problem, hint="--map 'REGEX=TEXT' renames the tensors of A")
+    for option, patterns in (("--expect-unchanged", pairing.unchanged), ("--expect-changed", pairing.changed)):
+        for pattern in patterns:
+            if not any(matches(name, pattern) for name in chosen):
+                raise ParameterError(f"{option} {pattern!r} matches none of {len(chosen):,} tensors")
+    return [Match(name, left.get(name), right.get(name)) for name in chosen]
+
+
+def _named(members: Sequence[str], renames: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Return the members of a file by the names that they are paired by; that of HDF5 has no leading slash."""
+    found: dict[str, str] = {}
+    for member in members:
+        name = member.removeprefix("/").replace("::/", "::")
+        for pattern, text in renames:
+            try:
+                name = re.sub(pattern, text, name)
+            except re.error as error:
+                raise ParameterError(f"--map {f'{pattern}={text}'!r} is no replacement: {error}") from error
+        if name in found:
+            raise ParameterError(f"--map makes two names one: {found[name]} and {member} both become {name}")
+        found[name] = member
+    return found
+
+
+class PairsRun:
+    """A comparison of the tensors of two files or folders.
+
+    Parameters
+    ----------
+    sides : sequence of Listing
+        Both sides, which are closed by those who opened them.
+    request : Diff
+        The options.
+    engine : Engine
+        Runs the passes.
+    compare : callable
+        Returns the report about two tensors of one name.
+    """
+
+    def __init__(self, sides: Sequence[Listing], request: Diff, engine: Engine, compare: Compare) -> None:
+        self._sides, self._request, self._engine, self._compare = sides, request, engine, compare
+        self._matches = matched(sides[0].members, sides[1].members, request.pairing)
+        self._broken: list[str] = []
+        self._notes: dict[str, None] = {}
+
+    def report(self) -> PairsReport:
+        """Compare all pairs, or as many as are wanted; one that cannot be read is a row."""
+        request, pairing = self._request, self._request.pairing
+        rows: list[PairRow] = []
+        counts: Counter[str] = Counter()
+        first, failed, status = None, False, 0
+        with contextlib.closing(self._rows()) as every:
+            for row in every:
+                counts[row.verdict] += 1
+                first = first or (row if row.verdict == DIFFERENT else None)
+                failed |= row.fails
+                status = max(status, 0 if row.error is None else row.error.status)
+                if not (pairing.only_different and row.same):
+                    rows.append(row)
+                if row.fails and pairing.fail_fast:
+                    break
+        return PairsReport(
+            a=request.a,
+            b=request.b,
+            rows=tuple(rows if pairing.sort is None else _sorted(rows, pairing.sort)),
+            counts=counts,
+            first=first,
+            left=len(self._matches) - counts.total(),
+            broken=Broken(tuple(self._broken[:MAX_BROKEN]), len(self._broken)),
+            gated=bool(pairing.unchanged or pairing.changed),
+            failed=failed,
+            error=status,
+            skipped=tuple(
+                (name, side.skipped)
+                for name, side in zip((request.a, request.b), self._sides, strict=True)
+                if side.skipped
+            ),
+            notes=(*self._notes, *self._engine.notes),
+        )
+
+    def _rows(self) -> Generator[PairRow, None, None]:
+        members = [[m.a for m in self._matches if m.a is not None], [m.b for m in self._matches if m.b is not None]]
+        openers = [side.opening(some) for side, some in zip(self._sides, members, strict=True)]
+        for match in self._matches:
+            self._engine.rest()  # a file may be tried in a forked process, and only a process of one thread may fork
+            with contextlib.ExitStack() as stack:
+                opening = [None if name is None else next(each) for name, each in zip(match[1:], openers, strict=True)]
+                try:
+                    a, b = (None if opened is None else stack.enter_context(opened()) for opened in opening)
+                    row = self._row(match.name, a, b)
+                except GncliError as error:
+                    row = PairRow(name=match.name, verdict=UNREADABLE, error=error)
+            yield self._judged(row)
+
+    def _row(self, name: str, a: Source | None, b: Source | None) -> PairRow:
+        left, right = (None if source is None else operand(source) for source in (a, b))
+        if a is None or b is None:
+            return PairRow(name=name, verdict=ONLY_A if b is None else ONLY_B, a=left, b=right)
+        same_bits = identical(a, b, self._engine)
+        if same_bits and not (self._request.nan_differs and a.dtype.kind == "f"):
+            self._notes |= dict.fromkeys((*a.notes, *b.notes))
+            return PairRow(name=name, verdict=IDENTICAL, a=left, b=right)
+        report = self._compare(a, b)
+        self._notes |= dict.fromkeys(report.notes)
+        verdict = DIFFERENT if not report.equal else IDENTICAL if same_bits else SAME
+        return PairRow(name=name, verdict=verdict, a=left, b=right, report=report)
+
+    def _judged(self, row: PairRow) -> PairRow:
+        """Return a row with whether it fails: where expectations are given, they decide about pairs."""
+        pairing = self._request.pairing
+        if row.error is not None:
+            return row
+        if not (pairing.unchanged or pairing.changed):
+            return replace(row, fails=not row.same)
+        whole = row.verdict == IDENTICAL
+        option, patterns = ("--expect-changed", pairing.changed) if whole else ("--expect-unchanged", pairing.unchanged)
+        broken = [pattern for pattern in patterns if matches(row.name, pattern)]
+        self._broken += [f"{row.name}: is {row.verdict} ({option} {pattern!r})" for pattern in broken]
+        return replace(row, fails=bool(broken) or row.verdict in (ONLY_A, ONLY_B))
+
+
+def operand(source: Source) -> Operand:
+    """Return what a report says of a tensor that is compared."""
+    return Operand(source.name, source.shape, source.dtype_name, source.not_stored)
+
+
+def identical(a: Source, b: Source, engine: Engine) -> bool:
+    """Return whether two tensors have one dtype and shape, and equal bits in every element, whatever their byte order.
+
+    Both are read no further than to the first visit that differs.
+    """
+    if (a.dtype_name, a.shape) != (b.dtype_name, b.shape):
+        return False
+    with contextlib.ExitStack() as stack:
+        pair = paired(Stored(a), Stored(b), stack)
+        plan = Plan.of(pair, whole(pair.shape), engine, lambda _walk, _once: ("compare",)).begin()
+        return all(same for _, same in plan.visits(_SameBits(pair)))
+
+
+class _SameBits:
+    """Whether the elements of a visit have equal bits."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._split = pair.split
+        self._step = max(1, PIECE_NBYTES // pair.a.dtype.itemsize)
+
+    def __call__(self, visit: Visit) -> bool:
+        a, b = (_bits(values) for values in self._split(visit.values))
+        starts = range(0, a.size, self._step)
+        return all(np.array_equal(a[start : start + self._step], b[start : start + self._step]) for start in starts)
+
+
+def _bits(values: NDArray[Any]) -> NDArray[Any]:
+    """Return elements as unsigned integers of their byte order."""
+    order = values.dtype.byteorder if values.dtype.itemsize > 1 else "|"
+    return values.view(f"{order}u{values.dtype.itemsize}")
+
+
+def _sorted(rows: Collection[PairRow], sort: str) -> list[PairRow]:
+    """Return rows in the order of a number or of their names; those without the number come last."""
+    name, falling = sort.removeprefix("-"), sort.startswith("-")
+    if name == "name":
+        return sorted(rows, key=lambda row: natural(row.name), reverse=falling)
+
+    def key(row: PairRow) -> float:
+        number = row.number(PAIR_KEYS[name])
+        return math.inf if number is None else -number if falling else number
+
+    return sorted(rows, key=key)
