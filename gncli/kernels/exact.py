@@ -92,12 +92,13 @@ def _floats(values: NDArray[Any]) -> tuple[Integers, Integers]:
     while (largest := np.abs(rest).max()) > 0:
         # The digits of all values on one scale; a value with digits below waits for a scale of its own.
         top = math.frexp(largest)[1]
-        digits, limbs = np.ldexp(rest, LIMB - top), []
+        scaled = digits = np.ldexp(rest, LIMB - top)
+        limbs = []
         for _ in range(count):
             limb = np.trunc(digits)
             limbs.append(limb)
             digits = (digits - limb) * 2.0**LIMB
-        late = digits != 0
+        late = (digits != 0) | (np.ldexp(scaled, top - LIMB) != rest)  # it has more digits, or it underflowed
         whole = [np.where(late, 0.0, limb).astype(np.int64) for limb in reversed(limbs)]
         ones, squares = _limb_sums(whole, GRAIN + top - LIMB * count)
         first, second = first + ones, second + squares
