@@ -1,0 +1,146 @@
+"""Bounds that are true bounds, and elements that are correctly rounded, against rational arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gncli.io import ArraySource
+from gncli.kernels.exact import GRAIN, Sums
+from gncli.kernels.groupnorm import GroupNorm, Standardization, standardization
+from gncli.kernels.moments import MomentsOf
+from gncli.kernels.proof import Bounds, Proof
+from gncli.kernels.reduction import concatenate
+from gncli.run.engine import Engine
+from gncli.run.plan import Plan
+from tests import exact
+from tests.arrays import Inline, assert_same_bits, normalized
+
+SHAPE = (2, 4, 5, 9)
+MAKERS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]] = {
+    "normal": lambda rng, shape: rng.normal(size=shape).astype(np.float32),
+    "offset": lambda rng, shape: (rng.normal(size=shape) + 10 ** rng.uniform(0, 6)).astype(np.float32),
+    "outliers": lambda rng, shape: np.where(
+        rng.random(shape) < 0.02, rng.choice([-3e8, 3e8], shape), rng.normal(size=shape)
+    ).astype(np.float32),
+    "two-valued": lambda rng, shape: rng.choice([-1e6, 1e6], shape).astype(np.float32),
+    "ternary": lambda rng, shape: rng.integers(-1, 2, shape).astype(np.int8),
+    "zeros": lambda rng, shape: np.repeat(rng.integers(0, 3, (*shape[:-1], 1)), shape[-1], -1).astype(np.float16),
+    "constant": lambda rng, shape: np.full(shape, rng.normal(), np.float32),
+    "bits": lambda rng, shape: rng.random(shape) < 0.5,
+    "bytes": lambda rng, shape: rng.integers(0, 256, shape, np.uint8),
+    "64-bit": lambda rng, shape: rng.integers(-(2**63), 2**63 - 1, shape),
+    "large integers": lambda rng, shape: rng.integers(2**63, 2**63 + 9, shape, np.uint64),
+    "half": lambda rng, shape: rng.normal(1, 1e-3, shape).astype(np.float16),
+    "wide": lambda rng, shape: np.exp(rng.normal(0, 15, shape)).astype(np.float32),
+    "double": lambda rng, shape: rng.normal(1, 1e-9, shape),
+    "tiny": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(-308, -140),
+    "huge": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(140, 307),
+    "subnormal": lambda rng, shape: (rng.normal(size=shape) * 1e-42).astype(np.float32),
+}
+ENGINE = Engine(1, 1 << 6, 1 << 7, executor=Inline())  # spans of these shapes are read twice
+WHOLE = Engine(1, executor=Inline())
+
+
+@pytest.mark.parametrize("engine", [ENGINE, WHOLE], ids=["twice", "once"])
+@pytest.mark.parametrize("made", ["f2", "f4"])
+@pytest.mark.parametrize("kind", MAKERS)
+@settings(max_examples=2, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    eps=st.sampled_from([0.0, 1e-5, 0.1]),
+    denominator=st.sampled_from(["std", "variance"]),
+    affine=st.sampled_from(["none", "simple", "any"]),
+)
+def test_every_element_is_correctly_rounded(
+    engine: Engine, made: str, kind: str, seed: int, eps: float, denominator: str, affine: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = MAKERS[kind](rng, SHAPE)
+    gamma, beta = np.ones(4), np.zeros(4)
+    if affine != "none":
+        gamma, beta = rng.normal(size=(2, 4))
+    if affine == "simple":  # products and sums are ties
+        gamma, beta = np.round(gamma * 4) / 4, np.round(beta * 1024) / 2**14
+    options: dict[str, Any] = {"eps": eps, "denominator": denominator, "gamma": gamma, "beta": beta, "dtype": made}
+    with np.errstate(all="ignore"):
+        y, outcome = normalized(x, 2, "NCHW", engine, **options)
+        for n, g in np.ndindex(2, 2):
+            channels = slice(2 * g, 2 * g + 2)
+            group = x[n, channels].reshape(2, -1)
+            expected = exact.group_norm(
+                group, eps, gamma[channels].tolist(), beta[channels].tolist(), made, denominator
+            )
+            assert_same_bits(y[n, channels].reshape(2, -1), expected, (n, g))
+    check = outcome.check
+    assert check.proved is not None
+    assert check.settled is not None
+    assert check.proved + check.settled == np.count_nonzero(np.isfinite(y))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "CHWN"])
+@pytest.mark.parametrize("kind", MAKERS)
+@settings(max_examples=2, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_bounds_hold(layout: str, kind: str, seed: int) -> None:
+    """Of means, sums of squares and standardized values, in many blocks and merges; and sums are exact."""
+    rng = np.random.default_rng(seed)
+    sizes = {"N": 2, "C": 4, "H": 70, "W": 8}
+    x = MAKERS[kind](rng, tuple(sizes[letter] for letter in layout))
+    source, norm = ArraySource(x), GroupNorm(2, eps=0.0, layout=layout)
+    grouping = norm.on(x.shape, "C")
+    with np.errstate(all="ignore"):
+        plan = Plan.of(source, grouping.partition, ENGINE)
+        cells = concatenate(list(plan.reduce(MomentsOf(source.dtype, Proof(None, exact=True))))).settled()
+        mapping = standardization(cells, norm)
+    bounds, sums = cells.asked(Bounds), cells.asked(Sums)
+    assert bounds is not None
+    assert sums is not None
+    power = np.zeros(4, np.int32) if cells.power is None else cells.power
+    arranged = [np.ravel(grouping.partition.arrange(np.arange(4.0))).astype(int).tolist().index(k) for k in range(4)]
+    axes = [layout.index(letter) for letter in "NCHW"]
+    groups = x.transpose(axes).reshape(4, -1)
+    for cell in range(4):
+        group = groups[arranged[cell]]
+        first, second = exact.sum_of(group), exact.sum_of(group, 2)
+        assert (Fraction(int(sums.first[cell]), 2**GRAIN), Fraction(int(sums.second[cell]), 4**GRAIN)) == (
+            first,
+            second,
+        )
+        mean, m2 = first / group.size, second - first**2 / group.size
+        if cells.constant[cell]:
+            assert m2 == 0
+            continue
+        unit = Fraction(2) ** int(power[cell])
+        base = int(cells.min[cell]) if cells.min.dtype.kind in "iu" else 0
+        found = (Fraction(float(cells.hi[cell])) + Fraction(float(cells.lo[cell]))) * unit + base
+        assert abs(found - mean) <= Fraction(float(bounds.mean[cell])) * unit
+        assert abs(Fraction(float(cells.m2[cell])) * unit**2 - m2) <= Fraction(float(bounds.m2[cell])) * unit**2
+        _assert_enclosed(group, mapping.each(itemgetter(slice(cell, cell + 1))), mean, m2 / group.size)
+
+
+def _assert_enclosed(group: NDArray[Any], mapping: Standardization, mean: Fraction, var: Fraction) -> None:
+    assert mapping.slope is not None
+    assert mapping.offset is not None
+    z, error = np.empty((2, group.size))
+    with np.errstate(all="ignore"):
+        mapping.apply(group, z, error)
+    for x, found in zip(group[:40], z.tolist(), strict=False):
+        deviation = exact.exactly(x) - mean
+        limit = Fraction(float(mapping.slope[0])) * abs(Fraction(found)) + Fraction(float(mapping.offset[0]))
+        for end, sign in ((Fraction(found) - limit, 1), (Fraction(found) + limit, -1)):
+            # deviation / sqrt(var) is on the inner side of the end
+            left, right = sign * deviation, sign * end
+            assert (
+                left >= 0 >= right
+                or (left >= 0 and left**2 >= right**2 * var)
+                or (right <= 0 and left**2 <= right**2 * var)
+            )
