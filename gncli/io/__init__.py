@@ -104,9 +104,7 @@ class Listing(Closing, Iterator[Source]):
 
     def opening(self, members: Sequence[str]) -> Iterator[Callable[[], Source]]:
         """Yield what opens each of `members`, in that order, instead of all tensors; each is called ``FILE::NAME``."""
-        with self._container:
-            for member in members:
-                yield partial(self._container.open, member, f"{self._name}::{member}")
+        return (partial(self._container.open, member, f"{self._name}::{member}") for member in members)
 
     def close(self) -> None:
         """Close the container; sources that were opened keep what they need of it."""

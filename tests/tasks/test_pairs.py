@@ -400,6 +400,16 @@ def test_the_map_is_split_at_the_first_sign(tmp_path: Path, capfd: pytest.Captur
     assert run(capfd, a, b, "--map", "^x==x", "--format", "value")[:2] == (0, "SAME\n")
 
 
+def test_a_report_in_a_file_is_a_page(
+    sides: tuple[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in ("html", "svg"):
+        assert run(capfd, *sides, "--report", str(tmp_path / f"r.{suffix}"))[0] == 1
+        page = (tmp_path / f"r.{suffix}").read_text().replace("&#160;", " ")
+        assert "DIFFERENT: 1 identical, 1 same, 2 different" in page
+        assert "gncli diff" in page
+
+
 def test_a_page_without_pictures_says_the_verdict(sides: tuple[str, str]) -> None:
     poster = document_of(diff_many(*sides)).poster()
     assert (poster.title, list(poster.panels)) == (f"{sides[0]} - {sides[1]}", [])
