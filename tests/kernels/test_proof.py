@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gncli import group_norm
 from gncli.io import ArraySource
 from gncli.kernels.exact import GRAIN, Sums
 from gncli.kernels.groupnorm import GroupNorm, Standardization, standardization
@@ -25,6 +26,7 @@ from tests import exact
 from tests.arrays import Inline, assert_same_bits, normalized
 
 SHAPE = (2, 4, 5, 9)
+RANDOM = np.random.default_rng(3)
 MAKERS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]] = {
     "normal": lambda rng, shape: rng.normal(size=shape).astype(np.float32),
     "offset": lambda rng, shape: (rng.normal(size=shape) + 10 ** rng.uniform(0, 6)).astype(np.float32),
@@ -144,3 +146,46 @@ def _assert_enclosed(group: NDArray[Any], mapping: Standardization, mean: Fracti
                 or (left >= 0 and left**2 >= right**2 * var)
                 or (right <= 0 and left**2 <= right**2 * var)
             )
+
+
+# Of the first 1,500 tensors rng.normal(size=(8, 16, 80, 80)) + (0, 3, 100, 1000)[number % 4] of default_rng(1), these
+# elements were the wrong neighbour. The state is that of the generator before the tensor.
+ONCE_WRONG = [
+    (92, 329550331927406193192469883458200209697, (6, 8, 27, 60), "-6.622557e-05"),
+    (168, 237377733026439660951996102016470721247, (5, 15, 27, 30), "-1.2058672"),
+    (424, 195269735166373833152126711072032219449, (6, 14, 18, 18), "-1.5728508"),
+    (1278, 315353004530712605473458686598111460895, (1, 13, 56, 32), "1.3618077"),
+]
+
+
+@pytest.mark.parametrize(("number", "state", "place", "right"), ONCE_WRONG)
+def test_elements_that_were_the_other_neighbour_are_right(
+    number: int, state: int, place: tuple[int, ...], right: str
+) -> None:
+    rng = np.random.default_rng(1)
+    kept: Any = rng.bit_generator.state
+    rng.bit_generator.state = kept | {"state": kept["state"] | {"state": state}}
+    x = (rng.normal(size=(8, 16, 80, 80)) + (0, 3, 100, 1000)[number % 4]).astype(np.float32)
+    n, channel = place[:2]
+    group = x[n : n + 1, channel // 4 * 4 : channel // 4 * 4 + 4]
+    exactly = exact.Group.of(group).rounded(x[place], 1.0, 0.0, np.dtype("f4"))
+    assert str(exactly) == right
+    assert str(group_norm(group, 1)[0, channel % 4, *place[2:]]) == right
+    assert str(group_norm(x[n : n + 1], 4)[(0, *place[1:])]) == right
+
+
+def test_counts_of_all_checks_are_added_and_float64_has_none() -> None:
+    x = RANDOM.normal(size=(3, 4, 50))
+    for made, total in (("f4", 600), ("f2", 600), ("f8", None)):
+        check = normalized(x, 2, "NCL", WHOLE, dtype=made)[1].check
+        counts = (check.proved, check.settled)
+        assert counts == (None, None) if total is None else sum(filter(None, counts)) == total
+
+
+def test_a_result_that_overflows_is_no_element_that_was_proved() -> None:
+    x = RANDOM.normal(size=(1, 4, 50)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        y, outcome = normalized(x, 2, "NCL", WHOLE, gamma=1e38 * np.arange(1, 5))
+    finite = np.count_nonzero(np.isfinite(y))
+    assert 0 < finite < y.size
+    assert (outcome.check.proved, outcome.check.settled) == (finite, 0)
