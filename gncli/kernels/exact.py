@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import cuts
+from gncli.kernels.plain import NO_DIGITS, cuts
 from gncli.kernels.reduction import Visit, spread
 
 if TYPE_CHECKING:
@@ -64,12 +65,35 @@ def exact_sums(values: NDArray[Any]) -> tuple[Integers, Integers]:
     """
     shape = (*values.shape[:1], *values.shape[2:])
     first, second = np.zeros(shape, np.int64).astype(object), np.zeros(shape, np.int64).astype(object)
+    narrow = values.dtype.kind == "b" or values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)
+    if narrow and values.ndim == 2:
+        return _narrow_sums(values.astype(np.float32, copy=False))
     for start in range(0, values.shape[1], MOST):
         rows = values[:, start : start + MOST]
         for cut in cuts(rows.shape):
             ones, squares = (_integers if is_wide_integer(values.dtype) else _floats)(rows[cut])
             first[(cut[0], *cut[2:])] += ones
             second[(cut[0], *cut[2:])] += squares
+    return first, second
+
+
+def _narrow_sums(values: NDArray[np.float32]) -> tuple[Integers, Integers]:
+    """Return the exact sums of values that a float32 holds, shape (A, R)."""
+    first, second = np.zeros((2, values.shape[0]), np.int64).astype(object)
+    for start in range(0, values.shape[1], MOST):
+        rows = values[:, start : start + MOST]
+        found = loops().digits(rows)
+        fits = found[5] != NO_DIGITS
+        for place, (high, low, squares, mixed, low_squares, top) in zip(
+            np.flatnonzero(fits), found[:, fits].T.tolist(), strict=True
+        ):
+            power = GRAIN - 2 * LIMB + top
+            first[place] += ((high << LIMB) + low) << power
+            second[place] += ((squares << 2 * LIMB) + (mixed << LIMB + 1) + low_squares) << 2 * power
+        if not fits.all():
+            ones, squares = _floats(rows[~fits])
+            first[~fits] += ones
+            second[~fits] += squares
     return first, second
 
 

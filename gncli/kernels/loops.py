@@ -23,6 +23,9 @@ class Loops(Protocol):
     ) -> Mapping[str, NDArray[Any]]:
         """See `plain.moments`."""
 
+    def digits(self, values: NDArray[np.float32]) -> Integers:
+        """See `plain.digits`."""
+
     def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:
         """See `plain.between`."""
 

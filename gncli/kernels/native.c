@@ -24,6 +24,7 @@
 #define INFINITE __builtin_inf()
 #define SMALL 0x1p-200 /* as in plain.py */
 #define LARGE 0x1p+200
+#define NO_DIGITS (1 << 20)
 
 /* The dtypes, by number: native.py has the same table. */
 enum { BOOL, I8, U8, I16, U16, I32, U32, I64, U64, F16, F32, F64 };
@@ -846,6 +847,59 @@ void NAME(moments)(const struct moments *task)
                 const char *from = task->values + a * task->set_stride + q * itemsize;
                 NAME(measure_columns)(task, from, task->row_stride, itemsize, itemsize, a * columns + q, sets);
             }
+}
+
+/* --- exact sums ---------------------------------------------------------------------------------------------------- */
+
+/* Sums of the digits of `sets` rows of float32: plain.digits. An integer n below 2**51 is made of its double by adding
+ * 1.5 * 2**52, whose bits are then those of this constant, plus n; so the bits are summed, and the constant taken away. */
+EXPORT void NAME(digits)(const char *values, ptrdiff_t sets, ptrdiff_t rows, ptrdiff_t stride, int64_t *out);
+
+INLINE uint64_t NAME(bits_of)(double number)
+{
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits;
+}
+
+void NAME(digits)(const char *values, ptrdiff_t sets, ptrdiff_t rows, ptrdiff_t stride, int64_t *out)
+{
+    const double shift = 0x1.8p52;
+    for (ptrdiff_t set = 0; set < sets; set++) {
+        const char *row = values + set * stride;
+        uint32_t largest = 0;
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            uint32_t bits;
+            memcpy(&bits, row + 4 * i, sizeof bits);
+            bits &= 0x7fffffff;
+            largest = bits > largest ? bits : largest;
+        }
+        int64_t top = largest ? (int64_t)(largest >> 23) - 126 : 0;
+        uint64_t sums[5] = {0}, late = largest >= 0x7f800000 || (largest && largest < 0x00800000);
+        if (!late) {
+            uint64_t high_sum = 0, low_sum = 0, squares = 0, mixed = 0, low_squares = 0;
+            uint64_t scale_bits = (uint64_t)(1023 + 48 - top) << 52;
+            double scale;
+            memcpy(&scale, &scale_bits, sizeof scale);
+            for (ptrdiff_t i = 0; i < rows; i++) {
+                float narrow;
+                memcpy(&narrow, row + 4 * i, sizeof narrow);
+                double x = (double)narrow * scale, above = x * 0x1p-24 + shift, high = above - shift;
+                double low = x - high * 0x1p24, below = low + shift;
+                late |= NAME(bits_of)((below - shift) - low);
+                high_sum += NAME(bits_of)(above);
+                low_sum += NAME(bits_of)(below);
+                squares += NAME(bits_of)(high * high + shift);
+                mixed += NAME(bits_of)(high * low + shift);
+                low_squares += NAME(bits_of)(low * low + shift);
+            }
+            sums[0] = high_sum, sums[1] = low_sum, sums[2] = squares, sums[3] = mixed, sums[4] = low_squares;
+        }
+        uint64_t constant = NAME(bits_of)(shift) * (uint64_t)rows;
+        for (int k = 0; k < 5; k++)
+            out[k * sets + set] = late ? 0 : (int64_t)(sums[k] - constant);
+        out[5 * sets + set] = late ? NO_DIGITS : top;
+    }
 }
 
 /* --- the map ------------------------------------------------------------------------------------------------------ */

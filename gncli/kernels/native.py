@@ -47,6 +47,7 @@ _ELEMENTS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_elements`
 _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
+    "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
@@ -115,6 +116,14 @@ class Native:
             found |= counts
         if seldom and seldom["power"].any():
             found["power"] = seldom["power"]
+        return found
+
+    def digits(self, values: NDArray[np.float32]) -> Integers:
+        """See `plain.digits`."""
+        if values.strides[1] != values.itemsize:
+            values = np.ascontiguousarray(values)
+        found = np.empty((6, values.shape[0]), np.int64)
+        self._call["digits"](_at(values), *values.shape, values.strides[0], _at(found))
         return found
 
     def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:

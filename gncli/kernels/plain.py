@@ -31,6 +31,7 @@ STEP = 16
 LANES = 64  # of a sum along memory; a block of fewer elements has none
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
 _WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
+NO_DIGITS = 1 << 20  # see `digits`
 PIECE = 1 << 16  # elements worked on at a time: large calls, on scratch that stays in the cache (2**14 to 2**18 tried)
 
 
@@ -175,6 +176,35 @@ def _ranks(
         elif name == "first_inf":
             found[name] = first_of(np.isinf(wide))
     return found
+
+
+def digits(values: NDArray[np.float32]) -> Integers:
+    """Return exact sums of `values` along axis 1, and of their squares, as integers.
+
+    With `top` the exponent of the largest value of a set, ``x = (high * 2**24 + low) * 2**(top - 48)``, where `high` is
+    rounded, ties to even.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (A, R)
+        The values; R is at most 2**13.
+
+    Returns
+    -------
+    ndarray of int64, shape (6, A)
+        The sums of high, low, high * high, high * low and low * low, and top. Where these do not hold all digits of a
+        value, or not all values are finite, or all are subnormal, top is `NO_DIGITS`, and the sums are 0.
+    """
+    largest = np.abs(values).max(axis=1)
+    fits = np.isfinite(largest) & ((largest == 0) | (largest >= np.finfo(np.float32).tiny))
+    top = np.where(fits, np.frexp(np.where(fits, largest, 0))[1], 0)
+    scaled = np.ldexp(np.where(fits[:, None], values, 0).astype(np.float64), 48 - top[:, None])
+    high = np.rint(scaled * 2.0**-24)
+    low = scaled - high * 2.0**24
+    fits &= (low == np.rint(low)).all(axis=1)
+    products = (high, low, high * high, high * low, low * low)
+    sums = [np.where(fits, np.add.reduce(product.astype(np.int64), axis=1), 0) for product in products]
+    return np.stack([*sums, np.where(fits, top, NO_DIGITS)])
 
 
 def first_of(which: NDArray[np.bool_]) -> NDArray[np.int64]:

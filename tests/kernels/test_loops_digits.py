@@ -1,0 +1,49 @@
+"""Exact sums of digits: every body of native.c against plain.py, and against fractions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels import plain
+from gncli.kernels.loops import Loops
+from gncli.kernels.plain import NO_DIGITS
+
+RNG = np.random.default_rng(4)
+
+
+def rows() -> list[NDArray[np.float32]]:
+    """Return hostile rows of float32."""
+    found = [RNG.normal(size=(3, length)).astype(np.float32) for length in (1, 2, 7, 64, 300, 8192)]
+    found += [(RNG.normal(size=(2, 65)) * scale + scale).astype(np.float32) for scale in (1e-30, 1e-3, 1e30)]
+    found += [np.array([[-0.0, 0.0, 1.5]], np.float32), np.zeros((2, 5), np.float32)]
+    found += [np.full((1, 9), value, np.float32) for value in (1e-45, np.nan, -np.inf, 3.4028235e38, -1.1754944e-38)]
+    found.append(np.array([[1.0, 2**-23, 3.0], [1.0, 2**-47, 5.0], [1.0, 2**-49, 7.0]], np.float32))
+    found.append(np.full((1, 8192), 1 - 2**-24, np.float32))
+    return found
+
+
+def test_digits_are_those_of_plain_and_their_sums_are_exact(each: Loops) -> None:
+    for whole in rows():
+        for values in (whole, whole[:, ::2], np.asfortranarray(whole), _moved(whole)):
+            found = each.digits(values)
+            assert found.tolist() == plain.digits(values).tolist()
+            for row, (high, low, squares, mixed, low_squares, top) in zip(
+                values.tolist(), found.T.tolist(), strict=True
+            ):
+                if top == NO_DIGITS:
+                    assert not np.isfinite(row).all() or max(row) == 1 or max(map(abs, row)) < 1e-38 or len(row) < 4
+                    continue
+                unit = Fraction(2) ** (top - 48)
+                assert sum(map(Fraction, row)) == ((high << 24) + low) * unit
+                squared = (squares << 48) + (mixed << 25) + low_squares
+                assert sum(Fraction(value) ** 2 for value in row) == squared * unit**2
+
+
+def _moved(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a copy that is not aligned."""
+    raw = np.zeros(values.nbytes + 1, np.uint8)
+    raw[1:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+    return raw[1:].view(np.float32).reshape(values.shape)
