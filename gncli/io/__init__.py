@@ -176,7 +176,7 @@ def is_npy(text: str) -> bool:
 
 
 def member_names(path: str, seconds: float) -> list[str]:
-    """Return the names of the numeric tensors in a file; none where they have no names.
+    """Return the names of the numeric tensors in a file or folder; none where they have no names.
 
     Raises
     ------
@@ -185,6 +185,9 @@ def member_names(path: str, seconds: float) -> list[str]:
     LimitError
         If listing an HDF5 file takes longer than `seconds`.
     """
+    if os.path.isdir(path):
+        with opened(path, path) as folder:
+            return folder.names()
     with RawFile(path, path) as file:
         format_ = recognized(file)
     return format_.names(path, seconds)

@@ -9,10 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
+from gncli.cli import main
 from gncli.errors import InputError, LimitError
 from gncli.inputs import Policy
 from gncli.io import folder as folders
-from gncli.io import open_source, open_sources
+from gncli.io import member_names, open_source, open_sources
+from gncli.names import FORMS
 from gncli.report.records import Failure
 from tests.archives import ARRAY, entry, tensors
 from tests.arrays import assert_same_bits
@@ -86,6 +88,27 @@ def test_a_damaged_file_is_a_row_and_the_others_go_on(folder: Path) -> None:
     assert (report.status, len(report.tensors), report.skipped) == (3, 9, ((str(folder), 1),))
     assert [tensor.name for tensor in stats([str(folder)], match="layer1*").tensors] == [f"{folder}::layer10"]
     assert [tensor.name for tensor in stats([str(folder)], match="sub/b.h5::*").tensors] == [f"{folder}::{NAMES[5]}"]
+
+
+def test_its_names_are_suggested(folder: Path) -> None:
+    assert member_names(str(folder), 1) == NAMES
+
+
+def test_hostile_names_reach_no_terminal(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        for name in (b"\x1b[31mred", b"\xff", b"=cmd()", b"a\nb", b"[bold]", b"x::y"):
+            with open(bytes(tmp_path / side) + b"/" + name + b".npy", "wb") as file:
+                np.save(file, ARRAY)
+    for command in (["stats", str(tmp_path / "a")], ["diff", str(tmp_path / "a"), str(tmp_path / "b")]):
+        for form in FORMS:
+            status = main([*command, "--format", form])
+            said = capfdbinary.readouterr()
+            assert (status, said.err) == (0, b"")
+            assert not {*said.out} & {*range(32)} - {10}
+            said.out.decode("utf-8")
+    assert len(stats([str(tmp_path / "a")], match="x::*").tensors) == 1
+    assert read_all(open_source(f"{tmp_path / 'a'}::x::y")).shape == (2, 3)
 
 
 def test_two_files_of_one_name_are_refused(folder: Path) -> None:
