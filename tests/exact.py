@@ -65,9 +65,12 @@ def sum_of(values: NDArray[Any], power: int = 1) -> Fraction:
     """Return the exact sum of powers of values."""
     if values.dtype.kind in "iub":
         return Fraction(sum(value**power for value in values.ravel().astype(object)))
-    return Fraction(
-        sum(int(Fraction(value) * 2**1074) ** power for value in values.ravel().tolist()), 2 ** (1074 * power)
-    )
+    wide = values.astype(np.float64).ravel()
+    shift = 62 - int(np.frexp(np.abs(wide).max())[1])
+    scaled = np.ldexp(wide, min(max(shift, 0), 900))
+    if 0 <= shift <= 900 and (scaled == np.rint(scaled)).all():  # an int64 holds each
+        return Fraction(sum(value**power for value in scaled.astype(np.int64).tolist()), 2 ** (shift * power))
+    return Fraction(sum(int(Fraction(v) * 2**1074) ** power for v in wide.tolist()), 2 ** (1074 * power))
 
 
 def exactly(x: Any) -> Fraction:
