@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
 from gncli.kernels.layout import Layout, channels_last
-from gncli.kernels.moments import Floats, Moments, shifted
+from gncli.kernels.loops import loops
+from gncli.kernels.moments import Floats, Moments
 from gncli.kernels.partition import Partition, by_group
+from gncli.kernels.plain import Cells, Channels
 from gncli.kernels.proof import enclosure
 from gncli.kernels.reduction import each, spread
-from gncli.kernels.scratch import room
-from gncli.kernels.walk import SHORT, Region, Walk, boxes
+from gncli.kernels.walk import Region, Walk
 from gncli.text import finite
 
 DEFAULT_GROUPS = 32
@@ -164,28 +165,6 @@ class Affine(NamedTuple):
         """Whether gamma is 1 and beta is 0 for every channel."""
         return bool((self.gamma == 1).all() and (self.beta == 0).all())
 
-    def apply(self, run: Floats, start: int, error: Floats | None = None) -> None:
-        """Map `run`, whose first element is element `start` of the tensor in storage order, in place.
-
-        A bound of its `error` becomes one of the error of the result.
-        """
-        done = 0
-        for box in boxes(self.shape, start, start + run.size):
-            shape = tuple(part.stop - part.start for part in box)
-            part = slice(done, done + math.prod(shape))
-            piece = run[part].reshape(shape)
-            done = part.stop
-            gamma, beta = self.gamma[None, box[1], None], self.beta[None, box[1], None]
-            piece *= gamma
-            if error is None:
-                piece += beta
-            else:
-                product = np.abs(piece)
-                piece += beta
-                limit = error[part].reshape(shape)
-                limit *= np.abs(gamma)
-                limit += 2.0**-52 * (product + np.abs(piece))
-
     def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return gamma and beta of the elements at these places in storage."""
         channels = places // self.shape[2] % self.shape[1]
@@ -215,28 +194,6 @@ class Standardization(NamedTuple):
     power: NDArray[np.int32] | None = None
     slope: Floats | None = None
     offset: Floats | None = None
-
-    def apply(self, values: NDArray[Any], out: Floats, error: Floats) -> None:
-        """Write the standardized `values` to `out`, and bounds of their errors to `error` if there is a slope.
-
-        The arrays of this record broadcast to the shape of `values`.
-        """
-        if self.base is not None:
-            out[...] = shifted(values.astype(self.base.dtype, copy=False), self.base)
-        else:
-            np.copyto(out, values)
-        if self.power is not None:
-            np.ldexp(out, -self.power, out=out)
-        np.subtract(out, self.hi, out=out)
-        np.subtract(out, self.lo, out=out)
-        np.multiply(out, self.rstd, out=out)
-        if self.slope is not None and self.offset is not None:
-            np.multiply(np.abs(out, out=error), self.slope, out=error)
-            np.add(error, self.offset, out=error)
-
-    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Standardization:
-        """Return the record whose arrays are `change` of these."""
-        return Standardization._make(None if array is None else change(array) for array in self)
 
 
 def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
@@ -287,7 +244,6 @@ def normalize_region(
     values: NDArray[Any],
     mapping: Standardization,
     affine: Affine,
-    tile: int,
     *,
     z: NDArray[Any] | None,
     y: NDArray[Any],
@@ -304,8 +260,6 @@ def normalize_region(
         The standardization of its cells, 1-D arrays that `spread` takes.
     affine : Affine
         The map after the standardization.
-    tile : int
-        The number of elements that are widened to float64 at once.
     z : ndarray of float16, float32 or float64, 1-D, or None
         Takes the standardized values before `affine`, rounded.
     y : ndarray of float16, float32 or float64, 1-D
@@ -318,55 +272,12 @@ def normalize_region(
         result may be rounded to. The others are proved; none is open if `mapping` has no slope.
     """
     num_x, length, width = walk.view(region)
-    shape = (num_x, length, width) if walk.columns else (num_x, length)
-    placed = mapping.each(lambda cells: spread(walk, region, cells))
-    identity = affine.identity
-    # Whole rows where they fit, so that most tiles are one box.
-    unit = next((size for size in (length * width, width) if size <= tile), 1)
-    step = tile // unit * unit
-    scratch = room(2 * min(step, values.size)).reshape(2, -1)
-    found = [np.zeros(0, np.int64)]
-    for start in range(0, values.size, step):
-        stop = min(start + step, values.size)
-        wide, other = scratch[:, : stop - start]
-        error = None if mapping.slope is None else other
-        done = start
-        for box in boxes(shape, start, stop):
-            lengths = tuple(part.stop - part.start for part in box)
-            last = done + math.prod(lengths)
-            part = slice(done - start, last - start)
-            _standardize(placed, box, values[done:last].reshape(lengths), wide[part], other[part])
-            done = last
-        if z is not None:
-            np.copyto(z[start:stop], wide, casting="same_kind")
-        if not identity:
-            affine.apply(wide, region.start + start, error)
-        if error is None:
-            np.copyto(y[start:stop], wide, casting="same_kind")
-        else:
-            found.append(start + _enclosed(wide, error, y[start:stop]))
-    return np.concatenate(found)
 
+    def placed(cells: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if cells is None else spread(walk, region, cells).reshape(num_x, width)
 
-def _standardize(
-    placed: Standardization, box: tuple[slice, ...], values: NDArray[Any], out: Floats, error: Floats
-) -> None:
-    at = (box[0], slice(None), *box[2:])
-    rows = values.shape[1]
-    if values.ndim == 2 and rows < SHORT:  # NumPy's inner loop would be as short as a row
-        placed.each(lambda array: np.repeat(array[at], rows)).apply(values.reshape(-1), out, error)
-    else:
-        placed.each(lambda array: array[at]).apply(values, out.reshape(values.shape), error.reshape(values.shape))
-
-
-def _enclosed(wide: Floats, error: Floats, y: NDArray[Any]) -> NDArray[np.int64]:
-    """Round `wide` to `y`; return which elements another number within `error` would be rounded to differently."""
-    finite = np.isfinite(wide)
-    error[~finite] = 0.0
-    np.copyto(y, wide - error, casting="same_kind")
-    bits = f"u{y.itemsize}"
-    above = (wide + error).astype(y.dtype)
-    return np.flatnonzero((y.view(bits) != above.view(bits)) & finite)
+    channels = None if affine.identity else Channels(*affine, region.start)
+    return loops().normalize(values, length, Cells._make(map(placed, mapping)), channels, z, y)
 
 
 @dataclass(frozen=True)

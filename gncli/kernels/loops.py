@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
-from gncli.kernels.plain import Integers
+from gncli.kernels.plain import Cells, Channels, Integers
 
 
 class Loops(Protocol):
@@ -39,6 +39,17 @@ class Loops(Protocol):
 
     def fletcher32(self, data: NDArray[np.uint8]) -> int:
         """See `plain.fletcher32`."""
+
+    def normalize(
+        self,
+        values: NDArray[Any],
+        length: int,
+        cells: Cells,
+        channels: Channels | None,
+        z: NDArray[Any] | None,
+        y: NDArray[Any],
+    ) -> Integers:
+        """See `plain.normalize`."""
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

@@ -19,6 +19,22 @@
 #endif
 
 #define LANES 64
+#define CHUNK 512 /* elements that the map works on at a time; what it makes of them stays in the first cache */
+
+/* What normalize() is given; see plain.normalize. Arrays that are not needed are NULL. */
+struct map {
+    const char *values;
+    int64_t dtype, swapped, made; /* made: the dtype of z and y */
+    ptrdiff_t num_x, length, width;
+    const double *hi, *lo, *rstd, *slope, *offset; /* (X, Q) */
+    const uint64_t *base;
+    const double *gamma, *beta; /* (C,) */
+    ptrdiff_t channels, inner, start;
+    void *z, *y;
+    int64_t *open; /* takes the positions of open elements, as long as there is room */
+    ptrdiff_t room;
+};
+
 #define TILE 4096 /* elements that are worked on at a time */
 #define BIG_ENDIAN_HERE (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
 #define INFINITE __builtin_inf()
@@ -903,6 +919,266 @@ void NAME(digits)(const char *values, ptrdiff_t sets, ptrdiff_t rows, ptrdiff_t 
 }
 
 /* --- the map ------------------------------------------------------------------------------------------------------ */
+
+/* The parameters of a chunk: one value for all elements (`step` 0), or one for each (`step` 1). */
+struct NAME(cell) {
+    const double *hi, *lo, *rstd, *slope, *offset;
+    const uint64_t *base;
+    ptrdiff_t step;
+};
+
+struct NAME(channel) {
+    const double *gamma, *beta;
+    ptrdiff_t step;
+};
+
+/* Arrays of parameters, where they are not one value, nor arrays already. */
+struct NAME(spread) {
+    double cells[5][2 * CHUNK], channels[2][2 * CHUNK];
+    uint64_t base[2 * CHUNK];
+};
+
+/* Standardize x into z, and bound the error of z. */
+INLINE void NAME(standardize)(const double *restrict x, int n, struct NAME(cell) cell, const ptrdiff_t step, int enclosed,
+                              double *restrict z, double *restrict bound)
+{
+    for (int i = 0; i < n; i++) {
+        double value = ((x[i] - cell.hi[i * step]) - cell.lo[i * step]) * cell.rstd[i * step];
+        z[i] = value;
+        if (enclosed)
+            bound[i] = __builtin_fabs(value) * cell.slope[i * step] + cell.offset[i * step];
+    }
+}
+
+/* Apply gamma and beta to z, and carry the bound of its error on. */
+INLINE void NAME(affine)(double *restrict z, int n, struct NAME(channel) channel, const ptrdiff_t step, int enclosed,
+                         double *restrict bound)
+{
+    for (int i = 0; i < n; i++) {
+        double gamma = channel.gamma[i * step], product = z[i] * gamma, result = product + channel.beta[i * step];
+        z[i] = result;
+        if (enclosed) {
+            double more = (__builtin_fabs(product) + __builtin_fabs(result)) * 0x1p-52;
+            bound[i] = bound[i] * __builtin_fabs(gamma) + more;
+        }
+    }
+}
+
+/* Return the bits of half precision of a double, rounded once, to nearest even; NaN is the canonical one. */
+INLINE uint16_t NAME(to_half)(double value)
+{
+    uint64_t bits, high;
+    uint32_t narrow;
+    double size = __builtin_fabs(value), unit;
+    float exact;
+    memcpy(&bits, &size, sizeof bits);
+    high = bits & UINT64_C(0x7ff0000000000000);
+    memcpy(&unit, &high, sizeof unit);
+    unit = unit > 0x1p-14 ? unit : 0x1p-14;
+    unit *= 0x1.8p+42; /* its last place is the tenth place after the point of `value`, or 2**-24 */
+    double rounded = (size + unit) - unit;
+    rounded = rounded < 65536.0 ? rounded : 65536.0; /* false for NaN, too */
+    exact = (float)(rounded < 0x1p-14 ? rounded + 0x1p-14 : rounded); /* a subnormal number is 2**-14 above itself */
+    memcpy(&narrow, &exact, sizeof narrow);
+    narrow = (narrow >> 13) - (112u << 10) - (rounded < 0x1p-14 ? 1u << 10 : 0);
+    narrow |= (uint32_t)(__builtin_signbit(value) ? 0x8000 : 0);
+    return (uint16_t)(value == value ? narrow : 0x7e00);
+}
+
+/* Round y; return whether an element may be open: also where a bound is NaN, or not finite like y. With a bound, y less
+ * its bound is rounded. */
+INLINE int NAME(round_floats)(const double *restrict y, const double *restrict bound, int n, float *restrict to)
+{
+    uint32_t differ = 0;
+    for (int i = 0; i < n; i++) {
+        float low = (float)(y[i] - (bound ? bound[i] : 0.0));
+        to[i] = low;
+        if (bound) {
+            float high = (float)(y[i] + bound[i]);
+            uint32_t a, b;
+            memcpy(&a, &low, sizeof a);
+            memcpy(&b, &high, sizeof b);
+            differ |= a ^ b;
+        }
+        differ |= low == low ? 0 : 1;
+    }
+    return differ != 0;
+}
+
+INLINE int NAME(round_halves)(const double *restrict y, const double *restrict bound, int n, uint16_t *restrict to)
+{
+    uint32_t differ = 0;
+    for (int i = 0; i < n; i++) {
+        uint16_t low = NAME(to_half)(bound ? y[i] - bound[i] : y[i]);
+        to[i] = low;
+        if (bound)
+            differ |= (uint32_t)(low ^ NAME(to_half)(y[i] + bound[i]));
+        differ |= (low & 0x7fff) > 0x7c00;
+    }
+    return differ != 0;
+}
+
+INLINE uint32_t NAME(bits_of_float)(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+INLINE float NAME(to_float)(double value)
+{
+    return value == value ? (float)value : __builtin_nanf("");
+}
+
+INLINE double NAME(usual)(double value)
+{
+    return value == value ? value : __builtin_nan("");
+}
+
+/* Round a chunk again, one element after the other, where one is open or not finite; return how many are open. */
+static ptrdiff_t NAME(look_closer)(const struct map *task, const double *y, const double *bound, int n, void *made,
+                                   ptrdiff_t at, ptrdiff_t found)
+{
+    ptrdiff_t before = found;
+    for (int i = 0; i < n; i++) {
+        int differ = 0, finite = NAME(finite)(y[i]);
+        double low = bound && finite ? y[i] - bound[i] : y[i], high = bound && finite ? y[i] + bound[i] : y[i];
+        if (task->made == F32) {
+            float a = NAME(to_float)(low), b = NAME(to_float)(high);
+            differ = NAME(bits_of_float)(a) != NAME(bits_of_float)(b) || (finite && low != low);
+            ((float *)made)[i] = a;
+        } else {
+            uint16_t a = NAME(to_half)(low);
+            differ = a != NAME(to_half)(high) || (finite && low != low);
+            ((uint16_t *)made)[i] = a;
+        }
+        if (differ) {
+            if (found < task->room)
+                task->open[found] = at + i;
+            found++;
+        }
+    }
+    return found - before;
+}
+
+/* Round a chunk into z or y, which begin with element 0; return how many elements are open. */
+INLINE ptrdiff_t NAME(round_chunk)(const struct map *task, const double *y, const double *bound, int n, void *to,
+                                   ptrdiff_t at, ptrdiff_t found)
+{
+    if (task->made == F64) {
+        for (int i = 0; i < n; i++)
+            ((double *)to)[at + i] = NAME(usual)(y[i]);
+        return 0;
+    }
+    if (task->made == F32) {
+        float *made = (float *)to + at;
+        int odd = bound ? NAME(round_floats)(y, bound, n, made) : NAME(round_floats)(y, NULL, n, made);
+        return odd ? NAME(look_closer)(task, y, bound, n, made, at, found) : 0;
+    }
+    uint16_t *made = (uint16_t *)to + at;
+    int odd = bound ? NAME(round_halves)(y, bound, n, made) : NAME(round_halves)(y, NULL, n, made);
+    return odd ? NAME(look_closer)(task, y, bound, n, made, at, found) : 0;
+}
+
+/* Return the parameters of the cells of `n` elements from element `at` of the visit on; cut `n` where they end. */
+INLINE struct NAME(cell) NAME(cells_of)(const struct map *task, ptrdiff_t at, int *n, struct NAME(spread) *room)
+{
+    const double *from[5] = {task->hi, task->lo, task->rstd, task->slope, task->offset};
+    ptrdiff_t row = task->length * task->width, x = at / row, within = at % row, q = within % task->width;
+    ptrdiff_t step = 1, place = x * task->width + q, left = row - within;
+    if (task->width == 1 && (left >= *n || left >= LANES))
+        step = 0;
+    else if (task->width > 1 && task->width - q >= LANES)
+        left = task->width - q;
+    else { /* short rows or narrow ones: the values are repeated */
+        ptrdiff_t l = within / task->width;
+        for (int i = 0; i < *n; i++) {
+            place = x * task->width + q;
+            for (int k = 0; k < 5; k++)
+                if (from[k])
+                    room->cells[k][i] = from[k][place];
+            if (task->base)
+                room->base[i] = task->base[place];
+            if (++q == task->width) {
+                q = 0;
+                if (++l == task->length) {
+                    l = 0;
+                    x++;
+                }
+            }
+        }
+        return (struct NAME(cell)){room->cells[0], room->cells[1], room->cells[2], room->cells[3], room->cells[4], room->base, 1};
+    }
+    *n = left < *n ? (int)left : *n;
+    struct NAME(cell) found = {task->hi + place, task->lo + place, task->rstd + place, NULL, NULL, NULL, step};
+    if (task->slope) {
+        found.slope = task->slope + place;
+        found.offset = task->offset + place;
+    }
+    if (task->base)
+        found.base = task->base + place;
+    return found;
+}
+
+/* Return the parameters of the channels of `n` elements; cut `n` where they end. */
+INLINE struct NAME(channel) NAME(channels_of)(const struct map *task, ptrdiff_t at, int *n, struct NAME(spread) *room)
+{
+    ptrdiff_t element = task->start + at, c = element / task->inner % task->channels, left = task->inner - element % task->inner;
+    if (left >= *n || left >= LANES) {
+        *n = left < *n ? (int)left : *n;
+        return (struct NAME(channel)){task->gamma + c, task->beta + c, 0};
+    }
+    if (task->inner == 1 && task->channels - c >= LANES) {
+        *n = task->channels - c < *n ? (int)(task->channels - c) : *n;
+        return (struct NAME(channel)){task->gamma + c, task->beta + c, 1};
+    }
+    for (int i = 0; i < *n; i++) {
+        room->channels[0][i] = task->gamma[c];
+        room->channels[1][i] = task->beta[c];
+        if (--left == 0) {
+            left = task->inner;
+            c = c + 1 < task->channels ? c + 1 : 0;
+        }
+    }
+    return (struct NAME(channel)){room->channels[0], room->channels[1], 1};
+}
+
+EXPORT int64_t NAME(normalize)(const struct map *task);
+
+int64_t NAME(normalize)(const struct map *task)
+{
+    static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
+    struct NAME(spread) room;
+    double x[CHUNK], z[CHUNK], bound[CHUNK];
+    ptrdiff_t size = task->num_x * task->length * task->width, itemsize = sizes[task->dtype], found = 0;
+    int enclosed = task->slope && task->made != F64;
+    for (ptrdiff_t at = 0; at < size;) {
+        int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        const char *from = task->values + at * itemsize;
+        struct NAME(cell) cell = NAME(cells_of)(task, at, &n, &room);
+        struct NAME(channel) channel = {0};
+        if (task->gamma)
+            channel = NAME(channels_of)(task, at, &n, &room);
+        if (task->base)
+            for (int i = 0; i < n; i++)
+                x[i] = (double)(NAME(load64)(from + i * itemsize, task->swapped) - cell.base[i * cell.step]);
+        else
+            NAME(widen)(from, n, task->dtype, task->swapped, x);
+        if (cell.step)
+            NAME(standardize)(x, n, cell, 1, enclosed, z, bound);
+        else
+            NAME(standardize)(x, n, cell, 0, enclosed, z, bound);
+        if (task->z)
+            NAME(round_chunk)(task, z, NULL, n, task->z, at, 0);
+        if (task->gamma && channel.step)
+            NAME(affine)(z, n, channel, 1, enclosed, bound);
+        else if (task->gamma)
+            NAME(affine)(z, n, channel, 0, enclosed, bound);
+        found += NAME(round_chunk)(task, z, enclosed ? bound : NULL, n, task->y, at, found);
+        at += n;
+    }
+    return found;
+}
 
 /* --- differences -------------------------------------------------------------------------------------------------- */
 

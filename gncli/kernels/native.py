@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
-from gncli.kernels.plain import Integers, num_steps
+from gncli.kernels.plain import Cells, Channels, Integers, num_steps
 from gncli.kernels.scratch import room
 
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
@@ -24,6 +24,7 @@ DTYPES = {kind: number for number, kind in enumerate("b1 i1 u1 i2 u2 i4 u4 i8 u8
 """The number of each dtype in `native.c`."""
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
+_OPEN = 1 << 12  # open elements of a visit that there is room for at first
 _LONGEST = 8192  # elements of a block, which is what the scratch of `moments` holds
 
 
@@ -43,11 +44,27 @@ class _Moments(ctypes.Structure):
 
 _LANES = 4  # counts of one slot, so that equal neighbours need not wait for each other
 
+
+class _Map(ctypes.Structure):
+    """``struct map`` of `native.c`."""
+
+    _fields_ = [
+        ("values", _POINTER),
+        *((name, ctypes.c_int64) for name in ("dtype", "swapped", "made")),
+        *((name, _SIZE) for name in ("num_x", "length", "width")),
+        *((name, _POINTER) for name in ("hi", "lo", "rstd", "slope", "offset", "base", "gamma", "beta")),
+        *((name, _SIZE) for name in ("channels", "inner", "start")),
+        *((name, _POINTER) for name in ("z", "y", "open")),
+        ("room", _SIZE),
+    ]
+
+
 _ELEMENTS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_elements`
 _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
+    "normalize": (ctypes.POINTER(_Map),),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
@@ -72,7 +89,7 @@ class Native:
         self._call = {}
         for name, arguments in _ARGUMENTS.items():
             function = getattr(library, f"{name}_{body}")
-            function.argtypes, function.restype = arguments, None
+            function.argtypes, function.restype = arguments, ctypes.c_int64 if name == "normalize" else None
             self._call[name] = function
 
     def moments(
@@ -105,7 +122,7 @@ class Native:
             columns=columns,
             set_stride=values.strides[0],
             row_stride=values.strides[1],
-            dtype=DTYPES[f"{dtype.kind}{dtype.itemsize}"],
+            dtype=_number(dtype),
             swapped=not dtype.isnative,
             about_zero=about_zero,
             **{name: _at(array) for name, array in arrays.items() if name not in ("min", "max")},
@@ -162,6 +179,44 @@ class Native:
         self._call["fletcher32"](_at(data), data.size, _at(found))
         return int(found[0])
 
+    def normalize(
+        self,
+        values: NDArray[Any],
+        length: int,
+        cells: Cells,
+        channels: Channels | None,
+        z: NDArray[Any] | None,
+        y: NDArray[Any],
+    ) -> Integers:
+        """See `plain.normalize`, which runs where values are scaled by powers of two."""
+        assert z is None or z.dtype == y.dtype
+        if cells.power is not None:
+            return plain.normalize(values, length, cells, channels, z, y)
+        kept = {name: np.ascontiguousarray(array) for name, array in cells._asdict().items() if array is not None}
+        task = _Map(
+            values=_at(values),
+            dtype=_number(values.dtype),
+            swapped=not values.dtype.isnative,
+            made=_number(y.dtype),
+            num_x=cells.hi.shape[0],
+            length=length,
+            width=cells.hi.shape[1],
+            z=None if z is None else _at(z),
+            y=_at(y),
+            **{name: _at(array) for name, array in kept.items()},
+        )
+        if channels is not None:
+            task.gamma, task.beta = _at(channels.gamma), _at(channels.beta)
+            _, task.channels, task.inner = channels.shape
+            task.start = channels.start
+        found = np.empty(_OPEN, np.int64)
+        while True:
+            task.open, task.room = _at(found), found.size
+            count = self._call["normalize"](ctypes.byref(task))
+            if count <= found.size:
+                return found[:count].copy()
+            found = np.empty(count, np.int64)
+
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""
         data = np.ascontiguousarray(data)
@@ -196,6 +251,10 @@ def _cells(values: NDArray[Any], cells: Integers) -> tuple[int, int, int, int]:
     """Return the address of the cells, and the extents X, L and Q of the elements."""
     num_x, _, width = cells.shape
     return _at(cells), num_x, values.size // max(1, num_x * width), width
+
+
+def _number(dtype: np.dtype[Any]) -> int:
+    return DTYPES[f"{dtype.kind}{dtype.itemsize}"]
 
 
 def _at(array: NDArray[Any]) -> int:

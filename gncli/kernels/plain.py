@@ -13,14 +13,16 @@ rounded before it is added. An extreme that is zero is +0.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.scratch import room
+from gncli.kernels.walk import boxes
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -228,6 +230,164 @@ def scale(largest: Floats) -> NDArray[np.int32] | None:
     """Return the powers of two by which values of up to `largest` are scaled down; None if all are 0."""
     scaled = (largest > LARGE) | (largest < SMALL) & (largest > 0)
     return np.where(scaled, np.frexp(largest)[1], 0).astype(np.int32) if scaled.any() else None
+
+
+# --- the map ---------------------------------------------------------------------------------------------------------
+
+
+class Cells(NamedTuple):
+    """How the elements of a visit, seen as (X, L, Q), are standardized: ``((x * 2**-power - hi) - lo) * rstd``.
+
+    Attributes
+    ----------
+    hi, lo, rstd : ndarray of float64, shape (X, Q)
+        One value per cell, repeated where several columns have one cell.
+    base : ndarray of int64 or uint64, shape (X, Q), or None
+        Subtracted from 64-bit integers before they are widened.
+    power : ndarray of int32, shape (X, Q), or None
+        The scale of each cell; None where all powers are 0.
+    slope, offset : ndarray of float64, shape (X, Q), or None
+        The computed value z is at most ``|z| * slope + offset`` away from the exact one; None if that is not known.
+    """
+
+    hi: Floats
+    lo: Floats
+    rstd: Floats
+    base: NDArray[Any] | None = None
+    power: NDArray[np.int32] | None = None
+    slope: Floats | None = None
+    offset: Floats | None = None
+
+
+class Channels(NamedTuple):
+    """The affine map of each channel, and where the channels lie.
+
+    Attributes
+    ----------
+    gamma, beta : ndarray of float64, shape (C,)
+        The factor and the offset of each channel.
+    shape : tuple of int
+        The tensor's elements in storage order, as (before the channels, C, after them).
+    start : int
+        The storage index of the first element of the visit.
+    """
+
+    gamma: Floats
+    beta: Floats
+    shape: tuple[int, int, int]
+    start: int
+
+
+def normalize(
+    values: NDArray[Any],
+    length: int,
+    cells: Cells,
+    channels: Channels | None,
+    z: NDArray[Any] | None,
+    y: NDArray[Any],
+) -> Integers:
+    """Standardize the elements of a visit, apply gamma and beta, and round once; return which elements are open.
+
+    Let e be the bound of the error of the float64 result: ``|z| slope + offset``, and with gamma and beta
+    ``|gamma| (|z| slope + offset) + 2**-52 (|gamma z| + |y|)``. If y - e and y + e are rounded to the same number, that
+    is the correctly rounded one. Other elements are open, unless y is not finite.
+
+    Parameters
+    ----------
+    values : ndarray, 1-D
+        The elements of the visit, in storage order, of any dtype and byte order.
+    length : int
+        L of the visit, seen as (X, L, Q).
+    cells : Cells
+        The standardization of its cells.
+    channels : Channels or None
+        Gamma and beta; None for 1 and 0.
+    z : ndarray, 1-D, or None
+        Takes the standardized values before gamma and beta, rounded to the dtype of `y`.
+    y : ndarray of float16, float32 or float64, 1-D
+        Takes the result: y - e rounded, or y where there is no bound. NaN is the canonical one.
+
+    Returns
+    -------
+    ndarray of int64
+        The positions of open elements in the visit, in ascending order; none if `y` is of float64.
+    """
+    num_x, width = cells.hi.shape
+    if width == 1 and length < LANES:  # NumPy's inner loop would be as short as a row
+        cells = Cells._make(None if array is None else np.repeat(array, length).reshape(1, -1) for array in cells)
+        num_x, length, width = 1, 1, values.size
+    found = []
+    for x, rows, columns in _boxes(num_x, length, width):
+        first = (x.start * length + rows.start) * width + columns.start
+        shape = x.stop - x.start, rows.stop - rows.start, columns.stop - columns.start
+        last = first + math.prod(shape)
+        here = Cells._make(None if array is None else array[x, None, columns] for array in cells)
+        wide = _standardized(values[first:last].reshape(shape), here)
+        bound = None
+        if here.slope is not None and here.offset is not None and y.dtype.itemsize < 8:
+            bound = (np.abs(wide) * here.slope + here.offset).reshape(-1)
+        flat = wide.reshape(-1)
+        if z is not None:
+            z[first:last] = canonical(flat.astype(z.dtype))
+        if channels is not None:
+            _affine(flat, bound, channels, first)
+        if bound is None:
+            y[first:last] = canonical(flat.astype(y.dtype))
+            continue
+        finite = np.isfinite(flat)
+        low, high = (flat - bound).astype(y.dtype), (flat + bound).astype(y.dtype)
+        bits = np.dtype(f"u{y.dtype.itemsize}")
+        differ = (low.view(bits) != high.view(bits)) | np.isnan(low)  # NaN: the bound is infinity times 0
+        found.append(first + np.flatnonzero(differ & finite))
+        y[first:last] = canonical(np.where(finite, low, flat.astype(y.dtype)))
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def canonical(values: NDArray[Any]) -> NDArray[Any]:
+    """Return `values` after each NaN was made the usual one: quiet and positive, whatever the processor gave."""
+    values[np.isnan(values)] = np.nan
+    return values
+
+
+def _boxes(num_x: int, length: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield the boxes of (X, L, Q) that are worked on one after the other; each is a run of storage."""
+    strip = width if width <= PIECE or length > 1 or num_x > 1 else PIECE
+    rows = max(1, min(length, PIECE // strip))
+    step = max(1, PIECE // (length * strip))
+    for x in range(0, num_x, step):
+        for row in range(0, length, rows):
+            for column in range(0, width, strip):
+                ends = min(x + step, num_x), min(row + rows, length), min(column + strip, width)
+                yield slice(x, ends[0]), slice(row, ends[1]), slice(column, ends[2])
+
+
+def _standardized(values: NDArray[Any], cells: Cells) -> Floats:
+    if cells.base is None:
+        wide = values.astype(np.float64)
+    else:
+        native = values.astype(cells.base.dtype, copy=False)
+        wide = np.subtract(native, cells.base).view(np.uint64).astype(np.float64)
+    if cells.power is not None:
+        np.ldexp(wide, -cells.power, out=wide)
+    np.subtract(wide, cells.hi, out=wide)
+    np.subtract(wide, cells.lo, out=wide)
+    return np.multiply(wide, cells.rstd, out=wide)
+
+
+def _affine(values: Floats, bound: Floats | None, channels: Channels, first: int) -> None:
+    """Apply gamma and beta to `values`, whose first one is element `first` of the visit, and carry their bound on."""
+    start, done = channels.start + first, 0
+    for box in boxes(channels.shape, start, start + values.size):
+        shape = tuple(part.stop - part.start for part in box)
+        piece = slice(done, done + math.prod(shape))
+        done = piece.stop
+        gamma, beta = channels.gamma[None, box[1], None], channels.beta[None, box[1], None]
+        product = values[piece].reshape(shape) * gamma
+        result = product + beta
+        if bound is not None:
+            of_z = bound[piece].reshape(shape) * np.abs(gamma)
+            bound[piece] = (of_z + (np.abs(product) + np.abs(result)) * 2.0**-52).reshape(-1)
+        values[piece] = result.reshape(-1)
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------

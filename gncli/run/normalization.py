@@ -129,7 +129,7 @@ class _Worker:
         buffers, size = self.engine.buffers, visit.values.size
         y = buffers.take(size, self.dtype)
         z = buffers.take(size, self.dtype) if self.apart else None
-        places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, visit.tile, z=z, y=y)
+        places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, z=z, y=y)
         settled = settle(visit, places, y, before, self.norm, self.affine)
         y_moments = self.after.measure(visit._replace(values=y))
         z_moments = y_moments

@@ -16,7 +16,7 @@ from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import by_axes
 from gncli.kernels.reduction import Visit
 from gncli.kernels.walk import Walk
-from tests.arrays import DTYPES
+from tests.arrays import DTYPES, hostile
 
 ALL = ("zeros", "total", "l1", "cube", "fourth", "argmin", "argmax", "first_nan", "first_inf")
 KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
@@ -144,28 +144,6 @@ def test_a_tensor_of_many_blocks_has_the_bits_of_the_table() -> None:
 
 
 # --- all kernels -----------------------------------------------------------------------------------------------------
-
-
-def hostile(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return values of any kind that a file may hold, at an address that need not be aligned."""
-    kind = np.dtype(dtype)
-    raw = np.empty(int(np.prod(shape)) * kind.itemsize + 1, np.uint8)
-    values = raw[int(rng.integers(2)) :][: raw.size - 1].view(kind)
-    if kind.kind in "iub":
-        bits = rng.integers(0, 256, values.nbytes, dtype=np.uint8)
-        values[...] = bits.view(kind) if kind.kind != "b" else bits[: values.size] > 127
-        if rng.random() < 0.3:
-            values[...] = rng.integers(0, 3, values.size)
-        return values.reshape(shape)
-    scale = 10.0 ** float(rng.choice([-310, -300, -200, -3, 0, 3, 150, 290] if kind.itemsize == 8 else [-3, 0, 3]))
-    with np.errstate(over="ignore"):
-        values[...] = rng.standard_normal(values.size) * scale + rng.choice([0.0, scale * 1e3])
-    if rng.random() < 0.5:
-        bad = rng.random(values.size) < rng.choice([0.01, 0.3, 1.0])
-        values[bad] = rng.choice([np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324], int(bad.sum()))
-    if rng.random() < 0.1:
-        values[...] = rng.choice([0.0, -0.0, 0.25])
-    return values.reshape(shape)
 
 
 def assert_same(found: Any, expected: Any, what: object) -> None:

@@ -1,0 +1,145 @@
+"""The map: each element standardized, scaled, shifted and rounded once; and which elements are open."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gncli.kernels import native, plain
+from gncli.kernels.loops import Loops
+from gncli.kernels.plain import Cells, Channels
+from tests.arrays import DTYPES, hostile
+
+KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
+IDENTITY = Cells(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
+VIEWS = [  # X, L, Q, and the shape of the channels
+    (3, 700, 1, (1, 3, 700)),
+    (2, 70, 1, (2, 70, 1)),
+    (40, 3, 1, (4, 30, 1)),
+    (300, 2, 1, (1, 30, 20)),
+    (1, 5, 600, (1, 5, 600)),
+    (2, 4, 70, (8, 70, 1)),
+    (3, 50, 3, (50, 9, 1)),
+    (2, 3, 130, (1, 78, 10)),
+    (1, 1, 90_000, (3, 3, 10_000)),
+    (1, 70_000, 1, (1, 7, 10_000)),
+]
+
+
+def mapped(
+    kernel: Loops, values: NDArray[Any], length: int, cells: Cells, channels: Channels | None, made: str, apart: bool
+) -> tuple[NDArray[Any], ...]:
+    y, z = np.zeros(values.size, made), np.zeros(values.size, made) if apart else None
+    with np.errstate(all="ignore"):
+        found = kernel.normalize(values, length, cells, channels, z, y)
+    return (found, y) if z is None else (found, y, z)
+
+
+def cells_of(rng: np.random.Generator, values: NDArray[Any], num_x: int, width: int, bounds: bool) -> Cells:
+    """Return standardizations of any kind that moments may give, also of cells that hold a NaN."""
+    shape = (num_x, width)
+    with np.errstate(all="ignore"):
+        some = np.nan_to_num(rng.choice(values, shape).astype(np.float64), nan=0.5, posinf=1.0, neginf=2.0)
+    rstd = np.asarray(10.0 ** rng.integers(-3, 4, shape), np.float64)
+    rstd[rng.random(shape) < 0.2] = np.nan
+    base = None
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        base = np.full(shape, values.min(), values.dtype.newbyteorder("="))
+    slope, offset = np.full(shape, 2.0**-40), np.full(shape, 2.0**-45)
+    slope[rng.random(shape) < 0.1] = offset[0, 0] = 2.0**900  # nothing is known
+    return Cells(some, some * 2.0**-54, rstd, base, None, *((slope, offset) if bounds else ()))
+
+
+def channels_of(rng: np.random.Generator, shape: tuple[int, int, int], start: int) -> Channels:
+    gamma, beta = rng.standard_normal((2, shape[1]))
+    gamma[rng.random(shape[1]) < 0.2] = rng.choice([0.0, -0.0, 1e300, np.inf, np.nan])
+    return Channels(gamma, beta, shape, start)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("body", native.BODIES)
+def test_every_body_maps_to_the_bits_of_plain(body: str, dtype: str) -> None:
+    if body not in native.bodies():
+        pytest.skip(f"{body} does not run here")
+    kernel, rng = native.Native(body), np.random.default_rng(1)
+    for turn, (num_x, length, width, shape) in enumerate(VIEWS):
+        values = hostile(rng, dtype, (num_x * length * width,))
+        cells = cells_of(rng, values, num_x, width, bounds=turn % 3 > 0)
+        for channels in (None, channels_of(rng, shape, 0)):
+            for made in ("f2", "f4", "f8"):
+                given = (values, length, cells, channels, made, bool(turn % 2))
+                for found, expected in zip(mapped(kernel, *given), mapped(plain, *given), strict=True):
+                    assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes()), (turn, made)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_a_run_finds_its_channels_from_any_element_on(kernel: Loops) -> None:
+    rng = np.random.default_rng(0)
+    gamma, beta = rng.standard_normal((2, 6))
+    for shape in ((2, 6, 5), (1, 6, 1), (70, 6, 1), (1, 6, 30), (1, 6, 600)):
+        x = rng.standard_normal(shape)
+        expected = (x * gamma[:, None] + beta[:, None]).reshape(-1)
+        for start in range(min(x.size, 100)):
+            for stop in (start + 1, start + 7, x.size):
+                run = x.reshape(-1)[start:stop]
+                _, y = mapped(kernel, run, run.size, IDENTITY, Channels(gamma, beta, shape, start), "f8", False)
+                assert y.tobytes() == expected[start:stop].tobytes()
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_every_half_is_read_and_every_double_rounded_once(kernel: Loops) -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    _, y = mapped(kernel, halves, halves.size, IDENTITY, None, "f8", False)
+    assert y.tolist() == halves.astype(np.float64).tolist()
+    middle = (halves[:-1].astype(np.float64) + halves[1:].astype(np.float64)) / 2
+    near = np.concatenate(
+        [np.nextafter(middle, to) for to in (-np.inf, np.inf)] + [middle, [65519.99, 65520, 1e300, -7e4]]
+    )
+    _, y = mapped(kernel, near, near.size, IDENTITY, None, "f2", False)
+    with np.errstate(over="ignore"):
+        assert (y.view("u2") == near.astype(np.float16).view("u2")).all()
+
+
+@pytest.mark.parametrize("made", ["f2", "f4"])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_what_is_not_open_is_rounded_right_whatever_is_within_the_bound(kernel: Loops, made: str) -> None:
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.standard_normal(3000), [0.0, -0.0, 1e-30, -1e-30]])
+    slope, offset = (2.0**-20, 2.0**-26) if made == "f2" else (2.0**-30, 2.0**-36)
+    cells = IDENTITY._replace(slope=np.full((1, 1), slope), offset=np.full((1, 1), offset))
+    found, y = mapped(kernel, x, x.size, cells, None, made, False)
+    bound = np.abs(x) * slope + offset
+    low, high = (x - bound).astype(made), (x + bound).astype(made)
+    differ = low.view(f"u{low.itemsize}") != high.view(f"u{low.itemsize}")
+    assert found.tolist() == np.flatnonzero(differ).tolist()
+    assert 0 < found.size < x.size
+    assert {x.size - 1, x.size - 3, x.size - 4} <= set(found.tolist())  # the sign of a zero is open
+    for place in np.flatnonzero(~differ)[:200]:
+        nearest = min(
+            (y[place], np.nextafter(y[place], y.dtype.type(9)), np.nextafter(y[place], y.dtype.type(-9))),
+            key=lambda near: abs(Fraction(float(near)) - Fraction(float(x[place]))),
+        )
+        assert nearest == y[place]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_more_open_elements_than_expected_are_all_named(kernel: Loops) -> None:
+    x = np.random.default_rng(0).standard_normal(20_000)
+    cells = IDENTITY._replace(slope=np.full((1, 1), 2.0**900), offset=np.full((1, 1), 2.0**900))
+    found, _ = mapped(kernel, x, x.size, cells, None, "f4", False)
+    assert found.tolist() == list(range(x.size))
+
+
+@pytest.mark.parametrize("made", ["f2", "f4"])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_a_bound_that_is_no_number_leaves_an_element_open(kernel: Loops, made: str) -> None:
+    x = np.array([1e300, 1.0, np.nan])
+    cells = IDENTITY._replace(slope=np.full((1, 1), 2.0**900), offset=np.full((1, 1), 0.0))
+    zero = Channels(np.zeros(1), np.ones(1), (1, 1, 3), 0)  # infinity times 0
+    found, _ = mapped(kernel, x, x.size, cells, zero, made, False)
+    assert found.tolist() == [0]
