@@ -964,25 +964,38 @@ INLINE void NAME(affine)(double *restrict z, int n, struct NAME(channel) channel
     }
 }
 
-/* Return the bits of half precision of a double, rounded once, to nearest even; NaN is the canonical one. */
-INLINE uint16_t NAME(to_half)(double value)
+/* Return a double rounded once to the precision of a half, to nearest even; what is too large becomes 65536. */
+INLINE float NAME(halved)(double value)
 {
-    uint64_t bits, high;
-    uint32_t narrow;
-    double size = __builtin_fabs(value), unit;
-    float exact;
+    uint64_t bits;
+    double size = __builtin_fabs(value), unit, exact;
     memcpy(&bits, &size, sizeof bits);
-    high = bits & UINT64_C(0x7ff0000000000000);
-    memcpy(&unit, &high, sizeof unit);
+    bits &= UINT64_C(0x7ff0000000000000);
+    memcpy(&unit, &bits, sizeof unit);
     unit = unit > 0x1p-14 ? unit : 0x1p-14;
     unit *= 0x1.8p+42; /* its last place is the tenth place after the point of `value`, or 2**-24 */
-    double rounded = (size + unit) - unit;
-    rounded = rounded < 65536.0 ? rounded : 65536.0; /* false for NaN, too */
-    exact = (float)(rounded < 0x1p-14 ? rounded + 0x1p-14 : rounded); /* a subnormal number is 2**-14 above itself */
-    memcpy(&narrow, &exact, sizeof narrow);
-    narrow = (narrow >> 13) - (112u << 10) - (rounded < 0x1p-14 ? 1u << 10 : 0);
-    narrow |= (uint32_t)(__builtin_signbit(value) ? 0x8000 : 0);
-    return (uint16_t)(value == value ? narrow : 0x7e00);
+    exact = (size + unit) - unit;
+    exact = exact < 65536.0 ? exact : 65536.0; /* false for NaN, too */
+    exact = value == value ? exact : value;
+    return (float)__builtin_copysign(exact, value);
+}
+
+/* Return the bits of half precision of what `halved` gave; NaN is the canonical one. */
+INLINE uint32_t NAME(half_bits)(float value)
+{
+    uint32_t bits, narrow;
+    float size = __builtin_fabsf(value), shifted;
+    uint32_t small = size < 0x1p-14f ? 1 : 0;
+    shifted = size + (size < 0x1p-14f ? 0x1p-14f : 0.0f); /* a subnormal number is 2**-14 above itself */
+    memcpy(&bits, &value, sizeof bits);
+    memcpy(&narrow, &shifted, sizeof narrow);
+    narrow = ((narrow >> 13) - ((112 + small) << 10)) | (bits >> 16 & 0x8000);
+    return value == value ? narrow : 0x7e00;
+}
+
+INLINE uint16_t NAME(to_half)(double value)
+{
+    return (uint16_t)NAME(half_bits)(NAME(halved)(value));
 }
 
 /* Round y; return whether an element may be open: also where a bound is NaN, or not finite like y. With a bound, y less
@@ -1007,13 +1020,21 @@ INLINE int NAME(round_floats)(const double *restrict y, const double *restrict b
 
 INLINE int NAME(round_halves)(const double *restrict y, const double *restrict bound, int n, uint16_t *restrict to)
 {
+    float low[CHUNK], high[CHUNK];
     uint32_t differ = 0;
     for (int i = 0; i < n; i++) {
-        uint16_t low = NAME(to_half)(bound ? y[i] - bound[i] : y[i]);
-        to[i] = low;
+        low[i] = NAME(halved)(bound ? y[i] - bound[i] : y[i]);
         if (bound)
-            differ |= (uint32_t)(low ^ NAME(to_half)(y[i] + bound[i]));
-        differ |= (low & 0x7fff) > 0x7c00;
+            high[i] = NAME(halved)(y[i] + bound[i]);
+    }
+    for (int i = 0; i < n; i++)
+        to[i] = (uint16_t)NAME(half_bits)(low[i]);
+    for (int i = 0; i < n; i++) {
+        uint32_t a, b = 0;
+        memcpy(&a, &low[i], sizeof a);
+        if (bound)
+            memcpy(&b, &high[i], sizeof b);
+        differ |= (bound ? a ^ b : 0) | (low[i] == low[i] ? 0 : 1);
     }
     return differ != 0;
 }
