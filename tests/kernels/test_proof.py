@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from gncli import group_norm
 from gncli.io import ArraySource
-from gncli.kernels import plain
+from gncli.kernels import native, plain
 from gncli.kernels.exact import GRAIN, Sums
 from gncli.kernels.groupnorm import GroupNorm, standardization
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.plain import Cells
 from gncli.kernels.proof import Bounds, Proof
@@ -191,3 +192,17 @@ def test_a_result_that_overflows_is_no_element_that_was_proved() -> None:
     finite = int(np.count_nonzero(np.isfinite(y)))
     assert 0 < finite < y.size
     assert (outcome.check.proved, outcome.check.settled) == (finite, 0)
+
+
+@pytest.mark.parametrize("kind", ["normal", "outliers", "ternary", "half"])
+def test_every_kernel_proves_and_settles_the_same_elements(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    x = MAKERS[kind](np.random.default_rng(8), (2, 4, 30, 30))
+    found = []
+    for kernel in ("plain", *native.bodies()):
+        monkeypatch.setenv("GNCLI_KERNEL", kernel)
+        loops.cache_clear()
+        with np.errstate(all="ignore"):
+            y, outcome = normalized(x, 2, "NCHW", WHOLE, dtype="f4", gamma=1.5, beta=0.25)
+        found.append((y.tobytes(), outcome.check))
+    loops.cache_clear()
+    assert all(one == found[0] for one in found)
