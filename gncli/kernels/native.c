@@ -1101,6 +1101,24 @@ INLINE ptrdiff_t NAME(round_chunk)(const struct map *task, const double *y, cons
     return odd ? NAME(look_closer)(task, y, bound, n, made, at, found) : 0;
 }
 
+/* Repeat each value `length` times, from repetition `l` of the first on, until there are `n`; there is room for more. */
+INLINE void NAME(repeat)(const double *from, ptrdiff_t length, ptrdiff_t l, int n, double *restrict to)
+{
+    if (length == 2 && l == 0) {
+        for (int i = 0; i < n / 2; i++)
+            to[2 * i] = to[2 * i + 1] = from[i];
+        if (n % 2)
+            to[n - 1] = from[n / 2];
+        return;
+    }
+    for (ptrdiff_t i = 0, next; i < n; i = next, l = 0, from++) {
+        next = length - l < n - i ? i + length - l : n;
+        for (; i < next; i += 8) /* too many at a time: the next value overwrites them */
+            for (int k = 0; k < 8; k++)
+                to[i + k] = *from;
+    }
+}
+
 /* Return the parameters of the cells of `n` elements from element `at` of the visit on; cut `n` where they end. */
 INLINE struct NAME(cell) NAME(cells_of)(const struct map *task, ptrdiff_t at, int *n, struct NAME(spread) *room)
 {
@@ -1113,6 +1131,11 @@ INLINE struct NAME(cell) NAME(cells_of)(const struct map *task, ptrdiff_t at, in
         left = task->width - q;
     else { /* short rows or narrow ones: the values are repeated */
         ptrdiff_t l = within / task->width;
+        for (int k = 0; task->width == 1 && k < 5; k++)
+            if (from[k])
+                NAME(repeat)(from[k] + x, task->length, l, *n, room->cells[k]);
+        if (task->width == 1 && !task->base)
+            return (struct NAME(cell)){room->cells[0], room->cells[1], room->cells[2], room->cells[3], room->cells[4], NULL, 1};
         for (int i = 0; i < *n; i++) {
             place = x * task->width + q;
             for (int k = 0; k < 5; k++)

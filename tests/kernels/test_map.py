@@ -19,6 +19,8 @@ IDENTITY = Cells(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
 VIEWS = [  # X, L, Q, and the shape of the channels
     (3, 700, 1, (1, 3, 700)),
     (2, 70, 1, (2, 70, 1)),
+    (3, 5125, 1, (3, 1, 5125)),  # a short rest of a long row
+    (30, 65, 1, (1, 65, 30)),
     (40, 3, 1, (4, 30, 1)),
     (300, 2, 1, (1, 30, 20)),
     (1, 5, 600, (1, 5, 600)),
