@@ -349,7 +349,7 @@ def settle(
         first, second = sums.first[opened], sums.second[opened]
     else:
         x, column = np.nonzero(np.isin(runs, opened))
-        found = exact_sums(visit.values.reshape(num_x, length, width)[x, :, column])
+        found = exact_sums(visit.values.reshape(num_x, length, width).swapaxes(1, 2)[x, column])
         first, second = np.zeros((2, opened.size), np.int64).astype(object)
         index = np.searchsorted(opened, runs[x, column])
         np.add.at(first, index, found[0])
