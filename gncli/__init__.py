@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
     from gncli.inputs import Draw, Policy
     from gncli.kernels.groupnorm import Check
+    from gncli.kernels.loops import kernel
     from gncli.report.records import NormalizeReport, Parameters, StatsReport, TensorStats
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "TensorStats",
     "get_stats",
     "group_norm",
+    "kernel",
     "normalize_file",
 ]
 
@@ -50,6 +52,7 @@ _HOMES = {
     "TensorStats": "report.records",
     "get_stats": "api",
     "group_norm": "api",
+    "kernel": "kernels.loops",
     "normalize_file": "api",
 }
 

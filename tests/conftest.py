@@ -11,11 +11,19 @@ import pytest
 from hypothesis import settings
 
 from gncli.errors import GncliError
+from gncli.kernels import build, native
 
 # Whoever runs the tests in the background has perhaps had signals ignored; children would inherit that.
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(signum) is signal.SIG_IGN:
         signal.signal(signum, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the loops in place if they are missing or old, so that every kernel is tested if there is a compiler."""
+    if not hasattr(config, "workerinput") and not native.bodies():
+        build.compiled(build.LIBRARY)
+
 
 settings.register_profile("gncli", derandomize=True, deadline=None)
 settings.load_profile("gncli")

@@ -169,7 +169,9 @@ def test_only_io_opens_files() -> None:
             if (isinstance(call, ast.Attribute) and ast.unparse(call.value) in ("os", "io", "Path"))
             or isinstance(call, ast.Name)
         }
-        assert place(path).startswith("io/") or place(path) == "descriptors.py" or not used & openers, place(path)
+        # native.py compares the compiled library with the source that lies beside it.
+        allowed = place(path).startswith("io/") or place(path) in ("descriptors.py", "kernels/native.py")
+        assert allowed or not used & openers, place(path)
 
 
 def test_nothing_unpickles_or_evaluates() -> None:
@@ -188,7 +190,7 @@ def test_kernels_know_numpy_and_no_other_layer() -> None:
     allowed = {"gncli.names.Value", "gncli.text.finite"}
     for path in (path for path in MODULES if place(path).startswith("kernels/")):
         if place(path) == "kernels/build.py":  # runs a compiler, and is run where nothing is installed
-            assert {name.split(".")[0] for name in all_imports(path)} <= sys.stdlib_module_names
+            assert {name.split(".")[0] for name in all_imports(path)} <= sys.stdlib_module_names | {"hatchling"}
             continue
         for name in set(all_imports(path)) - allowed - ({"os"} if place(path) == "kernels/loops.py" else set()):
             root = name.split(".")[0]

@@ -27,6 +27,8 @@ import gncli
 from gncli import cli
 from gncli.cli import main
 from gncli.errors import InputError, OutputError
+from gncli.kernels import native
+from gncli.kernels.loops import loops
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from tests.processes import ROOT, ended, start
@@ -536,7 +538,35 @@ def test_the_version_with_v_is_that_of_all_that_matters(arguments: list[str], ru
     status, shown, said = run(*arguments)
     first = [f"gncli {gncli.__version__}", f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
     last = [f"h5py {h5py.__version__}", f"HDF5 {h5py.version.hdf5_version}", f"platform {platform.platform()}"]
+    last.append(f"kernel: {gncli.kernel()}")
     assert (status, shown.splitlines(), said) == (0, first + last, "")
+
+
+@pytest.mark.parametrize("name", ["plain", "native", *native.BODIES])
+def test_a_kernel_is_chosen_by_name_and_said(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNCLI_KERNEL", name)
+    here = native.bodies()
+    status, out, err = run("--version", "-v")
+    if name == "plain" or (here and name in ("native", *here)):
+        assert (status, out.splitlines()[-1], err) == (0, f"kernel: {here[-1] if name == 'native' else name}", "")
+    else:
+        usable = ", ".join(("plain", *(("native", *here) if here else ())))
+        said = f"gncli: error: GNCLI_KERNEL: the kernel {name} does not run here; choose {usable}\n"
+        assert (status, out, err) == (5, "", said)
+
+
+@pytest.mark.parametrize(
+    "words", ["--version -v", "stats x.npy", "normalize x.npy -G 4", "diff x.npy x.npy", "random 4"]
+)
+def test_an_unknown_kernel_is_a_usage_error(words: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNCLI_KERNEL", "sse9")
+    loops.cache_clear()
+    known = "plain, native, baseline, avx2, avx512"
+    assert run(*words.split()) == (2, "", f"gncli: error: GNCLI_KERNEL: there is no kernel 'sse9'; choose {known}\n")
+    monkeypatch.setattr(native, "bodies", lambda: ("baseline",))
+    monkeypatch.setenv("GNCLI_KERNEL", "avx512")
+    said = "gncli: error: GNCLI_KERNEL: the kernel avx512 does not run here; choose plain, native, baseline\n"
+    assert run(*words.split()) == (5, "", said)
 
 
 def test_the_version_alone_imports_nothing_for_it() -> None:

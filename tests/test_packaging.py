@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 
 import gncli
+from gncli.kernels.build import compiler
 from tests.transcripts import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 TOOLS = ("build", "check_wheel_contents", "twine")
+SHOWN = ("stats x.npy y.npy -s all", "diff x.npy y.npy", "stats x.npy --by C --hist -s median")
 FIRST = "stats x.npy -s mean --format value".split()
 
 MISSING = [tool for tool in TOOLS if importlib.util.find_spec(tool) is None]
@@ -121,7 +123,8 @@ def test_the_wheel_holds_the_package_and_no_more(built: Path) -> None:
         for path in (ROOT / "gncli").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names == package | {
+    library = {"gncli/kernels/native.bin"}
+    assert names - library == package - library | {
         f"{folder}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
     }
     assert {"gncli/py.typed", "gncli/docs/recipes.md", "gncli/docs/reference.md"} <= names
@@ -133,7 +136,9 @@ def test_the_sdist_holds_all_that_is_kept(built: Path) -> None:
     with tarfile.open(sdist(built)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".ci/run", "tests/golden/stats.txt"} <= names
-    assert not [name for name in names if name.endswith((".pyc", ".so")) or name.startswith((".hypothesis", ".git/"))]
+    assert not [
+        name for name in names if name.endswith((".pyc", ".so", ".bin")) or name.startswith((".hypothesis", ".git/"))
+    ]
     if (ROOT / ".git").exists():
         kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert {name for name in kept.splitlines() if (ROOT / name).exists()} <= names
@@ -180,3 +185,39 @@ def test_the_lowest_versions_that_are_admitted_run(built: Path, tmp_path: Path) 
         run(programs / "gncli", *words.split(), cwd=tmp_path)
     found = run(programs / "python", "-c", "import numpy; print(sorted(numpy.load('m.npz')))", cwd=tmp_path)
     assert found == "['mean', 'rstd', 'var']\n"  # to which np.savez of NumPy 2.0 would add one
+
+
+@pytest.mark.slow
+def test_the_wheels_with_and_without_compiled_loops_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    if compiler() is None:
+        pytest.skip("needs a C compiler")
+    assert re.fullmatch(r"gncli-[\d.]+-py3-none-(linux|macosx)_\w+\.whl", wheel(built).name)
+    pure = tmp_path / "pure"
+    without = CLEAN | {"CC": "/nowhere/cc", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(pure), str(sdist(built))]
+    subprocess.run(command, cwd=tmp_path, env=without, check=True)
+    (plain,) = pure.iterdir()
+    assert plain.name == f"gncli-{gncli.__version__}-py3-none-any.whl"
+    found = []
+    for name, made in (("native", wheel(built)), ("pure", plain)):
+        programs, folder = environment(tmp_path / name, made), tmp_path / f"of {name}"
+        folder.mkdir()
+        said = run(programs / "gncli", "--version", "-v", cwd=folder)
+        assert ("kernel: plain" in said) == (name == "pure"), said
+        for words in ("random 2,8,30,40 --seed 0 --dtype float32 -o x.npy", "normalize x.npy -G 2 --gamma 2 -o y.npy"):
+            run(programs / "gncli", *words.split(), cwd=folder)
+        shown = [run(programs / "gncli", *words.split(), "--format", "json", cwd=folder) for words in SHOWN]
+        found.append(((folder / "y.npy").read_bytes(), shown))
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_an_editable_install_compiles_in_place(built: Path, tmp_path: Path) -> None:
+    if compiler() is None:
+        pytest.skip("needs a C compiler")
+    with tarfile.open(sdist(built)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    programs = environment(tmp_path / "env", "-e", source)
+    assert (source / "gncli" / "kernels" / "native.bin").exists()
+    assert "kernel: plain" not in run(programs / "gncli", "--version", "-v", cwd=tmp_path)

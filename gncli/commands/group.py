@@ -44,6 +44,7 @@ def gncli() -> None:
     the input changed.
 
     GNCLI_FORMAT, GNCLI_COLOR, GNCLI_PRECISION, GNCLI_WORKERS and GNCLI_TILE set the default of the option of that name.
+    GNCLI_KERNEL=plain|native|baseline|avx2|avx512 chooses how numbers are computed; it changes none of them.
     """
 
 

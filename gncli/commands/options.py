@@ -351,9 +351,10 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
         import platform
 
         from gncli.io import versions
+        from gncli.kernels.loops import kernel
 
         lines += [f"Python {platform.python_version()}", *(f"{name} {v}" for name, v in versions().items())]
-        lines.append(f"platform {platform.platform()}")
+        lines += [f"platform {platform.platform()}", f"kernel: {kernel()}"]
     deliver("\n".join(lines) + "\n")
     ctx.exit()
 
@@ -369,7 +370,8 @@ verbose = click.option(
     is_eager=True,
     expose_value=False,
     callback=_version,
-    help="With --version: also show the versions of Python, NumPy, h5py and HDF5, and the platform.",
+    help="With --version: also show the versions of Python, NumPy, h5py and HDF5, the platform, and the "
+    "kernel that computes.",
 )
 helpful = click.option(
     "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=_help, help="Show this page and exit."

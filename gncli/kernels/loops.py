@@ -59,12 +59,7 @@ class Loops(Protocol):
 def loops() -> Loops:
     """Return the loops that ``GNCLI_KERNEL`` names, or else the fastest that run here.
 
-    Raises
-    ------
-    ParameterError
-        If there is no kernel of that name.
-    LimitError
-        If it does not run here.
+    See `kernel` for the errors.
     """
     return _named(kernel())
 
@@ -74,7 +69,27 @@ def _named(name: str) -> Loops:
 
 
 def kernel() -> str:
-    """Return the name of the loops that run: ``plain``, or the body of `native.c`. See `loops` for the errors."""
+    """Return the name of what computes: ``plain`` (NumPy), or the body of `native.c`, such as ``avx2``.
+
+    It changes no number. ``GNCLI_KERNEL`` chooses; by default it is the fastest that runs here.
+
+    Returns
+    -------
+    str
+        ``plain``, ``baseline``, ``avx2`` or ``avx512``.
+
+    Raises
+    ------
+    ParameterError
+        If there is no kernel of the name in ``GNCLI_KERNEL``.
+    LimitError
+        If it does not run here.
+
+    Examples
+    --------
+    >>> kernel() in ("plain", "baseline", "avx2", "avx512")
+    True
+    """
     asked = os.environ.get("GNCLI_KERNEL", "")
     here = native.bodies()
     best = here[-1] if here else "plain"

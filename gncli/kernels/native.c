@@ -65,6 +65,13 @@ struct moments {
 #define PASTE(name, body) PASTE_(name, body)
 #define NAME(name) PASTE(name, BODY)
 
+/* What this was compiled from: the checksum of this file, see build.py. */
+#ifndef SOURCE
+#define SOURCE 0u
+#endif
+extern EXPORT const uint32_t source;
+const uint32_t source = SOURCE;
+
 /* Return whether this processor can run a body: 0 is the baseline, 1 is avx2, 2 is avx512. */
 EXPORT int supports(int body);
 

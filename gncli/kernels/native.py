@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import zlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from gncli.kernels import plain
 from gncli.kernels.plain import Cells, Channels, Integers, num_steps
 from gncli.kernels.scratch import room
 
+_SOURCE = __file__.removesuffix("py") + "c"
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
 
 PLACES = frozenset(("argmin", "argmax", "first_nan", "first_inf"))
@@ -236,10 +238,14 @@ def bodies() -> tuple[str, ...]:
 
 
 def _library() -> ctypes.CDLL | None:
+    """Return the library; None where there is none, or it was compiled from another `native.c` than the one here."""
     try:
-        return ctypes.CDLL(LIBRARY)  # the loader keeps it: this costs little the second time
-    except OSError:
+        library = ctypes.CDLL(LIBRARY)  # the loader keeps it: this costs little the second time
+        with open(_SOURCE, "rb") as source:
+            same = ctypes.c_uint32.in_dll(library, "source").value == zlib.crc32(source.read())
+    except (OSError, ValueError):
         return None
+    return library if same else None
 
 
 def _elements(values: NDArray[Any]) -> tuple[int, int, int, int]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gncli import progress
 from gncli.errors import InputError
 from gncli.io.source import Source
+from gncli.kernels.loops import loops
 from gncli.kernels.scratch import LINE, aligned, arithmetic
 from gncli.kernels.walk import Region
 
@@ -82,6 +83,7 @@ class Engine:
         visit: int | None = None,
         executor: Executor | None = None,
     ) -> None:
+        loops()  # an error about GNCLI_KERNEL is raised here, and not by a worker
         self.workers = workers or available_processors()
         self.tile = tile or DEFAULT_TILE
         self.visit = visit or TILES_PER_VISIT * self.tile

@@ -1,0 +1,139 @@
+"""How native.c is compiled: without warnings, without undefined behaviour, and never to the harm of an install."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gncli.kernels import build, native
+from tests.transcripts import ROOT
+
+STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1")
+SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+CHECKED = ("test_loops*.py", "test_law.py", "test_map.py")
+NO_COMPILER = pytest.mark.skipif(build.compiler() is None, reason="needs a C compiler")
+
+
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["gcc", "clang"])
+def test_it_compiles_without_warnings(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"needs {program}")
+    monkeypatch.setenv("CC", program)
+    assert build.compiled(tmp_path / "native.bin", *STRICT) is None
+
+
+@pytest.mark.slow
+@NO_COMPILER
+def test_no_loop_does_what_c_leaves_undefined(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [*(build.compiler() or []), "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    if not os.path.isabs(found):
+        pytest.skip("needs libasan, as gcc has it")
+    library = tmp_path / "native.bin"
+    assert build.compiled(library, *SANITIZED) is None
+    files = [str(path) for name in CHECKED for path in (ROOT / "tests" / "kernels").glob(name)]
+    code = (
+        "import sys, pytest; from gncli.kernels import native; native.LIBRARY = sys.argv[1]; assert native.bodies();"
+        "raise SystemExit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', '-n', '0', *sys.argv[2:]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(library), *files],
+        cwd=ROOT,
+        env=os.environ | {"LD_PRELOAD": found, "ASAN_OPTIONS": "detect_leaks=0", "COVERAGE_PROCESS_CONFIG": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "runtime error" not in done.stdout
+
+
+@NO_COMPILER
+def test_a_library_of_another_source_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "LIBRARY", str(tmp_path / "native.bin"))
+    assert native.bodies() == ()
+    (tmp_path / "native.bin").write_bytes(b"no library")
+    assert native.bodies() == ()
+    source = tmp_path / "native.c"
+    source.write_text('#include <stdint.h>\nconst uint32_t source __attribute__((visibility("default"))) = SOURCE;\n')
+    monkeypatch.setattr(build, "SOURCE", source)
+    assert build.compiled(tmp_path / "native.bin") is None
+    assert native.bodies() == ()
+    source.write_text("int other;\n")
+    assert build.compiled(tmp_path / "native.bin") is None
+    assert native.bodies() == ()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["native.bin", "native.c"]
+
+
+def test_without_a_compiler_it_is_said_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_compiler(monkeypatch)
+    assert build.compiled(tmp_path / "native.bin") == "no C compiler was found"
+    monkeypatch.setenv("CC", "/nowhere/cc -m64")
+    said = build.compiled(tmp_path / "native.bin")
+    assert said is not None
+    assert said.startswith("/nowhere/cc could not be run")
+    failing = tmp_path / "cc"
+    failing.write_text("#!/bin/sh\necho broken\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setenv("CC", str(failing))
+    assert build.compiled(tmp_path / "native.bin") == f"{failing} failed: broken"
+    assert not (tmp_path / "native.bin").exists()
+
+
+def hook() -> tuple[Any, list[str]]:
+    """Return the hook as hatchling makes it, and what it will have said."""
+    said: list[str] = []
+    made: Any = object.__new__(build.NativeHook)
+    vars(made)["app"] = SimpleNamespace(display_warning=said.append)
+    return made, said
+
+
+@pytest.mark.parametrize("version", ["standard", "editable"])
+def test_an_install_without_a_compiler_is_pure(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_compiler(monkeypatch)
+    made, said = hook()
+    data: dict[str, Any] = {"force_include": {}}
+    made.initialize(version, data)
+    made.finalize(version, data, "")
+    assert data == {"force_include": {}}
+    assert said == ["gncli runs without compiled loops, on NumPy: no C compiler was found"]
+
+
+def test_a_wheel_holds_the_library_and_an_editable_install_has_it_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets: list[Path] = []
+    monkeypatch.setattr(build, "LIBRARY", tmp_path / "native.bin")
+    monkeypatch.setattr(build, "compiled", targets.append)
+    for version in ("standard", "editable"):
+        made, said = hook()
+        data: dict[str, Any] = {"force_include": {}}
+        made.initialize(version, data)
+        made.finalize(version, data, "")
+        assert (data["pure_python"], data["tag"], said) == (False, build.wheel_tag(), [])
+        included = {} if version == "editable" else {str(targets[0]): "gncli/kernels/native.bin"}
+        assert data["force_include"] == included
+    assert targets[1] == tmp_path / "native.bin"
+    assert not targets[0].parent.exists()
+
+
+def test_the_tag_is_that_of_the_platform_and_of_every_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, tag in (("linux-x86_64", "linux_x86_64"), ("macosx-11.0-universal2", "macosx_11_0_arm64")):
+        monkeypatch.setattr("sysconfig.get_platform", lambda name=name: name)
+        monkeypatch.setattr("platform.machine", lambda: "arm64")
+        assert build.wheel_tag() == f"py3-none-{tag}"
