@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, exact_sums
+from gncli.kernels.exact import GRAIN, Cell, exact_sums
+from tests import exact
 
 RNG = np.random.default_rng(11)
 
@@ -47,3 +48,17 @@ def test_sums_are_exact(values: NDArray[Any]) -> None:
     assert [Fraction(int(found), 1 << 2 * GRAIN) for found in second.ravel()] == [
         sum(value * value for value in row) for row in exact
     ]
+
+
+@pytest.mark.parametrize("denominator", ["std", "variance"])
+@pytest.mark.parametrize(
+    "values", [[2**62, 2**62 + 3, 5, 7], [-(2**60), 2**60], [0.0, 5e-324, 0.0, 1e-323], [1.5, 7.0, 2.0]]
+)
+def test_cells_settle_what_double_double_cannot(values: list[Any], denominator: str) -> None:
+    x = np.array(values)
+    (first,), (second,) = exact_sums(x[None])
+    cell, group = Cell(x.size, first, second, 0.0, denominator == "std"), exact.Group.of(x, 0.0, denominator)
+    for gamma, beta in ((1.0, 0.0), (0.75, 1.0), (0.0, 2.0)):
+        with np.errstate(all="ignore"):
+            found = cell.settled(x, np.full(x.size, gamma), np.full(x.size, beta), np.dtype("f4"))
+            assert found.tolist() == [group.rounded(value, gamma, beta, np.dtype("f4")) for value in x]
