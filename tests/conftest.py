@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import types
 from typing import Any
 
@@ -21,8 +23,19 @@ for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the loops in place if they are missing or old, so that every kernel is tested if there is a compiler."""
-    if not hasattr(config, "workerinput") and not native.bodies():
-        build.compiled(build.LIBRARY)
+    if not hasattr(config, "workerinput"):
+        code = "from gncli.kernels import native; raise SystemExit(not native.bodies())"
+        # Another process looks: one that has loaded an old library would be given it again.
+        if subprocess.run([sys.executable, "-c", code], check=False).returncode:
+            build.compiled(build.LIBRARY)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say, in every report, which kernels the tests did not see."""
+    unseen = [body for body in native.BODIES if body not in native.bodies()]
+    if unseen:
+        why = native.why_not() or "this processor lacks the instructions"
+        terminalreporter.write_line(f"not tested: the kernels {', '.join(unseen)}: {why}")
 
 
 settings.register_profile("gncli", derandomize=True, deadline=None)

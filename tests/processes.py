@@ -53,7 +53,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     # A process that is sent a signal is not covered: coverage would hang if one came while it holds its lock.
     left_out = ("PYTHONUNBUFFERED", "GNCLI_", *(() if covered else ("COV",)))
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+    inherited = {k: v for k, v in os.environ.items() if k == "GNCLI_KERNEL" or not k.startswith(left_out)}
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys\n{hook}\nfrom gncli.__main__ import main\nsys.exit(main())", *arguments],
         stdin=stdin,

@@ -88,8 +88,8 @@ def recipes(markdown: str) -> list[Recipe]:
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which gncli is found, and nothing of this one's terminal is."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GNCLI_")}
+    """Return an environment in which gncli is found, and nothing of this one's terminal is; its kernel stays."""
+    kept = {k: v for k, v in os.environ.items() if k == "GNCLI_KERNEL" or not k.startswith("GNCLI_")}
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONUNBUFFERED"):
         kept.pop(name, None)
     path = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), kept["PATH"]])

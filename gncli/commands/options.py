@@ -351,10 +351,12 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
         import platform
 
         from gncli.io import versions
+        from gncli.kernels import native
         from gncli.kernels.loops import kernel
 
         lines += [f"Python {platform.python_version()}", *(f"{name} {v}" for name, v in versions().items())]
         lines += [f"platform {platform.platform()}", f"kernel: {kernel()}"]
+        lines += [f"note: {why}" for why in [native.why_not()] if why]
     deliver("\n".join(lines) + "\n")
     ctx.exit()
 

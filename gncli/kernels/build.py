@@ -38,27 +38,31 @@ def compiler() -> list[str] | None:
 
 def compiled(target: Path, *flags: str) -> str | None:
     """Compile `native.c` into `target`, whole or not at all; return None, or why it could not be done."""
-    command = compiler()
-    if command is None:
-        return "no C compiler was found"
-    made = target.with_name(f"{target.name}.{os.getpid()}")
-    source = f"-DSOURCE={zlib.crc32(SOURCE.read_bytes())}u"  # `native` takes no library of another native.c
     try:
-        done = subprocess.run(  # noqa: S603  # the compiler of whoever builds
-            [*command, *FLAGS, source, *flags, str(SOURCE), "-o", str(made), "-lm"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            return f"{command[0]} failed: {done.stdout.strip()}"
-        made.replace(target)
-    except OSError as error:
-        return f"{command[0]} could not be run ({error})"
-    finally:
-        made.unlink(missing_ok=True)
+        command = compiler()
+        if command is None:
+            return "no C compiler was found"
+        with tempfile.TemporaryDirectory(prefix=".native-", dir=target.parent) as folder:
+            made = Path(folder, target.name)
+            done = subprocess.run(  # noqa: S603  # the compiler of whoever builds
+                [*command, *FLAGS, f"-DSOURCE={checksum()}u", *flags, str(SOURCE), "-o", str(made), "-lm"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if done.returncode:
+                return f"{command[0]} failed: {done.stdout.strip()}"
+            made.replace(target)
+    except (OSError, ValueError) as error:  # ValueError: a quotation mark in $CC is not closed
+        return f"the C compiler could not be run ({error})"
     return None
+
+
+def checksum() -> int:
+    """Return the checksum of what a library is made from, `native.c` and the flags here. `native` compares it."""
+    return zlib.crc32(SOURCE.read_bytes() + Path(__file__).read_bytes())
 
 
 def wheel_tag() -> str:
@@ -76,7 +80,7 @@ class NativeHook(_Hook):  # type: ignore[misc]  # hatchling is not installed whe
         target = LIBRARY if version == "editable" else self.folder / LIBRARY.name
         problem = compiled(target)
         if problem:
-            self.app.display_warning(f"gncli runs without compiled loops, on NumPy: {problem}")
+            self.app.display_warning(f"gncli runs without compiled loops, on NumPy: {problem.splitlines()[0]}")
             return
         build_data["pure_python"] = False
         build_data["tag"] = wheel_tag()

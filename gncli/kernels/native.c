@@ -65,7 +65,7 @@ struct moments {
 #define PASTE(name, body) PASTE_(name, body)
 #define NAME(name) PASTE(name, BODY)
 
-/* What this was compiled from: the checksum of this file, see build.py. */
+/* What this was compiled from: the checksum of this file and of build.py. */
 #ifndef SOURCE
 #define SOURCE 0u
 #endif

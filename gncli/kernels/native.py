@@ -15,7 +15,7 @@ from gncli.kernels import plain
 from gncli.kernels.plain import Cells, Channels, Integers, num_steps
 from gncli.kernels.scratch import room
 
-_SOURCE = __file__.removesuffix("py") + "c"
+_SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
 
 PLACES = frozenset(("argmin", "argmax", "first_nan", "first_inf"))
@@ -237,12 +237,26 @@ def bodies() -> tuple[str, ...]:
     return tuple(body for number, body in enumerate(BODIES) if library.supports(number))
 
 
+def why_not() -> str:
+    """Return why there are no bodies; an empty text where there are."""
+    if _library() is not None:
+        return ""
+    try:
+        open(LIBRARY, "rb").close()
+    except FileNotFoundError:
+        return "native.c was not compiled"
+    return "native.bin does not belong to this native.c; python -m gncli.kernels.build compiles it again"
+
+
 def _library() -> ctypes.CDLL | None:
-    """Return the library; None where there is none, or it was compiled from another `native.c` than the one here."""
+    """Return the library; None where there is none, or it was compiled from other sources than those here."""
     try:
         library = ctypes.CDLL(LIBRARY)  # the loader keeps it: this costs little the second time
-        with open(_SOURCE, "rb") as source:
-            same = ctypes.c_uint32.in_dll(library, "source").value == zlib.crc32(source.read())
+        found = 0
+        for path in _SOURCES:
+            with open(path, "rb") as source:
+                found = zlib.crc32(source.read(), found)
+        same = ctypes.c_uint32.in_dll(library, "source").value == found
     except (OSError, ValueError):
         return None
     return library if same else None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gncli.cli import main
 from gncli.kernels import build, native
 from tests.transcripts import ROOT
 
@@ -63,36 +64,77 @@ def test_no_loop_does_what_c_leaves_undefined(tmp_path: Path) -> None:
     assert "runtime error" not in done.stdout
 
 
+def test_what_is_no_library_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = tmp_path / "native.bin"
+    monkeypatch.setattr(native, "LIBRARY", str(library))
+    assert (native.bodies(), native.why_not()) == ((), "native.c was not compiled")
+    library.write_bytes(b"no library")
+    assert (native.bodies(), native.why_not()) == ((), OTHER)
+    monkeypatch.delenv("GNCLI_KERNEL", raising=False)
+    assert main(["--version", "-v"]) == 0
+    out, err = capfd.readouterr()
+    assert (out.splitlines()[-2:], err) == (["kernel: plain", f"note: {OTHER}"], "")
+
+
+OTHER = "native.bin does not belong to this native.c; python -m gncli.kernels.build compiles it again"
+BODY = """#include <stdint.h>
+#pragma GCC visibility push(default)
+int supports(int);
+int supports(int body) { return body == 0; }
+"""
+STAMP = "extern const uint32_t source;\nconst uint32_t source = SOURCE;\n"
+
+
 @NO_COMPILER
-def test_a_library_of_another_source_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "LIBRARY", str(tmp_path / "native.bin"))
-    assert native.bodies() == ()
-    (tmp_path / "native.bin").write_bytes(b"no library")
-    assert native.bodies() == ()
-    source = tmp_path / "native.c"
-    source.write_text('#include <stdint.h>\nconst uint32_t source __attribute__((visibility("default"))) = SOURCE;\n')
+@pytest.mark.parametrize(
+    ("compiled", "now", "found"),
+    [
+        (BODY + STAMP, BODY + STAMP, (("baseline",), "")),
+        (BODY + STAMP, BODY + STAMP + "/* changed */\n", ((), OTHER)),
+        (BODY, BODY, ((), OTHER)),  # it does not say of which source it is
+    ],
+)
+def test_a_library_of_another_source_is_not_used(
+    compiled: str, now: str, found: tuple[tuple[str, ...], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, library = tmp_path / "native.c", tmp_path / "native.bin"
+    source.write_text(compiled)
     monkeypatch.setattr(build, "SOURCE", source)
-    assert build.compiled(tmp_path / "native.bin") is None
-    assert native.bodies() == ()
-    source.write_text("int other;\n")
-    assert build.compiled(tmp_path / "native.bin") is None
-    assert native.bodies() == ()
+    monkeypatch.setattr(native, "LIBRARY", str(library))
+    monkeypatch.setattr(native, "_SOURCES", (str(source), build.__file__))
+    assert build.compiled(library) is None
+    source.write_text(now)
+    assert (native.bodies(), native.why_not()) == found
     assert sorted(path.name for path in tmp_path.iterdir()) == ["native.bin", "native.c"]
 
 
-def test_without_a_compiler_it_is_said_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("compiler", "why"),
+    [
+        ("", "no C compiler was found"),
+        ("/nowhere/cc -m64", "the C compiler could not be run ([Errno 2] No such file or directory: '/nowhere/cc')"),
+        ("'cc", "the C compiler could not be run (No closing quotation)"),
+        ("FOLDER/broken", "FOLDER/broken failed: a \ufffd"),
+        ("FOLDER/idle", "the C compiler could not be run ([Errno 2] No such file or directory: "),
+    ],
+)
+def test_what_cannot_be_compiled_leaves_what_was_there_and_says_why(
+    compiler: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_compiler(monkeypatch)
-    assert build.compiled(tmp_path / "native.bin") == "no C compiler was found"
-    monkeypatch.setenv("CC", "/nowhere/cc -m64")
-    said = build.compiled(tmp_path / "native.bin")
+    for name, does in (("broken", "printf 'a \\377\\n'; exit 1"), ("idle", "exit 0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("CC", compiler.replace("FOLDER", str(tmp_path)))
+    library = tmp_path / "native.bin"
+    library.write_text("old")
+    said = build.compiled(library)
     assert said is not None
-    assert said.startswith("/nowhere/cc could not be run")
-    failing = tmp_path / "cc"
-    failing.write_text("#!/bin/sh\necho broken\nexit 1\n")
-    failing.chmod(0o755)
-    monkeypatch.setenv("CC", str(failing))
-    assert build.compiled(tmp_path / "native.bin") == f"{failing} failed: broken"
-    assert not (tmp_path / "native.bin").exists()
+    assert said.startswith(why.replace("FOLDER", str(tmp_path)))
+    assert library.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "idle", "native.bin"]
 
 
 def hook() -> tuple[Any, list[str]]:
