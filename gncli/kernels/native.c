@@ -227,11 +227,12 @@ INLINE double NAME(halves)(double *lanes)
 #define PANEL const char *from, ptrdiff_t stride, ptrdiff_t full, int rest, int narrow
 
 #define WIDE (WIDTH == 64 ? 8 : 4) /* vectors whose sums and extremes fit the registers */
-#define DEEP (WIDTH == 64 ? 8 : 4) /* vectors whose sums of two powers do */
+#define DEEP (WIDTH == 64 ? 4 : 2) /* vectors whose sums of two powers do */
 #define FOUR (WIDTH == 64 ? 4 : 2) /* vectors whose sums of four powers do */
 
 struct NAME(panel) {
     double sum[LANES], least[LANES], most[LANES], middle[LANES], powers[4][LANES], l1[LANES], zeros[LANES];
+    double unit[LANES], lower[LANES]; /* deviations are summed in two parts, see plain._sums_of_deviations */
 };
 
 /* Take the sum and the extremes of each lane. */
@@ -264,37 +265,44 @@ INLINE void NAME(pass_sums)(PANEL, struct NAME(panel) *to)
     }
 }
 
-/* Take the sums of the first `count` powers, 2 or 4, of the deviations from the middle of each lane. */
+/* Take the sums of the first `count` powers, 2 or 4, of the deviations from the middle of each lane; of the first power
+ * the upper digits and the lower ones apart. */
 INLINE void NAME(pass_powers)(PANEL, int count, struct NAME(panel) *to)
 {
     const int step = count > 2 ? FOUR : DEEP;
     for (int first = 0; first < LANES; first += step * PER) {
         const char *at = from + first * SIZE(narrow);
-        vd sums[4][DEEP], middle[DEEP];
+        vd sums[4][DEEP], lower[DEEP], middle[DEEP], unit[DEEP];
         for (int k = 0; k < step; k++) {
             memcpy(&middle[k], to->middle + first + k * PER, sizeof middle[k]);
+            memcpy(&unit[k], to->unit + first + k * PER, sizeof unit[k]);
+            lower[k] = NAME(all)(0);
             for (int p = 0; p < count; p++)
                 sums[p][k] = NAME(all)(0);
         }
         for (ptrdiff_t r = 0; r < full; r++, at += stride)
             for (int k = 0; k < step; k++) {
                 vd d = NAME(load)(at + k * PER * SIZE(narrow), narrow) - middle[k];
-                vd square = d * d;
-                sums[0][k] += d;
+                vd square = d * d, upper = (d + unit[k]) - unit[k];
+                sums[0][k] += upper;
+                lower[k] += d - upper;
                 sums[1][k] += square;
                 if (count > 2) {
                     sums[2][k] += square * d;
                     sums[3][k] += square * square;
                 }
             }
-        for (int k = 0; k < step; k++)
+        for (int k = 0; k < step; k++) {
             for (int p = 0; p < count; p++)
                 memcpy(to->powers[p] + first + k * PER, &sums[p][k], sizeof sums[p][k]);
+            memcpy(to->lower + first + k * PER, &lower[k], sizeof lower[k]);
+        }
     }
     for (int j = 0; j < rest; j++) {
         double d = NAME(load_one)(from + full * stride + j * SIZE(narrow), narrow) - to->middle[j];
-        double square = d * d;
-        to->powers[0][j] += d;
+        double square = d * d, upper = (d + to->unit[j]) - to->unit[j];
+        to->powers[0][j] += upper;
+        to->lower[j] += d - upper;
         to->powers[1][j] += square;
         if (count > 2) {
             to->powers[2][j] += square * d;
@@ -435,6 +443,24 @@ INLINE double NAME(scaled)(double value, int32_t power)
     return -power > 1000 ? value * NAME(two_to)(1000) * NAME(two_to)(-power - 1000) : value * NAME(two_to)(-power);
 }
 
+/* Return what deviations are taken from, see plain._middle. */
+INLINE double NAME(middle_of)(double mean, int64_t dtype)
+{
+    double wide = mean * 0x1.00000008p+29;
+    return dtype == F64 || dtype == I64 || dtype == U64 ? mean : wide - (wide - mean);
+}
+
+/* Return 1.5 * 2**(e + 13), where the largest deviation from the middle is below 2**e; 0 where all are 0. */
+INLINE double NAME(unit_of)(double least, double most, double middle)
+{
+    double above = most - middle, below = middle - least, largest = above > below ? above : below;
+    uint64_t bits;
+    if (!(largest > 0 && largest < INFINITE))
+        return 0;
+    memcpy(&bits, &largest, sizeof bits);
+    return 1.5 * NAME(two_to)((int32_t)(bits >> 52) - 1022 + 13);
+}
+
 /* Write the values to `x`, rows of 64 lanes, scaled by the powers; 1 to `kept` where they are finite, else 0 to both. */
 INLINE void NAME(clean)(PANEL, const int32_t *power, double *x, double *kept)
 {
@@ -455,12 +481,13 @@ INLINE void NAME(pass_kept)(const double *x, const double *kept, ptrdiff_t rows,
 {
     for (int p = 0; p < 4; p++)
         for (int j = 0; j < LANES; j++)
-            to->powers[p][j] = 0;
+            to->powers[p][j] = to->lower[j] = 0;
     for (ptrdiff_t r = 0; r < rows; r++)
         for (int j = 0; j < LANES; j++) {
             double d = (x[r * LANES + j] - to->middle[j]) * kept[r * LANES + j];
-            double square = d * d;
-            to->powers[0][j] += d;
+            double square = d * d, upper = (d + to->unit[j]) - to->unit[j];
+            to->powers[0][j] += upper;
+            to->lower[j] += d - upper;
             to->powers[1][j] += square;
             to->powers[2][j] += square * d;
             to->powers[3][j] += square * square;
@@ -570,11 +597,17 @@ static void NAME(measure_odd)(const struct moments *task, PANEL, ptrdiff_t i, in
     for (int j = 0; j < LANES; j++) {
         int of = sets ? j : 0;
         double count = counts.n[of] > 1 ? counts.n[of] : 1;
-        found->middle[j] = task->about_zero ? 0 : found->sum[of] / count;
+        found->middle[j] = task->about_zero ? 0 : NAME(middle_of)(found->sum[of] / count, task->dtype);
+        double low = NAME(scaled)(found->least[j], counts.power[j]), high = NAME(scaled)(found->most[j], counts.power[j]);
+        found->unit[j] = task->about_zero ? 0 : NAME(unit_of)(low, high, found->middle[j]);
     }
     NAME(pass_kept)(x, kept, rows, found);
+    if (!sets)
+        NAME(halves)(found->lower);
     for (int p = 0; !sets && p < 4; p++)
         NAME(halves)(found->powers[p]);
+    for (int j = 0; j < (sets ? sets : 1); j++)
+        found->powers[0][j] += found->lower[j];
     for (int j = 0; j < (sets ? sets : 1); j++) {
         NAME(finish)(task, i + j, j, counts.n[j], found);
         task->nan[i + j] = counts.nan[j];
@@ -632,12 +665,12 @@ INLINE void NAME(measure_panel)(const struct moments *task, PANEL, ptrdiff_t i, 
         return;
     }
     double n = sets ? (double)full : (double)(full * LANES + rest);
-    if (!task->about_zero)
-        for (int j = 0; j < LANES; j++)
-            found.middle[j] = found.sum[sets ? j : 0] / n;
-    else
-        for (int j = 0; j < LANES; j++)
-            found.middle[j] = 0;
+    for (int j = 0; j < LANES; j++) {
+        int of = sets ? j : 0;
+        found.middle[j] = task->about_zero ? 0 : NAME(middle_of)(found.sum[of] / n, task->dtype);
+        found.unit[j] = task->about_zero ? 0 : NAME(unit_of)(found.least[of], found.most[of], found.middle[j]);
+        found.lower[j] = 0;
+    }
     if (task->cube || task->fourth)
         NAME(pass_powers)(from, stride, full, rest, narrow, 4, &found);
     else if (!task->about_zero)
@@ -647,12 +680,14 @@ INLINE void NAME(measure_panel)(const struct moments *task, PANEL, ptrdiff_t i, 
     if (!sets) {
         for (int p = 0; p < (task->cube || task->fourth ? 4 : 2); p++)
             NAME(halves)(found.powers[p]);
+        NAME(halves)(found.lower);
         if (task->l1 || task->zeros) {
             NAME(halves)(found.l1);
             NAME(halves)(found.zeros);
         }
     }
     for (int j = 0; j < lanes; j++) {
+        found.powers[0][j] += found.lower[j];
         NAME(finish)(task, i + j, j, n, &found);
         if (task->argmin)
             task->argmin[i + j] = sets ? NAME(find_row)(from, stride, full, rest, narrow, j, found.least[j])

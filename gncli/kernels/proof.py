@@ -110,7 +110,8 @@ def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:
     n, lo = np.maximum(moments.n, 1.0), np.abs(moments.lo)
     square = n * lo * lo
     whole = moments.m2 + square
-    mean = (added + 2) * U * np.sqrt(whole / n)
+    # Each deviation is rounded; their upper parts are summed exactly, the lower ones are 2**-39 of the largest at most.
+    mean = U * np.sqrt(whole / n) + 3 * U * lo + added * U * 2.0**-39 * np.sqrt(whole)
     m2 = (added + 3) * U * whole + 4 * U * square
     if is_wide_integer(values.dtype):  # what a difference lost when it was widened
         lost = U * _width(moments.min, moments.max)

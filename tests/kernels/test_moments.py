@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gncli.kernels import finish
 from gncli.kernels.extras import Extras, Zeros
 from gncli.kernels.moments import (
     Floats,
@@ -122,6 +123,22 @@ def test_a_large_mean_does_not_drown_a_small_spread(dtype: str) -> None:
     residuals = values[0].astype(np.float64) - found.hi  # exactly
     assert abs(math.fsum(residuals) / 5000 - found.lo) < 1e-17
     assert abs(float(found.var() / oracle.moments(values).var[0]) - 1) < 1e-14
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "u1", "i4"])
+def test_the_mean_of_narrow_values_is_the_exact_one_rounded_once(dtype: str) -> None:
+    rng = np.random.default_rng(8)
+    for length in (1, 5, 36, 64, 100, 2000, 8000):
+        for offset in (0, 3, 1000):
+            values = (rng.standard_normal((20, length)) * 30 + offset).astype(dtype)
+            with np.errstate(all="ignore"):
+                found = measure(values).settled()
+            exact = [math.fsum(row) / length for row in values.astype(np.float64).tolist()]
+            right = found.mean == np.array(exact)
+            assert right.mean() > 0.9, (length, offset)  # `fsum / length` rounds twice
+            np.testing.assert_allclose(found.mean, exact, rtol=2.0**-52)
+            sums = finish.total(found).tolist()
+            assert sums == [math.fsum(row) for row in values.astype(np.float64).tolist()]
 
 
 def test_float16_whose_squares_overflow_has_a_deviation() -> None:
