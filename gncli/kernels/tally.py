@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.moments import NOWHERE, Floats, is_wide_integer
-from gncli.kernels.plain import PIECE, counted
+from gncli.kernels.plain import PIECE, counted, sums
 from gncli.kernels.reduction import Reduction, Rows, Visit, concatenate, in_c_order, measure_blocks, repeat, reshape
 from gncli.kernels.scratch import room
 from gncli.kernels.walk import SHORT
@@ -209,7 +209,7 @@ def _tally(
     none = np.zeros(sets)
     rows, first = float(a.shape[1]), np.full(sets, NOWHERE)
     nan, inf, n, finite = none, none, np.full(sets, rows), None
-    total = np.add.reduce(gap, axis=1)
+    total = sums(gap)
     if not np.isfinite(total).all():  # a NaN or an infinity, or finite differences whose sum overflows
         finite = np.isfinite(x) & np.isfinite(y)
         x_nan, y_nan = np.isnan(x), np.isnan(y)
@@ -219,7 +219,7 @@ def _tally(
         row, rank, *column = np.nonzero(by_nan | by_inf)
         np.minimum.at(first, (row, *column), in_c_order(at[(row, *column)] + rank * stride))
         x[~finite], y[~finite], gap[~finite] = 0.0, 0.0, 0.0
-        total = np.add.reduce(gap, axis=1)
+        total = sums(gap)
     if finite is None and b.dtype.kind == "f" and b.dtype.itemsize > 2:  # extremes cost half in the dtype of b
         low, high = (extreme.reduce(b, axis=1).astype(np.float64) for extreme in (np.minimum, np.maximum))
     else:
@@ -253,10 +253,7 @@ def _tally(
             inf,
             outside,
             total,
-            _dot(gap, gap),
-            _dot(x, y),
-            _dot(x, x),
-            _dot(y, y),
+            *(sums(np.multiply(a, b, out=size)) for a, b in ((gap, gap), (x, y), (x, x), (y, y))),
             low,
             high,
             np.where(compared, worst, -1.0),
@@ -311,7 +308,3 @@ def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
 
 def _whole(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "iub"
-
-
-def _dot(a: Floats, b: Floats) -> Floats:
-    return np.vecdot(a, b) if a.ndim == 2 else np.asarray(np.einsum("arq,arq->aq", a, b))

@@ -16,6 +16,7 @@ from gncli.kernels.loops import Loops
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import by_axes
 from gncli.kernels.reduction import Visit
+from gncli.kernels.tally import Tolerance, tally
 from gncli.kernels.walk import Walk
 from tests.arrays import DTYPES, hostile
 
@@ -148,6 +149,22 @@ def test_a_tensor_of_many_blocks_has_the_bits_of_the_table() -> None:
         (0,): "0x1.e848000000000p+19 -0x1.3c36113404ea4p-11 0x1.a0b9f523367a1p+16",
         (1,): "0x1.e8484e0000000p+19 0x1.5555555555555p-6 0x1.2aaaaaaaaaaabp-6",
     }
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(length=st.integers(1, 300), seed=st.integers(0, 100))
+def test_differences_are_summed_as_by_hand(length: int, seed: int) -> None:
+    a, b = np.random.default_rng(seed).standard_normal((2, length))
+    found = tally(a[None], b[None], np.zeros(1, np.int64), 1, Tolerance(0.0, 0.0), lambda places: places)
+    pairs = list(zip(a.tolist(), b.tolist(), strict=True))
+    expected = {
+        "total": summed([abs(x - y) for x, y in pairs]),
+        "square": summed([abs(x - y) * abs(x - y) for x, y in pairs]),
+        "product": summed([x * y for x, y in pairs]),
+        "a_square": summed([x * x for x, _ in pairs]),
+        "b_square": summed([y * y for _, y in pairs]),
+    }
+    assert {name: float(getattr(found, name)[0]) for name in expected} == expected
 
 
 # --- all kernels -----------------------------------------------------------------------------------------------------
