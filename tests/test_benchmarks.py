@@ -27,11 +27,13 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_competitors_run_in_turns_and_leave_nothing_behind(tmp_path: Path) -> None:
-    done = benchmark(*RUN, "--json", str(tmp_path / "found.json"), "--directory", str(tmp_path))
+    done = benchmark(*RUN, "--kernel", "plain", "--json", str(tmp_path / "found.json"), "--directory", str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert [entry.name for entry in tmp_path.iterdir()] == ["found.json"]
     found: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
     assert list(found["cases"]) == RUN
+    assert found["kernel"] == "plain"
+    assert "kernel plain" in done.stdout
     for name in RUN:
         case, known = found["cases"][name], CASES[name]()
         assert set(case["samples"]) == set(known.competitors)
@@ -44,8 +46,8 @@ def test_competitors_run_in_turns_and_leave_nothing_behind(tmp_path: Path) -> No
             assert {target["of"], target["to"]} <= set(known.competitors)
             assert (target["ratio"] is None) == bool({target["of"], target["to"]} & set(case["skipped"]))
     stages = found["stages"]
-    assert {"read", "widen", "moments", "map", "write"} <= set(stages)
-    assert all(stages[stage] > 0 for stage in ("read", "widen", "moments", "map", "write", "sync"))
+    assert {"read", "moments", "map", "settle", "write"} <= set(stages)
+    assert all(stages[stage] > 0 for stage in ("read", "moments", "map", "settle", "write", "sync"))
     assert sum(seconds for stage, seconds in stages.items() if stage != "all") == pytest.approx(stages["all"])
 
 
@@ -85,6 +87,19 @@ def test_a_competitor_that_fails_is_no_number() -> None:
         run([sys.executable, "-c", "import nowhere"])
     with pytest.raises(Skipped, match=r"refused: .*--nothing"):
         run([sys.executable, "-m", "gncli", "stats", "--nothing"])
+
+
+def test_group_norm_in_memory_is_timed_in_turns(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(
+        "from types import SimpleNamespace as N\nfrom_numpy = abs\n"
+        "nn = N(functional=N(group_norm=lambda t, groups: t))\n"
+    )
+    command = [sys.executable, "-m", "tests.benchmarks.in_memory", sys.executable, "2", "(2, 8, 4, 4)"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "x its time (aim: 0.6)" in done.stdout
 
 
 @pytest.mark.slow

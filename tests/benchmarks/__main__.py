@@ -24,6 +24,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import gncli
 from tests.benchmarks.cases import CASES, Case, Place, Target
 from tests.benchmarks.inputs import INPUTS
 from tests.benchmarks.processes import Sample, Skipped, run
@@ -40,8 +41,10 @@ def main() -> int:
     if not names:
         console.print(f"no such case; there are: {', '.join(CASES)}", markup=False)
         return 2
-    console.print(_machine(), markup=False)
-    document: dict[str, Any] = {"machine": _machine(), "scale": arguments.scale, "cases": {}}
+    if arguments.kernel:
+        os.environ["GNCLI_KERNEL"] = arguments.kernel
+    console.print(f"{_machine()}, kernel {gncli.kernel()}", markup=False)
+    document: dict[str, Any] = {"machine": _machine(), "kernel": gncli.kernel(), "scale": arguments.scale, "cases": {}}
     with tempfile.TemporaryDirectory(prefix="gncli-benchmark-", dir=arguments.directory) as directory:
         inputs: dict[str, str] = {}
         cases = {name: CASES[name]() for name in names}
@@ -74,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="how large the inputs are (1)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers to a file")
     parser.add_argument("--python-with-torch", default=sys.executable, metavar="PYTHON", help="another interpreter")
+    parser.add_argument("--kernel", help="set GNCLI_KERNEL for gncli: plain, native, baseline, avx2 or avx512")
     parser.add_argument("--directory", help="where the temporary directory is made; its disk is what is measured")
     parser.add_argument("--no-stages", dest="stages", action="store_false", help="leave out the time by stage")
     return parser.parse_args()

@@ -57,6 +57,7 @@ INPUTS = {
     "float32": Input(FIRST),
     "float64": Input(FIRST, "float64"),
     "float16": Input(FIRST, "float16"),
+    "uint8": Input(FIRST, "uint8"),
     "reference": Input(FIRST),
     "nhwc": Input((256, 112, 112, 64)),
     "fortran": Input(FIRST, order="F"),
@@ -94,7 +95,10 @@ def make(name: str, scale: float, path: str) -> None:
     with open(path, "r+b") as out:
         out.seek(offset)
         for start in range(0, size, PIECE):
-            drawn.standard_normal(min(PIECE, size - start), np.float32).astype(source.dtype).tofile(out)
+            values = drawn.standard_normal(min(PIECE, size - start), np.float32)
+            if source.dtype == "uint8":  # as a photograph has them
+                values = np.clip(values * 40 + 128, 0, 255)
+            values.astype(source.dtype).tofile(out)
 
 
 def _make_chunked(path: str, shape: tuple[int, ...], chunks: Any, seed: int) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 STAGES = {
     "read": [("os", "preadv")],
     "decode": [("gncli.io.formats.hdf5.chunks", "decode")],
-    "widen": [("gncli.kernels.moments", "np.copyto")],
     "moments": [("gncli.kernels.moments", "measure_blocks")],
     "map": [("gncli.run.normalization", "normalize_region")],
+    "settle": [("gncli.run.normalization", "settle")],
     "write": [("os", "pwrite"), ("os", "posix_fallocate")],
     "sync": [("os", "fsync")],
 }
@@ -54,17 +54,6 @@ class Clock:
         return call
 
 
-class _Beside:
-    """A module with one function replaced, for those who import it under a name of their own."""
-
-    def __init__(self, module: Any, name: str, function: Callable[..., Any]) -> None:
-        self._module = module
-        setattr(self, name, function)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-
 def main() -> int:
     """Run gncli with the words of the command line, and print the seconds as JSON."""
     import importlib
@@ -76,12 +65,8 @@ def main() -> int:
     clock = Clock()
     for stage, places in STAGES.items():
         for name, function in places:
-            module, (owner, _, last) = importlib.import_module(name), function.rpartition(".")
-            if owner:
-                inner = getattr(module, owner)
-                setattr(module, owner, _Beside(inner, last, clock.timed(stage, getattr(inner, last))))
-            else:
-                setattr(module, last, clock.timed(stage, getattr(module, last)))
+            module = importlib.import_module(name)
+            setattr(module, function, clock.timed(stage, getattr(module, function)))
     from gncli.cli import main as gncli
 
     started = time.perf_counter()
