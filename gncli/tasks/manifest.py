@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +46,8 @@ class Manifest:
         LimitError
             If it is too long.
         """
+        import json
+
         entries: dict[str, Mapping[str, Any]] = {}
         for number, line in enumerate(io.read_text(path).splitlines(), 1):
             try:
