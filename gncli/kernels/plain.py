@@ -349,36 +349,51 @@ def normalize(
         cells = Cells._make(None if array is None else np.repeat(array, length).reshape(1, -1) for array in cells)
         num_x, length, width = 1, 1, values.size
     found = []
+    pieces = []
     for x, rows, columns in _boxes(num_x, length, width):
-        first = (x.start * length + rows.start) * width + columns.start
         shape = x.stop - x.start, rows.stop - rows.start, columns.stop - columns.start
+        pieces.append(((x.start * length + rows.start) * width + columns.start, shape, x, columns))
+    scratch = room(3 * max((math.prod(shape) for _, shape, _, _ in pieces), default=0)).reshape(3, -1)
+    for first, shape, x, columns in pieces:
         last = first + math.prod(shape)
         here = Cells._make(None if array is None else array[x, None, columns] for array in cells)
-        wide = _standardized(values[first:last].reshape(shape), here)
+        wide, limit, other = scratch[:, : last - first]
+        _standardize(values[first:last].reshape(shape), here, wide.reshape(shape))
         bound = None
         if here.slope is not None and here.offset is not None and y.dtype.itemsize < 8:
-            bound = (np.abs(wide) * here.slope + here.offset).reshape(-1)
-        flat = wide.reshape(-1)
+            bound = np.abs(wide, out=limit)
+            shaped = limit.reshape(shape)
+            shaped *= here.slope
+            shaped += here.offset
         if z is not None:
-            z[first:last] = canonical(flat.astype(z.dtype))
+            z[first:last] = wide
+            canonical(z[first:last])
         if channels is not None:
-            _affine(flat, bound, channels, first)
+            _affine(wide, bound, channels, first)
         if bound is None:
-            y[first:last] = canonical(flat.astype(y.dtype))
-            continue
-        finite = np.isfinite(flat)
-        low, high = (flat - bound).astype(y.dtype), (flat + bound).astype(y.dtype)
-        bits = np.dtype(f"u{y.dtype.itemsize}")
-        differ = (low.view(bits) != high.view(bits)) | np.isnan(low)  # NaN: the bound is infinity times 0
-        found.append(first + np.flatnonzero(differ & finite))
-        y[first:last] = canonical(np.where(finite, low, flat.astype(y.dtype)))
+            y[first:last] = wide
+            canonical(y[first:last])
+        else:
+            found.append(first + _enclosed(wide, bound, other, y[first:last]))
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def canonical(values: NDArray[Any]) -> NDArray[Any]:
-    """Return `values` after each NaN was made the usual one: quiet and positive, whatever the processor gave."""
+def _enclosed(values: Floats, bound: Floats, other: Floats, out: NDArray[Any]) -> Integers:
+    """Write `values` less `bound` to `out`, rounded; return which are open. `other` is scratch memory."""
+    out[...] = np.subtract(values, bound, out=other)
+    bits = np.dtype(f"u{out.dtype.itemsize}")
+    differ = out.view(bits) != np.add(values, bound, out=other).astype(out.dtype).view(bits)
+    if not np.isfinite(np.add.reduce(other)):
+        finite = np.isfinite(values)
+        differ = (differ | np.isnan(out)) & finite  # NaN: the bound is infinity times 0
+        out[~finite] = values[~finite]
+        canonical(out)
+    return np.flatnonzero(differ)
+
+
+def canonical(values: NDArray[Any]) -> None:
+    """Make each NaN of `values` the usual one: quiet and positive, whatever the processor gave."""
     values[np.isnan(values)] = np.nan
-    return values
 
 
 def _boxes(num_x: int, length: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -393,17 +408,16 @@ def _boxes(num_x: int, length: int, width: int) -> Iterator[tuple[slice, slice, 
                 yield slice(x, ends[0]), slice(row, ends[1]), slice(column, ends[2])
 
 
-def _standardized(values: NDArray[Any], cells: Cells) -> Floats:
+def _standardize(values: NDArray[Any], cells: Cells, out: Floats) -> None:
     if cells.base is None:
-        wide = values.astype(np.float64)
+        out[...] = values
     else:
-        native = values.astype(cells.base.dtype, copy=False)
-        wide = np.subtract(native, cells.base).view(np.uint64).astype(np.float64)
+        out[...] = np.subtract(values.astype(cells.base.dtype, copy=False), cells.base).view(np.uint64)
     if cells.power is not None:
-        np.ldexp(wide, -cells.power, out=wide)
-    np.subtract(wide, cells.hi, out=wide)
-    np.subtract(wide, cells.lo, out=wide)
-    return np.multiply(wide, cells.rstd, out=wide)
+        np.ldexp(out, -cells.power, out=out)
+    np.subtract(out, cells.hi, out=out)
+    np.subtract(out, cells.lo, out=out)
+    np.multiply(out, cells.rstd, out=out)
 
 
 def _affine(values: Floats, bound: Floats | None, channels: Channels, first: int) -> None:
