@@ -137,6 +137,17 @@ def test_what_cannot_be_compiled_leaves_what_was_there_and_says_why(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "idle", "native.bin"]
 
 
+def test_what_is_compiled_takes_the_place_of_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, library = tmp_path / "my cc", tmp_path / "native.bin"
+    program.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho made > "$2"\n')
+    program.chmod(0o755)
+    library.write_text("old\n")
+    monkeypatch.setenv("CC", f"'{program}' -m64")
+    assert build.compiled(library) is None
+    assert library.read_text() == "made\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my cc", "native.bin"]
+
+
 def hook() -> tuple[Any, list[str]]:
     """Return the hook as hatchling makes it, and what it will have said."""
     said: list[str] = []
