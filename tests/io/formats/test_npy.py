@@ -225,7 +225,7 @@ def test_other_files_are_refused_by_their_first_bytes(tmp_path: Path, content: b
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.npy")
-    for name, problem in ((tmp_path / "pipe.npy", "a FIFO"), (tmp_path, "a directory"), ("/dev/zero", "a device")):
+    for name, problem in ((tmp_path / "pipe.npy", "a FIFO"), (tmp_path, "a FIFO"), ("/dev/zero", "a device")):
         with pytest.raises(InputError, match=f"is {problem}"):
             open_source(str(name))
     with pytest.raises(InputError, match=r"No such file"):
