@@ -140,8 +140,6 @@ class Rename(_ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Return both."""
-        if isinstance(value, tuple):
-            return value
         pattern, sign, text = value.partition("=")
         try:
             re.compile(pattern)

@@ -62,3 +62,13 @@ def test_cells_settle_what_double_double_cannot(values: list[Any], denominator: 
         with np.errstate(all="ignore"):
             found = cell.settled(x, np.full(x.size, gamma), np.full(x.size, beta), np.dtype("f4"))
             assert found.tolist() == [group.rounded(value, gamma, beta, np.dtype("f4")) for value in x]
+
+
+def test_an_element_however_near_a_tie_is_decided() -> None:
+    """The variance is chosen so that x / sqrt(W) differs from a tie by a part in 2**2348, on either side of it."""
+    tie = Fraction((1 << 24) + 1, 1 << 24)
+    spread = int(Fraction(1 << 2 * (100 + GRAIN)) / tie**2)
+    for more, expected in ((0, 1 + 2.0**-23), (1, 1.0)):
+        cell = Cell(n=1, first=0, second=spread + more, eps=0.0, root=True)
+        found = cell.settled(np.array([2.0**100]), np.ones(1), np.zeros(1), np.dtype(np.float32))
+        assert found.tolist() == [expected]
