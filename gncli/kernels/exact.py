@@ -316,6 +316,28 @@ def _split(a: Any) -> tuple[Any, Any]:
     return high, a - high
 
 
+def _exact_means(first: Integers, n: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the mean of each cell if `dtype` has it exactly, else NaN; of integers as Python integers, or None.
+
+    Parameters
+    ----------
+    first, n : ndarray, 1-D
+        The exact sum of each cell over ``2**GRAIN``, and the number of its values.
+    """
+
+    def mean(total: int, count: int) -> int | float | None:
+        units, rest = divmod(total, count)
+        if dtype.kind in "iub":
+            whole, part = divmod(units, 1 << GRAIN)
+            return None if rest or part else whole
+        nearest = units / (1 << GRAIN)
+        over, under = nearest.as_integer_ratio()
+        return math.nan if rest or over * ((1 << GRAIN) // under) != units else nearest
+
+    found = [mean(total, int(count)) for total, count in zip(first.tolist(), n.tolist(), strict=True)]
+    return np.array(found, np.float64 if dtype.kind == "f" else object)
+
+
 # --- the elements of a visit -----------------------------------------------------------------------------------------
 
 
@@ -355,9 +377,14 @@ def settle(
         np.add.at(first, index, found[0])
         np.add.at(second, index, found[1])
     gamma, beta = affine.of(visit.region.start + places)
-    order = np.argsort(part, kind="stable")
-    for k, some in enumerate(np.split(order, np.searchsorted(part[order], np.arange(1, opened.size)))):
-        at = places[some]
+    # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
+    values = visit.values[places]
+    zero = values == _exact_means(first, cells.n[opened], values.dtype)[part]
+    y[places[zero]] = (0.0 * gamma[zero] + beta[zero]).astype(y.dtype)
+    left = np.flatnonzero(~zero)
+    order = left[np.argsort(part[left], kind="stable")]
+    for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
+        k, at = part[some[0]], places[some]
         exact = Cell(int(cells.n[opened[k]]), first[k], second[k], norm.eps, norm.denominator == "std")
-        y[at] = exact.settled(visit.values[at], gamma[some], beta[some], y.dtype)
+        y[at] = exact.settled(values[some], gamma[some], beta[some], y.dtype)
     return int(np.count_nonzero(np.isfinite(y[places])))

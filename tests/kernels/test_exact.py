@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Cell, exact_sums
+from gncli.kernels.exact import GRAIN, Cell, _exact_means, exact_sums
 from tests import exact
 
 RNG = np.random.default_rng(11)
@@ -72,3 +72,12 @@ def test_an_element_however_near_a_tie_is_decided() -> None:
         cell = Cell(n=1, first=0, second=spread + more, eps=0.0, root=True)
         found = cell.settled(np.array([2.0**100]), np.ones(1), np.zeros(1), np.dtype(np.float32))
         assert found.tolist() == [expected]
+
+
+def test_a_mean_is_known_exactly_where_its_dtype_has_it() -> None:
+    sums = np.array([6 << GRAIN, 7 << GRAIN, (1 << 63) << GRAIN, 1, ((1 << 60) + 1) << GRAIN, 0], object)
+    counts = np.array([4.0, 4.0, 4.0, 1.0, 1.0, 3.0])
+    floats = _exact_means(sums, counts, np.dtype("f4"))
+    np.testing.assert_array_equal(floats, [1.5, 1.75, 2.0**61, 5e-324, np.nan, 0.0])
+    assert _exact_means(sums, counts, np.dtype("i8")).tolist() == [None, None, 1 << 61, None, (1 << 60) + 1, 0]
+    assert np.isnan(_exact_means(np.array([1], object), np.ones(1) * 3, np.dtype("f8"))).all()
