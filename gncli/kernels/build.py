@@ -45,7 +45,7 @@ def compiled(target: Path, *flags: str) -> str | None:
         with tempfile.TemporaryDirectory(prefix=".native-", dir=target.parent) as folder:
             made = Path(folder, target.name)
             done = subprocess.run(  # noqa: S603  # the compiler of whoever builds
-                [*command, *FLAGS, f"-DSOURCE={checksum()}u", *flags, str(SOURCE), "-o", str(made), "-lm"],
+                [*command, *FLAGS, f"-DSOURCE={checksum()}u", *flags, str(SOURCE), "-o", str(made)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -3,7 +3,7 @@
  * plain.py is the specification. What both must keep to:
  *   - A sum runs over 64 lanes, from the first row to the last, and then over the lanes by halves; or first to last.
  *   - A product is rounded before it is added: no fused multiply-add, no reordering. The flags in build.py say so.
- *   - Only sqrt is taken from libm, and only memcpy from libc.
+ *   - Nothing is taken from libm, and only memcpy from libc.
  *
  * This file includes itself once for each instruction set. What is compiled for one is called a body; its functions
  * end in the name of the body, as in unshuffle_avx2. native.py looks them up by that name.

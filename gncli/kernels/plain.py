@@ -237,8 +237,8 @@ def digits(values: NDArray[np.float32]) -> Integers:
     low = scaled - high * 2.0**24
     fits &= (low == np.rint(low)).all(axis=1)
     products = (high, low, high * high, high * low, low * low)
-    sums = [np.where(fits, np.add.reduce(product.astype(np.int64), axis=1), 0) for product in products]
-    return np.stack([*sums, np.where(fits, top, NO_DIGITS)])
+    found = [np.where(fits, np.add.reduce(product.astype(np.int64), axis=1), 0) for product in products]
+    return np.stack([*found, np.where(fits, top, NO_DIGITS)])
 
 
 def first_of(which: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from gncli.kernels.partition import Axis, Partition
 
-ROW_BLOCK = 8192  # elements of a row summed at once: pairwise in NumPy, and below OpenBLAS's threshold for threads
-COLUMN_BLOCK = 256  # rows summed one under the other: short, since such a sum is not pairwise
+ROW_BLOCK = 8192  # elements of a row summed at once, 128 to a lane; as many upper digits are summed without an error
+COLUMN_BLOCK = 256  # rows summed one under the other, first to last
 SEARCHED = 4096  # candidates for a number of blocks that divides a leaf evenly
 WIDE = 1024  # columns that make NumPy's inner loop long enough
 SHORT = 64  # a row below this length is too short to be summed alone

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import gncli
+from gncli.kernels.native import BODIES
 from tests.benchmarks.cases import CASES, Case, Place, Target
 from tests.benchmarks.inputs import INPUTS
 from tests.benchmarks.processes import Sample, Skipped, run
@@ -77,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="how large the inputs are (1)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers to a file")
     parser.add_argument("--python-with-torch", default=sys.executable, metavar="PYTHON", help="another interpreter")
-    parser.add_argument("--kernel", help="set GNCLI_KERNEL for gncli: plain, native, baseline, avx2 or avx512")
+    parser.add_argument("--kernel", choices=("plain", "native", *BODIES), help="set GNCLI_KERNEL for gncli")
     parser.add_argument("--directory", help="where the temporary directory is made; its disk is what is measured")
     parser.add_argument("--no-stages", dest="stages", action="store_false", help="leave out the time by stage")
     return parser.parse_args()

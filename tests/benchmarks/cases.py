@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def _against_cat(name: str, most: float, *options: str, command: list[str] | Non
 
 
 def _pipe() -> Case:
-    ours = " ".join(gncli())
+    ours = shlex.join(gncli())
     competitors = {
         "cat x | gncli > y": _shell(f"cat '{{float32}}' | {ours} normalize - -G 4 -o - > '{{OUT}}.npy'"),
         "cat x | cat > y": _shell("cat '{float32}' | cat > '{OUT}.npy'"),
@@ -208,7 +209,7 @@ def _many_chunks() -> Case:
 
 def _diff() -> Case:
     competitors = {
-        "gncli diff": _shell(" ".join(gncli()) + " diff '{float32}' '{reference}' > /dev/null; test $? -le 1"),
+        "gncli diff": _shell(shlex.join(gncli()) + " diff '{float32}' '{reference}' > /dev/null; test $? -le 1"),
         "cat A B > /dev/null": _shell("cat '{float32}' '{reference}' > /dev/null"),
     }
     return Case(("float32", "reference"), competitors, (Target("gncli diff", "cat A B > /dev/null", 4),))
