@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from gncli import io
 from gncli.errors import ParameterError
 from gncli.inputs import STRICT, Draw, Policy
-from gncli.kernels.groupnorm import DEFAULT_EPS, Affine, GroupNorm, output_dtype
+from gncli.kernels.groupnorm import DEFAULT_EPS, GroupNorm, output_dtype
 from gncli.kernels.moments import Floats
+from gncli.kernels.plain import Affine
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from gncli.io import ArraySink, ArraySource
 from gncli.kernels.extras import RECORDS
-from gncli.kernels.groupnorm import Affine, GroupNorm
-from gncli.kernels.moments import Moments
+from gncli.kernels.groupnorm import GroupNorm
+from gncli.kernels.loops import loops
+from gncli.kernels.moments import Moments, record
 from gncli.kernels.partition import by_axes
+from gncli.kernels.plain import Affine
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization, Outcome
 from tests.runs import measure
@@ -43,6 +45,11 @@ def hostile(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> NDA
     if rng.random() < 0.1:
         values[...] = rng.choice([0.0, -0.0, 0.25])
     return values.reshape(shape)
+
+
+def moments_of(values: NDArray[Any], *, about_zero: bool = False) -> Moments:
+    """Return the moments of `values` along axis 1, as the kernel measures them."""
+    return record(loops().moments(values, about_zero))
 
 
 class Forward(ArraySource):

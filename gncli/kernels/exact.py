@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import NO_DIGITS, cuts
+from gncli.kernels.plain import NO_DIGITS, Affine, cuts
 from gncli.kernels.reduction import Visit, spread
 
 if TYPE_CHECKING:
-    from gncli.kernels.groupnorm import Affine, GroupNorm
+    from gncli.kernels.groupnorm import GroupNorm
 
 Integers = NDArray[Any]  # of Python integers
 

@@ -14,7 +14,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from gncli.kernels.layout import Layout, channels_last
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments
 from gncli.kernels.partition import Partition, by_group
-from gncli.kernels.plain import Cells, Channels
+from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import enclosure
 from gncli.kernels.reduction import each, spread
 from gncli.kernels.walk import Region, Walk
@@ -145,57 +145,6 @@ class Grouping:
         return math.prod(outer), self.channels, math.prod(inner)
 
 
-class Affine(NamedTuple):
-    """The affine map after the normalization: gamma and beta, one pair per channel.
-
-    Attributes
-    ----------
-    gamma, beta : ndarray of float64, shape (C,)
-        The factor and the offset of each channel.
-    shape : tuple of int
-        `Grouping.channel_shape`.
-    """
-
-    gamma: Floats
-    beta: Floats
-    shape: tuple[int, int, int]
-
-    @property
-    def identity(self) -> bool:
-        """Whether gamma is 1 and beta is 0 for every channel."""
-        return bool((self.gamma == 1).all() and (self.beta == 0).all())
-
-    def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Return gamma and beta of the elements at these places in storage."""
-        channels = places // self.shape[2] % self.shape[1]
-        return self.gamma[channels], self.beta[channels]
-
-
-class Standardization(NamedTuple):
-    """How the elements of each cell are standardized: ``((x * 2**-power - hi) - lo) * rstd``.
-
-    Attributes
-    ----------
-    hi, lo, rstd : ndarray of float64
-        One value per cell; `rstd` is NaN where the cell holds a NaN or an infinity.
-    base : ndarray of int64 or uint64, or None
-        Subtracted from 64-bit integers before they are widened; None for other dtypes.
-    power : ndarray of int32, or None
-        The scale of each cell; None where all powers are 0.
-    slope, offset : ndarray of float64, or None
-        A standardized element is within ``slope * abs(z) + offset`` of the exact one (`gncli.kernels.proof`); None
-        where the moments have no bounds.
-    """
-
-    hi: Floats
-    lo: Floats
-    rstd: Floats
-    base: NDArray[Any] | None = None
-    power: NDArray[np.int32] | None = None
-    slope: Floats | None = None
-    offset: Floats | None = None
-
-
 def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     """Return the standardization of cells that have these moments.
 
@@ -276,8 +225,8 @@ def normalize_region(
     def placed(cells: NDArray[Any] | None) -> NDArray[Any] | None:
         return None if cells is None else spread(walk, region, cells).reshape(num_x, width)
 
-    channels = None if affine.identity else Channels(*affine, region.start)
-    return loops().normalize(values, length, Cells._make(map(placed, mapping)), channels, z, y)
+    cells = Standardization._make(map(placed, mapping))
+    return loops().normalize(values, length, cells, None if affine.identity else affine, region.start, z, y)
 
 
 @dataclass(frozen=True)

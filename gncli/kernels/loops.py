@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
-from gncli.kernels.plain import Cells, Channels, Integers
+from gncli.kernels.plain import Affine, Integers, Standardization
 
 
 class Loops(Protocol):
@@ -44,8 +44,9 @@ class Loops(Protocol):
         self,
         values: NDArray[Any],
         length: int,
-        cells: Cells,
-        channels: Channels | None,
+        cells: Standardization,
+        affine: Affine | None,
+        start: int,
         z: NDArray[Any] | None,
         y: NDArray[Any],
     ) -> Integers:

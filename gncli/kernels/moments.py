@@ -247,18 +247,8 @@ def _add(a: Floats | None, b: Floats | None) -> Floats | None:
     return a + b
 
 
-def measure(values: NDArray[Any], *, about_zero: bool = False) -> Moments:
-    """Return the moments of `values` along axis 1; for the parameters see `gncli.kernels.plain.moments`.
-
-    Returns
-    -------
-    Moments
-        The moments of each set, of shape (A,) or (A, Q).
-    """
-    return _record(loops().moments(values, about_zero))
-
-
-def _record(found: Mapping[str, NDArray[Any]]) -> Moments:
+def record(found: Mapping[str, NDArray[Any]]) -> Moments:
+    """Return the moments that `plain.moments` found, without extras."""
     return Moments._make([*(found.get(name) for name in Moments._fields[:-1]), ()])
 
 
@@ -298,7 +288,7 @@ class MomentsOf(Reduction[Moments]):
         def kernel(rows: Rows) -> Moments:
             values = rows.of(visit.values)
             found = loops().moments(values, self.about_zero, wanted)
-            moments = _record(found)
+            moments = record(found)
             return moments if self.extras is None else self.extras.finish(rows, values, found, moments)
 
         return measure_blocks(visit._replace(tile=visit.values.size), kernel, merge)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
-from gncli.kernels.plain import Cells, Channels, Integers, num_steps
+from gncli.kernels.plain import Affine, Integers, Standardization, num_steps
 from gncli.kernels.scratch import room
 
 _SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
@@ -185,15 +185,16 @@ class Native:
         self,
         values: NDArray[Any],
         length: int,
-        cells: Cells,
-        channels: Channels | None,
+        cells: Standardization,
+        affine: Affine | None,
+        start: int,
         z: NDArray[Any] | None,
         y: NDArray[Any],
     ) -> Integers:
         """See `plain.normalize`, which runs where values are scaled by powers of two."""
         assert z is None or z.dtype == y.dtype
         if cells.power is not None:
-            return plain.normalize(values, length, cells, channels, z, y)
+            return plain.normalize(values, length, cells, affine, start, z, y)
         kept = {name: np.ascontiguousarray(array) for name, array in cells._asdict().items() if array is not None}
         task = _Map(
             values=_at(values),
@@ -207,10 +208,9 @@ class Native:
             y=_at(y),
             **{name: _at(array) for name, array in kept.items()},
         )
-        if channels is not None:
-            task.gamma, task.beta = _at(channels.gamma), _at(channels.beta)
-            _, task.channels, task.inner = channels.shape
-            task.start = channels.start
+        if affine is not None:
+            task.gamma, task.beta, task.start = _at(affine.gamma), _at(affine.beta), start
+            _, task.channels, task.inner = affine.shape
         found = np.empty(_OPEN, np.int64)
         while True:
             task.open, task.room = _at(found), found.size

@@ -267,19 +267,22 @@ def scale(largest: Floats) -> NDArray[np.int32] | None:
 # --- the map ---------------------------------------------------------------------------------------------------------
 
 
-class Cells(NamedTuple):
-    """How the elements of a visit, seen as (X, L, Q), are standardized: ``((x * 2**-power - hi) - lo) * rstd``.
+class Standardization(NamedTuple):
+    """How the elements of each cell are standardized: ``((x * 2**-power - hi) - lo) * rstd``.
+
+    All arrays have one shape: one value per cell, or (X, Q) for a visit seen as (X, L, Q).
 
     Attributes
     ----------
-    hi, lo, rstd : ndarray of float64, shape (X, Q)
-        One value per cell, repeated where several columns have one cell.
-    base : ndarray of int64 or uint64, shape (X, Q), or None
-        Subtracted from 64-bit integers before they are widened.
-    power : ndarray of int32, shape (X, Q), or None
+    hi, lo, rstd : ndarray of float64
+        The mean in two parts, and the factor of deviations; `rstd` is NaN where the cell holds a NaN or an infinity.
+    base : ndarray of int64 or uint64, or None
+        Subtracted from 64-bit integers before they are widened; None for other dtypes.
+    power : ndarray of int32, or None
         The scale of each cell; None where all powers are 0.
-    slope, offset : ndarray of float64, shape (X, Q), or None
-        The computed value z is at most ``|z| * slope + offset`` away from the exact one; None if that is not known.
+    slope, offset : ndarray of float64, or None
+        A standardized element z is within ``|z| * slope + offset`` of the exact one (`gncli.kernels.proof`); None where
+        the moments have no bounds.
     """
 
     hi: Floats
@@ -291,8 +294,8 @@ class Cells(NamedTuple):
     offset: Floats | None = None
 
 
-class Channels(NamedTuple):
-    """The affine map of each channel, and where the channels lie.
+class Affine(NamedTuple):
+    """The affine map after the normalization: gamma and beta, one pair per channel.
 
     Attributes
     ----------
@@ -300,21 +303,29 @@ class Channels(NamedTuple):
         The factor and the offset of each channel.
     shape : tuple of int
         The tensor's elements in storage order, as (before the channels, C, after them).
-    start : int
-        The storage index of the first element of the visit.
     """
 
     gamma: Floats
     beta: Floats
     shape: tuple[int, int, int]
-    start: int
+
+    @property
+    def identity(self) -> bool:
+        """Whether gamma is 1 and beta is 0 for every channel."""
+        return bool((self.gamma == 1).all() and (self.beta == 0).all())
+
+    def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Return gamma and beta of the elements at these places in storage."""
+        channels = places // self.shape[2] % self.shape[1]
+        return self.gamma[channels], self.beta[channels]
 
 
 def normalize(
     values: NDArray[Any],
     length: int,
-    cells: Cells,
-    channels: Channels | None,
+    cells: Standardization,
+    affine: Affine | None,
+    start: int,
     z: NDArray[Any] | None,
     y: NDArray[Any],
 ) -> Integers:
@@ -330,10 +341,12 @@ def normalize(
         The elements of the visit, in storage order, of any dtype and byte order.
     length : int
         L of the visit, seen as (X, L, Q).
-    cells : Cells
-        The standardization of its cells.
-    channels : Channels or None
+    cells : Standardization
+        That of its cells, in arrays of shape (X, Q).
+    affine : Affine or None
         Gamma and beta; None for 1 and 0.
+    start : int
+        The storage index of the first element of the visit.
     z : ndarray, 1-D, or None
         Takes the standardized values before gamma and beta, rounded to the dtype of `y`.
     y : ndarray of float16, float32 or float64, 1-D
@@ -346,7 +359,9 @@ def normalize(
     """
     num_x, width = cells.hi.shape
     if width == 1 and length < LANES:  # NumPy's inner loop would be as short as a row
-        cells = Cells._make(None if array is None else np.repeat(array, length).reshape(1, -1) for array in cells)
+        cells = Standardization._make(
+            None if array is None else np.repeat(array, length).reshape(1, -1) for array in cells
+        )
         num_x, length, width = 1, 1, values.size
     found = []
     pieces = []
@@ -356,7 +371,7 @@ def normalize(
     scratch = room(3 * max((math.prod(shape) for _, shape, _, _ in pieces), default=0)).reshape(3, -1)
     for first, shape, x, columns in pieces:
         last = first + math.prod(shape)
-        here = Cells._make(None if array is None else array[x, None, columns] for array in cells)
+        here = Standardization._make(None if array is None else array[x, None, columns] for array in cells)
         wide, limit, other = scratch[:, : last - first]
         _standardize(values[first:last].reshape(shape), here, wide.reshape(shape))
         bound = None
@@ -368,8 +383,8 @@ def normalize(
         if z is not None:
             z[first:last] = wide
             canonical(z[first:last])
-        if channels is not None:
-            _affine(wide, bound, channels, first)
+        if affine is not None:
+            _apply(affine, start + first, wide, bound)
         if bound is None:
             y[first:last] = wide
             canonical(y[first:last])
@@ -408,7 +423,7 @@ def _boxes(num_x: int, length: int, width: int) -> Iterator[tuple[slice, slice, 
                 yield slice(x, ends[0]), slice(row, ends[1]), slice(column, ends[2])
 
 
-def _standardize(values: NDArray[Any], cells: Cells, out: Floats) -> None:
+def _standardize(values: NDArray[Any], cells: Standardization, out: Floats) -> None:
     if cells.base is None:
         out[...] = values
     else:
@@ -420,14 +435,14 @@ def _standardize(values: NDArray[Any], cells: Cells, out: Floats) -> None:
     np.multiply(out, cells.rstd, out=out)
 
 
-def _affine(values: Floats, bound: Floats | None, channels: Channels, first: int) -> None:
-    """Apply gamma and beta to `values`, whose first one is element `first` of the visit, and carry their bound on."""
-    start, done = channels.start + first, 0
-    for box in boxes(channels.shape, start, start + values.size):
+def _apply(affine: Affine, start: int, values: Floats, bound: Floats | None) -> None:
+    """Map `values`, whose first one is element `start` of the tensor in storage order, and carry their bound on."""
+    done = 0
+    for box in boxes(affine.shape, start, start + values.size):
         shape = tuple(part.stop - part.start for part in box)
         piece = slice(done, done + math.prod(shape))
         done = piece.stop
-        gamma, beta = channels.gamma[None, box[1], None], channels.beta[None, box[1], None]
+        gamma, beta = affine.gamma[None, box[1], None], affine.beta[None, box[1], None]
         product = values[piece].reshape(shape) * gamma
         result = product + beta
         if bound is not None:

@@ -15,11 +15,9 @@ from gncli.io.source import Sink, Source
 from gncli.kernels.exact import settle
 from gncli.kernels.extras import Extras
 from gncli.kernels.groupnorm import (
-    Affine,
     Check,
     Grouping,
     GroupNorm,
-    Standardization,
     all_checks,
     check,
     factor,
@@ -28,6 +26,7 @@ from gncli.kernels.groupnorm import (
 )
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.partition import Axis
+from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import Proof, without_bounds
 from gncli.kernels.reduction import Both, Tree, Visit, fold_axes, folded
 from gncli.kernels.walk import Region

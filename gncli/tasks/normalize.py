@@ -16,10 +16,11 @@ from gncli.io.pairs import stored
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
 from gncli.kernels.finish import finished
-from gncli.kernels.groupnorm import Affine, Grouping, output_dtype
+from gncli.kernels.groupnorm import Grouping, output_dtype
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Floats, Moments
+from gncli.kernels.plain import Affine
 from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture, Stage, TensorStats
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome

@@ -54,7 +54,8 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
     import numpy as np
 
     from gncli.io import open_sink, open_source
-    from gncli.kernels.groupnorm import Affine, GroupNorm
+    from gncli.kernels.groupnorm import GroupNorm
+    from gncli.kernels.plain import Affine
     from gncli.run import cluster
     from gncli.run.normalization import Normalization
 

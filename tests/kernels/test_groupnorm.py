@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from gncli.errors import ParameterError
 from gncli.kernels.groupnorm import (
     DENOMINATORS,
-    Affine,
     Check,
     GroupNorm,
     all_checks,
@@ -22,13 +21,16 @@ from gncli.kernels.groupnorm import (
     normalize_region,
     standardization,
 )
-from gncli.kernels.moments import Moments, measure
+from gncli.kernels.moments import (
+    Moments,
+)
 from gncli.kernels.partition import Axis, Partition
+from gncli.kernels.plain import Affine
 from gncli.kernels.reduction import spread
 from gncli.kernels.walk import Walk
 from gncli.run.engine import Engine
 from tests import oracle
-from tests.arrays import Inline, assert_same_bits, normalized
+from tests.arrays import Inline, assert_same_bits, moments_of, normalized
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"eps": -1e-9}, "eps is -1e-09; give a finite number, at least 0"),
@@ -80,7 +82,7 @@ ENGINE = Engine(1, executor=Inline())
 
 
 def rows_of(values: NDArray[Any]) -> Moments:
-    return measure(values).settled()
+    return moments_of(values).settled()
 
 
 def checked(x: NDArray[Any], z: NDArray[Any], y: NDArray[Any] | None = None, **norm: Any) -> Check:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from gncli.kernels import native, plain
 from gncli.kernels.loops import Loops
-from gncli.kernels.plain import Cells, Channels
+from gncli.kernels.plain import Affine, Standardization
 from tests.arrays import DTYPES, hostile
 
 KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
-IDENTITY = Cells(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
+IDENTITY = Standardization(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
 VIEWS = [  # X, L, Q, and the shape of the channels
     (3, 700, 1, (1, 3, 700)),
     (2, 70, 1, (2, 70, 1)),
@@ -33,15 +33,22 @@ VIEWS = [  # X, L, Q, and the shape of the channels
 
 
 def mapped(
-    kernel: Loops, values: NDArray[Any], length: int, cells: Cells, channels: Channels | None, made: str, apart: bool
+    kernel: Loops,
+    values: NDArray[Any],
+    length: int,
+    cells: Standardization,
+    affine: Affine | None,
+    made: str,
+    apart: bool,
+    start: int = 0,
 ) -> tuple[NDArray[Any], ...]:
     y, z = np.zeros(values.size, made), np.zeros(values.size, made) if apart else None
     with np.errstate(all="ignore"):
-        found = kernel.normalize(values, length, cells, channels, z, y)
+        found = kernel.normalize(values, length, cells, affine, start, z, y)
     return (found, y) if z is None else (found, y, z)
 
 
-def cells_of(rng: np.random.Generator, values: NDArray[Any], num_x: int, width: int, bounds: bool) -> Cells:
+def cells_of(rng: np.random.Generator, values: NDArray[Any], num_x: int, width: int, bounds: bool) -> Standardization:
     """Return standardizations of any kind that moments may give, also of cells that hold a NaN."""
     shape = (num_x, width)
     with np.errstate(all="ignore"):
@@ -53,13 +60,13 @@ def cells_of(rng: np.random.Generator, values: NDArray[Any], num_x: int, width: 
         base = np.full(shape, values.min(), values.dtype.newbyteorder("="))
     slope, offset = np.full(shape, 2.0**-40), np.full(shape, 2.0**-45)
     slope[rng.random(shape) < 0.1] = offset[0, 0] = 2.0**900  # nothing is known
-    return Cells(some, some * 2.0**-54, rstd, base, None, *((slope, offset) if bounds else ()))
+    return Standardization(some, some * 2.0**-54, rstd, base, None, *((slope, offset) if bounds else ()))
 
 
-def channels_of(rng: np.random.Generator, shape: tuple[int, int, int], start: int) -> Channels:
+def affine_of(rng: np.random.Generator, shape: tuple[int, int, int]) -> Affine:
     gamma, beta = rng.standard_normal((2, shape[1]))
     gamma[rng.random(shape[1]) < 0.2] = rng.choice([0.0, -0.0, 1e300, np.inf, np.nan])
-    return Channels(gamma, beta, shape, start)
+    return Affine(gamma, beta, shape)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -71,9 +78,9 @@ def test_every_body_maps_to_the_bits_of_plain(body: str, dtype: str) -> None:
     for turn, (num_x, length, width, shape) in enumerate(VIEWS):
         values = hostile(rng, dtype, (num_x * length * width,))
         cells = cells_of(rng, values, num_x, width, bounds=turn % 3 > 0)
-        for channels in (None, channels_of(rng, shape, 0)):
+        for affine in (None, affine_of(rng, shape)):
             for made in ("f2", "f4", "f8"):
-                given = (values, length, cells, channels, made, bool(turn % 2))
+                given = (values, length, cells, affine, made, bool(turn % 2))
                 for found, expected in zip(mapped(kernel, *given), mapped(plain, *given), strict=True):
                     assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes()), (turn, made)
 
@@ -88,7 +95,7 @@ def test_a_run_finds_its_channels_from_any_element_on(kernel: Loops) -> None:
         for start in range(min(x.size, 100)):
             for stop in (start + 1, start + 7, x.size):
                 run = x.reshape(-1)[start:stop]
-                _, y = mapped(kernel, run, run.size, IDENTITY, Channels(gamma, beta, shape, start), "f8", False)
+                _, y = mapped(kernel, run, run.size, IDENTITY, Affine(gamma, beta, shape), "f8", False, start)
                 assert y.tobytes() == expected[start:stop].tobytes()
 
 
@@ -142,6 +149,6 @@ def test_more_open_elements_than_expected_are_all_named(kernel: Loops) -> None:
 def test_a_bound_that_is_no_number_leaves_an_element_open(kernel: Loops, made: str) -> None:
     x = np.array([1e300, 1.0, np.nan])
     cells = IDENTITY._replace(slope=np.full((1, 1), 2.0**900), offset=np.full((1, 1), 0.0))
-    zero = Channels(np.zeros(1), np.ones(1), (1, 1, 3), 0)  # infinity times 0
+    zero = Affine(np.zeros(1), np.ones(1), (1, 1, 3))  # infinity times 0
     found, _ = mapped(kernel, x, x.size, cells, zero, made, False)
     assert found.tolist() == [0]

@@ -21,7 +21,6 @@ from gncli.kernels.moments import (
     Moments,
     MomentsOf,
     is_wide_integer,
-    measure,
     merge,
 )
 from gncli.kernels.partition import Axis, Partition
@@ -29,7 +28,7 @@ from gncli.kernels.plain import counted
 from gncli.kernels.reduction import Tree, Visit, concatenate, each, fold, fold_axes, folded, reshape
 from gncli.kernels.walk import Walk
 from tests import oracle
-from tests.arrays import assert_same_bits, assert_same_moments, drawn, plain
+from tests.arrays import assert_same_bits, assert_same_moments, drawn, moments_of, plain
 
 NATIVE = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
 DTYPES = (*NATIVE, ">u2", ">i4", ">i8", ">u8", ">f2", ">f4", ">f8")
@@ -72,7 +71,7 @@ def of(values: Any, dtype: Any = None, **options: Any) -> Moments:
 def quietly(values: NDArray[Any], **options: Any) -> Moments:
     """Return what the kernel measures where, as in the engine, what is not finite is no reason for a warning."""
     with np.errstate(all="ignore"):
-        return measure(values, **options)
+        return moments_of(values, **options)
 
 
 def assert_right(found: Moments, expected: oracle.Expected, what: object = "") -> None:
@@ -99,7 +98,7 @@ def test_the_kernel_is_the_definition_for_every_dtype_and_shape_of_a_block(dtype
         for offset in OFFSETS.get(dtype.strip(">"), (0.0,)):
             values = drawn(shape, dtype, seed=1, offset=offset)
             rows = np.moveaxis(values, 1, -1).reshape(-1, shape[1])
-            found = measure(values)
+            found = moments_of(values)
             assert found.n.shape == (shape[0], *shape[2:])
             assert_right(reshape(found, -1).settled(), oracle.moments(rows), (dtype, shape, offset))
 
@@ -132,7 +131,7 @@ def test_the_mean_of_narrow_values_is_the_exact_one_rounded_once(dtype: str) -> 
         for offset in (0, 3, 1000):
             values = (rng.standard_normal((20, length)) * 30 + offset).astype(dtype)
             with np.errstate(all="ignore"):
-                found = measure(values).settled()
+                found = moments_of(values).settled()
             exact = [math.fsum(row) / length for row in values.astype(np.float64).tolist()]
             right = found.mean == np.array(exact)
             assert right.mean() > 0.9, (length, offset)  # `fsum / length` rounds twice
@@ -382,7 +381,7 @@ def test_a_tree_without_nodes_has_no_total() -> None:
 
 def test_a_fold_over_any_axis_is_the_fold_over_the_first() -> None:
     values = drawn((5, 7, 6, 3), "f8", seed=8)
-    found = reshape(measure(np.moveaxis(values, 3, 1).reshape(5, 3, 42)), 5, 7, 6)
+    found = reshape(moments_of(np.moveaxis(values, 3, 1).reshape(5, 3, 42)), 5, 7, 6)
     for axis in (1, 2):
         moved = each(found, partial(np.moveaxis, source=axis, destination=0))
         assert_same_moments(fold(found, axis, merge), fold(moved, 0, merge))

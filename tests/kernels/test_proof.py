@@ -19,7 +19,7 @@ from gncli.kernels.exact import GRAIN, Sums
 from gncli.kernels.groupnorm import GroupNorm, standardization
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import MomentsOf
-from gncli.kernels.plain import Cells
+from gncli.kernels.plain import Standardization
 from gncli.kernels.proof import Bounds, Proof
 from gncli.kernels.reduction import concatenate
 from gncli.run.engine import Engine
@@ -128,16 +128,16 @@ def test_bounds_hold(layout: str, kind: str, seed: int) -> None:
         found = (Fraction(float(cells.hi[cell])) + Fraction(float(cells.lo[cell]))) * unit + base
         assert abs(found - mean) <= Fraction(float(bounds.mean[cell])) * unit
         assert abs(Fraction(float(cells.m2[cell])) * unit**2 - m2) <= Fraction(float(bounds.m2[cell])) * unit**2
-        here = Cells._make(None if array is None else array[cell : cell + 1, None] for array in mapping)
+        here = Standardization._make(None if array is None else array[cell : cell + 1, None] for array in mapping)
         _assert_enclosed(group, here, mean, m2 / group.size)
 
 
-def _assert_enclosed(group: NDArray[Any], mapping: Cells, mean: Fraction, var: Fraction) -> None:
+def _assert_enclosed(group: NDArray[Any], mapping: Standardization, mean: Fraction, var: Fraction) -> None:
     assert mapping.slope is not None
     assert mapping.offset is not None
     z = np.empty(group.size)
     with np.errstate(all="ignore"):
-        plain.normalize(group, group.size, mapping, None, None, z)
+        plain.normalize(group, group.size, mapping, None, 0, None, z)
     for x, found in zip(group[:40], z.tolist(), strict=False):
         deviation = exact.exactly(x) - mean
         limit = Fraction(float(mapping.slope[0, 0])) * abs(Fraction(found)) + Fraction(float(mapping.offset[0, 0]))

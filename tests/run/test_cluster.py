@@ -27,9 +27,10 @@ from gncli.errors import ChangedError, InputError, LimitError, OutputError, Para
 from gncli.inputs import STRICT
 from gncli.io import ArraySource, open_sink, open_source, ranges
 from gncli.io.ranges import GRAIN_NBYTES, Ranges
-from gncli.kernels.groupnorm import Affine, GroupNorm
+from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import whole
+from gncli.kernels.plain import Affine
 from gncli.kernels.reduction import Visit
 from gncli.run import cluster as cluster_module
 from gncli.run.cluster import ClusterEngine

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from gncli.errors import LimitError
 from gncli.io import ArraySink, ArraySource, RandomSource
 from gncli.kernels.extras import Zeros
-from gncli.kernels.groupnorm import Affine, Check, GroupNorm
+from gncli.kernels.groupnorm import Check, GroupNorm
 from gncli.kernels.layout import Layout
 from gncli.kernels.moments import Moments
 from gncli.kernels.partition import by_group, whole
+from gncli.kernels.plain import Affine
 from gncli.run import plan
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization, Outcome

@@ -29,9 +29,9 @@ from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stor
 from gncli.io.formats.hdf5.datasets import Hdf5Source
 from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.rawfile import RawFile
-from gncli.kernels.groupnorm import Affine, GroupNorm
+from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.partition import whole
-from gncli.kernels.plain import fletcher32
+from gncli.kernels.plain import Affine, fletcher32
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from tests.arrays import assert_same_bits, assert_same_moments, normalized
