@@ -12,9 +12,7 @@ from typing import Any
 from gncli import progress
 from gncli.descriptors import write_fully
 from gncli.errors import OutputError, ParameterError
-
-TENSORS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc")
-"""How the names of files of tensors end."""
+from gncli.names import TENSOR_SUFFIXES
 
 
 def deliver(text: str) -> None:
@@ -56,7 +54,7 @@ def refuse_report_in_tensor() -> None:
     """Raise if stdout is a file with the name of a tensor: the report would be written there, and not the tensor."""
     with contextlib.suppress(OSError):  # not every system has /proc
         name = os.readlink("/proc/self/fd/1")
-        if name.lower().endswith(TENSORS) and stat.S_ISREG(os.fstat(1).st_mode):
+        if name.lower().endswith(TENSOR_SUFFIXES) and stat.S_ISREG(os.fstat(1).st_mode):
             shown = shlex.quote(os.path.basename(name))
             raise ParameterError(
                 f"stdout is the file {shown}, and the report would be written there", hint=f"say -o {shown}, or -o -"

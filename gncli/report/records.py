@@ -290,6 +290,9 @@ class Failure:
         return {"name": self.name, "error": self.message, "status": self.error.status}
 
 
+MAX_BROKEN = 20  # expectations that did not hold and are shown
+
+
 @dataclass(frozen=True)
 class Broken:
     """Expectations that did not hold: the first ones in words, and the number of all."""

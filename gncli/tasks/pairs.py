@@ -22,14 +22,13 @@ from gncli.kernels.reduction import Visit
 from gncli.names import PAIR_KEYS
 from gncli.report.diff_records import DiffReport, Operand
 from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, SAME, UNREADABLE, PairRow, PairsReport
-from gncli.report.records import Broken
+from gncli.report.records import MAX_BROKEN, Broken
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from gncli.tasks.manifest import matches
 from gncli.tasks.requests import BY_NAME, WHOLE, Diff, Pairing
 from gncli.text import natural
 
-MAX_BROKEN = 20  # expectations that did not hold and are shown
 PIECE_NBYTES = 1 << 18  # that are compared at a time, and stay in the cache
 
 Compare = Callable[[Source, Source], DiffReport]

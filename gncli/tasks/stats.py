@@ -18,7 +18,18 @@ from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Moments
 from gncli.names import DEFAULT_STATISTICS, Value, statistic
 from gncli.report.lines import place_line
-from gncli.report.records import MOST_DRAWN, Broken, Cell, Failure, Histogram, Picture, StatsReport, TensorStats, Total
+from gncli.report.records import (
+    MAX_BROKEN,
+    MOST_DRAWN,
+    Broken,
+    Cell,
+    Failure,
+    Histogram,
+    Picture,
+    StatsReport,
+    TensorStats,
+    Total,
+)
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.tasks.by import By, cut
@@ -26,7 +37,6 @@ from gncli.tasks.manifest import Manifest, matches
 from gncli.tasks.requests import Stats
 from gncli.tasks.survey import FINGERPRINT, Survey, Wanted, measured
 
-MAX_BROKEN = 20  # expectations that did not hold and are shown
 MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
 
 
@@ -172,7 +182,7 @@ class StatsRun:
             by = cut(request.cutting, source.shape, source.order)
         except ParameterError as error:
             raise error.about(source.name) from None
-        lettered = any(name.isalpha() for name in request.cutting.by.split(","))
+        lettered = any(name.strip().isalpha() for name in request.cutting.by.split(","))
         if lettered and request.cutting.layout is None and (doubted := doubt(source.shape)):
             self._notes.append(f"{source.name}: {doubted}")
         if request.most_cells is not None and by.count > request.most_cells:
