@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
-from gncli.kernels.plain import Affine, Integers, Standardization
+from gncli.kernels.plain import Affine, Integers, Standardization, Tolerance
 
 
 class Loops(Protocol):
@@ -51,6 +51,9 @@ class Loops(Protocol):
         y: NDArray[Any],
     ) -> Integers:
         """See `plain.normalize`."""
+
+    def tally(self, a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> Mapping[str, NDArray[Any]]:
+        """See `plain.tally`."""
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
-from gncli.kernels.plain import Affine, Integers, Standardization, num_steps
+from gncli.kernels.plain import Affine, Integers, Standardization, Tolerance, num_steps
 from gncli.kernels.scratch import room
 
 _SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
@@ -218,6 +218,10 @@ class Native:
             if count <= found.size:
                 return found[:count].copy()
             found = np.empty(count, np.int64)
+
+    def tally(self, a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> Mapping[str, NDArray[Any]]:
+        """See `plain.tally`."""
+        return plain.tally(a, b, tolerance)
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

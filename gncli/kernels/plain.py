@@ -87,13 +87,20 @@ def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[s
     most = max(values[cut].size for cut in pieces)
     scratch = room(2 * most).reshape(2, -1)
     parts = [_moments(values[cut], about_zero, wanted, scratch) for cut in pieces]
+    return _put_together(values.shape, pieces, parts)
+
+
+def _put_together(
+    shape: tuple[int, ...], pieces: list[tuple[slice, ...]], parts: list[Mapping[str, NDArray[Any]]]
+) -> Mapping[str, NDArray[Any]]:
+    """Return what was found in an array (A, R) or (A, R, Q), from what was found in its `cuts`."""
     if len(parts) == 1:
         return parts[0]
     found: dict[str, NDArray[Any]] = {}
     for cut, part in zip(pieces, parts, strict=True):
         for name, array in part.items():
             if name not in found:
-                found[name] = np.zeros((*values.shape[:1], *values.shape[2:]), array.dtype)
+                found[name] = np.zeros((*shape[:1], *shape[2:]), array.dtype)
             found[name][(cut[0], *cut[2:])] = array
     return found
 
@@ -449,6 +456,159 @@ def _apply(affine: Affine, start: int, values: Floats, bound: Floats | None) -> 
             of_z = bound[piece].reshape(shape) * np.abs(gamma)
             bound[piece] = (of_z + (np.abs(product) + np.abs(result)) * 2.0**-52).reshape(-1)
         values[piece] = result.reshape(-1)
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+class Tolerance(NamedTuple):
+    """The tolerance of a comparison.
+
+    Attributes
+    ----------
+    rtol, atol : float
+        Two finite values are the same if |a - b| <= atol + rtol |b|.
+    nan_differs : bool
+        Whether a NaN differs from a NaN.
+    """
+
+    rtol: float
+    atol: float
+    nan_differs: bool = False
+
+
+def tally(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> Mapping[str, NDArray[Any]]:
+    """Return the tally of pairs along axis 1; every pair is compared here.
+
+    Sums of squares of float64 may leave its range. Where the largest |a - b|, |a| or |b| of a set is beyond 2**200 or
+    below 2**-200, these values are divided by two to the power of "power", "a_power" or "b_power" before they are
+    multiplied and summed.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (A, R) or (A, R, Q)
+        The values, of any numeric dtypes and in any byte order; R is at least 1.
+    tolerance : Tolerance
+        The tolerance of the comparison.
+
+    Returns
+    -------
+    mapping of str to ndarray, shape (A,) or (A, Q)
+        The fields of `gncli.kernels.tally.Tally` but those that need the place of a set: instead of them "rank" and
+        "first", the ranks along axis 1 of the worst pair and of the first that differs by a NaN or an infinity, or -1.
+        Powers that are 0 everywhere may be missing.
+    """
+    if a.ndim == 2 and a.shape[1] < LANES:
+        return {name: found.reshape(-1) for name, found in tally(a.T[None], b.T[None], tolerance).items()}
+    pieces = cuts(a.shape)
+    scratch = room(5 * max(a[cut].size for cut in pieces)).reshape(5, -1)
+    return _put_together(a.shape, pieces, [_tally(a[cut], b[cut], tolerance, scratch) for cut in pieces])
+
+
+def _tally(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance, scratch: Floats) -> Mapping[str, NDArray[Any]]:
+    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    x, y, gap, size, other = (part[: a.size].reshape(a.shape) for part in scratch)
+    np.copyto(x, a)
+    np.copyto(y, b)
+    gap, exact = distance(a, b, x, y, gap)
+    total = sums(gap)
+    none = np.zeros(total.shape)
+    found = {"nan": none, "inf": none, "n": none + a.shape[1], "first": np.full(total.shape, -1)}
+    finite = None
+    if not np.isfinite(total).all():  # a NaN or an infinity, or finite differences whose sum overflows
+        finite = np.isfinite(x) & np.isfinite(y)
+        by_nan, by_inf = mismatches(x, y, tolerance)
+        found = {"nan": counted(by_nan), "inf": counted(by_inf), "n": counted(finite)}
+        found["first"] = first_of(by_nan | by_inf)
+        x[~finite], y[~finite], gap[~finite] = 0.0, 0.0, 0.0
+        total = sums(gap)
+    found["low"] = _most(np.negative(y, out=size), finite) * -1.0 + 0.0
+    found["high"] = _most(y, finite) + 0.0
+    np.abs(y, out=size)
+    np.multiply(size, tolerance.rtol, out=size)
+    np.subtract(gap, size, out=other)
+    np.fmax(other, -np.inf, out=other)  # NaN where both overflow: inside
+    found["excess"] = excess = _most(other, finite) + 0.0
+    found["outside"] = none
+    if exact is not None and not tolerance.rtol:
+        found["outside"] = counted(exact > np.uint64(min(int(tolerance.atol), 2**64 - 1)))
+    elif not (excess <= tolerance.atol / 2).all():  # half, so that the rounding of the sum below does not matter
+        np.add(size, tolerance.atol, out=size)
+        found["outside"] = counted(gap > size)
+    ranked = gap if exact is None else exact
+    if finite is not None:
+        ranked = np.where(finite, gap, -1.0)
+    rank = np.argmax(ranked, axis=1)
+    compared = found["n"] > 0
+    worst = np.take_along_axis(gap, np.expand_dims(rank, 1), 1)[:, 0]
+    found["rank"], found["worst"] = np.where(compared, rank, -1), np.where(compared, worst, -1.0)
+    found |= _powers(x, y, found, {a.dtype, b.dtype})
+    if "power" in found:
+        power = found["power"][:, None]
+        apart = np.abs(np.ldexp(x, -power) - np.ldexp(y, -power))  # where a - b may overflow
+        gap = np.where(power > 0, apart, np.ldexp(gap, -power))
+        total = sums(gap)
+    for name, values in (("a_power", x), ("b_power", y)):
+        if name in found:
+            np.ldexp(values, -found[name][:, None], out=values)
+    found["total"] = total
+    for name, left, right in (("square", gap, gap), ("product", x, y), ("a_square", x, x), ("b_square", y, y)):
+        found[name] = sums(np.multiply(left, right, out=size))
+    return found
+
+
+def _powers(
+    x: Floats, y: Floats, found: Mapping[str, NDArray[Any]], dtypes: Collection[np.dtype[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return the scales of the sets that have one; only float64 is as large or as small as that."""
+    if np.dtype(np.float64) not in dtypes:
+        return {}
+    largest = {
+        "power": np.clip(found["worst"], 0.0, sys.float_info.max),
+        "a_power": np.maximum.reduce(np.abs(x), axis=1),
+        "b_power": np.maximum.reduce(np.abs(y), axis=1),
+    }
+    powers = {name: scale(values) for name, values in largest.items()}
+    return {name: power for name, power in powers.items() if power is not None}
+
+
+def mismatches(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pairs differ by a NaN, and which by an infinity."""
+    a_nan, b_nan = np.isnan(a), np.isnan(b)
+    by_nan = (a_nan | b_nan) if tolerance.nan_differs else (a_nan != b_nan)
+    return by_nan, (np.isinf(a) | np.isinf(b)) & ~a_nan & ~b_nan & (a != b)
+
+
+def _most(values: Floats, finite: NDArray[np.bool_] | None) -> Floats:
+    """Return the largest of the finite values along axis 1; -infinity where there are none."""
+    if finite is None:
+        return np.asarray(np.maximum.reduce(values, axis=1))
+    return np.asarray(np.maximum.reduce(values, axis=1, initial=-np.inf, where=finite))
+
+
+def distance(
+    a: NDArray[Any], b: NDArray[Any], x: Floats, y: Floats, out: Floats | None = None
+) -> tuple[Floats, NDArray[np.uint64] | None]:
+    """Return |a - b| in float64, and the exact distance of integers if one of the dtypes has 64 bits, else None.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        The values, in native byte order.
+    x, y : ndarray of float64
+        The same values, widened.
+    out : ndarray of float64, optional
+        Memory for the result.
+    """
+    whole = a.dtype.kind in "iub" and b.dtype.kind in "iub"
+    if not (whole and max(a.dtype.itemsize, b.dtype.itemsize) == 8):
+        gap = np.subtract(x, y, out=out)
+        return np.abs(gap, out=gap), None
+    below = np.less(a, b)
+    left, right = a.astype(np.uint64), b.astype(np.uint64)  # modulo 2^64, which the difference undoes
+    exact = np.where(below, right - left, left - right)
+    exact[np.abs(x - y) >= 2.0**64] = 2**64 - 1
+    return exact.astype(np.float64), exact
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------

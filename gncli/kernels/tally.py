@@ -14,27 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.moments import NOWHERE, Floats, is_wide_integer
-from gncli.kernels.plain import PIECE, counted, sums
-from gncli.kernels.reduction import Reduction, Rows, Visit, concatenate, in_c_order, measure_blocks, repeat, reshape
-from gncli.kernels.scratch import room
-from gncli.kernels.walk import SHORT
-
-
-class Tolerance(NamedTuple):
-    """The tolerance of a comparison.
-
-    Attributes
-    ----------
-    rtol, atol : float
-        Two finite values are the same if |a - b| <= atol + rtol |b|.
-    nan_differs : bool
-        Whether a NaN differs from a NaN.
-    """
-
-    rtol: float
-    atol: float
-    nan_differs: bool = False
+from gncli.kernels.loops import loops
+from gncli.kernels.moments import NOWHERE, ZERO, Floats
+from gncli.kernels.plain import Tolerance, distance, mismatches
+from gncli.kernels.reduction import Reduction, Rows, Visit, in_c_order, measure_blocks, repeat
 
 
 class Tally(NamedTuple):
@@ -49,9 +32,9 @@ class Tally(NamedTuple):
     outside : ndarray of float64
         The number of finite pairs outside the tolerance.
     total, square : ndarray of float64
-        The sums of |a - b| and of its square.
+        The sums of |a - b|, over ``2**power``, and of its square, over ``4**power``.
     product, a_square, b_square : ndarray of float64
-        The sums of a b, a^2 and b^2.
+        The sums of a b, a^2 and b^2, where a is over ``2**a_power``, and b over ``2**b_power``.
     low, high : ndarray of float64
         The extremes of b.
     worst : ndarray of float64
@@ -64,6 +47,8 @@ class Tally(NamedTuple):
         The values of the worst pair.
     first : ndarray of int64
         The index in C order of the first pair that differs by a NaN or an infinity, or `NOWHERE`.
+    power, a_power, b_power : ndarray of int32, optional
+        The scales of the sums; not 0 where float64 values are beyond 2**200 or below 2**-200.
     """
 
     size: Floats
@@ -84,6 +69,9 @@ class Tally(NamedTuple):
     a: NDArray[Any]
     b: NDArray[Any]
     first: NDArray[np.int64]
+    power: NDArray[np.int32] | None = None
+    a_power: NDArray[np.int32] | None = None
+    b_power: NDArray[np.int32] | None = None
 
     @classmethod
     def nothing(cls, a: np.dtype[Any], b: np.dtype[Any]) -> Tally:
@@ -91,21 +79,51 @@ class Tally(NamedTuple):
         none, far = np.zeros(1), np.full(1, np.inf)
         values = np.zeros(1, a.newbyteorder("=")), np.zeros(1, b.newbyteorder("="))
         nowhere = np.full(1, NOWHERE)
-        return cls._make([*([none] * 10), far, -far, none - 1, -far, nowhere, *values, nowhere])
+        return cls._make([*([none] * 10), far, -far, none - 1, -far, nowhere, *values, nowhere, None, None, None])
 
 
-_SUMS = ("size", "n", "nan", "inf", "outside", "total", "square", "product", "a_square", "b_square")
+_COUNTS = ("size", "n", "nan", "inf", "outside")
+_SCALES = {"total": ("power",), "square": ("power",) * 2, "product": ("a_power", "b_power")}
+_SCALES |= {"a_square": ("a_power",) * 2, "b_square": ("b_power",) * 2}
+"""The powers of two that each sum is over."""
+_OF_SQUARES = {"power": "square", "a_power": "a_square", "b_power": "b_square"}
 
 
 def merge(a: Tally, b: Tally) -> Tally:
     """Return the tally of the unions of `a` and `b`, set by set."""
-    fields: dict[str, NDArray[Any]] = {name: getattr(a, name) + getattr(b, name) for name in _SUMS}
+    fields: dict[str, Any] = {name: getattr(a, name) + getattr(b, name) for name in _COUNTS}
+    fields |= _sums(a, b)
     fields["low"], fields["high"] = np.minimum(a.low, b.low), np.maximum(a.high, b.high)
     fields["excess"], fields["first"] = np.maximum(a.excess, b.excess), np.minimum(a.first, b.first)
     ahead = (a.worst > b.worst) | ((a.worst == b.worst) & (a.place <= b.place))
     for name in ("worst", "place", "a", "b"):
         fields[name] = np.where(ahead, getattr(a, name), getattr(b, name))
     return Tally(**fields)
+
+
+def _sums(a: Tally, b: Tally) -> dict[str, Any]:
+    """Return the sums of the unions, and their powers: the larger one, where there is anything to scale."""
+    found: dict[str, Any] = dict.fromkeys(_OF_SQUARES)
+    down: dict[str, tuple[Any, Any]] = {}
+    for name, square in _OF_SQUARES.items():
+        if getattr(a, name) is None and getattr(b, name) is None:
+            continue
+        left, right = (_scale(of, name, square) for of in (a, b))
+        power = np.maximum(left, right)
+        found[name] = power = np.where(power == ZERO, 0, power).astype(np.int32)
+        down[name] = left - power, right - power
+    for name, over in _SCALES.items():
+        parts = [getattr(a, name), getattr(b, name)]
+        for scaled in (down[power] for power in over if power in down):
+            parts = [np.ldexp(part, by) for part, by in zip(parts, scaled, strict=True)]
+        found[name] = parts[0] + parts[1]
+    return found
+
+
+def _scale(tally: Tally, power: str, square: str) -> NDArray[np.int32]:
+    """Return the power of two that sums are over; `ZERO` where all values are 0."""
+    found = getattr(tally, power)
+    return np.asarray(np.where(getattr(tally, square) == 0, ZERO, 0 if found is None else found), np.int32)
 
 
 def split(values: NDArray[Any], a: np.dtype[Any], b: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -138,11 +156,12 @@ class TallyOf(Reduction[Tally]):
     def measure(self, visit: Visit) -> Tally:
         """Return the tally of a visit: one entry per cell that it touches."""
         a, b = split(visit.values, self.a, self.b)
+        turned = self._in_c_order if self.order == "F" else None
 
         def kernel(rows: Rows) -> Tally:
-            return tally(rows.of(a), rows.of(b), rows.places(), rows.stride, self.tolerance, self._in_c_order)
+            return tally(rows.of(a), rows.of(b), rows.places(), rows.stride, self.tolerance, turned)
 
-        return measure_blocks(visit, kernel, merge)
+        return measure_blocks(visit._replace(tile=visit.values.size), kernel, merge)
 
     def nothing(self, num_cells: int = 1) -> Tally:
         """Return the tally of no pairs."""
@@ -162,9 +181,9 @@ def tally(
     at: NDArray[np.int64],
     stride: int,
     tolerance: Tolerance,
-    in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None,
 ) -> Tally:
-    """Return the tally of pairs along axis 1; every pair is compared here.
+    """Return the tally of pairs along axis 1.
 
     Parameters
     ----------
@@ -176,124 +195,23 @@ def tally(
         The distance in storage between neighbours along axis 1, in elements.
     tolerance : Tolerance
         The tolerance of the comparison.
-    in_c_order : callable
-        Maps storage indices to flat indices in C order.
+    in_c_order : callable, optional
+        Maps storage indices to flat indices in C order, where they are not the same.
     """
-    if a.ndim == 2 and a.shape[1] < SHORT:
-        flat = tally(a.T[None], b.T[None], at.reshape(1, -1), stride, tolerance, in_c_order)
-        return reshape(flat, -1)
-    step = max(1, PIECE // max(1, a[0].size))
-    scratch = room(5 * min(step, a.shape[0]) * a[0].size).reshape(5, -1)
-    parts = []
-    for start in range(0, a.shape[0], step):
-        rows = slice(start, start + step)
-        parts.append(_tally(a[rows], b[rows], at[rows], stride, tolerance, in_c_order, scratch))
-    return concatenate(parts)
-
-
-def _tally(
-    a: NDArray[Any],
-    b: NDArray[Any],
-    at: NDArray[np.int64],
-    stride: int,
-    tolerance: Tolerance,
-    in_c_order: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-    scratch: Floats,
-) -> Tally:
-    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
-    x, y, gap, size, beyond = (part[: a.size].reshape(a.shape) for part in scratch)
-    np.copyto(x, a)
-    np.copyto(y, b)
-    gap, exact = distance(a, b, x, y, gap)
-    sets = (a.shape[0], *a.shape[2:])
-    none = np.zeros(sets)
-    rows, first = float(a.shape[1]), np.full(sets, NOWHERE)
-    nan, inf, n, finite = none, none, np.full(sets, rows), None
-    total = sums(gap)
-    if not np.isfinite(total).all():  # a NaN or an infinity, or finite differences whose sum overflows
-        finite = np.isfinite(x) & np.isfinite(y)
-        x_nan, y_nan = np.isnan(x), np.isnan(y)
-        by_nan = (x_nan | y_nan) if tolerance.nan_differs else (x_nan != y_nan)
-        by_inf = ~finite & ~x_nan & ~y_nan & (x != y)
-        nan, inf, n = (counted(which) for which in (by_nan, by_inf, finite))
-        row, rank, *column = np.nonzero(by_nan | by_inf)
-        np.minimum.at(first, (row, *column), in_c_order(at[(row, *column)] + rank * stride))
-        x[~finite], y[~finite], gap[~finite] = 0.0, 0.0, 0.0
-        total = sums(gap)
-    if finite is None and b.dtype.kind == "f" and b.dtype.itemsize > 2:  # extremes cost half in the dtype of b
-        low, high = (extreme.reduce(b, axis=1).astype(np.float64) for extreme in (np.minimum, np.maximum))
-    else:
-        low, high = _least(y, finite), -_least(np.negative(y, out=size), finite)
-    np.abs(y, out=size)
-    np.multiply(size, tolerance.rtol, out=size)
-    excess = -_least(np.subtract(size, gap, out=beyond), finite)
-    if np.isnan(excess).any():  # both overflow: inside
-        beyond[np.isnan(beyond)] = np.inf
-        excess = -_least(beyond, finite)
-    outside = none
-    if exact is not None and not tolerance.rtol:
-        which = exact > np.uint64(min(int(tolerance.atol), 2**64 - 1))
-        outside = counted(which)
-    elif not (excess <= tolerance.atol / 2).all():  # half, so that the rounding of the sum below does not matter
-        np.add(size, tolerance.atol, out=size)
-        outside = counted(gap > size)
-    ranked = gap if exact is None else exact
-    if finite is not None:
-        ranked = np.where(finite, gap, -1.0)
-    rank = np.expand_dims(np.argmax(ranked, axis=1), 1)
-    worst = np.take_along_axis(gap, rank, 1)[:, 0]
-    compared = n > 0
-    place = np.where(compared, at + rank[:, 0] * stride, NOWHERE)
-    values = (np.take_along_axis(array, rank, 1)[:, 0] for array in (a, b))
-    return Tally._make(
-        [
-            np.full(sets, rows),
-            n,
-            nan,
-            inf,
-            outside,
-            total,
-            *(sums(np.multiply(a, b, out=size)) for a, b in ((gap, gap), (x, y), (x, x), (y, y))),
-            low,
-            high,
-            np.where(compared, worst, -1.0),
-            excess,
-            place,
-            *values,
-            first,
-        ]
-    )
-
-
-def _least(values: Floats, finite: NDArray[np.bool_] | None) -> Floats:
-    """Return the least of the finite values along axis 1; infinity where there are none."""
-    if finite is None:
-        return np.asarray(np.minimum.reduce(values, axis=1))
-    return np.asarray(np.minimum.reduce(values, axis=1, initial=np.inf, where=finite))
-
-
-def distance(
-    a: NDArray[Any], b: NDArray[Any], x: Floats, y: Floats, out: Floats | None = None
-) -> tuple[Floats, NDArray[np.uint64] | None]:
-    """Return |a - b| in float64, and the exact distance of integers if one of the dtypes has 64 bits, else None.
-
-    Parameters
-    ----------
-    a, b : ndarray
-        The values, in native byte order.
-    x, y : ndarray of float64
-        The same values, widened.
-    out : ndarray of float64, optional
-        Memory for the result.
-    """
-    if not (_whole(a) and _whole(b) and (is_wide_integer(a.dtype) or is_wide_integer(b.dtype))):
-        gap = np.subtract(x, y, out=out)
-        return np.abs(gap, out=gap), None
-    below = np.less(a, b)
-    left, right = a.astype(np.uint64), b.astype(np.uint64)  # modulo 2^64, which the difference undoes
-    exact = np.where(below, right - left, left - right)
-    exact[np.abs(x - y) >= 2.0**64] = 2**64 - 1
-    return exact.astype(np.float64), exact
+    found = dict(loops().tally(a, b, tolerance))
+    rank, first = found.pop("rank"), found.pop("first")
+    found["first"] = np.where(first < 0, NOWHERE, at + first * stride)
+    if in_c_order is not None and (first >= 0).any():  # the first in storage need not be the first in C order
+        found["first"] = np.full(first.shape, NOWHERE)
+        by_nan, by_inf = mismatches(a.astype(np.float64), b.astype(np.float64), tolerance)
+        row, place, *column = np.nonzero(by_nan | by_inf)
+        np.minimum.at(found["first"], (row, *column), in_c_order(at[(row, *column)] + place * stride))
+    found["place"] = np.where(rank < 0, NOWHERE, at + rank * stride)
+    chosen = np.expand_dims(np.maximum(rank, 0), 1)
+    for name, values in (("a", a), ("b", b)):
+        worst = np.take_along_axis(values, chosen, 1)[:, 0]
+        found[name] = worst.astype(worst.dtype.newbyteorder("="), copy=False)
+    return Tally(size=np.full(rank.shape, float(a.shape[1])), **found)
 
 
 def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
@@ -304,7 +222,3 @@ def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     difference = np.subtract(x, y) if exact is None else np.where(np.less(a, b), -gap, gap)
     difference[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
     return np.asarray(difference)
-
-
-def _whole(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "iub"

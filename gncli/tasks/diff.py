@@ -24,8 +24,9 @@ from gncli.kernels.counts import ULPS, UlpCounts
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.moments import NOWHERE
 from gncli.kernels.partition import whole
+from gncli.kernels.plain import Tolerance, distance
 from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
-from gncli.kernels.tally import Tally, TallyOf, Tolerance, delta, distance, merge, split
+from gncli.kernels.tally import Tally, TallyOf, delta, merge, split
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps, Worst
 from gncli.report.pair_records import PairsReport
 from gncli.report.records import Cells, Histogram, Picture
@@ -308,24 +309,34 @@ def _numbers(total: Tally) -> dict[str, Any]:
     n = float(total.n[0])
     if not n:
         return dict.fromkeys(("mean_abs", "rmse", "rel", "psnr", "cosine"))
-    rmse = math.sqrt(float(total.square[0]) / n)
-    spread = float(total.high[0]) - float(total.low[0])
-    squares = float(total.a_square[0]), float(total.b_square[0])
-    lengths = math.sqrt(squares[0] * squares[1])  # exactly the square for equal tensors
-    if not 0 < lengths < math.inf:
-        lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
-    psnr = None
-    if 0 < rmse < math.inf and 0 < spread < math.inf:
-        ratio = spread / rmse
-        psnr = 20 * (math.log10(ratio) if 0 < ratio < math.inf else math.log10(spread) - math.log10(rmse))
-    cosine = float(total.product[0]) / lengths if 0 < lengths < math.inf else None
+    power, b_power = (0 if found is None else int(found[0]) for found in (total.power, total.b_power))
+    square, a_square, b_square = float(total.square[0]), float(total.a_square[0]), float(total.b_square[0])
+    root = math.sqrt(square / n)
+    lengths = math.sqrt(a_square * b_square)  # exactly the square for equal tensors
     return {
-        "mean_abs": float(total.total[0]) / n,
-        "rmse": rmse,
-        "rel": math.sqrt(float(total.square[0])) / math.sqrt(squares[1]) if 0 < squares[1] < math.inf else None,
-        "psnr": psnr,
-        "cosine": None if cosine is None else max(-1.0, min(1.0, cosine)),
+        "mean_abs": _scaled(float(total.total[0]) / n, power),
+        "rmse": _scaled(root, power),
+        "rel": _scaled(math.sqrt(square) / math.sqrt(b_square), power - b_power) if b_square else None,
+        "psnr": _psnr(float(total.low[0]), float(total.high[0]), root, power),
+        "cosine": max(-1.0, min(1.0, float(total.product[0]) / lengths)) if lengths else None,
     }
+
+
+def _scaled(value: float, power: int) -> float:
+    """Return `value` times two to the power of `power`; infinity where that overflows."""
+    return float(np.ldexp(value, power)) if power else value
+
+
+def _psnr(low: float, high: float, root: float, power: int) -> float | None:
+    """Return 20 log10 of the range from `low` to `high` over ``root * 2**power``; None where one of both is 0."""
+    if not (low < high and root):
+        return None
+    spread = high - low
+    if not power and 0 < (ratio := spread / root) < math.inf:
+        return 20 * math.log10(ratio)
+    half = math.log10(2)
+    of_range = math.log10(high / 2 - low / 2) + half if math.isinf(spread) else math.log10(spread)
+    return 20 * (of_range - (math.log10(root) + power * half))
 
 
 def _ulps(counts: NDArray[np.int64]) -> Ulps | None:

@@ -15,8 +15,9 @@ from gncli.kernels import native, plain
 from gncli.kernels.loops import Loops
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import by_axes
+from gncli.kernels.plain import Tolerance
 from gncli.kernels.reduction import Visit
-from gncli.kernels.tally import Tolerance, tally
+from gncli.kernels.tally import tally
 from gncli.kernels.walk import Walk
 from tests.arrays import DTYPES, hostile
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import decimal
 import itertools
 import json
 import math
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from gncli.errors import InputError, LimitError, ParameterError
 from gncli.io import ArraySource, pairs
 from gncli.io.pairs import Derived, InCOrder, Pair
 from gncli.kernels.counts import ULPS, ulps
-from gncli.kernels.tally import Tolerance, delta, tally
+from gncli.kernels.plain import Tolerance
+from gncli.kernels.tally import delta, tally
 from gncli.report.diff_records import DiffReport
 from gncli.report.lines import place_line, verdict_line
 from gncli.tasks.diff import default_tolerance
@@ -387,3 +390,69 @@ def test_a_correct_float16_kernel_is_the_same_by_default(tmp_path: Path) -> None
     for other in (wide, half, up):
         report = found(tmp_path, gncli.group_norm(x, 4), other)
         assert report.equal, verdict_line(report)
+
+
+def exactly(a: NDArray[Any], b: NDArray[Any]) -> dict[str, Decimal | None]:
+    """Return the numbers of the report from exact integers, to 60 digits; None where they are not defined."""
+
+    def integers(values: NDArray[Any]) -> list[int]:
+        ratios = (value.as_integer_ratio() for value in values.reshape(-1).tolist())
+        return [above * (2**1074 // below) for above, below in ratios]
+
+    left, right = integers(a), integers(b)
+    gaps = [abs(x - y) for x, y in zip(left, right, strict=True)]
+    with decimal.localcontext(prec=60, Emin=-10_000, Emax=10_000):
+        one = Decimal(2**1074)
+        square, a_square, b_square = (Decimal(sum(value * value for value in of)) for of in (gaps, left, right))
+        product = Decimal(sum(x * y for x, y in zip(left, right, strict=True)))
+        spread, rmse = Decimal(max(right) - min(right)), (square / len(gaps)).sqrt()
+        return {
+            "mean_abs": Decimal(sum(gaps)) / len(gaps) / one,
+            "rmse": rmse / one,
+            "rel": (square / b_square).sqrt() if b_square else None,
+            "psnr": 20 * (spread / rmse).log10() if spread and rmse else None,
+            "cosine": product / (a_square.sqrt() * b_square.sqrt()) if a_square and b_square else None,
+        }
+
+
+MAGNITUDES = [5e-324, 1e-310, 1e-300, 1e-200, 1e-170, 1e-160, 1e-60, 1.0, 1e60, 1e150, 1e160, 1e200, 3e307]
+
+
+@pytest.mark.parametrize("shape", [(40,), (300,), (3, 8192), (100, 70)])
+@pytest.mark.parametrize("size", MAGNITUDES)
+def test_the_numbers_hold_from_the_smallest_float64_to_the_largest(
+    size: float, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(len(shape))
+    b = rng.integers(-5, 6, shape) * size if size < 1e307 else rng.uniform(-1, 1, shape) * 1.79e308
+    mixed = b.copy()
+    mixed[: shape[0] // 2] *= 1e-100 if size > 1 else 1e100  # blocks of one scale beside those of another
+    few = np.zeros(shape)
+    few.reshape(-1)[-1] = size
+    for a, of in ((b * 0.75, b), (mixed * 0.5, mixed), (few, np.zeros(shape)), (b, b), (b, b * 0), (b[::-1], b)):
+        report = found(tmp_path, a, of, by="0" if of is mixed else None, layout=None)
+        for name, value in exactly(a, of).items():
+            got = getattr(report, name)
+            if value is None or value > Decimal(sys.float_info.max):
+                assert got in (None, math.inf), name
+                continue
+            assert got is not None, name
+            # Near 0 a product of roots cancels, and what is subnormal has fewer digits.
+            most = max(1e-12 * abs(float(value)), 1e-13 if name in ("cosine", "psnr") else 5e-324)
+            assert abs(Decimal(got) - value) <= Decimal(most), (name, got, value)
+        assert json.loads(json.dumps(report.as_dict()))["rmse"] == (report.rmse if report.rmse != math.inf else None)
+
+
+def test_values_that_are_not_finite_change_nothing_in_the_sums_of_large_and_small_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    for size in (1e-300, 1e300):
+        b = rng.standard_normal(500) * size
+        a = b * 1.5
+        kept = found(tmp_path, a, b)
+        at = rng.choice(500, 6, replace=False)
+        a = np.insert(a, at, [1, np.nan, np.inf, np.nan, 0, np.inf])
+        b = np.insert(b, at, [np.inf, np.inf, np.inf, np.nan, np.nan, np.nan])
+        spoiled_too = found(tmp_path, a, b)
+        assert (spoiled_too.nan_mismatches, spoiled_too.inf_mismatches) == (3, 1)
+        for name in ("mean_abs", "rmse", "rel", "psnr", "cosine"):
+            assert getattr(spoiled_too, name) == pytest.approx(getattr(kept, name), rel=1e-12)

@@ -1,0 +1,124 @@
+"""The tally of differences: every sum in the order of the law, every place and count by hand, on every kernel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gncli.kernels.loops import Loops
+from gncli.kernels.partition import by_axes
+from gncli.kernels.plain import Tolerance
+from gncli.kernels.reduction import Visit
+from gncli.kernels.tally import TallyOf
+from gncli.kernels.walk import Walk
+
+SUMS = ("total", "square", "product", "a_square", "b_square")
+
+# float.hex of the sums of `samples(length)`: |a - b|, its square, a b, a^2 and b^2.
+TABLE: dict[int, str] = {
+    5: "0x1.ab89240000000p+1 0x1.1d9ab6396ba00p+1 0x1.db18fe7f79400p+4 0x1.f7922c2fcd780p+4 0x1.e2532796527c0p+4",
+    63: "0x1.ce9e481000000p+7 0x1.d3e6354c898bep+9 -0x1.fa8590d10a420p+6 0x1.556c2388095fcp+8 0x1.551d7ea884970p+8",
+    64: "0x1.e111900000000p+6 0x1.ef5dec6100000p+8 0x1.7b4d18c5c9600p+6 0x1.56e75d99b4580p+8 0x1.561d1b2a30580p+8",
+    65: "0x1.368cd8e000000p+6 0x1.27b188b591484p+8 0x1.962722873ec00p+7 0x1.5f9c48cb38580p+8 0x1.5e3c627197b04p+8",
+    100: "0x1.6476dc0000000p+8 0x1.6733b44131a40p+10 -0x1.6892106729c50p+7 0x1.0cefbc7dfcbbcp+9 0x1.0d2ea3d0d1a9cp+9",
+    4096: "0x1.e938080000000p+13 0x1.e953180000000p+15 -0x1.27d244a513500p+13"
+    " 0x1.556b56b8f6580p+14 0x1.556894a1f6580p+14",
+    8191: "0x1.5eecf85400000p+9 0x1.66067e25ec9d0p+11 0x1.4a1ab3e7cad3ap+15"
+    " 0x1.554aa19c8f11dp+15 0x1.554b2e15655f4p+15",
+    8192: "0x1.5561680000000p+14 0x1.554ef00000000p+16 0x1.0d389f6580000p+3"
+    " 0x1.5569f5ad76580p+15 0x1.5555916676580p+15",
+}
+
+
+def samples(length: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return values that no version of a generator can change."""
+    step = np.arange(2 * length, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 24)
+    both = (step.astype(np.float64) / 2.0**21 - 4).astype(np.float32)
+    return both[:length], both[length:]
+
+
+def by_hand(a: list[float], b: list[float], tolerance: Tolerance) -> dict[str, float]:
+    """Return the tally of one set, one pair after the other; sums of values that need no scale."""
+    kept = [(x, y) for x, y in zip(a, b, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    gaps = [abs(x - y) for x, y in kept]
+    by_nan = [
+        math.isnan(x) or math.isnan(y) if tolerance.nan_differs else math.isnan(x) != math.isnan(y)
+        for x, y in zip(a, b, strict=True)
+    ]
+    by_inf = [
+        not (math.isnan(x) or math.isnan(y)) and x != y and (math.isinf(x) or math.isinf(y))
+        for x, y in zip(a, b, strict=True)
+    ]
+    excess = [gap - tolerance.rtol * abs(y) for gap, (_, y) in zip(gaps, kept, strict=True)]
+    ranked = [abs(x - y) if math.isfinite(x) and math.isfinite(y) else -1.0 for x, y in zip(a, b, strict=True)]
+    either = [x or y for x, y in zip(by_nan, by_inf, strict=True)]
+    return {
+        "n": len(kept),
+        "nan": sum(by_nan),
+        "inf": sum(by_inf),
+        "first": either.index(True) if any(either) else -1,
+        "outside": sum(gap > tolerance.atol + tolerance.rtol * abs(y) for gap, (_, y) in zip(gaps, kept, strict=True)),
+        "low": min((y for _, y in kept), default=math.inf),
+        "high": max((y for _, y in kept), default=-math.inf),
+        "worst": max(gaps, default=-1.0),
+        "rank": ranked.index(max(ranked)) if kept else -1,
+        "excess": max(excess, default=-math.inf),
+    }
+
+
+@pytest.mark.parametrize("length", [5, 63, 64, 65, 100, 4096, 8191, 8192])
+def test_the_bits_of_a_block_are_those_of_the_table(each: Loops, length: int) -> None:
+    a, b = samples(length)
+    found = each.tally(a[None], b[None], Tolerance(0.0, 0.0))
+    assert " ".join(float(found[name][0]).hex() for name in SUMS) == TABLE[length]
+
+
+@pytest.mark.parametrize("nan_differs", [False, True])
+@pytest.mark.parametrize(("rtol", "atol"), [(0.0, 0.0), (1e-3, 1e-2), (0.5, 0.0)])
+def test_counts_extremes_and_places_are_those_found_by_hand(
+    each: Loops, rtol: float, atol: float, nan_differs: bool
+) -> None:
+    rng, tolerance = np.random.default_rng(7), Tolerance(rtol, atol, nan_differs)
+    for shape in ((3, 5), (3, 64), (2, 200), (2, 7, 3), (1, 256, 70)):
+        for bad in (0.0, 0.02, 1.0):
+            b = rng.integers(-3, 4, shape).astype(np.float32)  # many pairs are the worst
+            a = (b * rng.choice([1, 1.25, 1.002], shape)).astype(np.float32)
+            for values in (a, b):
+                spoiled = rng.random(shape) < bad
+                values[spoiled] = rng.choice([np.nan, np.inf, -np.inf], int(spoiled.sum()))
+            with np.errstate(all="ignore"):
+                found = each.tally(a, b, tolerance)
+            for place in np.ndindex(shape[0], *shape[2:]):
+                one = (place[0], slice(None), *place[1:])
+                expected = by_hand(a[one].tolist(), b[one].tolist(), tolerance)
+                assert {name: found[name][place].item() for name in expected} == expected, (shape, bad, place)
+
+
+def test_the_first_mismatch_is_the_first_in_c_order() -> None:
+    rng = np.random.default_rng(1)
+    for order in ("C", "F"):
+        for shape in ((9, 8, 7), (70, 3), (300,)):
+            a = rng.standard_normal(shape)
+            b = a.copy()
+            places = rng.choice(a.size, 5, replace=False)
+            b[np.unravel_index(places, shape)] = [np.nan, np.inf, np.nan, -np.inf, np.nan]
+            walk = Walk.of(by_axes(shape, order, ()))
+            (region,) = walk.regions(1 << 20)
+            stored = [np.ravel(values, order="F" if order == "F" else "C") for values in (a, b)]
+            values: NDArray[Any] = np.concatenate(stored).view(np.dtype((np.void, 16)))
+            found = TallyOf(a.dtype, b.dtype, shape, order, Tolerance(0.0, 0.0)).measure(
+                Visit(walk, region, values, 64)
+            )
+            assert (found.first.tolist(), found.nan.tolist(), found.inf.tolist()) == ([places.min()], [3], [2]), shape
+            assert found.size.tolist() == [a.size]
+
+
+def test_zero_is_positive_where_it_is_an_extreme(each: Loops) -> None:
+    for zeros in (np.full((1, 70), -0.0), np.full((1, 3), -0.0)):
+        found = each.tally(zeros, zeros, Tolerance(1.0, 0.0))
+        for name in ("low", "high", "worst", "excess", *SUMS):
+            assert float(found[name][0]).hex() == "0x0.0p+0", name
