@@ -1,13 +1,14 @@
 """Make the files of ``sample_data/``: what a small trained network does to handwritten digits.
 
-Run once, by hand, with PyTorch 2.13, scikit-learn, NumPy and h5py; of these the project itself needs only the
-last two::
+Run once, by hand, with PyTorch 2.13, scikit-learn, NumPy and h5py; the project itself needs only the last two::
 
-    python sample_data/make.py
+    python sample_data/make.py                 everything
+    python sample_data/make.py checkpoints     before/ and after/, from the network in digits.h5
 
 A convolutional network with two GroupNorm layers learns scikit-learn's bundled digits (8 x 8 pixels). Then the
 first test images, which it has never seen, go through it once, and what enters and leaves each GroupNorm is kept,
-with the layers' gamma and beta. README.md, beside this file, describes each file.
+with the layers' gamma and beta. At last it learns for one more epoch, in which its norms are frozen: before/ and
+after/ are its checkpoints. README.md, in the same folder, describes each file.
 
 Notes
 -----
@@ -18,6 +19,8 @@ would then be others, as good as these.
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +51,9 @@ NUM_SAMPLES_SMALL = 64
 
 CHUNK_SAMPLES = 24
 """Samples in a chunk of norm2's datasets. It does not divide NUM_SAMPLES, so that the last chunk is a partial one."""
+
+SHARDS = (("conv1", "norm1", "conv2"), ("norm2", "linear"))
+"""The modules in each shard of a checkpoint."""
 
 MIN_ACCURACY = 0.95
 MAX_DIFFERENCE = 4e-6
@@ -130,23 +136,25 @@ def load_split() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
     return train_images, test_images, train_labels, test_labels
 
 
-def train(net: DigitsNet, images: torch.Tensor, labels: torch.Tensor) -> None:
+def train(net: DigitsNet, images: torch.Tensor, labels: torch.Tensor, epochs: int) -> None:
     """Train the network in place, with Adam and a learning rate that falls to zero.
 
     Parameters
     ----------
     net : DigitsNet
-        The network, changed in place.
+        The network, changed in place, as far as its parameters are not frozen.
     images : Tensor of float32, shape (N, 1, 8, 8)
         Pixels from 0 to 1.
     labels : Tensor of int64, shape (N,)
         The digits shown.
+    epochs : int
+        How often all images are shown.
     """
     generator = torch.Generator().manual_seed(SEED)
-    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=LEARNING_RATE)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
     net.train()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for batch in torch.randperm(len(images), generator=generator).split(BATCH_SIZE):
             optimizer.zero_grad()
             functional.cross_entropy(net(images[batch]), labels[batch]).backward()
@@ -348,21 +356,74 @@ def write_arrays(folder: Path, layers: dict[str, Layer], images: torch.Tensor) -
         np.save(folder / f"{name}.npy", np.ascontiguousarray(array))
 
 
-def main() -> None:
-    """Train, check, write, and say what was measured.
+def load_network(path: Path) -> DigitsNet:
+    """Return the network whose parameters an HDF5 file holds.
+
+    Parameters
+    ----------
+    path : Path
+        What `write_hdf5` wrote.
+
+    Returns
+    -------
+    DigitsNet
+        The network.
+    """
+    net = DigitsNet()
+    with h5py.File(path) as file:
+        names = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
+        state = {
+            f"{module}.{names[part]}": torch.from_numpy(data[...])
+            for module, group in file.items()
+            for part, data in group.items()
+            if part in names
+        }
+    net.load_state_dict(state)
+    return net
+
+
+def write_checkpoint(folder: Path, net: DigitsNet) -> None:
+    """Write the parameters as a checkpoint in .safetensors shards with an index, as Hugging Face does.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; those that exist are replaced.
+    net : DigitsNet
+        The network.
+    """
+    folder.mkdir(exist_ok=True)
+    state = {name: np.ascontiguousarray(data.numpy(), dtype="<f4") for name, data in net.state_dict().items()}
+    shard_of: dict[str, str] = {}
+    for number, modules in enumerate(SHARDS, start=1):
+        shard = f"model-{number:05}-of-{len(SHARDS):05}.safetensors"
+        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        payload = b""
+        for name, data in state.items():
+            if name.partition(".")[0] in modules:
+                place = [len(payload), len(payload) + data.nbytes]
+                header[name] = {"dtype": "F32", "shape": data.shape, "data_offsets": place}
+                payload += data.tobytes()
+                shard_of[name] = shard
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
+        (folder / shard).write_bytes(len(text).to_bytes(8, "little") + text + payload)
+    total = sum(data.nbytes for data in state.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(shard_of.items()))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def make_activations() -> None:
+    """Train, check, write digits.h5 and the .npy files, and say what was measured.
 
     Raises
     ------
     RuntimeError
         If the network has not learned, or PyTorch's output is not what the formula says; nothing is written then.
     """
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(SEED)
-
     train_images, test_images, train_labels, test_labels = load_split()
     net = DigitsNet()
-    train(net, train_images, train_labels)
+    train(net, train_images, train_labels, EPOCHS)
     accuracy = get_accuracy(net, test_images, test_labels)
     print(f"{accuracy:.2%} of the {len(test_images)} test images are named rightly.")
     if accuracy <= MIN_ACCURACY:
@@ -376,6 +437,37 @@ def main() -> None:
     write_arrays(HERE, layers, images)
     for name, layer in layers.items():
         print(f"{name}: PyTorch's output differs from NumPy's in float64 by at most {get_difference(layer):.2e}.")
+
+
+def make_checkpoints() -> None:
+    """Write the network of digits.h5 before and after one more epoch, in which its norms are frozen.
+
+    Raises
+    ------
+    RuntimeError
+        If the network has forgotten what it learned.
+    """
+    train_images, test_images, train_labels, test_labels = load_split()
+    net = load_network(HERE / "digits.h5")
+    write_checkpoint(HERE / "before", net)
+    for norm in (net.norm1, net.norm2):
+        norm.requires_grad_(requires_grad=False)
+    train(net, train_images, train_labels, 1)
+    accuracy = get_accuracy(net, test_images, test_labels)
+    print(f"After one more epoch {accuracy:.2%} of the {len(test_images)} test images are named rightly.")
+    if accuracy <= MIN_ACCURACY:
+        raise RuntimeError(f"an accuracy of {accuracy:.2%} is not above {MIN_ACCURACY:.0%}")
+    write_checkpoint(HERE / "after", net)
+
+
+def main() -> None:
+    """Make what the arguments name; without any, everything."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(SEED)
+    makers = {"activations": make_activations, "checkpoints": make_checkpoints}
+    for name in sys.argv[1:] or makers:
+        makers[name]()
 
 
 if __name__ == "__main__":

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import html
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import gncli
 from gncli.cli import main
 from gncli.commands.group import gncli as group
+from gncli.io import open_sources
 from tests import transcripts
+from tests.files import read_all
 
 README = transcripts.ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -35,6 +40,15 @@ def words(svg: Path) -> list[str]:
     found = re.findall(r"<text[^>]*>([^<]*)</text>", svg.read_text(encoding="utf-8"))
     shown = [html.unescape(text).replace("\N{NO-BREAK SPACE}", " ") for text in found]
     return [text for text in shown if re.search(r"[^-\d.,e\s\N{MINUS SIGN}]", text) and " to " not in text]
+
+
+def checkpoint(folder: Path) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a checkpoint in shards by name."""
+    found = {}
+    for source in open_sources(str(folder)):
+        with contextlib.closing(source):
+            found[source.name.rpartition("::")[2]] = read_all(source)
+    return found
 
 
 def test_every_transcript_gives_what_it_shows(tmp_path: Path) -> None:
@@ -90,6 +104,19 @@ def test_the_layer_of_a_real_network_agrees_with_pytorch() -> None:
             x, gamma, beta, theirs = (file[layer][name][...] for name in ("input", "gamma", "beta", "output"))
             ours = gncli.group_norm(x, file[layer].attrs["num_groups"], gamma=gamma, beta=beta)
             assert np.abs(ours - theirs).max() < 4e-6  # PyTorch's own rounding
+
+
+def test_the_checkpoints_are_of_that_network_before_and_after_an_epoch_in_which_its_norms_were_frozen() -> None:
+    folder = transcripts.ROOT / "sample_data"
+    before, after = (checkpoint(folder / name) for name in ("before", "after"))
+    with h5py.File(folder / "digits.h5") as file:
+        for name, values in before.items():
+            layer, part = name.split(".")
+            called = {"weight": "gamma", "bias": "beta"} if layer.startswith("norm") else {"weight": "kernel"}
+            assert np.array_equal(values, file[layer][called.get(part, part)])
+            assert np.array_equal(after[name], values) == layer.startswith("norm")
+    assert len(before) == len(after) == 10
+    assert sum(path.stat().st_size for name in ("before", "after") for path in (folder / name).iterdir()) < 300_000
 
 
 if __name__ == "__main__":
