@@ -4,9 +4,9 @@
 
     GncliError
     ├── CheckFailed        1   it ran, and the answer is no
-    ├── ParameterError     2   an option or a parameter is wrong
-    ├── InputError         3   an input cannot be read, is malformed, or is refused
-    ├── OutputError        4   an output cannot be written
+    ├── ParameterError     2   an option or a parameter is wrong; a ValueError too
+    ├── InputError         3   an input cannot be read, is malformed, or is refused; an OSError too
+    ├── OutputError        4   an output cannot be written; an OSError too
     ├── LimitError         5   a limit or memory ran out
     └── ChangedError       6   an input changed while it was read
 
@@ -67,19 +67,19 @@ class CheckFailed(GncliError):
     status = 1
 
 
-class ParameterError(GncliError):
+class ParameterError(GncliError, ValueError):
     """A parameter is wrong, or does not fit the tensor it is applied to."""
 
     status = 2
 
 
-class InputError(GncliError):
+class InputError(GncliError, OSError):
     """An input cannot be read, is malformed, or is refused by policy."""
 
     status = 3
 
 
-class OutputError(GncliError):
+class OutputError(GncliError, OSError):
     """An output, such as a file or standard output, cannot be written."""
 
     status = 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 import gncli
 from gncli.api import get_stats, group_norm, normalize_file
-from gncli.errors import InputError, ParameterError
+from gncli.errors import InputError, LimitError, OutputError, ParameterError
 from tests import oracle
 from tests.arrays import assert_same_bits, images
 
@@ -19,7 +21,7 @@ def test_the_package_offers_its_names() -> None:
     assert gncli.group_norm is group_norm
     assert gncli.get_stats is get_stats
     assert gncli.normalize_file is normalize_file
-    assert set(gncli.__all__) <= set(dir(gncli))
+    assert dir(gncli) == gncli.__all__ == sorted(gncli.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         gncli.nothing  # noqa: B018
 
@@ -76,6 +78,23 @@ def test_wrong_parameters_are_refused() -> None:
         group_norm(images(), 3, eps=math.nan)
     with pytest.raises(ParameterError, match="layout CHW has 3 letters, the tensor 4 axes"):
         group_norm(images(), 3, layout="CHW")
+
+
+def test_errors_are_what_python_calls_them(tmp_path: Path) -> None:
+    """So that a caller who knows nothing of gncli catches them; `errno` and its like are unset."""
+    with pytest.raises(ValueError, match="6 channels cannot be split into 4 groups"):
+        group_norm(images(), 4)
+    with pytest.raises(OSError, match="cannot be read") as reading:
+        normalize_file(str(tmp_path / "none.npy"))
+    again = pickle.loads(pickle.dumps(reading.value))  # as a cluster sends it
+    assert (type(again), str(again), again.subject) == (InputError, str(reading.value), str(tmp_path / "none.npy"))
+    (tmp_path / "y.npy").write_bytes(b"")
+    np.save(tmp_path / "x.npy", images())
+    with pytest.raises(OSError, match=r"y.npy: already exists") as writing:
+        normalize_file(str(tmp_path / "x.npy"), num_groups=3, output=str(tmp_path / "y.npy"))
+    assert type(writing.value) is OutputError
+    assert writing.value.errno is None
+    assert not issubclass(LimitError, OSError | ValueError)
 
 
 def test_statistics_read_as_the_lines_of_the_article() -> None:

@@ -16,7 +16,7 @@ from functools import partial
 
 from gncli import signals
 from gncli.descriptors import write_fully
-from gncli.errors import OutputError
+from gncli.errors import GncliError, OutputError
 from gncli.io.rawfile import FileSink, reason
 from gncli.io.source import Source
 
@@ -29,7 +29,7 @@ def writing(name: str) -> Iterator[None]:
     """Turn an OSError inside into an OutputError about `name`, except where the reader of a pipe went away."""
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, GncliError):  # an OutputError is an OSError, and says more
         raise
     except OSError as error:
         raise OutputError(f"cannot be written ({reason(error)})", subject=name) from error

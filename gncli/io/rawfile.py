@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gncli.errors import ChangedError, InputError
+from gncli.errors import ChangedError, GncliError, InputError
 from gncli.io.source import Closing, Committing, Identity, Order, Sink, Source
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def reading(name: str) -> Iterator[None]:
     """Turn an OSError inside into an InputError about `name`."""
     try:
         yield
+    except GncliError:  # an InputError is an OSError, and says more
+        raise
     except OSError as error:
         raise InputError(f"cannot be read ({reason(error)})", subject=name) from error
 

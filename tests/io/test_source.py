@@ -11,6 +11,7 @@ from gncli.errors import InputError
 from gncli.io import ArraySink, ArraySource, RandomSource, Sink, Source, open_sink, open_source
 from gncli.io.dtypes import WIDENED
 from gncli.io.pairs import Derived, InCOrder, Pair
+from gncli.io.rawfile import reading
 from gncli.io.source import Wrapping
 
 X = np.arange(6, dtype="<f4").reshape(2, 3)
@@ -91,3 +92,10 @@ def test_a_pair_is_held_where_one_of_its_tensors_is() -> None:
     assert (turned.sequential, turned.holds_in_file, turned.order) == (True, False, "C")
     turned.hold(0, 6)
     assert all_of(turned) == all_of(turned) == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_error_that_says_more_is_not_said_again() -> None:
+    """An InputError is an OSError too, and passes what turns one into the other."""
+    with pytest.raises(InputError) as caught, reading("x.npy"):
+        raise InputError("ends early", subject="y.npy")
+    assert str(caught.value) == "y.npy: ends early"

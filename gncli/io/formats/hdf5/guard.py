@@ -193,14 +193,14 @@ def _asked(child: Child, name: str, task: str, member: str = "", seconds: float 
     """Return what the child answers; its errors, and its death, are errors about `name`."""
     try:
         return child.ask(task, member, seconds)
+    except GncliError as error:
+        raise error.about(name)  # noqa: B904  # the same error
     except OSError as error:
         raise InputError(f"cannot be tried in a child process ({reason(error)})", subject=name) from error
     except Died as death:
         what = "does not come back from it" if death.signum == signal.SIGPROF else "crashes on it"
         problem = f"libhdf5 {what} ({signal.Signals(death.signum).name} in a trial run): damaged, or made to"
         raise InputError(problem, subject=name) from death
-    except GncliError as error:
-        raise error.about(name)  # noqa: B904  # the same error
 
 
 def _listed(child: Child, name: str, seconds: float | None = None) -> tuple[list[str], list[str]]:
