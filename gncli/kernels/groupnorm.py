@@ -24,7 +24,7 @@ from gncli.kernels.layout import Layout, channels_last
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments
 from gncli.kernels.partition import Partition, by_group
-from gncli.kernels.plain import Affine, Standardization
+from gncli.kernels.plain import LARGE, Affine, Standardization
 from gncli.kernels.proof import enclosure
 from gncli.kernels.reduction import each, spread
 from gncli.kernels.walk import Region, Walk
@@ -296,26 +296,39 @@ def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dt
         before, z, y = (each(moments, operator.itemgetter(held)) for moments in (before, z, y))
     lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
     before = _scaled_for_eps(before, norm.eps)
-    power, scale = (0 if moments.power is None else moments.power for moments in (before, z))
-    var = before.scaled_var()
-    total = var + _scaled_eps(norm, before)
-    # Mantissas and exponents are kept apart, and compared on the scale of z, so that nothing overflows.
-    (v, of_v), (t, of_t) = np.frexp(np.where(lost, np.nan, var)), np.frexp(np.where(total == 0, 1.0, total))
-    expected = np.ldexp(v / t, of_v - of_t - 2 * scale)
-    if norm.denominator == "variance":
-        expected = np.ldexp(v / t / t, of_v - 2 * (of_t + power + scale))
+    expected = np.where(lost, np.nan, _expected(before, z, norm))
     info = np.finfo(dtype)
     # The check ignores results below 2**-500, in any dtype.
-    u, s = float(info.eps) / 2, np.ldexp(max(float(info.smallest_subnormal) / 2, 2.0**-500), -scale)
+    mean, u = z.mean, float(info.eps) / 2
+    s: Any = max(float(info.smallest_subnormal) / 2, 2.0**-500)
+    if z.power is not None:
+        mean, s = np.ldexp(mean, -z.power), np.ldexp(s, -z.power)
     root = np.sqrt(expected)
     return Check(
         groups=groups,
-        mean_error=_worst(np.abs(np.ldexp(z.mean, -scale)), 16 * (u * root + s)),
+        mean_error=_worst(np.abs(mean), 16 * (u * root + s)),
         var_error=_worst(np.abs(z.scaled_var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s)),
         constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
         nonfinite_groups=int(np.count_nonzero(nonfinite)),
         overflowed=int((y.values - y.n).sum()),
     )
+
+
+def _expected(before: Moments, z: Moments, norm: GroupNorm) -> Floats:
+    """Return the variance that standardized values should have, on the scale of `z`."""
+    var = before.scaled_var()
+    total = var + _scaled_eps(norm, before)
+    total = np.where(total == 0, 1.0, total)
+    twice = norm.denominator == "variance"
+    if before.power is None and z.power is None and norm.eps <= LARGE:  # far from over- and underflow
+        once = var / total
+        return np.asarray(once / total if twice else once)
+    power, scale = (0 if moments.power is None else moments.power for moments in (before, z))
+    # Mantissas and exponents are kept apart, so that nothing overflows.
+    (v, of_v), (t, of_t) = np.frexp(var), np.frexp(total)
+    if twice:
+        return np.asarray(np.ldexp(v / t / t, of_v - 2 * (of_t + power + scale)))
+    return np.asarray(np.ldexp(v / t, of_v - of_t - 2 * scale))
 
 
 def _worst(errors: Floats, allowed: Floats) -> float | None:

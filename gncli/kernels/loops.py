@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
-from gncli.kernels.plain import Affine, Integers, Standardization, Tolerance
+from gncli.kernels.plain import Affine, Floats, Integers, Standardization, Tolerance
 
 
 class Loops(Protocol):
@@ -22,6 +22,9 @@ class Loops(Protocol):
         self, values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = ()
     ) -> Mapping[str, NDArray[Any]]:
         """See `plain.moments`."""
+
+    def pool(self, sets: Sequence[Floats]) -> Floats:
+        """See `plain.pool`."""
 
     def digits(self, values: NDArray[np.float32]) -> Integers:
         """See `plain.digits`."""

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.loops import loops
-from gncli.kernels.plain import scale
-from gncli.kernels.reduction import Reduction, Rows, Visit, measure_blocks, repeat
+from gncli.kernels.partition import Axis
+from gncli.kernels.plain import scale, united
+from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, measure_blocks, repeat
 
 Floats = NDArray[np.float64]
 ZERO = -(1 << 14)  # the power of a set of zeros only: below every other power
@@ -221,17 +222,23 @@ def merge(a: Moments, b: Moments) -> Moments:
         down, up = powers[0] - power, powers[1] - power
         a_hi, a_lo, a_m2 = np.ldexp(a.hi, down), np.ldexp(a.lo, down), np.ldexp(a.m2, 2 * down)
         b_hi, b_lo, b_m2 = np.ldexp(b.hi, up), np.ldexp(b.lo, up), np.ldexp(b.m2, 2 * up)
-    n = a.n + b.n
-    share = b.n / np.maximum(n, 1.0)
-    delta = (b_hi - a_hi) + (b_lo - a_lo)
-    hi, lo = a_hi, a_lo + delta * share
-    if not a.n.all():  # where a has no finite value, both halves of the mean of b are kept
-        hi, lo = np.where(a.n > 0, hi, b_hi), np.where(a.n > 0, lo, b_lo)
-    m2 = (a_m2 + b_m2) + delta * delta * (a.n * share)
+    n, hi, lo, m2, delta = united((a.n, a_hi, a_lo, a_m2), (b.n, b_hi, b_lo, b_m2))
     nan, posinf, neginf = _add(a.nan, b.nan), _add(a.posinf, b.posinf), _add(a.neginf, b.neginf)
     union = Union(a._replace(m2=a_m2), b._replace(m2=b_m2), n, delta, down, up)
     extras = tuple(one.merged(other, union) for one, other in zip(a.extras, b.extras, strict=True))
     return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, extras)
+
+
+def pool(moments: Moments, num: int) -> Moments:
+    """Return the moments of the union of all sets, in shape (1,): first of each of `num` equal runs, then of these.
+
+    The result is that of `fold_axes`, without a record for each level of the tree where there is nothing but floats.
+    """
+    if len(moments.extras) or _integral(moments.min) or any(field is not None for field in moments[6:10]):
+        axes = (Axis(False, num), Axis(False, moments.n.size // num))
+        return fold_axes(moments, axes, merge, keep_first=False)
+    runs = loops().pool([field.reshape(num, -1) for field in moments[:6]])
+    return Moments(*loops().pool(list(runs[:, None])))
 
 
 def two_sum(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:

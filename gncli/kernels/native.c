@@ -58,6 +58,12 @@ struct moments {
     int32_t *power;
     double *zeros, *total, *l1, *cube, *fourth;
     int64_t *argmin, *argmax, *first_nan, *first_inf;
+    int64_t *odd; /* set to 1 where nan, posinf, neginf or power may not be 0 */
+};
+
+/* Moments that pool() is given, and those that it finds: a number of sets, and what is unevaluated hi + lo. */
+struct sets {
+    double *n, *hi, *lo, *m2, *least, *most;
 };
 #define EXPORT __attribute__((visibility("default")))
 
@@ -443,22 +449,33 @@ INLINE double NAME(scaled)(double value, int32_t power)
     return -power > 1000 ? value * NAME(two_to)(1000) * NAME(two_to)(-power - 1000) : value * NAME(two_to)(-power);
 }
 
-/* Return what deviations are taken from, see plain._middle. */
-INLINE double NAME(middle_of)(double mean, int64_t dtype)
+/* Take what deviations are taken from, and the unit that takes them apart, in each lane: see plain._middle and
+ * plain._sums_of_deviations. The extremes are on the scale of the sums. */
+INLINE void NAME(center)(const struct moments *task, const double *n, const double *least, const double *most,
+                         struct NAME(panel) *to)
 {
-    double wide = mean * 0x1.00000008p+29;
-    return dtype == F64 || dtype == I64 || dtype == U64 ? mean : wide - (wide - mean);
-}
-
-/* Return 1.5 * 2**(e + 13), where the largest deviation from the middle is below 2**e; 0 where all are 0. */
-INLINE double NAME(unit_of)(double least, double most, double middle)
-{
-    double above = most - middle, below = middle - least, largest = above > below ? above : below;
-    uint64_t bits;
-    if (!(largest > 0 && largest < INFINITE))
-        return 0;
-    memcpy(&bits, &largest, sizeof bits);
-    return 1.5 * NAME(two_to)((int32_t)(bits >> 52) - 1022 + 13);
+    const int narrow = task->dtype != F64 && task->dtype != I64 && task->dtype != U64;
+    const vl exponent = INT64_C(0x7ff0000000000000) - (vl){0};
+    const vl up = (INT64_C(14) << 52 | INT64_C(1) << 51) - (vl){0}; /* from 2**(e - 1) to 1.5 * 2**(e + 13) */
+    for (int j = 0; j < LANES; j += PER) {
+        vd count, sum, low, high;
+        memcpy(&count, n + j, sizeof count);
+        memcpy(&sum, to->sum + j, sizeof sum);
+        memcpy(&low, least + j, sizeof low);
+        memcpy(&high, most + j, sizeof high);
+        vd middle = sum / NAME(max)(count, NAME(all)(1)), wide = middle * 0x1.00000008p+29;
+        if (narrow)
+            middle = wide - (wide - middle);
+        if (task->about_zero)
+            middle = NAME(all)(0);
+        vd largest = NAME(max)(high - middle, middle - low);
+        vl there = (largest > 0) & (largest < INFINITE) & (task->about_zero ? 0 : -1);
+        vl unit = ((vl)largest & exponent & there) + (up & there);
+        memcpy(to->middle + j, &middle, sizeof middle);
+        memcpy(to->unit + j, &unit, sizeof unit);
+    }
+    for (int j = 0; j < LANES; j++)
+        to->lower[j] = 0;
 }
 
 /* Write the values to `x`, rows of 64 lanes, scaled by the powers; 1 to `kept` where they are finite, else 0 to both. */
@@ -518,29 +535,39 @@ INLINE int64_t NAME(find)(PANEL, double value)
     return -1;
 }
 
-/* Finish set `i`, whose sums over its lanes are in lane 0. */
-INLINE void NAME(finish)(const struct moments *task, ptrdiff_t i, int j, double n, struct NAME(panel) *found)
+/* Finish `sets` sets, the first of which is set `i`; their sums are in the first lanes. */
+INLINE void NAME(finish)(const struct moments *task, ptrdiff_t i, int sets, const double *n, struct NAME(panel) *found)
 {
-    double count = n > 1 ? n : 1;
-    double lo = found->powers[0][j] / count, m2 = found->powers[1][j] - n * (lo * lo);
-    task->n[i] = n;
-    task->hi[i] = found->middle[j];
-    task->lo[i] = lo;
-    task->m2[i] = m2 > 0 ? m2 : 0;
-    task->square[i] = found->powers[1][j];
+    const size_t size = (size_t)sets * sizeof(double);
+    double lo[LANES], m2[LANES];
+    for (int j = 0; j < sets; j++) {
+        double count = n[j] > 1 ? n[j] : 1;
+        lo[j] = (found->powers[0][j] + found->lower[j]) / count;
+        m2[j] = found->powers[1][j] - n[j] * (lo[j] * lo[j]);
+        m2[j] = m2[j] > 0 ? m2[j] : 0;
+    }
+    memcpy(task->n + i, n, size);
+    memcpy(task->hi + i, found->middle, size);
+    memcpy(task->lo + i, lo, size);
+    memcpy(task->m2 + i, m2, size);
+    memcpy(task->square + i, found->powers[1], size);
     if (task->cube)
-        task->cube[i] = found->powers[2][j];
+        memcpy(task->cube + i, found->powers[2], size);
     if (task->fourth)
-        task->fourth[i] = found->powers[3][j];
+        memcpy(task->fourth + i, found->powers[3], size);
     if (task->total)
-        task->total[i] = found->sum[j];
+        memcpy(task->total + i, found->sum, size);
     if (task->l1)
-        task->l1[i] = found->l1[j];
+        memcpy(task->l1 + i, found->l1, size);
     if (task->zeros)
-        task->zeros[i] = found->zeros[j];
+        memcpy(task->zeros + i, found->zeros, size);
     if (task->dtype != I64 && task->dtype != U64) {
-        ((double *)task->least)[i] = found->least[j] + 0.0;
-        ((double *)task->most)[i] = found->most[j] + 0.0;
+        for (int j = 0; j < sets; j++) {
+            found->least[j] += 0.0;
+            found->most[j] += 0.0;
+        }
+        memcpy((double *)task->least + i, found->least, size);
+        memcpy((double *)task->most + i, found->most, size);
     }
 }
 
@@ -594,22 +621,24 @@ static void NAME(measure_odd)(const struct moments *task, PANEL, ptrdiff_t i, in
         NAME(halves)(counts.posinf);
         NAME(halves)(counts.neginf);
     }
+    double least[LANES], most[LANES];
     for (int j = 0; j < LANES; j++) {
-        int of = sets ? j : 0;
-        double count = counts.n[of] > 1 ? counts.n[of] : 1;
-        found->middle[j] = task->about_zero ? 0 : NAME(middle_of)(found->sum[of] / count, task->dtype);
-        double low = NAME(scaled)(found->least[j], counts.power[j]), high = NAME(scaled)(found->most[j], counts.power[j]);
-        found->unit[j] = task->about_zero ? 0 : NAME(unit_of)(low, high, found->middle[j]);
+        if (!sets) {
+            counts.n[j] = counts.n[0];
+            found->sum[j] = found->sum[0];
+        }
+        least[j] = NAME(scaled)(found->least[j], counts.power[j]);
+        most[j] = NAME(scaled)(found->most[j], counts.power[j]);
     }
+    NAME(center)(task, counts.n, least, most, found);
     NAME(pass_kept)(x, kept, rows, found);
     if (!sets)
         NAME(halves)(found->lower);
     for (int p = 0; !sets && p < 4; p++)
         NAME(halves)(found->powers[p]);
-    for (int j = 0; j < (sets ? sets : 1); j++)
-        found->powers[0][j] += found->lower[j];
+    *task->odd = 1;
+    NAME(finish)(task, i, sets ? sets : 1, counts.n, found);
     for (int j = 0; j < (sets ? sets : 1); j++) {
-        NAME(finish)(task, i + j, j, counts.n[j], found);
         task->nan[i + j] = counts.nan[j];
         task->posinf[i + j] = counts.posinf[j];
         task->neginf[i + j] = counts.neginf[j];
@@ -664,13 +693,16 @@ INLINE void NAME(measure_panel)(const struct moments *task, PANEL, ptrdiff_t i, 
         NAME(measure_odd)(task, from, stride, full, rest, narrow, i, sets, &found);
         return;
     }
-    double n = sets ? (double)full : (double)(full * LANES + rest);
+    double n[LANES];
     for (int j = 0; j < LANES; j++) {
-        int of = sets ? j : 0;
-        found.middle[j] = task->about_zero ? 0 : NAME(middle_of)(found.sum[of] / n, task->dtype);
-        found.unit[j] = task->about_zero ? 0 : NAME(unit_of)(found.least[of], found.most[of], found.middle[j]);
-        found.lower[j] = 0;
+        n[j] = sets ? (double)full : (double)(full * LANES + rest);
+        if (!sets) {
+            found.sum[j] = found.sum[0];
+            found.least[j] = found.least[0];
+            found.most[j] = found.most[0];
+        }
     }
+    NAME(center)(task, n, found.least, found.most, &found);
     if (task->cube || task->fourth)
         NAME(pass_powers)(from, stride, full, rest, narrow, 4, &found);
     else if (!task->about_zero)
@@ -686,9 +718,10 @@ INLINE void NAME(measure_panel)(const struct moments *task, PANEL, ptrdiff_t i, 
             NAME(halves)(found.zeros);
         }
     }
+    NAME(finish)(task, i, lanes, n, &found);
+    if (!(task->argmin || task->argmax || task->first_nan || task->first_inf))
+        return;
     for (int j = 0; j < lanes; j++) {
-        found.powers[0][j] += found.lower[j];
-        NAME(finish)(task, i + j, j, n, &found);
         if (task->argmin)
             task->argmin[i + j] = sets ? NAME(find_row)(from, stride, full, rest, narrow, j, found.least[j])
                                        : NAME(find)(from, stride, full, rest, narrow, found.least[j]);
@@ -870,13 +903,15 @@ static void NAME(measure_columns)(const struct moments *task, const char *from, 
         else if (step == itemsize)
             for (ptrdiff_t r = 0; r < rows; r++)
                 NAME(widen)(from + r * stride, sets, task->dtype, task->swapped, task->scratch + r * LANES);
-        else /* short rows are turned into columns */
-            for (int j = 0; j < sets; j++) {
-                double row[LANES];
-                NAME(widen)(from + j * step, rows, task->dtype, task->swapped, row);
-                for (ptrdiff_t r = 0; r < rows; r++)
-                    task->scratch[r * LANES + j] = row[r];
-            }
+        else { /* short rows are turned into columns */
+            double *wide = task->scratch + 256 * LANES;
+            int runs = step == rows * itemsize ? 1 : sets; /* rows that lie one after the other are one run */
+            for (int j = 0; j < runs; j++)
+                NAME(widen)(from + j * step, sets / runs * rows, task->dtype, task->swapped, wide + j * rows);
+            for (ptrdiff_t r = 0; r < rows; r++)
+                for (int j = 0; j < sets; j++)
+                    task->scratch[r * LANES + j] = wide[j * rows + r];
+        }
         for (ptrdiff_t r = 0; sets < LANES && r < rows; r++)
             for (int j = sets; j < LANES; j++)
                 task->scratch[r * LANES + j] = 0;
@@ -905,6 +940,46 @@ void NAME(moments)(const struct moments *task)
                 const char *from = task->values + a * task->set_stride + q * itemsize;
                 NAME(measure_columns)(task, from, task->row_stride, itemsize, itemsize, a * columns + q, sets);
             }
+}
+
+/* Write the union of sets `a` and `b` of `from` to set `i` of `to`: see plain.united. */
+INLINE void NAME(unite)(const struct sets *from, ptrdiff_t a, ptrdiff_t b, const struct sets *to, ptrdiff_t i)
+{
+    double a_n = from->n[a], b_n = from->n[b], n = a_n + b_n, share = b_n / (n > 1 ? n : 1);
+    double a_hi = from->hi[a], b_hi = from->hi[b], a_lo = from->lo[a], b_lo = from->lo[b];
+    double delta = (b_hi - a_hi) + (b_lo - a_lo), lo = a_lo + delta * share;
+    double a_least = from->least[a], b_least = from->least[b], a_most = from->most[a], b_most = from->most[b];
+    double m2 = (from->m2[a] + from->m2[b]) + delta * delta * (a_n * share);
+    to->n[i] = n;
+    to->hi[i] = a_n > 0 ? a_hi : b_hi;
+    to->lo[i] = a_n > 0 ? lo : b_lo;
+    to->m2[i] = m2;
+    to->least[i] = b_least < a_least ? b_least : a_least;
+    to->most[i] = b_most > a_most ? b_most : a_most;
+}
+
+EXPORT void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count);
+
+/* Write the union of each of `num` runs of `count` sets, at least 2, to `to`, where there is room for half of them. */
+void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count)
+{
+    for (; count > 1; from = to) {
+        ptrdiff_t half = count / 2, left = count - half;
+        for (ptrdiff_t run = 0; run < num; run++) {
+            for (ptrdiff_t k = 0; k < half; k++)
+                NAME(unite)(from, run * count + 2 * k, run * count + 2 * k + 1, to, run * left + k);
+            if (half < left) { /* one is left over */
+                ptrdiff_t last = run * count + count - 1, i = run * left + half;
+                to->n[i] = from->n[last];
+                to->hi[i] = from->hi[last];
+                to->lo[i] = from->lo[last];
+                to->m2[i] = from->m2[last];
+                to->least[i] = from->least[last];
+                to->most[i] = from->most[last];
+            }
+        }
+        count = left;
+    }
 }
 
 /* --- exact sums ---------------------------------------------------------------------------------------------------- */

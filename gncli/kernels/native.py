@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import itertools
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
-from gncli.kernels.plain import Affine, Integers, Standardization, Tolerance, num_steps
+from gncli.kernels.plain import Affine, Floats, Integers, Standardization, Tolerance, num_steps
 from gncli.kernels.scratch import room
 
 _SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
@@ -40,8 +40,14 @@ class _Moments(ctypes.Structure):
         ("scratch", _POINTER),
         *((name, _POINTER) for name in ("n", "hi", "lo", "m2", "square", "least", "most", "nan", "posinf", "neginf")),
         *((name, _POINTER) for name in ("power", "zeros", "total", "l1", "cube", "fourth")),
-        *((name, _POINTER) for name in ("argmin", "argmax", "first_nan", "first_inf")),
+        *((name, _POINTER) for name in ("argmin", "argmax", "first_nan", "first_inf", "odd")),
     ]
+
+
+class _Sets(ctypes.Structure):
+    """``struct sets`` of `native.c`."""
+
+    _fields_ = [(name, _POINTER) for name in ("n", "hi", "lo", "m2", "least", "most")]
 
 
 _LANES = 4  # counts of one slot, so that equal neighbours need not wait for each other
@@ -65,6 +71,7 @@ _ELEMENTS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_elements`
 _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
+    "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
     "normalize": (ctypes.POINTER(_Map),),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
@@ -116,7 +123,8 @@ class Native:
             seldom = {name: np.zeros(shape) for name in ("nan", "posinf", "neginf")}
             seldom["power"] = np.zeros(shape, np.int32)
         scratch = room(2 * 256 * plain.LANES)
-        arrays = found | seldom | {"least": found["min"], "most": found["max"], "scratch": scratch}
+        odd = np.zeros(1, np.int64)
+        arrays = found | seldom | {"least": found["min"], "most": found["max"], "scratch": scratch, "odd": odd}
         task = _Moments(
             values=_at(values),
             sets=values.shape[0],
@@ -130,12 +138,25 @@ class Native:
             **{name: _at(array) for name, array in arrays.items() if name not in ("min", "max")},
         )
         self._call["moments"](ctypes.byref(task))
+        if not odd[0]:
+            return found
         counts = {name: array for name, array in seldom.items() if name != "power"}
         if any(array.any() for array in counts.values()):
             found |= counts
-        if seldom and seldom["power"].any():
+        if seldom["power"].any():
             found["power"] = seldom["power"]
         return found
+
+    def pool(self, sets: Sequence[Floats]) -> Floats:
+        """See `plain.pool`."""
+        num, count = sets[0].shape
+        if count < 2:
+            return plain.pool(sets)
+        kept = [np.ascontiguousarray(field) for field in sets]
+        half = np.empty((6, num * ((count + 1) // 2)))
+        source, target = (_Sets(*map(_at, fields)) for fields in (kept, half))
+        self._call["pool"](ctypes.byref(source), ctypes.byref(target), num, count)
+        return half[:, :num]
 
     def digits(self, values: NDArray[np.float32]) -> Integers:
         """See `plain.digits`."""

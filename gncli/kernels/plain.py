@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -217,6 +217,46 @@ def _ranks(
         elif name == "first_inf":
             found[name] = first_of(np.isinf(wide))
     return found
+
+
+def united(a: Sequence[Floats], b: Sequence[Floats]) -> tuple[Floats, ...]:
+    """Return n, hi, lo and m2 of the unions of sets, and the differences of their means (Chan and others 1979).
+
+    Parameters
+    ----------
+    a, b : sequence of four ndarray of float64
+        n, hi, lo and m2 of the sets.
+    """
+    (a_n, a_hi, a_lo, a_m2), (b_n, b_hi, b_lo, b_m2) = a, b
+    n = a_n + b_n
+    share = b_n / np.maximum(n, 1.0)
+    delta = (b_hi - a_hi) + (b_lo - a_lo)
+    hi, lo = a_hi, a_lo + delta * share
+    if not a_n.all():  # where a has no finite value, both halves of the mean of b are kept
+        hi, lo = np.where(a_n > 0, hi, b_hi), np.where(a_n > 0, lo, b_lo)
+    return n, hi, lo, (a_m2 + b_m2) + delta * delta * (a_n * share), delta
+
+
+def pool(sets: Sequence[Floats]) -> Floats:
+    """Return the moments of the unions of sets along axis 1, united along the balanced binary tree of their index.
+
+    Parameters
+    ----------
+    sets : sequence of six ndarray of float64, shape (A, R)
+        n, hi, lo, m2, min and max; R is at least 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (6, A)
+        The same of each union.
+    """
+    fields = np.stack(sets)
+    while (count := fields.shape[2]) > 1:
+        a, b, odd = fields[:, :, 0 : count - 1 : 2], fields[:, :, 1::2], fields[:, :, count - count % 2 :]
+        *both, _ = united(tuple(a[:4]), tuple(b[:4]))
+        both += [np.minimum(a[4], b[4]), np.maximum(a[5], b[5])]
+        fields = np.concatenate([np.stack(both), odd], axis=2)
+    return np.asarray(fields[:, :, 0])
 
 
 def digits(values: NDArray[np.float32]) -> Integers:

@@ -24,11 +24,10 @@ from gncli.kernels.groupnorm import (
     normalize_region,
     standardization,
 )
-from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
-from gncli.kernels.partition import Axis
+from gncli.kernels.moments import Floats, Moments, MomentsOf, merge, pool
 from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import Proof, without_bounds
-from gncli.kernels.reduction import Both, Tree, Visit, fold_axes, folded
+from gncli.kernels.reduction import Both, Tree, Visit, folded
 from gncli.kernels.walk import Region
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
@@ -157,8 +156,7 @@ class _Worker:
                 kept = (mean, var, factor(cells.mapping))
             if self.stages:
                 nodes |= {"means": Moments.of_values(mean), "variances": Moments.of_values(var)}
-        inner = (Axis(False, spans), Axis(False, cells.before.n.size // spans))
-        totals = {name: fold_axes(moments, inner, merge, keep_first=False) for name, moments in nodes.items()}
+        totals = {name: pool(moments, spans) for name, moments in nodes.items()}
         checked = check(cells.before, cells.z, cells.y, self.norm, self.dtype)
         if cells.mapping.slope is not None:
             checked = replace(checked, proved=int(cells.y.n.sum()) - cells.settled, settled=cells.settled)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels import plain
 from gncli.kernels.finish import finished
-from gncli.kernels.groupnorm import DENOMINATORS, GroupNorm, check, standardization
+from gncli.kernels.groupnorm import DENOMINATORS, GroupNorm, check, factor, standardization
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import (
     Moments,
@@ -132,6 +132,19 @@ def test_the_check_fails_where_values_differ_and_their_variance_is_0() -> None:
     z = moments_of(x)
     found = check(before, z, z, GroupNorm(1, eps=0.0), np.dtype(np.float64))
     assert (found.ok, found.var_error) == (False, math.inf)
+
+
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+@pytest.mark.parametrize("eps", [0.0, 1e-5, 1e20])
+def test_the_check_is_the_same_with_powers_of_two_and_without(denominator: str, eps: float) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 9)) * 10.0 ** np.arange(-20.0, 20.0)[:, None]
+    norm, before = GroupNorm(1, eps=eps, denominator=denominator), moments_of(x).settled()
+    z = moments_of((x - before.mean[:, None]) * factor(standardization(before, norm))[:, None])
+    powers = np.zeros(40, np.int32)
+    found = check(before, z, z, norm, np.dtype(np.float64))
+    assert found.var_error is not None
+    assert 0 < found.var_error < 1
+    assert found == check(before._replace(power=powers), z._replace(power=powers), z, norm, np.dtype(np.float64))
 
 
 def test_sets_of_zeros_and_of_nothing_have_every_scale() -> None:
