@@ -29,6 +29,8 @@ def group_norm(
     gamma: NDArray[Any] | float | None = None,
     beta: NDArray[Any] | float | None = None,
     denominator: str = "std",
+    *,
+    interleaved: bool = False,
 ) -> NDArray[Any]:
     """Return the group normalization of `x` (Wu & He 2018); each element is the value of the formula, rounded once.
 
@@ -46,6 +48,8 @@ def group_norm(
         Scale and shift after the normalization; 1 and 0 by default.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
+    interleaved : bool
+        Whether channel c is in group c % G, as in MLX; by default groups are contiguous blocks of channels.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def group_norm(
     array([[-1.,  1., -1.,  1.]])
     """
     source = io.ArraySource(np.asarray(x), "x")
-    grouping = GroupNorm(num_groups, None, eps, layout, denominator).on(source.shape, source.order)
+    grouping = GroupNorm(num_groups, None, eps, layout, denominator, interleaved).on(source.shape, source.order)
 
     def channel_values(given: NDArray[Any] | float | None, what: str, default: float) -> Floats:
         values = np.asarray(default if given is None else given, dtype=np.float64)
@@ -120,6 +124,7 @@ def normalize_file(
     eps: float = DEFAULT_EPS,
     layout: str | None = None,
     denominator: str = "std",
+    interleaved: bool = False,
     output: str | None = None,
     force: bool = False,
     in_place: bool = False,
@@ -155,6 +160,8 @@ def normalize_file(
         One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
+    interleaved : bool
+        Whether channel c is in group c % G, as in MLX; by default groups are contiguous blocks of channels.
     output : str, optional
         Where the result is written, such as ``y.npy`` or ``y.h5::NAME``; by default nowhere.
     force, in_place : bool
@@ -209,7 +216,7 @@ def normalize_file(
     """
     request = Normalize(
         tensor=tensor,
-        norm=GroupNorm(num_groups, group_size, eps, layout, denominator),
+        norm=GroupNorm(num_groups, group_size, eps, layout, denominator, interleaved),
         gamma=gamma,
         beta=beta,
         dtype=dtype,

@@ -26,7 +26,7 @@ from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Pa
 from gncli.tasks.stats import StatsRun
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
-NORM = ("num_groups", "group_size", "eps", "layout", "denominator")
+NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved")
 OUTPUT = ("output", "force", "in_place", "compression")
 PAIRING = ("renames", "match", "sort", "fail_fast", "only_different", "unchanged", "changed")
 EXECUTION = ("workers", "tile", "executor", "scheduler")

@@ -702,6 +702,10 @@ denominator = click.option(
     help="std divides by sqrt(var + eps), variance by var + eps; default: std.",
 )
 
+interleaved = click.option(
+    "--interleaved", is_flag=True, help="Put channel c into group c % G, as MLX does; default: blocks of C/G channels."
+)
+
 
 def check_grouping(num_groups: int | None, group_size: int | None) -> None:
     """Raise if the groups are said in both ways."""
@@ -725,15 +729,16 @@ def _formula(
     gamma: float | str,
     beta: float | str,
     denominator: str,
+    interleaved: bool,
 ) -> Formula:
     check_grouping(num_groups, group_size)
     from gncli.kernels.groupnorm import GroupNorm
 
-    norm = GroupNorm(num_groups=num_groups, group_size=group_size, eps=eps, layout=layout, denominator=denominator)
+    norm = GroupNorm(num_groups, group_size, eps, layout, denominator, interleaved)
     return Formula(norm, gamma, beta)
 
 
-normalizing = gathered("formula", _formula, groups, group_size, eps, layout, gamma, beta, denominator)
+normalizing = gathered("formula", _formula, groups, group_size, eps, layout, gamma, beta, denominator, interleaved)
 
 
 def _cutting(by: str | None, num_groups: int | None, group_size: int | None, layout: str | None) -> Cutting:

@@ -1,6 +1,6 @@
 """Group Normalization (Wu & He 2018, arXiv:1803.08494): parameters, the map, and the check of its result.
 
-For sample n and group g, a contiguous block of C/G channels, with m elements::
+For sample n and group g, a contiguous block of C/G channels (or, interleaved, every G-th one), with m elements::
 
     mean = sum(x) / m        var = sum((x - mean)^2) / m
     y = (x - mean) / sqrt(var + eps) * gamma[c] + beta[c]
@@ -51,6 +51,8 @@ class GroupNorm:
         One letter per axis; None is the usual layout for 2 to 5 axes.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
+    interleaved : bool
+        Whether channel c is in group c % G; otherwise groups are contiguous blocks of channels.
     """
 
     num_groups: int | None = None
@@ -58,6 +60,7 @@ class GroupNorm:
     eps: float = DEFAULT_EPS
     layout: str | None = None
     denominator: str = "std"
+    interleaved: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters that are wrong for any tensor."""
@@ -80,7 +83,8 @@ class GroupNorm:
         channels = shape[layout.channel]
         other = channels_last(shape) if self.layout is None else None
         groups = self._groups(channels, "" if other is None else f", or --layout {other}", shape[-1])
-        return Grouping(self, shape, order, layout, groups, by_group(shape, order, layout, groups))
+        partition = by_group(shape, order, layout, groups, interleaved=self.interleaved)
+        return Grouping(self, shape, order, layout, groups, partition)
 
     def _groups(self, channels: int, otherwise: str, last: int) -> int:
         """Return the number of groups; an error offers `otherwise` if the `last` axis can be split instead."""
@@ -124,14 +128,15 @@ class Grouping:
 
     @property
     def split_shape(self) -> tuple[int, ...]:
-        """The shape with the channels split, as (N, G, C//G, H, W)."""
+        """The shape with the channels split, as (N, G, C//G, H, W), or (N, C//G, G, H, W) if groups are interleaved."""
         channel = self.layout.channel
-        return (*self.shape[:channel], self.num_groups, self.group_size, *self.shape[channel + 1 :])
+        split = (self.num_groups, self.group_size)
+        return (*self.shape[:channel], *(split[::-1] if self.norm.interleaved else split), *self.shape[channel + 1 :])
 
     @property
     def cell_shape(self) -> tuple[int, ...]:
-        """The shape of the moments with the reduced axes kept, as (N, G, 1, 1, 1)."""
-        kept = {self.layout.channel}
+        """The shape of the moments with the reduced axes kept, as (N, G, 1, 1, 1), or (N, 1, G, 1, 1)."""
+        kept = {self.layout.channel + self.norm.interleaved}
         if self.layout.batch is not None:
             kept.add(self.layout.batch + (self.layout.batch > self.layout.channel))
         return tuple(size if axis in kept else 1 for axis, size in enumerate(self.split_shape))

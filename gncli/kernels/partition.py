@@ -133,10 +133,10 @@ def by_axes(shape: tuple[int, ...], order: str, axes: Sequence[int]) -> Partitio
     return canonical([Part(shape[axis], places.get(axis)) for axis in stored])
 
 
-def by_group(shape: tuple[int, ...], order: str, layout: Layout, num_groups: int) -> Partition:
-    """Return the partition with one cell per (sample, group), reported as (N, G).
-
-    Groups are contiguous blocks of C/G channels (Wu & He 2018, eq. 7). Without a batch axis N is 1.
+def by_group(
+    shape: tuple[int, ...], order: str, layout: Layout, num_groups: int, *, interleaved: bool = False
+) -> Partition:
+    """Return the partition with one cell per (sample, group), reported as (N, G). Without a batch axis N is 1.
 
     Parameters
     ----------
@@ -148,12 +148,21 @@ def by_group(shape: tuple[int, ...], order: str, layout: Layout, num_groups: int
         The layout, with one letter per axis of `shape`.
     num_groups : int
         G, a divisor of the number of channels.
+    interleaved : bool
+        Whether channel c is in group c % G. Otherwise groups are contiguous blocks of C/G channels (Wu & He 2018,
+        eq. 7).
+
+    Examples
+    --------
+    >>> by_group((2, 6, 5), "C", Layout("NCL"), 3, interleaved=True).axes
+    (Axis(cell=True, size=2), Axis(cell=False, size=2), Axis(cell=True, size=3), Axis(cell=False, size=5))
     """
 
     def parts_of(axis: int) -> list[Part]:
         size = shape[axis]
         if axis == layout.channel:
-            return [Part(num_groups, 1), Part(size // num_groups, None)]
+            split = [Part(num_groups, 1), Part(size // num_groups, None)]
+            return split[::-1] if interleaved else split
         return [Part(size, 0 if axis == layout.batch else None)]
 
     axes = range(len(shape)) if order == "C" else reversed(range(len(shape)))

@@ -115,8 +115,9 @@ def output_line(output: str | None, *, written: bool = True) -> str:
 
 def done_line(p: Parameters) -> str:
     """Return what was computed, with every default resolved."""
+    group = "interleaved group" if p.interleaved else "group"
     return (
-        f"layout {p.layout}, {_count(p.groups, 'group')} of {_count(p.group_size, 'channel')}, eps {_exact(p.eps)}, "
+        f"layout {p.layout}, {_count(p.groups, group)} of {_count(p.group_size, 'channel')}, eps {_exact(p.eps)}, "
         f"gamma {_exact(p.gamma)}, beta {_exact(p.beta)}, denominator {p.denominator}, dtype {p.dtype}"
     )
 

@@ -386,6 +386,8 @@ class Parameters:
         A number, or the tensor as the user typed it.
     dtype : str
         The dtype of the output.
+    interleaved : bool
+        Whether channel c is in group c % G.
 
     Examples
     --------
@@ -404,6 +406,7 @@ class Parameters:
     gamma: float | str
     beta: float | str
     dtype: str
+    interleaved: bool = False
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``parameters``."""
@@ -412,7 +415,8 @@ class Parameters:
     def attributes(self) -> dict[str, object]:
         """Return what is stored beside an HDF5 output: what is needed to make it again."""
         kept = {name: getattr(self, name) for name in ("eps", "layout", "denominator")}
-        return {"num_groups": self.groups, **kept, "gamma": str(self.gamma), "beta": str(self.beta)}
+        family = {"interleaved": True} if self.interleaved else {}
+        return {"num_groups": self.groups, **kept, "gamma": str(self.gamma), "beta": str(self.beta), **family}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,6 +114,7 @@ class NormalizeRun:
             gamma=request.gamma,
             beta=request.beta,
             dtype=self._dtype.name,
+            interleaved=request.norm.interleaved,
         )
 
     def _source_of(self, tensor: str | Draw) -> Source:

@@ -56,17 +56,18 @@ def test_every_layout_is_a_short_alternation(
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(st.sampled_from(LAYOUTS), st.sampled_from("CF"), st.integers(1, 3), st.integers(1, 3), st.data())
+@given(st.sampled_from(LAYOUTS), st.sampled_from("CF"), st.integers(1, 3), st.integers(1, 3), st.booleans(), st.data())
 def test_each_element_is_in_the_cell_of_its_sample_and_group(
-    letters: str, order: Any, groups: int, group_size: int, data: st.DataObject
+    letters: str, order: Any, groups: int, group_size: int, interleaved: bool, data: st.DataObject
 ) -> None:
     sizes = {letter: data.draw(st.integers(1, 4)) for letter in letters} | {"C": groups * group_size}
     shape = tuple(sizes[letter] for letter in letters)
-    partition = by_group(shape, order, Layout(letters), groups)
+    partition = by_group(shape, order, Layout(letters), groups, interleaved=interleaved)
     samples = sizes.get("N", 1)
     index = np.indices(shape)
     n = index[letters.index("N")] if "N" in letters else np.zeros(shape, int)
-    reported = (n * groups + index[letters.index("C")] // group_size).reshape(-1, order=order)
+    c = index[letters.index("C")]
+    reported = (n * groups + (c % groups if interleaved else c // group_size)).reshape(-1, order=order)
 
     assert partition.size == math.prod(shape)
     assert partition.cells == (samples, groups)
