@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.histogram import Bins
-from gncli.kernels.plain import PIECE
+from gncli.kernels.loops import loops
+from gncli.kernels.plain import ULPS
 from gncli.kernels.reduction import Reduction, Visit
 from gncli.kernels.tally import split
-
-FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
-ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
 
 
 class Counts(NamedTuple):
@@ -87,7 +85,7 @@ class UlpCounts(Counting):
     a, b : numpy.dtype
         The dtypes of the tensors. They may differ in byte order only.
     bits : callable, optional
-        See `ulps`.
+        See `plain.ulps`.
     """
 
     def __init__(
@@ -98,49 +96,4 @@ class UlpCounts(Counting):
 
     def measure(self, visit: Visit) -> Counts:
         """Return the counts of a visit, whose values hold the elements of both tensors (see `split`)."""
-        return Counts(ulps(*split(visit.values, self._a, self._b), self._bits))
-
-
-def ulps(
-    a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
-) -> NDArray[np.int64]:
-    """Return how many finite pairs lie 0, 1, 2, ... representable values apart.
-
-    Parameters
-    ----------
-    a, b : ndarray
-        Floats of one dtype, in any byte order.
-    bits : callable, optional
-        Returns the bits of finite values as signed integers. It is needed where the values were widened from a narrower
-        dtype, whose bits are compared.
-
-    Returns
-    -------
-    ndarray of int64, shape (ULPS,)
-        The last count is of all pairs that lie `ULPS` - 1 or more apart.
-    """
-    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
-    counts = np.zeros(ULPS, np.int64)
-    for start in range(0, a.size, PIECE):
-        pieces = a[start : start + PIECE], b[start : start + PIECE]
-        if not all(np.isfinite(piece).all() for piece in pieces):
-            both = np.isfinite(pieces[0]) & np.isfinite(pieces[1])
-            pieces = pieces[0][both], pieces[1][both]
-        steps = [piece.view(f"i{piece.itemsize}") if bits is None else bits(piece) for piece in pieces]
-        if np.bitwise_xor(*steps).min(initial=0) < 0:  # for two values of one sign, the distance is that of their bits
-            steps = [_place(bits) for bits in steps]
-        unsigned = np.dtype(f"u{steps[0].itemsize}")
-        apart = np.maximum(*steps).view(unsigned) - np.minimum(*steps).view(unsigned)
-        most = int(apart.max(initial=0))
-        if most < FEW:
-            counts[: most + 1] += [np.count_nonzero(apart == step) for step in range(most + 1)]
-        else:  # bincount casts other types than int64, slowly
-            last = np.array(min(ULPS - 1, np.iinfo(unsigned).max), unsigned)
-            counts += np.bincount(np.minimum(apart, last).astype(np.int64), minlength=ULPS)
-    return counts
-
-
-def _place(bits: NDArray[Any]) -> NDArray[Any]:
-    """Return the rank of floats among all floats in order, from their bits; -0.0 and 0.0 have the same rank."""
-    negative = bits >> np.array(8 * bits.dtype.itemsize - 1, bits.dtype)  # 0 or -1
-    return np.asarray((bits ^ (negative & np.iinfo(bits.dtype).max)) - negative)
+        return Counts(loops().ulps(*split(visit.values, self._a, self._b), self._bits))

@@ -41,6 +41,8 @@ struct map {
 #define SMALL 0x1p-200 /* as in plain.py */
 #define LARGE 0x1p+200
 #define NO_DIGITS (1 << 20)
+#define ULPS (1 << 16)
+#define FEW 8 /* distances in ULP below it are counted by comparing */
 
 /* The dtypes, by number: native.py has the same table. */
 enum { BOOL, I8, U8, I16, U16, I32, U32, I64, U64, F16, F32, F64 };
@@ -65,6 +67,21 @@ struct moments {
 struct sets {
     double *n, *hi, *lo, *m2, *least, *most;
 };
+
+/* What tally() is given, of each tensor or of both, and where it puts what it finds: arrays of one entry for each set. */
+struct tally {
+    const char *values[2];
+    ptrdiff_t sets, rows, columns; /* as in struct moments */
+    ptrdiff_t set_stride[2], row_stride[2];
+    int64_t dtype[2], swapped[2], nan_differs;
+    double rtol, atol;
+    double *scratch; /* 2 * 256 * 64 doubles */
+    double *n, *nan, *inf, *outside, *total, *square, *product, *a_square, *b_square;
+    double *low, *high, *worst, *excess;
+    int64_t *rank, *first;
+    int32_t *power, *a_power, *b_power;
+};
+
 #define EXPORT __attribute__((visibility("default")))
 
 #define PASTE_(name, body) name##_##body
@@ -790,7 +807,7 @@ INLINE uint64_t NAME(swap64)(uint64_t x)
     }                                                      \
     break
 
-/* Widen `count` elements that lie one after the other; not 64-bit integers. */
+/* Widen `count` elements that lie one after the other. */
 INLINE void NAME(widen_run)(const char *from, ptrdiff_t count, int64_t dtype, int swapped, double *to)
 {
     switch (dtype) {
@@ -811,6 +828,10 @@ INLINE void NAME(widen_run)(const char *from, ptrdiff_t count, int64_t dtype, in
         WIDEN(int32_t, uint32_t, NAME(swap32));
     case U32:
         WIDEN(uint32_t, uint32_t, NAME(swap32));
+    case I64:
+        WIDEN(int64_t, uint64_t, NAME(swap64));
+    case U64:
+        WIDEN(uint64_t, uint64_t, NAME(swap64));
     case F16:
         for (ptrdiff_t i = 0; i < count; i++) {
             uint16_t bits;
@@ -886,6 +907,32 @@ static void NAME(measure_row)(const struct moments *task, const char *from, ptrd
     }
 }
 
+/* Widen up to 64 sets, which lie `step` bytes apart, into rows of 64 lanes. */
+static void NAME(widen_columns)(const char *from, ptrdiff_t stride, ptrdiff_t step, ptrdiff_t itemsize, ptrdiff_t rows,
+                                int sets, int64_t dtype, int64_t swapped, double *to)
+{
+    int side = step == itemsize;
+    for (ptrdiff_t r = 0; side && r < rows; r++)
+        NAME(widen)(from + r * stride, sets, dtype, swapped, to + r * LANES);
+    if (!side) { /* short rows are turned into columns */
+        double wide[LANES * LANES];
+        int runs = step == rows * itemsize ? 1 : sets; /* rows that lie one after the other are one run */
+        for (int j = 0; j < runs; j++)
+            NAME(widen)(from + j * step, sets / runs * rows, dtype, swapped, wide + j * rows);
+        for (ptrdiff_t r = 0; r < rows; r++)
+            for (int j = 0; j < sets; j++)
+                to[r * LANES + j] = wide[j * rows + r];
+    }
+}
+
+/* Write zeros to the lanes that hold no set. */
+INLINE void NAME(fill_up)(double *to, ptrdiff_t rows, int sets)
+{
+    for (ptrdiff_t r = 0; sets < LANES && r < rows; r++)
+        for (int j = sets; j < LANES; j++)
+            to[r * LANES + j] = 0;
+}
+
 /* Measure up to 64 sets, which lie `step` bytes apart, one in each lane. */
 static void NAME(measure_columns)(const struct moments *task, const char *from, ptrdiff_t stride, ptrdiff_t step,
                                   ptrdiff_t itemsize, ptrdiff_t i, int sets)
@@ -900,21 +947,9 @@ static void NAME(measure_columns)(const struct moments *task, const char *from, 
     else {
         if (task->dtype == I64 || task->dtype == U64)
             NAME(widen_shifted)(task, from, stride, step, rows, 0, i, sets);
-        else if (step == itemsize)
-            for (ptrdiff_t r = 0; r < rows; r++)
-                NAME(widen)(from + r * stride, sets, task->dtype, task->swapped, task->scratch + r * LANES);
-        else { /* short rows are turned into columns */
-            double *wide = task->scratch + 256 * LANES;
-            int runs = step == rows * itemsize ? 1 : sets; /* rows that lie one after the other are one run */
-            for (int j = 0; j < runs; j++)
-                NAME(widen)(from + j * step, sets / runs * rows, task->dtype, task->swapped, wide + j * rows);
-            for (ptrdiff_t r = 0; r < rows; r++)
-                for (int j = 0; j < sets; j++)
-                    task->scratch[r * LANES + j] = wide[j * rows + r];
-        }
-        for (ptrdiff_t r = 0; sets < LANES && r < rows; r++)
-            for (int j = sets; j < LANES; j++)
-                task->scratch[r * LANES + j] = 0;
+        else
+            NAME(widen_columns)(from, stride, step, itemsize, rows, sets, task->dtype, task->swapped, task->scratch);
+        NAME(fill_up)(task->scratch, rows, sets);
         NAME(measure_doubles)(task, scratch, size, rows, 0, i, sets);
     }
 }
@@ -1342,6 +1377,465 @@ int64_t NAME(normalize)(const struct map *task)
 }
 
 /* --- differences -------------------------------------------------------------------------------------------------- */
+
+/* Two panels that are read together, see PANEL: both hold floats (`narrow`), or both doubles. */
+#define PAIR const char *a, ptrdiff_t a_stride, const char *b, ptrdiff_t b_stride, ptrdiff_t full, int rest, int narrow
+
+#define TWO (WIDTH == 64 ? 2 : 1) /* vectors whose sums, extremes and counts fit the registers */
+
+/* What is found in each lane. Rows and ranks are -1 where there is none. */
+struct NAME(gaps) {
+    double n[LANES], nan[LANES], inf[LANES], outside[LANES];
+    double total[LANES], square[LANES], product[LANES], a_square[LANES], b_square[LANES];
+    double low[LANES], high[LANES], a_most[LANES], worst[LANES], excess[LANES];
+    int64_t rank[LANES], first[LANES];
+    int32_t power[LANES], a_power[LANES], b_power[LANES];
+};
+
+INLINE void NAME(no_pairs)(struct NAME(gaps) *to)
+{
+    for (int j = 0; j < LANES; j++) {
+        to->n[j] = to->nan[j] = to->inf[j] = to->outside[j] = to->a_most[j] = 0;
+        to->total[j] = to->square[j] = to->product[j] = to->a_square[j] = to->b_square[j] = 0;
+        to->low[j] = INFINITE;
+        to->high[j] = to->excess[j] = -INFINITE;
+        to->worst[j] = -1;
+        to->rank[j] = to->first[j] = -1;
+    }
+}
+
+/* Add a pair of finite values, in row `r` of lane `j`. */
+INLINE void NAME(add_pair)(double x, double y, ptrdiff_t r, int j, double rtol, double atol, struct NAME(gaps) *to)
+{
+    double gap = __builtin_fabs(x - y), size = __builtin_fabs(y) * rtol, over = gap - size, most = __builtin_fabs(x);
+    to->n[j] += 1;
+    to->outside[j] += gap > size + atol ? 1 : 0;
+    to->total[j] += gap;
+    to->square[j] += gap * gap;
+    to->product[j] += x * y;
+    to->a_square[j] += x * x;
+    to->b_square[j] += y * y;
+    to->low[j] = y < to->low[j] ? y : to->low[j];
+    to->high[j] = y > to->high[j] ? y : to->high[j];
+    to->a_most[j] = most > to->a_most[j] ? most : to->a_most[j];
+    to->excess[j] = over > to->excess[j] ? over : to->excess[j];
+    to->rank[j] = gap > to->worst[j] ? r : to->rank[j];
+    to->worst[j] = gap > to->worst[j] ? gap : to->worst[j];
+}
+
+/* Compare all pairs, as if they were finite. */
+INLINE void NAME(pass_gaps)(PAIR, double rtol, double atol, struct NAME(gaps) *to)
+{
+    for (int first = 0; first < LANES; first += TWO * PER) {
+        const char *left = a + first * SIZE(narrow), *right = b + first * SIZE(narrow);
+        vd total[TWO], square[TWO], product[TWO], a_square[TWO], b_square[TWO];
+        vd low[TWO], high[TWO], a_most[TWO], worst[TWO], excess[TWO];
+        vl outside[TWO], rank[TWO];
+        for (int k = 0; k < TWO; k++) {
+            total[k] = square[k] = product[k] = a_square[k] = b_square[k] = a_most[k] = NAME(all)(0);
+            low[k] = NAME(all)(INFINITE);
+            high[k] = excess[k] = NAME(all)(-INFINITE);
+            worst[k] = NAME(all)(-1);
+            outside[k] = (vl){0};
+            rank[k] = (vl){0} - 1;
+        }
+        for (ptrdiff_t r = 0; r < full; r++, left += a_stride, right += b_stride)
+            for (int k = 0; k < TWO; k++) {
+                vd x = NAME(load)(left + k * PER * SIZE(narrow), narrow);
+                vd y = NAME(load)(right + k * PER * SIZE(narrow), narrow);
+                vd gap = (vd)((vl)(x - y) & INT64_MAX), size = (vd)((vl)y & INT64_MAX) * rtol;
+                vl more = gap > worst[k];
+                total[k] += gap;
+                square[k] += gap * gap;
+                product[k] += x * y;
+                a_square[k] += x * x;
+                b_square[k] += y * y;
+                low[k] = NAME(min)(y, low[k]);
+                high[k] = NAME(max)(y, high[k]);
+                if (!narrow)
+                    a_most[k] = NAME(max)((vd)((vl)x & INT64_MAX), a_most[k]);
+                excess[k] = NAME(max)(gap - size, excess[k]);
+                outside[k] -= gap > size + atol;
+                rank[k] = (more & r) | (rank[k] & ~more);
+                worst[k] = NAME(max)(gap, worst[k]);
+            }
+        memcpy(to->total + first, total, sizeof total);
+        memcpy(to->square + first, square, sizeof square);
+        memcpy(to->product + first, product, sizeof product);
+        memcpy(to->a_square + first, a_square, sizeof a_square);
+        memcpy(to->b_square + first, b_square, sizeof b_square);
+        memcpy(to->low + first, low, sizeof low);
+        memcpy(to->high + first, high, sizeof high);
+        memcpy(to->a_most + first, a_most, sizeof a_most);
+        memcpy(to->worst + first, worst, sizeof worst);
+        memcpy(to->excess + first, excess, sizeof excess);
+        memcpy(to->rank + first, rank, sizeof rank);
+        for (int k = 0; k < TWO; k++)
+            for (int j = 0; j < PER; j++)
+                to->outside[first + k * PER + j] = (double)outside[k][j];
+    }
+    for (int j = 0; j < LANES; j++)
+        to->n[j] = (double)full;
+    for (int j = 0; j < rest; j++) {
+        double x = NAME(load_one)(a + full * a_stride + j * SIZE(narrow), narrow);
+        double y = NAME(load_one)(b + full * b_stride + j * SIZE(narrow), narrow);
+        NAME(add_pair)(x, y, full, j, rtol, atol, to);
+    }
+}
+
+/* The same where both panels hold the same bits: all differences are 0. */
+INLINE void NAME(pass_same)(PAIR, double rtol, double atol, struct NAME(gaps) *to)
+{
+    double least_size[LANES];
+    (void)a, (void)a_stride;
+    for (int first = 0; first < LANES; first += FOUR * PER) {
+        const char *at = b + first * SIZE(narrow);
+        vd square[FOUR], low[FOUR], high[FOUR], least[FOUR];
+        for (int k = 0; k < FOUR; k++) {
+            square[k] = NAME(all)(0);
+            low[k] = least[k] = NAME(all)(INFINITE);
+            high[k] = NAME(all)(-INFINITE);
+        }
+        for (ptrdiff_t r = 0; r < full; r++, at += b_stride)
+            for (int k = 0; k < FOUR; k++) {
+                vd y = NAME(load)(at + k * PER * SIZE(narrow), narrow);
+                square[k] += y * y;
+                low[k] = NAME(min)(y, low[k]);
+                high[k] = NAME(max)(y, high[k]);
+                least[k] = NAME(min)((vd)((vl)y & INT64_MAX), least[k]);
+            }
+        memcpy(to->b_square + first, square, sizeof square);
+        memcpy(to->low + first, low, sizeof low);
+        memcpy(to->high + first, high, sizeof high);
+        memcpy(least_size + first, least, sizeof least);
+    }
+    for (int j = 0; j < LANES; j++) {
+        double over = 0.0 - least_size[j] * rtol;
+        to->n[j] = (double)full;
+        to->outside[j] = to->total[j] = to->square[j] = to->worst[j] = 0;
+        to->product[j] = to->a_square[j] = to->b_square[j];
+        to->a_most[j] = -to->low[j] > to->high[j] ? -to->low[j] : to->high[j];
+        to->excess[j] = over == over ? over : -INFINITE;
+        to->rank[j] = 0;
+    }
+    for (int j = 0; j < rest; j++) {
+        double y = NAME(load_one)(b + full * b_stride + j * SIZE(narrow), narrow);
+        NAME(add_pair)(y, y, full, j, rtol, atol, to);
+    }
+}
+
+/* Compare the pairs one after the other, where some are not finite, or values have to be scaled. */
+INLINE void NAME(count_pairs)(const struct tally *task, PAIR, struct NAME(gaps) *to)
+{
+    NAME(no_pairs)(to);
+    for (ptrdiff_t r = 0; r <= full; r++)
+        for (int j = 0; j < (r < full ? LANES : rest); j++) {
+            double x = NAME(load_one)(a + r * a_stride + j * SIZE(narrow), narrow);
+            double y = NAME(load_one)(b + r * b_stride + j * SIZE(narrow), narrow);
+            int missing = (x != x) + (y != y);
+            if (NAME(finite)(x) && NAME(finite)(y)) {
+                NAME(add_pair)(x, y, r, j, task->rtol, task->atol, to);
+                continue;
+            }
+            if (missing == 1 || (missing && task->nan_differs))
+                to->nan[j] += 1;
+            else if (!missing && x != y)
+                to->inf[j] += 1;
+            else
+                continue;
+            to->first[j] = to->first[j] < 0 ? r : to->first[j];
+        }
+}
+
+/* Take the sums again, of values over the powers of two of their lanes. */
+INLINE void NAME(sum_scaled)(PAIR, struct NAME(gaps) *to)
+{
+    for (int j = 0; j < LANES; j++)
+        to->total[j] = to->square[j] = to->product[j] = to->a_square[j] = to->b_square[j] = 0;
+    for (ptrdiff_t r = 0; r <= full; r++)
+        for (int j = 0; j < (r < full ? LANES : rest); j++) {
+            double x = NAME(load_one)(a + r * a_stride + j * SIZE(narrow), narrow);
+            double y = NAME(load_one)(b + r * b_stride + j * SIZE(narrow), narrow);
+            int32_t power = to->power[j];
+            if (!NAME(finite)(x) || !NAME(finite)(y))
+                continue;
+            double gap = power > 0 ? __builtin_fabs(NAME(scaled)(x, power) - NAME(scaled)(y, power))
+                                   : NAME(scaled)(__builtin_fabs(x - y), power);
+            x = NAME(scaled)(x, to->a_power[j]);
+            y = NAME(scaled)(y, to->b_power[j]);
+            to->total[j] += gap;
+            to->square[j] += gap * gap;
+            to->product[j] += x * y;
+            to->a_square[j] += x * x;
+            to->b_square[j] += y * y;
+        }
+}
+
+/* Put the extremes and the places of all lanes into lane 0; places are then ranks, the rows one after the other. */
+INLINE void NAME(join_extremes)(struct NAME(gaps) *to)
+{
+    int64_t rank = -1, first = -1;
+    double worst = -1;
+    for (int j = 0; j < LANES; j++) {
+        int64_t at = to->rank[j] * LANES + j, mismatch = to->first[j] * LANES + j;
+        if (to->rank[j] >= 0 && (to->worst[j] > worst || (to->worst[j] == worst && at < rank))) {
+            worst = to->worst[j];
+            rank = at;
+        }
+        first = to->first[j] >= 0 && (first < 0 || mismatch < first) ? mismatch : first;
+        to->low[0] = to->low[j] < to->low[0] ? to->low[j] : to->low[0];
+        to->high[0] = to->high[j] > to->high[0] ? to->high[j] : to->high[0];
+        to->a_most[0] = to->a_most[j] > to->a_most[0] ? to->a_most[j] : to->a_most[0];
+        to->excess[0] = to->excess[j] > to->excess[0] ? to->excess[j] : to->excess[0];
+    }
+    to->worst[0] = worst;
+    to->rank[0] = rank;
+    to->first[0] = first;
+}
+
+/* Return the powers of two by which the values of lane `j` are scaled down. */
+INLINE int NAME(powers_of)(struct NAME(gaps) *of, int j)
+{
+    double worst = of->worst[j], b_most = -of->low[j] > of->high[j] ? -of->low[j] : of->high[j];
+    of->power[j] = NAME(power_of)(worst < INFINITE ? worst : 0x1.fffffffffffffp+1023);
+    of->a_power[j] = NAME(power_of)(of->a_most[j]);
+    of->b_power[j] = NAME(power_of)(b_most);
+    return of->power[j] || of->a_power[j] || of->b_power[j];
+}
+
+/* Compare two panels: `sets` sets, one in each lane, or with 0 one set in all lanes. The first of them is set `i`. */
+INLINE void NAME(compare_panel)(const struct tally *task, PAIR, int same, ptrdiff_t i, int sets)
+{
+    struct NAME(gaps) found;
+    int lanes = sets ? sets : 1, f64 = task->dtype[0] == F64 || task->dtype[1] == F64, odd = 0, scaled = 0;
+    if (same)
+        NAME(pass_same)(a, a_stride, b, b_stride, full, rest, narrow, task->rtol, task->atol, &found);
+    else
+        NAME(pass_gaps)(a, a_stride, b, b_stride, full, rest, narrow, task->rtol, task->atol, &found);
+    for (int j = 0; j < LANES; j++) {
+        found.nan[j] = found.inf[j] = 0;
+        found.first[j] = -1;
+        odd |= !NAME(finite)(found.total[j]) || !NAME(finite)(found.b_square[j]) || (f64 && NAME(powers_of)(&found, j));
+    }
+    if (odd)
+        NAME(count_pairs)(task, a, a_stride, b, b_stride, full, rest, narrow, &found);
+    if (!sets)
+        NAME(join_extremes)(&found);
+    for (int j = 0; j < LANES; j++) {
+        found.power[j] = found.a_power[j] = found.b_power[j] = 0;
+        if (odd && f64 && j < lanes)
+            scaled |= NAME(powers_of)(&found, j);
+    }
+    for (int j = 1; scaled && !sets && j < LANES; j++) {
+        found.power[j] = found.power[0];
+        found.a_power[j] = found.a_power[0];
+        found.b_power[j] = found.b_power[0];
+    }
+    if (scaled)
+        NAME(sum_scaled)(a, a_stride, b, b_stride, full, rest, narrow, &found);
+    double *sums[] = {found.n,      found.nan,     found.inf,      found.outside, found.total,
+                      found.square, found.product, found.a_square, found.b_square};
+    for (int k = 0; !sets && k < (int)(sizeof sums / sizeof *sums); k++)
+        NAME(halves)(sums[k]);
+    for (int j = 0; j < lanes; j++) {
+        ptrdiff_t set = i + j;
+        task->n[set] = found.n[j];
+        task->nan[set] = found.nan[j];
+        task->inf[set] = found.inf[j];
+        task->outside[set] = found.outside[j];
+        task->total[set] = found.total[j];
+        task->square[set] = found.square[j];
+        task->product[set] = found.product[j];
+        task->a_square[set] = found.a_square[j];
+        task->b_square[set] = found.b_square[j];
+        task->low[set] = found.low[j] + 0.0;
+        task->high[set] = found.high[j] + 0.0;
+        task->worst[set] = found.worst[j];
+        task->excess[set] = found.excess[j] + 0.0;
+        task->rank[set] = found.rank[j];
+        task->first[set] = found.first[j];
+        task->power[set] = found.power[j];
+        task->a_power[set] = found.a_power[j];
+        task->b_power[set] = found.b_power[j];
+    }
+}
+
+static void NAME(compare_floats)(const struct tally *task, const char *a, ptrdiff_t a_stride, const char *b,
+                                 ptrdiff_t b_stride, ptrdiff_t full, int rest, int same, ptrdiff_t i, int sets)
+{
+    NAME(compare_panel)(task, a, a_stride, b, b_stride, full, rest, 1, same, i, sets);
+}
+
+static void NAME(compare_doubles)(const struct tally *task, const char *a, ptrdiff_t a_stride, const char *b,
+                                  ptrdiff_t b_stride, ptrdiff_t full, int rest, int same, ptrdiff_t i, int sets)
+{
+    NAME(compare_panel)(task, a, a_stride, b, b_stride, full, rest, 0, same, i, sets);
+}
+
+/* Return whether two runs hold the same bytes. */
+INLINE int NAME(same_bytes)(const char *a, const char *b, ptrdiff_t nbytes)
+{
+    for (ptrdiff_t at = 0; at < nbytes; at += 256) {
+        uint64_t differ = 0, x, y;
+        ptrdiff_t stop = nbytes - at < 256 ? nbytes : at + 256, k = at;
+        for (; k + 8 <= stop; k += 8) {
+            memcpy(&x, a + k, 8);
+            memcpy(&y, b + k, 8);
+            differ |= x ^ y;
+        }
+        for (; k < stop; k++)
+            differ |= (uint64_t)(a[k] != b[k]);
+        if (differ)
+            return 0;
+    }
+    return 1;
+}
+
+/* Compare up to 64 sets, which lie `step` bytes apart, one in each lane; with `sets` 0 one set, along memory. */
+static void NAME(compare)(const struct tally *task, const char *const from[2], const ptrdiff_t step[2],
+                          const ptrdiff_t itemsize[2], ptrdiff_t i, int sets)
+{
+    const ptrdiff_t rows = task->rows, size = LANES * (ptrdiff_t)sizeof(double), *stride = task->row_stride;
+    const int side = step[0] == itemsize[0]; /* whether sets lie side by side */
+    int direct[2], same = task->dtype[0] == task->dtype[1] && task->swapped[0] == task->swapped[1];
+    const ptrdiff_t runs = !sets ? 1 : side ? rows : sets, run = (sets && side ? sets : rows) * itemsize[0];
+    for (ptrdiff_t k = 0; same && k < runs; k++) {
+        ptrdiff_t left = side ? k * stride[0] : k * step[0], right = side ? k * stride[1] : k * step[1];
+        same = NAME(same_bytes)(from[0] + left, from[1] + right, run);
+    }
+    for (int s = 0; s < 2; s++)
+        direct[s] = !task->swapped[s] && (!sets || (side && sets == LANES));
+    const ptrdiff_t full = sets ? rows : rows / LANES;
+    const int rest = sets ? 0 : (int)(rows % LANES);
+    if (task->dtype[0] == F32 && task->dtype[1] == F32 && direct[0] && direct[1]) {
+        NAME(compare_floats)(task, from[0], sets ? stride[0] : size / 2, from[1], sets ? stride[1] : size / 2, full, rest,
+                             same, i, sets);
+        return;
+    }
+    const char *panel[2];
+    ptrdiff_t apart[2];
+    for (int s = 1; s >= same; s--) {
+        double *to = task->scratch + s * 256 * LANES;
+        if (task->dtype[s] == F64 && direct[s]) {
+            panel[s] = from[s];
+            apart[s] = sets ? stride[s] : size;
+            continue;
+        }
+        if (!sets)
+            NAME(widen)(from[s], rows, task->dtype[s], task->swapped[s], to);
+        else {
+            NAME(widen_columns)(from[s], stride[s], step[s], itemsize[s], rows, sets, task->dtype[s], task->swapped[s], to);
+            NAME(fill_up)(to, rows, sets);
+        }
+        panel[s] = (const char *)to;
+        apart[s] = size;
+    }
+    if (same) {
+        panel[0] = panel[1];
+        apart[0] = apart[1];
+    }
+    NAME(compare_doubles)(task, panel[0], apart[0], panel[1], apart[1], full, rest, same, i, sets);
+}
+
+/* See plain.tally; not of integers of which one has 64 bits. */
+EXPORT void NAME(tally)(const struct tally *task);
+
+void NAME(tally)(const struct tally *task)
+{
+    static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
+    const ptrdiff_t itemsize[2] = {sizes[task->dtype[0]], sizes[task->dtype[1]]}, columns = task->columns;
+    const int turned = !columns && task->rows < LANES; /* short rows, one in each lane */
+    const ptrdiff_t *step = turned ? task->set_stride : itemsize, of = turned ? task->sets : columns;
+    for (ptrdiff_t a = 0; a < (turned ? 1 : task->sets); a++)
+        for (ptrdiff_t q = 0; q < (of ? of : 1); q += LANES) {
+            const char *from[2];
+            for (int s = 0; s < 2; s++)
+                from[s] = task->values[s] + a * task->set_stride[s] + q * step[s];
+            NAME(compare)(task, from, step, itemsize, a * (of ? of : 1) + q, of - q < LANES ? (int)(of - q) : LANES);
+        }
+}
+
+#undef TWO
+#undef PAIR
+
+/* Count how many representable values lie between the elements of each pair of floats; see plain.ulps. Pairs with NaN or
+ * an infinity are not counted. `unit` is the lowest bit of an exponent: added to that of NaN, it carries into the sign.
+ * Where all distances of a chunk are below FEW they are counted by comparing, else in a table of 4 lanes for each. */
+#define COUNT_ULPS(name, type, raw, swap, exponent)                                                                   \
+    static void NAME(name)(const char *a, const char *b, ptrdiff_t count, int a_swapped, int b_swapped,              \
+                           uint32_t *restrict table, int64_t *restrict counts)                                       \
+    {                                                                                                                 \
+        const raw top = (raw)((raw)1 << (8 * sizeof(raw) - 1)), unit = (raw)((exponent) & (~(exponent) + 1));        \
+        const int sign = 8 * (int)sizeof(raw) - 1;                                                                    \
+        int used = 0;                                                                                                 \
+        for (ptrdiff_t at = 0; at < count; at += CHUNK) {                                                             \
+            const int n = count - at < CHUNK ? (int)(count - at) : CHUNK;                                             \
+            raw x[CHUNK], y[CHUNK], differ = 0, odd = 0;                                                              \
+            uint32_t apart[CHUNK], most = 0;                                                                          \
+            memcpy(x, a + at * (ptrdiff_t)sizeof(raw), (size_t)n * sizeof(raw));                                      \
+            memcpy(y, b + at * (ptrdiff_t)sizeof(raw), (size_t)n * sizeof(raw));                                      \
+            for (int i = 0; a_swapped && i < n; i++)                                                                  \
+                x[i] = swap(x[i]);                                                                                    \
+            for (int i = 0; b_swapped && i < n; i++)                                                                  \
+                y[i] = swap(y[i]);                                                                                    \
+            for (int i = 0; i < n; i++) {                                                                             \
+                differ = (raw)(differ | (x[i] ^ y[i]));                                                               \
+                odd = (raw)(odd | ((x[i] & (exponent)) + unit) | ((y[i] & (exponent)) + unit));                       \
+            }                                                                                                         \
+            odd &= top;                                                                                               \
+            if (!differ && !odd) {                                                                                    \
+                counts[0] += n;                                                                                       \
+                continue;                                                                                             \
+            }                                                                                                         \
+            for (int i = 0; i < n; i++) {                                                                             \
+                type left = (type)x[i], right = (type)y[i]; /* ranks of floats in order, as in plain.py */            \
+                type a_sign = (type)(left >> sign), b_sign = (type)(right >> sign);                                   \
+                left = (type)((left ^ (a_sign & (type)(raw)(top - 1))) - a_sign);                                     \
+                right = (type)((right ^ (b_sign & (type)(raw)(top - 1))) - b_sign);                                   \
+                raw more = (raw)((raw)left - (raw)right), less = (raw)((raw)right - (raw)left);                       \
+                raw gap = left > right ? more : less;                                                                 \
+                apart[i] = (uint32_t)(gap < ULPS - 1 ? gap : ULPS - 1);                                               \
+            }                                                                                                         \
+            for (int i = 0; odd && i < n; i++)                                                                        \
+                if ((x[i] & (exponent)) == (exponent) || (y[i] & (exponent)) == (exponent))                           \
+                    apart[i] = ULPS;                                                                                  \
+            for (int i = 0; i < n; i++)                                                                               \
+                most = apart[i] > most ? apart[i] : most;                                                             \
+            for (uint32_t step = 0; most < FEW && step <= most; step++) {                                             \
+                uint32_t same = 0;                                                                                    \
+                for (int i = 0; i < n; i++)                                                                           \
+                    same += apart[i] == step ? 1 : 0;                                                                 \
+                counts[step] += same;                                                                                 \
+            }                                                                                                         \
+            used |= most >= FEW;                                                                                      \
+            for (int i = 0; most >= FEW && i < n; i++)                                                                \
+                table[4 * apart[i] + (uint32_t)(i & 3)]++;                                                            \
+        }                                                                                                             \
+        for (ptrdiff_t step = 0; used && step < ULPS; step++)                                                         \
+            for (int lane = 0; lane < 4; lane++)                                                                      \
+                counts[step] += table[4 * step + lane];                                                               \
+    }
+
+COUNT_ULPS(ulps_of_halves, int16_t, uint16_t, NAME(swap16), UINT32_C(0x7c00))
+COUNT_ULPS(ulps_of_floats, int32_t, uint32_t, NAME(swap32), UINT32_C(0x7f800000))
+COUNT_ULPS(ulps_of_doubles, int64_t, uint64_t, NAME(swap64), UINT64_C(0x7ff0000000000000))
+
+#undef COUNT_ULPS
+
+/* The table has 4 lanes for each of ULPS distances, and for pairs that are not counted; `count` is below 2**32. */
+EXPORT void NAME(ulps)(const char *a, const char *b, ptrdiff_t count, ptrdiff_t width, ptrdiff_t a_swapped,
+                       ptrdiff_t b_swapped, uint32_t *table, int64_t *counts);
+
+void NAME(ulps)(const char *a, const char *b, ptrdiff_t count, ptrdiff_t width, ptrdiff_t a_swapped, ptrdiff_t b_swapped,
+                uint32_t *table, int64_t *counts)
+{
+    if (width == 2)
+        NAME(ulps_of_halves)(a, b, count, a_swapped != 0, b_swapped != 0, table, counts);
+    else if (width == 4)
+        NAME(ulps_of_floats)(a, b, count, a_swapped != 0, b_swapped != 0, table, counts);
+    else
+        NAME(ulps_of_doubles)(a, b, count, a_swapped != 0, b_swapped != 0, table, counts);
+}
 
 /* --- counts ------------------------------------------------------------------------------------------------------- */
 

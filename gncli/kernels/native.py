@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ DTYPES = {kind: number for number, kind in enumerate("b1 i1 u1 i2 u2 i4 u4 i8 u8
 """The number of each dtype in `native.c`."""
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
+_SUMS = ("total", "square", "product", "a_square", "b_square")
+_TALLIED = ("n", "nan", "inf", "outside", *_SUMS, "low", "high", "worst", "excess")
 _OPEN = 1 << 12  # open elements of a visit that there is room for at first
 _LONGEST = 8192  # elements of a block, which is what the scratch of `moments` holds
 
@@ -48,6 +50,24 @@ class _Sets(ctypes.Structure):
     """``struct sets`` of `native.c`."""
 
     _fields_ = [(name, _POINTER) for name in ("n", "hi", "lo", "m2", "least", "most")]
+
+
+class _Tally(ctypes.Structure):
+    """``struct tally`` of `native.c`."""
+
+    _fields_ = [
+        ("values", _POINTER * 2),
+        *((name, _SIZE) for name in ("sets", "rows", "columns")),
+        ("set_stride", _SIZE * 2),
+        ("row_stride", _SIZE * 2),
+        ("dtype", ctypes.c_int64 * 2),
+        ("swapped", ctypes.c_int64 * 2),
+        ("nan_differs", ctypes.c_int64),
+        ("rtol", ctypes.c_double),
+        ("atol", ctypes.c_double),
+        ("scratch", _POINTER),
+        *((name, _POINTER) for name in (*_TALLIED, "rank", "first", "power", "a_power", "b_power")),
+    ]
 
 
 _LANES = 4  # counts of one slot, so that equal neighbours need not wait for each other
@@ -74,6 +94,8 @@ _ARGUMENTS = {
     "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
     "normalize": (ctypes.POINTER(_Map),),
+    "tally": (ctypes.POINTER(_Tally),),
+    "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
@@ -241,8 +263,49 @@ class Native:
             found = np.empty(count, np.int64)
 
     def tally(self, a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> Mapping[str, NDArray[Any]]:
-        """See `plain.tally`."""
-        return plain.tally(a, b, tolerance)
+        """See `plain.tally`; with integers of which one has 64 bits it is what runs."""
+        both = a, b
+        columns = a.shape[2] if a.ndim == 3 else 0
+        exact = all(of.dtype.kind in "iub" for of in both) and 8 in (a.itemsize, b.itemsize)
+        if exact or a.shape[1] > (256 if columns else _LONGEST) or not a.size:
+            return plain.tally(a, b, tolerance)
+        steps = [[stride // of.itemsize for stride in of.strides] for of in both]
+        if steps[0][-1] != 1 or steps[0] != steps[1]:
+            both = np.ascontiguousarray(a), np.ascontiguousarray(b)
+        shape = (*a.shape[:1], *a.shape[2:])
+        found: dict[str, NDArray[Any]] = {name: np.empty(shape) for name in _TALLIED}
+        found |= {name: np.empty(shape, np.int64) for name in ("rank", "first")}
+        powers = {name: np.empty(shape, np.int32) for name in ("power", "a_power", "b_power")}
+        arrays = found | powers | {"scratch": room(2 * 256 * plain.LANES)}
+        task = _Tally(
+            values=tuple(map(_at, both)),
+            sets=a.shape[0],
+            rows=a.shape[1],
+            columns=columns,
+            set_stride=tuple(of.strides[0] for of in both),
+            row_stride=tuple(of.strides[1] for of in both),
+            dtype=tuple(_number(of.dtype) for of in both),
+            swapped=tuple(not of.dtype.isnative for of in both),
+            nan_differs=tolerance.nan_differs,
+            rtol=tolerance.rtol,
+            atol=tolerance.atol,
+            **{name: _at(array) for name, array in arrays.items()},
+        )
+        self._call["tally"](ctypes.byref(task))
+        return found | {name: array for name, array in powers.items() if array.any()}
+
+    def ulps(
+        self, a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    ) -> Integers:
+        """See `plain.ulps`, which runs where values were widened from a narrower dtype."""
+        if bits is not None:
+            return plain.ulps(a, b, bits)
+        a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+        counts = np.zeros(plain.ULPS, np.int64)
+        table = np.zeros((plain.ULPS + 1) * _LANES, np.uint32)
+        swapped = (not of.dtype.isnative for of in (a, b))
+        self._call["ulps"](_at(a), _at(b), a.size, a.itemsize, *swapped, _at(table), _at(counts))
+        return counts
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

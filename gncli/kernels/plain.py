@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,8 @@ LANES = 64  # of a sum along memory; a block of fewer elements has none
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
 _WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
 NO_DIGITS = 1 << 20  # see `digits`
+FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
+ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
 PIECE = 1 << 16  # elements worked on at a time: large calls, on scratch that stays in the cache (2**14 to 2**18 tried)
 
 
@@ -649,6 +651,51 @@ def distance(
     exact = np.where(below, right - left, left - right)
     exact[np.abs(x - y) >= 2.0**64] = 2**64 - 1
     return exact.astype(np.float64), exact
+
+
+def ulps(
+    a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+) -> NDArray[np.int64]:
+    """Return how many finite pairs lie 0, 1, 2, ... representable values apart.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        Floats of one dtype, in any byte order.
+    bits : callable, optional
+        Returns the bits of finite values as signed integers. It is needed where the values were widened from a narrower
+        dtype, whose bits are compared.
+
+    Returns
+    -------
+    ndarray of int64, shape (ULPS,)
+        The last count is of all pairs that lie `ULPS` - 1 or more apart.
+    """
+    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    counts = np.zeros(ULPS, np.int64)
+    for start in range(0, a.size, PIECE):
+        pieces = a[start : start + PIECE], b[start : start + PIECE]
+        if not all(np.isfinite(piece).all() for piece in pieces):
+            both = np.isfinite(pieces[0]) & np.isfinite(pieces[1])
+            pieces = pieces[0][both], pieces[1][both]
+        steps = [piece.view(f"i{piece.itemsize}") if bits is None else bits(piece) for piece in pieces]
+        if np.bitwise_xor(*steps).min(initial=0) < 0:  # for two values of one sign, the distance is that of their bits
+            steps = [_place(bits) for bits in steps]
+        unsigned = np.dtype(f"u{steps[0].itemsize}")
+        apart = np.maximum(*steps).view(unsigned) - np.minimum(*steps).view(unsigned)
+        most = int(apart.max(initial=0))
+        if most < FEW:
+            counts[: most + 1] += [np.count_nonzero(apart == step) for step in range(most + 1)]
+        else:  # bincount casts other types than int64, slowly
+            last = np.array(min(ULPS - 1, np.iinfo(unsigned).max), unsigned)
+            counts += np.bincount(np.minimum(apart, last).astype(np.int64), minlength=ULPS)
+    return counts
+
+
+def _place(bits: NDArray[Any]) -> NDArray[Any]:
+    """Return the rank of floats among all floats in order, from their bits; -0.0 and 0.0 have the same rank."""
+    negative = bits >> np.array(8 * bits.dtype.itemsize - 1, bits.dtype)  # 0 or -1
+    return np.asarray((bits ^ (negative & np.iinfo(bits.dtype).max)) - negative)
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------

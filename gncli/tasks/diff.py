@@ -20,11 +20,11 @@ from gncli.errors import LimitError, ParameterError
 from gncli.io.pairs import Derived, InCOrder, Pair, paired
 from gncli.io.source import Sink, Source
 from gncli.kernels import histogram, percentiles
-from gncli.kernels.counts import ULPS, UlpCounts
+from gncli.kernels.counts import UlpCounts
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.moments import NOWHERE
 from gncli.kernels.partition import whole
-from gncli.kernels.plain import Tolerance, distance
+from gncli.kernels.plain import ULPS, Tolerance, distance
 from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
 from gncli.kernels.tally import Tally, TallyOf, delta, merge, split
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps, Worst

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gncli.kernels import plain
 from gncli.kernels.loops import Loops
 from gncli.kernels.partition import by_axes
-from gncli.kernels.plain import Tolerance
+from gncli.kernels.plain import FEW, ULPS, Tolerance
 from gncli.kernels.reduction import Visit
 from gncli.kernels.tally import TallyOf
 from gncli.kernels.walk import Walk
+from tests.arrays import DTYPES, hostile
 
 SUMS = ("total", "square", "product", "a_square", "b_square")
 
@@ -122,3 +125,103 @@ def test_zero_is_positive_where_it_is_an_extreme(each: Loops) -> None:
         found = each.tally(zeros, zeros, Tolerance(1.0, 0.0))
         for name in ("low", "high", "worst", "excess", *SUMS):
             assert float(found[name][0]).hex() == "0x0.0p+0", name
+
+
+# --- all kernels -----------------------------------------------------------------------------------------------------
+
+FLOATS = ["f2", ">f2", "f4", ">f4", "f8", ">f8"]
+
+
+def near(rng: np.random.Generator, b: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Return values of a dtype that are those of `b`, or some units off, or any others, at any address."""
+    a = hostile(rng, dtype, b.shape)
+    if rng.random() < 0.6:
+        with np.errstate(all="ignore"):
+            a[...] = b.astype(a.dtype)
+        some = rng.random(a.shape) < rng.choice([0.0, 0.001, 0.2, 1.0])
+        bits = a.view(f"{a.dtype.byteorder}u{a.dtype.itemsize}")
+        bits[some] ^= rng.choice([1] if a.dtype == np.bool_ else [1, 1, 3, 5, 64], int(some.sum())).astype(bits.dtype)
+    return a
+
+
+def assert_same(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], what: object) -> None:
+    """Raise unless both hold the same bits; powers that are missing are zeros."""
+    zeros = {name: np.zeros(found["n"].shape, np.int32) for name in ("power", "a_power", "b_power")}
+    left, right = zeros | dict(found), zeros | dict(expected)
+    assert left.keys() == right.keys(), what
+    for name, a in left.items():
+        b = right[name]
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), (what, name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_body_gives_the_bits_of_plain(body: Loops, dtype: str) -> None:
+    rng = np.random.default_rng(DTYPES.index(dtype))
+    for turn in range(70):
+        if turn % 2:
+            shape: tuple[int, ...] = (int(rng.integers(1, 5)), int(rng.integers(1, 257)), int(rng.integers(1, 140)))
+        else:
+            shape = (int(rng.integers(1, 70)), int(rng.integers(1, 301))) if turn % 10 else (2, 8192 - turn)
+        b = hostile(rng, dtype, shape)
+        a = near(rng, b, dtype if rng.random() < 0.7 else str(rng.choice(DTYPES)))
+        step = 1 + int(rng.random() < 0.2)
+        a, b = a[::step], b[::step]
+        rtol, atol = rng.choice([0.0, 1e-7, 1e-3, 0.5, 1e308], 2).tolist()
+        tolerance = Tolerance(rtol, atol, bool(rng.random() < 0.5))
+        with np.errstate(all="ignore"):
+            assert_same(body.tally(a, b, tolerance), plain.tally(a, b, tolerance), (turn, shape, a.dtype, tolerance))
+
+
+def test_a_set_has_the_same_tally_in_any_layout(each: Loops) -> None:
+    rng = np.random.default_rng(3)
+    for rows in (40, 70):
+        b = rng.standard_normal((6, rows, 9))
+        a = b * rng.choice([1.0, 1.0, 1.25], b.shape)
+        a[2, 3, 4] = np.nan
+        tolerance = Tolerance(0.0, 0.1)
+        expected = each.tally(a, b, tolerance)
+        turned = [values.transpose(0, 2, 1) for values in (a, b)]
+        assert_same(each.tally(np.asfortranarray(a), b, tolerance), expected, "one of them in another order")
+        if rows < plain.LANES:  # those are summed first to last along memory, too
+            left, right = (np.ascontiguousarray(values).reshape(-1, rows) for values in turned)
+            along = each.tally(left, right, tolerance)
+            assert_same({name: found.reshape(6, 9) for name, found in along.items()}, expected, "along memory")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_body_counts_the_same_distances(body: Loops, dtype: str) -> None:
+    rng = np.random.default_rng(FLOATS.index(dtype))
+    for turn in range(60):
+        b = hostile(rng, dtype, (int(rng.choice([1, 40, 511, 512, 513, 3000])),))
+        a = near(rng, b, dtype if turn % 3 else dtype.removeprefix(">"))
+        found = body.ulps(a, b)
+        assert np.flatnonzero(found != plain.ulps(a, b)).tolist() == [], (turn, a.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_distances_are_counted_one_by_one_and_those_beyond_together(each: Loops, dtype: str) -> None:
+    for steps in (0, 1, FEW - 1, FEW, FEW + 1, 1000, 30_000):
+        below = np.zeros(600, dtype)
+        above = below.copy()
+        above.view(f"i{above.itemsize}")[:] = steps
+        for a, b, times in ((below, above, 1), (above, below, 1), (-above, above, 2), (-above, -below, 1)):
+            counts = each.ulps(a, b)
+            assert {int(at): int(counts[at]) for at in np.flatnonzero(counts)} == {min(steps * times, ULPS - 1): 600}
+    largest = np.full(600, np.finfo(dtype).max)
+    counts = each.ulps(largest, -largest)
+    assert np.flatnonzero(counts).tolist() == [min(2 * 0x7BFF, ULPS - 1) if dtype == "f2" else ULPS - 1]
+
+
+def test_what_is_not_finite_has_no_distance(each: Loops) -> None:
+    for dtype in FLOATS:
+        a = np.ones(1000, dtype)
+        b = a.copy()
+        a[[3, 600]], b[[4, 600]], a[601] = [np.nan, np.nan], [-np.inf, 1.0], np.inf
+        counts = each.ulps(a, b)
+        assert (counts[0], counts.sum()) == (996, 996)
+
+
+def test_distances_of_widened_values_are_those_of_their_bits(each: Loops) -> None:
+    a, b = np.array([[1.0, 2.0, np.inf], [1.0078125, 2.0, 0.0]], np.float32)
+    counts = each.ulps(a, b, lambda values: (values.view(np.int32) >> 16).astype(np.int16))
+    assert {int(at): int(counts[at]) for at in np.flatnonzero(counts)} == {0: 1, 1: 1}

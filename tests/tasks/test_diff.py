@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from gncli.errors import InputError, LimitError, ParameterError
 from gncli.io import ArraySource, pairs
 from gncli.io.pairs import Derived, InCOrder, Pair
-from gncli.kernels.counts import ULPS, ulps
-from gncli.kernels.plain import Tolerance
+from gncli.kernels.plain import ULPS, Tolerance, ulps
 from gncli.kernels.tally import delta, tally
 from gncli.report.diff_records import DiffReport
 from gncli.report.lines import place_line, verdict_line

@@ -18,7 +18,7 @@ from gncli.errors import GncliError, InputError, LimitError, ParameterError
 from gncli.io import open_source, open_sources
 from gncli.io.dtypes import WIDENED
 from gncli.io.rawfile import RawSource
-from gncli.kernels.counts import ulps
+from gncli.kernels.plain import ulps
 from gncli.tasks.diff import default_tolerance
 from tests.archives import ARRAY, entry, tensors
 from tests.arrays import assert_same_bits
