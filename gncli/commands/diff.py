@@ -56,6 +56,7 @@ def diff(
     gncli diff before/ after.safetensors --sort -rel       all tensors, by name
     gncli diff a.h5 b.npz --map '^/?model/=' --fail-fast   which layer is first
     gncli diff a/ b/ --expect-unchanged 'backbone.*'       what training changed
+    gncli diff a/ b/ --report r.html                       tables that sort
 
     The verdict is SAME, exit status 0, if |a - b| <= atol + rtol |b| for every element, and NaN and infinities are
     where B has them. Otherwise it is DIFFERENT, exit status 1. Files of several tensors, folders and checkpoints in
@@ -81,6 +82,7 @@ def diff(
             pairing=pairing,
             bins=shown,
             picture=charts.picture,
+            page=charts.bins if look.file_form == "html" else None,
             most_cells=MOST_JSON_CELLS if "json" in look.forms else None,
             output=output,
             policy=policy,

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
 
             terminal.deliver(answer(gncli, os.environ["_GNCLI_COMPLETE"]))
             return 0
-        with gncli.make_context("gncli", arguments) as context:
+        with gncli.make_context("gncli", [*arguments], obj=tuple(arguments)) as context:
             return int(gncli.invoke(context) or 0)
     except click.exceptions.Exit as done:
         return done.exit_code

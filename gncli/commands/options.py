@@ -10,6 +10,7 @@ import functools
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import reduce
@@ -261,6 +262,11 @@ class Compression(_ParamType):
         return int(match[1] or 4)
 
 
+def command_line() -> str:
+    """Return the command line that is run, as a shell takes it."""
+    return shlex.join(["gncli", *click.get_current_context().obj])
+
+
 def suffix_of(path: str) -> str:
     """Return the suffix of a file that is written, in small letters."""
     return os.path.splitext(path)[1].lower()
@@ -455,7 +461,7 @@ report_file = click.option(
     "report_file",
     type=FileOf(REPORT_FORMS),
     metavar="FILE",
-    help=f"Write the report to FILE as well: {', '.join(REPORT_FORMS)}.",
+    help=f"Write the report to FILE as well: {', '.join(REPORT_FORMS)}; .html is a page with tables that sort.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print only data on stdout.")
 

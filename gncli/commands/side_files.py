@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from gncli.commands.options import Charts, Look, suffix_of
+from gncli.commands.options import Charts, Look, command_line, suffix_of
 from gncli.names import PICTURE_FORMS
 
 if TYPE_CHECKING:
     from gncli.io.atomic import Page
     from gncli.report import Report
+    from gncli.report.page import Origin
 
 
 class SideFiles:
@@ -80,17 +82,38 @@ class SideFiles:
 
     def write(self, report: Report) -> None:
         """Draw the picture and make it visible; write the report, which stays invisible."""
+        drawn: dict[str, bytes] = {}
         if self._picture is not None and self._plot is not None:
             from gncli.report.plot import draw
 
-            self._picture.write(draw(report, PICTURE_FORMS[suffix_of(self._plot)]))
-        if (form := self._look.file_form) is not None:
+            form = PICTURE_FORMS[suffix_of(self._plot)]
+            drawn = {each: draw(report, each) for each in {form, *(["svg"] if self._look.file_form == "html" else [])}}
+            self._picture.write(drawn[form])
+        if self._look.file_form is not None:
             from gncli.report import render
             from gncli.report.style import Style
 
-            self.append(render(report, form, Style(precision=self._look.precision)))
+            origin = self._origin(drawn.get("svg")) if self._look.file_form == "html" else None
+            self.append(render(report, self._look.file_form, Style(precision=self._look.precision), origin))
         if self._picture is not None:
             self._picture.commit()
+
+    def _origin(self, picture: bytes | None) -> Origin:
+        """Return what a page says of where it came from."""
+        from datetime import UTC, datetime
+
+        from gncli import __version__, io
+        from gncli.report.page import Origin
+
+        epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+        date = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)
+        return Origin(
+            command_line(),
+            __version__,
+            date.isoformat(timespec="seconds"),
+            [(name, io.stored_nbytes(name)) for name in self._inputs],
+            None if picture is None else picture.decode(),
+        )
 
     def commit(self) -> None:
         """Make the report visible under its name."""

@@ -142,4 +142,8 @@ def limited(request: Stats, look: options.Look, num_streams: int) -> Stats:
         return replace(request, keep_cells=0)
     if "json" in look.forms:
         return replace(request, keep_cells=MOST_JSON_CELLS, most_cells=MOST_JSON_CELLS)
+    if "html" in look.forms:
+        from gncli.report.document import MOST_ROWS_OF_A_PAGE
+
+        return replace(request, keep_cells=MOST_ROWS_OF_A_PAGE)
     return request

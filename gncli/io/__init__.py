@@ -320,6 +320,17 @@ def open_page(
     return Page(AtomicFile(text, name=text, force=force))
 
 
+def stored_nbytes(text: str) -> int | None:
+    """Return the bytes of the file that a tensor is in, or of all files of a folder; None if there is none, as of -."""
+    try:
+        path = _split(text)[0]
+        if not os.path.isdir(path):
+            return None if text == "-" else os.stat(path).st_size
+        return sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(path) for name in names)
+    except (InputError, OSError):
+        return None
+
+
 def _split(text: str) -> tuple[str, str | None]:
     """Return FILE and NAME; NAME is None where there is none. Whatever exists as a file is one."""
     if os.path.lexists(text) or "::" not in text:

@@ -14,6 +14,7 @@ from gncli.report.style import Style
 if TYPE_CHECKING:
     from gncli.report.diff_records import DiffReport
     from gncli.report.document import Document
+    from gncli.report.page import Origin
     from gncli.report.pair_records import PairsReport
     from gncli.report.records import NormalizeReport, StatsReport
 
@@ -40,7 +41,7 @@ def document_of(report: Report) -> Document:
     return DiffDocument(report)
 
 
-def render(report: Report, form: str, style: Style | None = None) -> str:
+def render(report: Report, form: str, style: Style | None = None, origin: Origin | None = None) -> str:
     """Return the whole text of `report`.
 
     Parameters
@@ -51,6 +52,8 @@ def render(report: Report, form: str, style: Style | None = None) -> str:
         One of `gncli.names.FORMS` and of the values of `gncli.names.REPORT_FORMS`.
     style : Style, optional
         How tables look.
+    origin : Origin, optional
+        Where the report came from; a page of HTML shows it.
 
     Returns
     -------
@@ -58,10 +61,14 @@ def render(report: Report, form: str, style: Style | None = None) -> str:
         Lines that end in a newline, or nothing.
     """
     document, style = document_of(report), style or Style()
-    if form in ("table", "svg", "html"):
+    if form == "html":
+        from gncli.report import page
+
+        return page.html(document, style, origin)
+    if form in ("table", "svg"):
         from gncli.report import table
 
-        return {"table": table.table, "svg": table.svg, "html": table.html}[form](document, style)
+        return {"table": table.table, "svg": table.svg}[form](document, style)
     from gncli.report import forms
 
     return forms.FORMS[form](document, style)

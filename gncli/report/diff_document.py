@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from gncli.names import Value
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps
-from gncli.report.document import MOST_CELLS, Block, Document, Sheet
+from gncli.report.document import MOST_ROWS, Answer, Block, Document, Sheet
 from gncli.report.lines import more_lines, output_line, place_line, verdict, verdict_line
 from gncli.report.poster import NAMES, Map, Panel, Poster, legend
+from gncli.report.records import Histogram
 from gncli.report.style import UNDEFINED
 from gncli.text import printable, without_surrogates
 
@@ -80,7 +81,17 @@ class DiffDocument(Document):
             found.append(Labelled("ULP", _ulps(report.ulp)))
         return [*found, Labelled("Smallest --atol", report.smallest_atol)]
 
-    def sheets(self, *, quiet: bool) -> list[Sheet]:
+    def answer(self) -> Answer:
+        """Return the verdict."""
+        return Answer(self.report.equal, [verdict_line(self.report)])
+
+    def histograms(self) -> list[tuple[str, Histogram]]:
+        """Return that of a - b, unless a picture has it."""
+        report = self.report
+        drawn = report.histogram or (report.picture.histogram if report.picture and not report.picture.maps else None)
+        return [] if drawn is None else [("a - b", drawn)]
+
+    def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return the table of values, and the one of cells."""
         report = self.report
         rows: list[list[Value]] = [["  " * detail + label, value] for label, value, detail in self.entries()]
@@ -91,20 +102,20 @@ class DiffDocument(Document):
         values = Sheet(["", ""], rows, [False, False], drawn)
         if not self._cells():
             return [values._replace(under=under)]
-        most = report.most_different
-        differs = [] if most is None else [f"differs most: {place_line(most.place, most.note)}"]
-        more = more_lines(len(self._cells()) - MOST_CELLS)
-        return [values, self._cell_sheet()._replace(under=[*more, *differs, *under])]
+        worst = report.most_different
+        differs = [] if worst is None else [f"differs most: {place_line(worst.place, worst.note)}"]
+        more = more_lines(len(self._cells()) - most)
+        return [values, self._cell_sheet(most)._replace(under=[*more, *differs, *under])]
 
-    def sheet(self) -> Sheet:
+    def sheet(self, most: int = MOST_ROWS) -> Sheet:
         """Return the table of cells if there are any, else that of values; under it the verdict."""
         rows: list[list[Value]] = [[label, value] for label, value, _ in self.entries()]
-        sheet = self._cell_sheet() if self._cells() else Sheet(["", "Value"], rows, [False, False])
+        sheet = self._cell_sheet(most) if self._cells() else Sheet(["", "Value"], rows, [False, False])
         return sheet._replace(under=[verdict_line(self.report)])
 
-    def _cell_sheet(self) -> Sheet:
+    def _cell_sheet(self, most: int) -> Sheet:
         rows: list[list[Value]] = [
-            [place_line(cell.place, cell.note), *cell.numbers.values()] for cell in self._cells()[:MOST_CELLS]
+            [place_line(cell.place, cell.note), *cell.numbers.values()] for cell in self._cells()[:most]
         ]
         return Sheet(["Cell", *CELL_LABELS.values()], rows, [False, *([True] * len(CELL_LABELS))])
 

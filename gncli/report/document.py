@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from gncli.report.poster import Poster
     from gncli.report.records import Histogram
 
-MOST_CELLS = 1000  # in a table; the others are counted
+MOST_ROWS = 1000  # cells or pairs in a table; the others are counted
+MOST_ROWS_OF_A_PAGE = 10_000  # the same in a page, which sorts them
 
 
 class Foldable(str):
@@ -57,6 +58,21 @@ class Block(NamedTuple):
     last: str | None = None
 
 
+class Answer(NamedTuple):
+    """What a page begins with.
+
+    Parameters
+    ----------
+    good : bool
+        Whether the exit status is 0.
+    lines : list of str
+        The verdict, or what failed; printable, and nothing where there is neither.
+    """
+
+    good: bool
+    lines: list[str]
+
+
 class Stream(ABC):
     """The part of a document that can be written piece by piece: cells, as they come."""
 
@@ -90,12 +106,23 @@ class Document(Stream):
         """Return the lines that go to stderr where stdout carries data: a chosen seed, what was skipped, notes."""
 
     @abstractmethod
-    def sheets(self, *, quiet: bool) -> list[Sheet]:
-        """Return the tables of ``table``, ``svg`` and ``html``; if `quiet`, with the answer alone under them."""
+    def answer(self) -> Answer:
+        """Return the verdict, or what failed."""
 
     @abstractmethod
-    def sheet(self) -> Sheet:
+    def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
+        """Return the tables of ``table``, ``svg`` and ``html``, of at most `most` cells or pairs.
+
+        If `quiet`, the answer alone is under them.
+        """
+
+    @abstractmethod
+    def sheet(self, most: int = MOST_ROWS) -> Sheet:
         """Return the one table of ``markdown``."""
+
+    @abstractmethod
+    def histograms(self) -> Sequence[tuple[str, Histogram]]:
+        """Return the histograms of ``html``, each with the name of its tensor or pair."""
 
     @abstractmethod
     def body(self) -> dict[str, object]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gncli.names import Value
-from gncli.report.document import MOST_CELLS, Block, Document, Foldable, Sheet
-from gncli.report.lines import more_lines, skipped_lines, verdict_line
+from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, Sheet
+from gncli.report.lines import broken_lines, more_lines, skipped_lines, verdict_line
 from gncli.report.pair_records import NUMBERS, VERDICTS, PairRow, PairsReport
 from gncli.report.poster import Poster
+from gncli.report.records import Histogram
 from gncli.text import printable, without_surrogates
 
 LABELS = {
@@ -51,14 +52,24 @@ class PairsDocument(Document):
     def _word(self) -> str:
         return "SAME" if self.report.equal else "DIFFERENT"
 
-    def sheets(self, *, quiet: bool) -> list[Sheet]:
-        """Return one table."""
-        sheet = self.sheet()
-        return [sheet._replace(under=[*self._more(), *([] if quiet else self.aside()), *self.verdict()])]
+    def answer(self) -> Answer:
+        """Return the verdict, what cannot be read, and the expectations that did not hold."""
+        unread = [f"{printable(row.name)}: {printable(row.message)}" for row in self.report.rows if row.message]
+        return Answer(self.report.status == 0, [*self.verdict(), *unread, *broken_lines(self.report.broken)])
 
-    def sheet(self) -> Sheet:
+    def histograms(self) -> list[tuple[str, Histogram]]:
+        """Return that of a - b of each pair that differs."""
+        reports = [(row.name, row.report) for row in self.report.rows if row.report is not None]
+        return [(name, report.picture.histogram) for name, report in reports if report.picture is not None]
+
+    def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
+        """Return one table."""
+        sheet = self.sheet(most)
+        return [sheet._replace(under=[*self._more(most), *([] if quiet else self.aside()), *self.verdict()])]
+
+    def sheet(self, most: int = MOST_ROWS) -> Sheet:
         """Return the table with a row per pair; under it the verdict."""
-        shown = self.report.rows[:MOST_CELLS]
+        shown = self.report.rows[:most]
         failed = any(row.error is not None for row in shown)
         header = ["Name", "Verdict", *LABELS.values(), *(["Error"] if failed else [])]
         rows: list[list[Value]] = []
@@ -66,10 +77,10 @@ class PairsDocument(Document):
             cells: list[Value] = [Foldable(printable(row.name)), _verdict(row), *map(row.number, LABELS)]
             rows.append(cells + ([Foldable(printable(row.message))] if failed else []))
         right = [False, False, *([True] * len(LABELS)), *([False] if failed else [])]
-        return Sheet(header, rows, right, under=[*self._more(), *self.verdict()])
+        return Sheet(header, rows, right, under=[*self._more(most), *self.verdict()])
 
-    def _more(self) -> list[str]:
-        return more_lines(len(self.report.rows) - MOST_CELLS)
+    def _more(self, most: int) -> list[str]:
+        return more_lines(len(self.report.rows) - most)
 
     def blocks(self) -> Iterator[Block]:
         """Return a paragraph per pair, and the verdict."""

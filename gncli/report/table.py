@@ -1,4 +1,4 @@
-"""Tables: with rich on a terminal, the same without colour in a pipe, and as pages in SVG and HTML."""
+"""Tables: with rich on a terminal, the same without colour in a pipe, and as a page in SVG."""
 
 from __future__ import annotations
 
@@ -32,14 +32,6 @@ def svg(document: Document, style: Style) -> str:
     title = printable(document.title, limit=2 * console.width // 3)
     head, end, rest = console.export_svg(title=title, unique_id="gncli").partition("</style>")
     return re.sub(r"@font-face \{[^}]*\}\s*", "", head) + end + rest  # no other host is asked for anything
-
-
-def html(document: Document, style: Style) -> str:
-    """Return the tables as a page of their own, by rich's own export."""
-    from html import escape
-
-    console = _drawn(document.sheets(quiet=style.quiet), style._replace(color=True, page=True))
-    return console.export_html().replace("<head>", f"<head>\n<title>{escape(document.title)}</title>", 1)
 
 
 def _text(console: Console) -> str:

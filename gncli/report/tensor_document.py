@@ -7,8 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gncli.names import CELL_STATISTICS, DEFAULT_STATISTICS, NAMED_STATISTICS, NONFINITE, Value, statistic
-from gncli.report.document import MOST_CELLS, Block, Document, Foldable, Sheet, Stream
-from gncli.report.lines import check_line, done_line, more_lines, output_line, place_line, seed_lines, skipped_lines
+from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, Sheet, Stream
+from gncli.report.lines import (
+    broken_lines,
+    check_line,
+    done_line,
+    more_lines,
+    output_line,
+    place_line,
+    seed_lines,
+    skipped_lines,
+)
 from gncli.report.poster import NAMES, Map, Panel, Poster, described, legend, scaled
 from gncli.report.records import (
     MOST_DRAWN,
@@ -66,13 +75,9 @@ class TensorDocument(Document):
     def under(self) -> list[str]:
         """Return the lines under a table that is not quiet."""
 
-    @abstractmethod
-    def histograms(self) -> list[tuple[str, Histogram]]:
-        """Return the histograms under a table."""
-
-    def sheets(self, *, quiet: bool) -> list[Sheet]:
+    def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return one table."""
-        sheet = self._upright() if self.upright else self.sheet()
+        sheet = self._upright() if self.upright else self.sheet(most)
         return [sheet._replace(histograms=self.histograms(), under=[] if quiet else self.under())]
 
     def _upright(self) -> Sheet:
@@ -83,7 +88,7 @@ class TensorDocument(Document):
         ]
         return Sheet(header, rows, [False] * len(header))
 
-    def sheet(self) -> Sheet:
+    def sheet(self, most: int = MOST_ROWS) -> Sheet:
         """Return the table with a row per entry."""
         heads: list[tuple[list[Value], Summary | Failure]] = [
             ([Foldable(printable(entry.heading))], entry.stats) for entry in self.entries
@@ -150,6 +155,12 @@ class StatsDocument(TensorDocument):
         """Return where a drawn tensor went, and what goes to stderr otherwise."""
         return [*([] if self.report.output is None else [output_line(self.report.output)]), *self.aside()]
 
+    def answer(self) -> Answer:
+        """Return the tensors that cannot be read, and the expectations that did not hold."""
+        report = self.report
+        unread = [f"{printable(failure.name)}: {printable(failure.message)}" for failure in report.failures]
+        return Answer(report.status == 0, [*unread, *broken_lines(report.broken)])
+
     def histograms(self) -> list[tuple[str, Histogram]]:
         """Return the histogram of each tensor."""
         return [(entry.heading, entry.histogram) for entry in self.entries if entry.histogram is not None]
@@ -181,14 +192,14 @@ class StatsDocument(TensorDocument):
 class CellsDocument(StatsDocument):
     """What ``stats --by`` found. Tables show the first cells; a `CellBatch` has shown all of them to other forms."""
 
-    def sheets(self, *, quiet: bool) -> list[Sheet]:
+    def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return one table."""
-        sheet = self.sheet()
+        sheet = self.sheet(most)
         return [sheet._replace(under=[*sheet.under, *([] if quiet else self.under())])]
 
-    def sheet(self) -> Sheet:
+    def sheet(self, most: int = MOST_ROWS) -> Sheet:
         """Return the table with a row per cell, and one per tensor that has none."""
-        several, left = len(self.entries) > 1, MOST_CELLS
+        several, left = len(self.entries) > 1, most
         rows: list[tuple[list[Value], Summary | Failure]] = []
         for heading, stats, _, cells in self.entries:
             name = [Foldable(printable(heading))] if several else []
@@ -200,7 +211,7 @@ class CellsDocument(StatsDocument):
         total = sum(entry.cells.total for entry in self.entries if entry.cells is not None)
         known = [stats for _, stats in rows if isinstance(stats, Summary)]
         sheet = _sheet(["Name", "Cell"] if several else ["Cell"], rows, shown(self.selected or CELL_STATISTICS, known))
-        return sheet._replace(under=more_lines(total - (MOST_CELLS - left)))
+        return sheet._replace(under=more_lines(total - (most - left)))
 
     def blocks(self) -> Iterator[Block]:
         """Return nothing."""
@@ -289,6 +300,10 @@ class NormalizeDocument(TensorDocument):
         report = self.report
         where = output_line(report.output, written=report.status == 0)
         return [done_line(report.parameters), where, check_line(report), *self.aside()]
+
+    def answer(self) -> Answer:
+        """Return the check."""
+        return Answer(self.report.status == 0, [check_line(self.report)])
 
     def histograms(self) -> list[tuple[str, Histogram]]:
         """Return the histograms before and after."""

@@ -192,13 +192,11 @@ class Comparison:
         if left.shape != right.shape:
             return header
         pair, engine, mapped = self.pair, self.engine, self.mapped
-        bars = request.picture if request.bins is None else request.bins
-        after = [*(["histogram"] if bars is not None else []), *(["tolerance"] if request.max_fraction > 0 else [])]
+        after = [*(["tolerance"] if request.max_fraction > 0 else []), *(["histogram"] if self._bars else [])]
         partition = whole(pair.shape) if mapped is None else mapped.partition()
         plan = Plan.of(pair, partition, engine, lambda _walk, _once: ("compare",), after).begin()
         tallies, counts = self._tallied(plan)
         total = fold_cells(tallies, merge) if tallies.n.size else Tally.nothing(left.dtype, right.dtype)
-        histogram = None if bars is None else _histogram(pair, total, bars, engine)
         report = replace(
             header,
             compared=True,
@@ -212,14 +210,30 @@ class Comparison:
             ulp=None if counts is None else _ulps(counts),
             smallest_atol=_smallest_atol(pair, total, self.tolerance, request.max_fraction, engine),
             cells=None if self.cells is None else _cells(tallies, self.cells),
-            histogram=None if request.bins is None else histogram,
             output=request.output.path,
             notes=(*self._notes(plan), *engine.notes),
         )
-        if request.picture is not None and histogram is not None:
-            report = replace(report, picture=Picture(histogram, _maps(tallies, mapped)))
+        report = self._drawn(report, tallies, total)
         pair.verify_unchanged()
         return report
+
+    @property
+    def _bars(self) -> int | None:
+        """The number of bins of the histogram of a - b; None if nothing shows it."""
+        request = self.request
+        return next((bins for bins in (request.bins, request.picture, request.page) if bins is not None), None)
+
+    def _drawn(self, report: DiffReport, tallies: Tally, total: Tally) -> DiffReport:
+        """Return `report` with its histogram and picture; a page alone shows the pairs that differ."""
+        request, bars = self.request, self._bars
+        asked = request.bins is not None or request.picture is not None
+        if bars is None or (report.equal and not asked):
+            return report
+        drawn = _histogram(self.pair, total, bars, self.engine)
+        maps = {} if request.picture is None else _maps(tallies, self.mapped)
+        shown = None if request.bins is None else drawn
+        pictured = request.picture is not None or request.page is not None
+        return replace(report, histogram=shown, picture=Picture(drawn, maps) if pictured else None)
 
     def _tallied(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None]:
         """Return the tally of each cell in storage order, and the ULP counts for floats of one dtype; write a - b."""

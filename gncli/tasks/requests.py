@@ -196,6 +196,8 @@ class Diff:
         The number of bins of a histogram of a - b; None for no histogram.
     picture : int, optional
         The number of bins of the histogram in a picture; None for no picture.
+    page : int, optional
+        The number of bins of the histogram of each pair that differs, in a page; None for no page.
     most_cells : int, optional
         The largest number of cells; None for the limit of open cells.
     output : Output
@@ -216,6 +218,7 @@ class Diff:
     pairing: Pairing = BY_NAME
     bins: int | None = None
     picture: int | None = None
+    page: int | None = None
     most_cells: int | None = None
     output: Output = NO_OUTPUT
     policy: Policy = field(default=STRICT)

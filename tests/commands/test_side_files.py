@@ -108,27 +108,23 @@ def test_cells_that_a_table_leaves_out_are_in_the_file(run: Run) -> None:
 HOSTILE = "<script>alert(1)</script>&\x1b[31m]]>{}@font-face { }.npy"
 
 
-@pytest.mark.parametrize("suffix", ["svg", "html"])
 @pytest.mark.parametrize("command", ["stats", "normalize -G 2 --layout NCL", "diff x.npy"])
-def test_a_page_of_its_own_is_made_of_text_whatever_a_name_says(run: Run, command: str, suffix: str) -> None:
+def test_a_picture_of_a_table_is_made_of_text_whatever_a_name_says(run: Run, command: str) -> None:
     os.makedirs(HOSTILE.rpartition("/")[0])
     np.save(HOSTILE, X)
-    status, out, err = run(command, "--report", f"r.{suffix}", "--color", "never", "--", HOSTILE)
+    status, out, err = run(command, "--report", "r.svg", "--color", "never", "--", HOSTILE)
     assert (status, err) == (0, "") and "\x1b" not in out
-    page = Path(f"r.{suffix}").read_text(encoding="utf-8")
+    page = Path("r.svg").read_text(encoding="utf-8")
     assert "<script" not in page and "\x1b" not in page
     assert "&lt;script&gt;" in page and "http" not in re.sub(r'xmlns="[^"]*"|<!--.*?-->', "", page, flags=re.DOTALL)
     title = f"gncli {command.split()[0]} "
-    if suffix == "html":
-        assert f"<title>{title}" in page and page.startswith("<!DOCTYPE html>")
-        return
     root = ElementTree.fromstring(page)
     found = "\n".join("".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text"))
     found = found.replace("\N{NO-BREAK SPACE}", " ")
     assert title in found and r"\x1b[31m]]>{}@font-face { }.npy" in found.replace("...", "")
 
 
-def test_a_page_of_its_own_is_as_wide_as_its_table_and_shows_colours(run: Run) -> None:
+def test_a_picture_of_a_table_is_as_wide_as_it_and_shows_colours(run: Run) -> None:
     names = [f"{'n' * 60}{i}.npy" for i in range(3)]
     for name in names:
         np.save(name, X)
@@ -137,9 +133,6 @@ def test_a_page_of_its_own_is_as_wide_as_its_table_and_shows_colours(run: Run) -
     assert all(f">{name}<" in page.replace(" ", "") for name in names)
     assert f"gncli stats {names[0]}"[:20] in page
     assert "fill" in page and page.count("@font-face") == 0
-    run("normalize x.npy -G 2 --layout NCL --report n.html")
-    check = re.search(r">check: ok</span>(.*)\n(.*)\n", Path("n.html").read_text(encoding="utf-8"))
-    assert check is not None and all(len(line) <= 100 for line in check.groups())  # broken at words
 
 
 @pytest.mark.slow
