@@ -36,6 +36,10 @@ class ArraySource(Source):
         self.order: Order = "F" if fortran else "C"
         self._flat = (array.T if fortran else array).reshape(-1)
 
+    def lent(self, start: int, stop: int) -> NDArray[Any] | None:
+        """Return these elements without a copy; None if they do not lie side by side."""
+        return self._flat[start:stop] if self._flat.flags.c_contiguous else None
+
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` with the elements from `start` on."""
         out[...] = self._flat[start : start + out.size]
@@ -63,6 +67,10 @@ class ArraySink(Sink):
         self.name = name
         self._flat: NDArray[Any] = np.empty(math.prod(shape), dtype)
         self.array: NDArray[Any] = self._flat.reshape(shape, order=order)
+
+    def lent(self, start: int, stop: int) -> NDArray[Any]:
+        """Return where these elements belong."""
+        return self._flat[start:stop]
 
     def write_from(self, data: NDArray[Any], start: int) -> None:
         """Write `data` as the elements from `start` on."""

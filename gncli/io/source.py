@@ -151,6 +151,10 @@ class Source(Closing, ABC):
         """The names of the tensors that `hold` keeps in a file."""
         return (self.name,) if self.holds_in_file else ()
 
+    def lent(self, start: int, stop: int) -> NDArray[Any] | None:
+        """Return these elements where they lie in memory, not to be written to; None where they must be read."""
+        return None
+
     @abstractmethod
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` (1-D, contiguous, of `dtype`) with the elements from `start` on, in storage order.
@@ -224,6 +228,10 @@ class Sink(Committing, ABC):
 
     name: str = ""
     sequential: bool = False
+
+    def lent(self, start: int, stop: int) -> NDArray[Any] | None:
+        """Return where these elements belong in memory, to be written there; None where `write_from` must take them."""
+        return None
 
     @abstractmethod
     def write_from(self, data: NDArray[Any], start: int) -> None:

@@ -9,7 +9,7 @@ output at offset 1e6 are misrounded. Blocks are merged by Chan, Golub and LeVequ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels.loops import loops
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import scale, united
+from gncli.kernels.plain import U, scale, united, united_bounds
 from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, measure_blocks, repeat
 
 Floats = NDArray[np.float64]
@@ -184,6 +184,44 @@ class Union(NamedTuple):
     up: Any
 
 
+class Bounds(NamedTuple):
+    """Bounds of the errors of `hi` + `lo` and of `m2`, on their scales: over ``2**power`` and ``4**power``."""
+
+    mean: Floats
+    m2: Floats
+
+    def merged(self, other: Bounds, union: Union) -> Bounds:
+        """Return the bounds of the unions, as `merge` computes them."""
+        a, b, far = union.a, union.b, np.abs(union.delta)
+        share = b.n / np.maximum(union.n, 1.0)
+        limits = [on_scale(self, union.down), on_scale(other, union.up)]
+        if _integral(a.min):  # both means are moved to the minimum of the union first
+            reach = width(np.minimum(a.min, b.min), np.maximum(a.max, b.max))
+            limits = [(mean + 3 * U * reach, m2) for mean, m2 in limits]
+            apart, lo = 4 * reach, reach
+        else:
+            (a_hi, a_lo), (b_hi, b_lo) = _halves(a, union.down), _halves(b, union.up)
+            apart = np.abs(b_hi - a_hi) + np.abs(a_lo) + np.abs(b_lo) + far
+            lo = np.abs(a_lo + union.delta * share)
+        return Bounds(*united_bounds(share, a.n * share, far, apart, lo, a.m2 + b.m2, *limits))
+
+
+def on_scale(limits: Bounds, power: Any) -> tuple[Floats, Floats]:
+    """Return bounds of the mean and of m2 on another scale."""
+    return (np.ldexp(limits.mean, power), np.ldexp(limits.m2, 2 * power)) if isinstance(power, np.ndarray) else limits
+
+
+def width(low: NDArray[Any], high: NDArray[Any]) -> Floats:
+    """Return the distance of integers as float64."""
+    return np.asarray(np.subtract(high, low).view(np.uint64), np.float64)
+
+
+def _halves(moments: Moments, power: Any) -> tuple[Floats, Floats]:
+    """Return the halves of the mean on another scale."""
+    hi, lo = moments.hi, moments.lo
+    return (np.ldexp(hi, power), np.ldexp(lo, power)) if isinstance(power, np.ndarray) else (hi, lo)
+
+
 def is_wide_integer(dtype: np.dtype[Any]) -> bool:
     """Return whether values of `dtype` may not fit a float64, so that they must be shifted before they are widened."""
     return dtype.kind in "iu" and dtype.itemsize == 8
@@ -229,16 +267,25 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(n, hi, lo, m2, low, high, nan, posinf, neginf, power, extras)
 
 
-def pool(moments: Moments, num: int) -> Moments:
-    """Return the moments of the union of all sets, in shape (1,): first of each of `num` equal runs, then of these.
-
-    The result is that of `fold_axes`, without a record for each level of the tree where there is nothing but floats.
-    """
-    if len(moments.extras) or _integral(moments.min) or any(field is not None for field in moments[6:10]):
-        axes = (Axis(False, num), Axis(False, moments.n.size // num))
-        return fold_axes(moments, axes, merge, keep_first=False)
-    runs = loops().pool([field.reshape(num, -1) for field in moments[:6]])
-    return Moments(*loops().pool(list(runs[:, None])))
+def fold(moments: Moments, axes: Sequence[Axis], keep_first: bool) -> Moments:
+    """Return what `fold_axes` does, in one call for each axis where all fields are floats and all extras bounds."""
+    bounds = moments.asked(Bounds)
+    if (
+        len(moments.extras) > (bounds is not None)
+        or _integral(moments.min)
+        or any(f is not None for f in moments[6:10])
+    ):
+        return fold_axes(moments, axes, merge, keep_first=keep_first)
+    fields = [*moments[:6], *(bounds or ())]
+    inner = 1
+    for place in reversed(range(len(axes))):
+        size = axes[place].size
+        if axes[place].cell or (place == 0 and keep_first):
+            inner *= size
+        elif size > 1:
+            fields = list(loops().pool([field.reshape(-1, size, inner) for field in fields]))
+    fields = [field.reshape(-1) for field in fields]
+    return Moments._make([*fields[:6], *moments[6:10], (Bounds(*fields[6:]),) if bounds else ()])
 
 
 def two_sum(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:
@@ -298,7 +345,7 @@ class MomentsOf(Reduction[Moments]):
             moments = record(found)
             return moments if self.extras is None else self.extras.finish(rows, values, found, moments)
 
-        return measure_blocks(visit._replace(tile=visit.values.size), kernel, merge)
+        return measure_blocks(visit._replace(tile=visit.values.size), kernel, fold)
 
     def nothing(self, num_cells: int = 1) -> Moments:
         """Return the moments of no values."""

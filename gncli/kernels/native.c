@@ -63,9 +63,13 @@ struct moments {
     int64_t *odd; /* set to 1 where nan, posinf, neginf or power may not be 0 */
 };
 
-/* Moments that pool() is given, and those that it finds: a number of sets, and what is unevaluated hi + lo. */
+/* Moments that pool() is given, and those that it finds: a number of sets, and what is unevaluated hi + lo. The bounds
+ * of the errors of the mean and of m2 are NULL where there are none. */
+#define U 0x1p-53
+#define UP (1 + 0x1p-20)
+enum { N, HI, LO, M2, LEAST, MOST, OF_MEAN, OF_M2, FIELDS };
 struct sets {
-    double *n, *hi, *lo, *m2, *least, *most;
+    double *field[FIELDS];
 };
 
 /* What tally() is given, of each tensor or of both, and where it puts what it finds: arrays of one entry for each set. */
@@ -977,41 +981,53 @@ void NAME(moments)(const struct moments *task)
             }
 }
 
-/* Write the union of sets `a` and `b` of `from` to set `i` of `to`: see plain.united. */
+/* Write the union of sets `a` and `b` of `from` to set `i` of `to`: see plain.united and plain.united_bounds. */
 INLINE void NAME(unite)(const struct sets *from, ptrdiff_t a, ptrdiff_t b, const struct sets *to, ptrdiff_t i)
 {
-    double a_n = from->n[a], b_n = from->n[b], n = a_n + b_n, share = b_n / (n > 1 ? n : 1);
-    double a_hi = from->hi[a], b_hi = from->hi[b], a_lo = from->lo[a], b_lo = from->lo[b];
-    double delta = (b_hi - a_hi) + (b_lo - a_lo), lo = a_lo + delta * share;
-    double a_least = from->least[a], b_least = from->least[b], a_most = from->most[a], b_most = from->most[b];
-    double m2 = (from->m2[a] + from->m2[b]) + delta * delta * (a_n * share);
-    to->n[i] = n;
-    to->hi[i] = a_n > 0 ? a_hi : b_hi;
-    to->lo[i] = a_n > 0 ? lo : b_lo;
-    to->m2[i] = m2;
-    to->least[i] = b_least < a_least ? b_least : a_least;
-    to->most[i] = b_most > a_most ? b_most : a_most;
+    double x[FIELDS], y[FIELDS], z[FIELDS];
+    const int fields = from->field[OF_M2] ? FIELDS : OF_MEAN;
+    for (int f = 0; f < fields; f++) {
+        x[f] = from->field[f][a];
+        y[f] = from->field[f][b];
+    }
+    double n = x[N] + y[N], share = y[N] / (n > 1 ? n : 1), weight = x[N] * share;
+    double delta = (y[HI] - x[HI]) + (y[LO] - x[LO]), lo = x[LO] + delta * share;
+    z[N] = n;
+    z[HI] = x[N] > 0 ? x[HI] : y[HI];
+    z[LO] = x[N] > 0 ? lo : y[LO];
+    z[M2] = (x[M2] + y[M2]) + delta * delta * weight;
+    z[LEAST] = y[LEAST] < x[LEAST] ? y[LEAST] : x[LEAST];
+    z[MOST] = y[MOST] > x[MOST] ? y[MOST] : x[MOST];
+    if (fields == FIELDS) {
+        double far = __builtin_fabs(delta);
+        double apart = __builtin_fabs(y[HI] - x[HI]) + __builtin_fabs(x[LO]) + __builtin_fabs(y[LO]) + far;
+        double r = 3 * U * apart, error = x[OF_MEAN] + y[OF_MEAN] + r;
+        double mean = (1 - share) * x[OF_MEAN] + share * (y[OF_MEAN] + r) + U * (2 * far * share + __builtin_fabs(lo));
+        double m2 = x[OF_M2] + y[OF_M2] + 2 * U * (x[M2] + y[M2] + far * far * weight) +
+                    weight * ((2 * far + error) * error + 4 * U * far * far);
+        z[OF_MEAN] = mean * UP;
+        z[OF_M2] = m2 * UP;
+    }
+    for (int f = 0; f < fields; f++)
+        to->field[f][i] = z[f];
 }
 
-EXPORT void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count);
+EXPORT void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count, ptrdiff_t width);
 
-/* Write the union of each of `num` runs of `count` sets, at least 2, to `to`, where there is room for half of them. */
-void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count)
+/* Write the unions of `num` runs of `count` rows, at least 2, of `width` sets to `to`; it has room for half of them. */
+void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count, ptrdiff_t width)
 {
     for (; count > 1; from = to) {
         ptrdiff_t half = count / 2, left = count - half;
         for (ptrdiff_t run = 0; run < num; run++) {
             for (ptrdiff_t k = 0; k < half; k++)
-                NAME(unite)(from, run * count + 2 * k, run * count + 2 * k + 1, to, run * left + k);
-            if (half < left) { /* one is left over */
-                ptrdiff_t last = run * count + count - 1, i = run * left + half;
-                to->n[i] = from->n[last];
-                to->hi[i] = from->hi[last];
-                to->lo[i] = from->lo[last];
-                to->m2[i] = from->m2[last];
-                to->least[i] = from->least[last];
-                to->most[i] = from->most[last];
-            }
+                for (ptrdiff_t q = 0; q < width; q++) {
+                    ptrdiff_t a = (run * count + 2 * k) * width + q;
+                    NAME(unite)(from, a, a + width, to, (run * left + k) * width + q);
+                }
+            for (int f = 0; half < left && f < FIELDS; f++) /* one row is left over */
+                for (ptrdiff_t q = 0; from->field[f] && q < width; q++)
+                    to->field[f][(run * left + half) * width + q] = from->field[f][((run + 1) * count - 1) * width + q];
         }
         count = left;
     }

@@ -18,6 +18,7 @@ from gncli.kernels.scratch import room
 _SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
 
+_SELDOM = ("nan", "posinf", "neginf")
 PLACES = frozenset(("argmin", "argmax", "first_nan", "first_inf"))
 BODIES = ("baseline", "avx2", "avx512")
 """The instruction sets that `native.c` is compiled for, the widest last."""
@@ -46,10 +47,8 @@ class _Moments(ctypes.Structure):
     ]
 
 
-class _Sets(ctypes.Structure):
-    """``struct sets`` of `native.c`."""
-
-    _fields_ = [(name, _POINTER) for name in ("n", "hi", "lo", "m2", "least", "most")]
+_Sets = _POINTER * 8
+"""``struct sets`` of `native.c`."""
 
 
 class _Tally(ctypes.Structure):
@@ -91,7 +90,7 @@ _ELEMENTS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_elements`
 _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
-    "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE),
+    "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE, _SIZE),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
     "normalize": (ctypes.POINTER(_Map),),
     "tally": (ctypes.POINTER(_Tally),),
@@ -136,17 +135,16 @@ class Native:
             values = np.ascontiguousarray(values)
         shape = (*values.shape[:1], *values.shape[2:])
         kept = ["n", "hi", "lo", "m2", "square", *(name for name in wanted if name not in PLACES)]
-        found: dict[str, NDArray[Any]] = {name: np.empty(shape) for name in kept}
-        found |= {name: np.empty(shape, np.int64) for name in wanted if name in PLACES}
-        extreme = dtype.newbyteorder("=") if wide_integer else np.dtype(np.float64)
-        found["min"], found["max"] = np.empty(shape, extreme), np.empty(shape, extreme)
-        seldom: dict[str, NDArray[Any]] = {}
+        places = [name for name in wanted if name in PLACES]
+        block, ranks = np.empty((len(kept), *shape)), np.empty((len(places), *shape), np.int64)
+        seldom = np.zeros((3 if dtype.kind == "f" else 0, *shape))
+        power = np.zeros(shape if dtype.kind == "f" else 0, np.int32)
+        extremes = np.empty((2, *shape), dtype.newbyteorder("=") if wide_integer else np.float64)
+        scratch, odd = room(2 * 256 * plain.LANES), np.zeros(1, np.int64)
+        addresses = dict(zip((*kept, *places), (*_rows(block), *_rows(ranks)), strict=True))
         if dtype.kind == "f":
-            seldom = {name: np.zeros(shape) for name in ("nan", "posinf", "neginf")}
-            seldom["power"] = np.zeros(shape, np.int32)
-        scratch = room(2 * 256 * plain.LANES)
-        odd = np.zeros(1, np.int64)
-        arrays = found | seldom | {"least": found["min"], "most": found["max"], "scratch": scratch, "odd": odd}
+            addresses |= dict(zip(_SELDOM, _rows(seldom), strict=True)) | {"power": _at(power)}
+        least, most = _rows(extremes)
         task = _Moments(
             values=_at(values),
             sets=values.shape[0],
@@ -157,28 +155,30 @@ class Native:
             dtype=_number(dtype),
             swapped=not dtype.isnative,
             about_zero=about_zero,
-            **{name: _at(array) for name, array in arrays.items() if name not in ("min", "max")},
+            scratch=_at(scratch),
+            least=least,
+            most=most,
+            odd=_at(odd),
+            **addresses,
         )
         self._call["moments"](ctypes.byref(task))
-        if not odd[0]:
-            return found
-        counts = {name: array for name, array in seldom.items() if name != "power"}
-        if any(array.any() for array in counts.values()):
-            found |= counts
-        if seldom["power"].any():
-            found["power"] = seldom["power"]
+        found = dict(zip((*kept, *places, "min", "max"), (*block, *ranks, *extremes), strict=True))
+        if odd[0] and seldom.any():
+            found |= zip(_SELDOM, seldom, strict=True)
+        if odd[0] and power.any():
+            found["power"] = power
         return found
 
     def pool(self, sets: Sequence[Floats]) -> Floats:
         """See `plain.pool`."""
-        num, count = sets[0].shape
+        num, count, width = sets[0].shape
         if count < 2:
             return plain.pool(sets)
         kept = [np.ascontiguousarray(field) for field in sets]
-        half = np.empty((6, num * ((count + 1) // 2)))
-        source, target = (_Sets(*map(_at, fields)) for fields in (kept, half))
-        self._call["pool"](ctypes.byref(source), ctypes.byref(target), num, count)
-        return half[:, :num]
+        half = np.empty((len(kept), num * ((count + 1) // 2) * width))
+        source, target = _Sets(*map(_at, kept)), _Sets(*_rows(half))
+        self._call["pool"](ctypes.byref(source), ctypes.byref(target), num, count, width)
+        return half[:, : num * width].reshape(-1, num, width)
 
     def digits(self, values: NDArray[np.float32]) -> Integers:
         """See `plain.digits`."""
@@ -363,6 +363,12 @@ def _cells(values: NDArray[Any], cells: Integers) -> tuple[int, int, int, int]:
 
 def _number(dtype: np.dtype[Any]) -> int:
     return DTYPES[f"{dtype.kind}{dtype.itemsize}"]
+
+
+def _rows(block: NDArray[Any]) -> range:
+    """Return the addresses of the first elements along axis 0 of a new array."""
+    first, step = _at(block), block.strides[0]
+    return range(first, first + step * block.shape[0], step or 1)
 
 
 def _at(array: NDArray[Any]) -> int:

@@ -33,6 +33,8 @@ STEP = 16
 """The bits of an element that are counted at once."""
 LANES = 64  # of a sum along memory; a block of fewer elements has none
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
+U = 2.0**-53  # half a unit of float64
+UP = 1 + 2.0**-20  # covers what a bound itself loses to rounding, and all terms of second order
 _WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
 NO_DIGITS = 1 << 20  # see `digits`
 FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
@@ -239,24 +241,61 @@ def united(a: Sequence[Floats], b: Sequence[Floats]) -> tuple[Floats, ...]:
     return n, hi, lo, (a_m2 + b_m2) + delta * delta * (a_n * share), delta
 
 
+def united_bounds(
+    share: Floats,
+    weight: Floats,
+    far: Floats,
+    apart: Floats,
+    lo: Floats,
+    m2: Floats,
+    a: Sequence[Floats],
+    b: Sequence[Floats],
+) -> tuple[Floats, Floats]:
+    """Return the bounds of the errors of the mean and of m2 of the unions of sets a and b.
+
+    Parameters
+    ----------
+    share, weight : ndarray of float64
+        n of b over n of the union, and n of a times that.
+    far, apart, lo, m2 : ndarray of float64
+        The size of the difference of the means; a bound of what was subtracted for it; the size of the lower half of
+        the mean; the sum of both m2.
+    a, b : sequence of two ndarray of float64
+        The bounds of the sets.
+    """
+    (a_mean, a_m2), (b_mean, b_m2) = a, b
+    r = 3 * U * apart
+    error = a_mean + b_mean + r
+    mean = (1 - share) * a_mean + share * (b_mean + r) + U * (2 * far * share + lo)
+    of_m2 = a_m2 + b_m2 + 2 * U * (m2 + far * far * weight)
+    of_m2 = of_m2 + weight * ((2 * far + error) * error + 4 * U * far * far)
+    return mean * UP, of_m2 * UP
+
+
 def pool(sets: Sequence[Floats]) -> Floats:
     """Return the moments of the unions of sets along axis 1, united along the balanced binary tree of their index.
 
     Parameters
     ----------
-    sets : sequence of six ndarray of float64, shape (A, R)
-        n, hi, lo, m2, min and max; R is at least 1.
+    sets : sequence of six or eight ndarray of float64, shape (A, R, Q)
+        n, hi, lo, m2, min and max, and the bounds of the errors of the mean and of m2 if there are any; R is at least
+        1.
 
     Returns
     -------
-    ndarray of float64, shape (6, A)
+    ndarray of float64, shape (6 or 8, A, Q)
         The same of each union.
     """
     fields = np.stack(sets)
     while (count := fields.shape[2]) > 1:
         a, b, odd = fields[:, :, 0 : count - 1 : 2], fields[:, :, 1::2], fields[:, :, count - count % 2 :]
-        *both, _ = united(tuple(a[:4]), tuple(b[:4]))
+        *both, delta = united(tuple(a[:4]), tuple(b[:4]))
         both += [np.minimum(a[4], b[4]), np.maximum(a[5], b[5])]
+        if len(sets) > 6:
+            share, far = b[0] / np.maximum(both[0], 1.0), np.abs(delta)
+            apart = np.abs(b[1] - a[1]) + np.abs(a[2]) + np.abs(b[2]) + far
+            lo = np.abs(a[2] + delta * share)
+            both += united_bounds(share, a[0] * share, far, apart, lo, a[3] + b[3], tuple(a[6:]), tuple(b[6:]))
         fields = np.concatenate([np.stack(both), odd], axis=2)
     return np.asarray(fields[:, :, 0])
 

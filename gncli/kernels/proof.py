@@ -13,48 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.exact import Sums, exact_sums
-from gncli.kernels.moments import Floats, Measuring, Moments, Union, is_wide_integer
-from gncli.kernels.plain import LANES
+from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, is_wide_integer, on_scale, width
+from gncli.kernels.plain import LANES, UP, U
 from gncli.kernels.reduction import Rows
 
-U = 2.0**-53
-UP = 1 + 2.0**-20
 LOST = 2.0**-20  # an error of rstd that leaves nothing to prove
 TINY = 2.0**-700  # covers what underflows
 EVERYTHING = 2.0**600  # a bound that proves nothing, and stays finite when it is multiplied
-
-
-class Bounds(NamedTuple):
-    """Bounds of the errors of `hi` + `lo` and of `m2`, on their scales: over ``2**power`` and ``4**power``."""
-
-    mean: Floats
-    m2: Floats
-
-    def merged(self, other: Bounds, union: Union) -> Bounds:
-        """Return the bounds of the unions, as `moments.merge` computes them."""
-        a, b, delta = union.a, union.b, np.abs(union.delta)
-        share = b.n / np.maximum(union.n, 1.0)
-        (a_mean, a_m2), (b_mean, b_m2) = _on_scale(self, union.down), _on_scale(other, union.up)
-        if a.min.dtype.kind in "iu":  # both means are moved to the minimum of the union first
-            low, high = np.minimum(a.min, b.min), np.maximum(a.max, b.max)
-            reach = _width(low, high)
-            a_mean, b_mean = a_mean + 3 * U * reach, b_mean + 3 * U * reach
-            apart, lo = 4 * reach, reach
-        else:
-            (a_hi, a_lo), (b_hi, b_lo) = (_scaled(a, union.down), _scaled(b, union.up))
-            apart = np.abs(b_hi - a_hi) + np.abs(a_lo) + np.abs(b_lo) + delta
-            lo = np.abs(a_lo + union.delta * share)
-        r = 3 * U * apart
-        weight = a.n * share
-        error = a_mean + b_mean + r
-        mean = (1 - share) * a_mean + share * (b_mean + r) + U * (2 * delta * share + lo)
-        m2 = (
-            a_m2
-            + b_m2
-            + 2 * U * (a.m2 + b.m2 + delta * delta * weight)
-            + weight * ((2 * delta + error) * error + 4 * U * delta * delta)
-        )
-        return Bounds(mean * UP, m2 * UP)
 
 
 class Proof(NamedTuple):
@@ -114,7 +79,7 @@ def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:
     mean = U * np.sqrt(whole / n) + 3 * U * lo + added * U * 2.0**-39 * np.sqrt(whole)
     m2 = (added + 3) * U * whole + 4 * U * square
     if is_wide_integer(values.dtype):  # what a difference lost when it was widened
-        lost = U * _width(moments.min, moments.max)
+        lost = U * width(moments.min, moments.max)
         mean = mean + lost
         m2 = m2 + lost * (2 * np.sqrt(n * whole) + n * lost)
     return Bounds(mean * UP, (m2 + n * (2 * lo + mean) * mean) * UP)
@@ -123,23 +88,6 @@ def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:
 def without_bounds(cells: Moments) -> Moments:
     """Return the moments without what only their own cells need."""
     return cells._replace(extras=tuple(extra for extra in cells.extras if not isinstance(extra, Bounds | Sums)))
-
-
-def _on_scale(limits: Bounds, power: Any) -> tuple[Floats, Floats]:
-    return (np.ldexp(limits.mean, power), np.ldexp(limits.m2, 2 * power)) if isinstance(power, np.ndarray) else limits
-
-
-def _scaled(moments: Moments, power: Any) -> tuple[Floats, Floats]:
-    """Return the halves of the mean on another scale."""
-    return (
-        (np.ldexp(moments.hi, power), np.ldexp(moments.lo, power))
-        if isinstance(power, np.ndarray)
-        else (moments.hi, moments.lo)
-    )
-
-
-def _width(low: NDArray[Any], high: NDArray[Any]) -> Floats:
-    return np.asarray(np.subtract(high, low).view(np.uint64), np.float64)
 
 
 def enclosure(
@@ -162,12 +110,12 @@ def enclosure(
     if limits is None:
         return None, None
     by = 0 if measured.power is None or cells.power is None else measured.power - cells.power
-    mean, m2 = _on_scale(limits, by)
+    mean, m2 = on_scale(limits, by)
     relative = m2 / np.maximum(cells.n, 1.0) / total
     slope = (relative * (0.5 if root else 1.0) + 7 * U) * UP
     error = mean + U * np.abs(cells.lo)
     if cells.min.dtype.kind in "iu":
-        error = error + U * _width(cells.min, cells.max)
+        error = error + U * width(cells.min, cells.max)
     offset = (rstd * error + TINY) * UP
     lost = ~((relative < LOST) & (rstd < 1 / TINY) & (rstd > TINY))
     constant = cells.constant

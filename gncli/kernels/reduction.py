@@ -338,7 +338,7 @@ def in_c_order(places: NDArray[np.int64], shape: tuple[int, ...], order: str) ->
     return np.asarray(np.ravel_multi_index(np.unravel_index(places, shape, order="F"), shape), np.int64)
 
 
-def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], merge: Callable[[R, R], R]) -> R:
+def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], fold: Callable[[R, Sequence[Axis], bool], R]) -> R:
     """Return the record of a visit, from a kernel that measures the blocks of a tile.
 
     Parameters
@@ -347,8 +347,8 @@ def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], merge: Callable[[R
         The visit, with its elements.
     kernel : callable
         Takes the `Rows` of a tile, and returns their record, of shape (A,) or (A, Q).
-    merge : callable
-        Returns the record of the union of two.
+    fold : callable
+        Takes the record of all blocks, its axes, and whether to keep the first; returns what `fold_axes` does.
 
     Returns
     -------
@@ -367,11 +367,10 @@ def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], merge: Callable[[R
         indices.append((part.x, part.blocks, *([part.q] if walk.columns else [])))
 
     def placed(arrays: list[Array]) -> Array:
-        if len(arrays) == 1:
-            return arrays[0]
         whole = np.empty(shape, arrays[0].dtype)
         for index, array in zip(indices, arrays, strict=True):
             whole[index] = array
         return whole
 
-    return fold_axes(join(records, placed), walk.dims(region), merge, keep_first=walk.units[region.axis].cell)
+    record = records[0] if len(records) == 1 else join(records, placed)
+    return fold(record, walk.dims(region), walk.units[region.axis].cell)

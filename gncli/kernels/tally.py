@@ -8,7 +8,7 @@ but differences of 64-bit integers are computed in integers. Sums are over the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import NOWHERE, ZERO, Floats
+from gncli.kernels.partition import Axis
 from gncli.kernels.plain import Tolerance, distance, mismatches
-from gncli.kernels.reduction import Reduction, Rows, Visit, in_c_order, measure_blocks, repeat
+from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, in_c_order, measure_blocks, repeat
 
 
 class Tally(NamedTuple):
@@ -161,7 +162,10 @@ class TallyOf(Reduction[Tally]):
         def kernel(rows: Rows) -> Tally:
             return tally(rows.of(a), rows.of(b), rows.places(), rows.stride, self.tolerance, turned)
 
-        return measure_blocks(visit._replace(tile=visit.values.size), kernel, merge)
+        def fold(record: Tally, axes: Sequence[Axis], keep_first: bool) -> Tally:
+            return fold_axes(record, axes, merge, keep_first=keep_first)
+
+        return measure_blocks(visit._replace(tile=visit.values.size), kernel, fold)
 
     def nothing(self, num_cells: int = 1) -> Tally:
         """Return the tally of no pairs."""

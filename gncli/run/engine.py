@@ -184,6 +184,10 @@ class Engine:
 
     def work(self, job: Job[Result], source: Source, region: Region, values: NDArray[Any] | None = None) -> Result:
         """Return the result of `job` on the elements of `region`, which are read here unless `values` holds them."""
+        lent = None if source.sequential else source.lent(region.start, region.stop)
+        if lent is not None:
+            with arithmetic():
+                return job(region, lent)
         if values is None:
             values = self.buffers.take(region.stop - region.start, source.dtype)
             source.read_into(values, region.start)

@@ -24,7 +24,8 @@ from gncli.kernels.groupnorm import (
     normalize_region,
     standardization,
 )
-from gncli.kernels.moments import Floats, Moments, MomentsOf, merge, pool
+from gncli.kernels.moments import Floats, Moments, MomentsOf, fold, merge
+from gncli.kernels.partition import Axis
 from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import Proof, without_bounds
 from gncli.kernels.reduction import Both, Tree, Visit, folded
@@ -46,8 +47,7 @@ class _Cells(NamedTuple):
 class _Mapped(NamedTuple):
     """The result of a normalized visit: its moments per cell, and its elements if the caller must write them."""
 
-    z: Moments
-    y: Moments
+    moments: tuple[Moments, Moments] | None  # of the standardized values, and of the result
     settled: int
     result: NDArray[Any] | None
 
@@ -94,7 +94,7 @@ T = TypeVar("T", "_Mapped", "_Written")
 class _Written(NamedTuple):
     """The result of normalized whole spans: their summary, and their elements if the caller must write them."""
 
-    summary: _Summary
+    summary: _Summary | None
     result: NDArray[Any] | None
 
 
@@ -113,33 +113,42 @@ class _Worker:
     keep: bool
     stages: bool
     shows: bool
+    reports: bool
 
     def normalize(self, visit: Visit) -> _Written:
         """Normalize whole spans."""
         before = self.before.measure(visit).settled()
         mapping = standardization(before, self.norm)
         mapped = self.map(before, mapping, visit)
+        if mapped.moments is None:
+            return _Written(None, mapped.result)
         spans = visit.region.last - visit.region.first
-        return _Written(self.summary(_Cells(before, mapping, mapped.z, mapped.y, mapped.settled), spans), mapped.result)
+        return _Written(self.summary(_Cells(before, mapping, *mapped.moments, mapped.settled), spans), mapped.result)
 
     def map(self, before: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
         """Normalize a visit, and write it unless the caller must write in order."""
-        buffers, size = self.engine.buffers, visit.values.size
-        y = buffers.take(size, self.dtype)
+        buffers, size, sink = self.engine.buffers, visit.values.size, self.sink
+        lent = None if sink is None else sink.lent(visit.region.start, visit.region.stop)
+        y = buffers.take(size, self.dtype) if lent is None else lent
         z = buffers.take(size, self.dtype) if self.apart else None
         places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, z=z, y=y)
         settled = settle(visit, places, y, before, self.norm, self.affine)
-        y_moments = self.after.measure(visit._replace(values=y))
-        z_moments = y_moments
+        moments = None
+        if self.reports:
+            of_y = of_z = self.after.measure(visit._replace(values=y))
+            if z is not None:
+                of_z = MomentsOf(self.dtype, about_zero=True).measure(visit._replace(values=z))
+            moments = of_z, of_y
         if z is not None:
-            z_moments = MomentsOf(self.dtype, about_zero=True).measure(visit._replace(values=z))
             buffers.give(z)
-        if self.sink is not None and self.sink.sequential:
-            return _Mapped(z_moments, y_moments, settled, y)
-        if self.sink is not None:
-            self.sink.write_from(y, visit.region.start)
+        if lent is not None:
+            return _Mapped(moments, settled, None)
+        if sink is not None and sink.sequential:
+            return _Mapped(moments, settled, y)
+        if sink is not None:
+            sink.write_from(y, visit.region.start)
         buffers.give(y)
-        return _Mapped(z_moments, y_moments, settled, None)
+        return _Mapped(moments, settled, None)
 
     def summary(self, cells: _Cells, spans: int) -> _Summary:
         """Return the summary of `spans` whole spans: a node of each tree, the check, and the values kept per cell."""
@@ -156,7 +165,8 @@ class _Worker:
                 kept = (mean, var, factor(cells.mapping))
             if self.stages:
                 nodes |= {"means": Moments.of_values(mean), "variances": Moments.of_values(var)}
-        totals = {name: pool(moments, spans) for name, moments in nodes.items()}
+        inner = (Axis(False, spans), Axis(False, cells.before.n.size // spans))
+        totals = {name: fold(moments, inner, False) for name, moments in nodes.items()}
         checked = check(cells.before, cells.z, cells.y, self.norm, self.dtype)
         if cells.mapping.slope is not None:
             checked = replace(checked, proved=int(cells.y.n.sum()) - cells.settled, settled=cells.settled)
@@ -193,6 +203,8 @@ class Normalization:
         Whether standardized values are measured apart from the result where `affine` changes them.
     shows : bool
         Whether iteration yields the mean and deviation of each cell, for a picture.
+    reports : bool
+        Whether there is an outcome; without it the result is written, and not measured.
     """
 
     def __init__(
@@ -209,6 +221,7 @@ class Normalization:
         zeros: bool = False,
         verify: bool = True,
         shows: bool = False,
+        reports: bool = True,
     ) -> None:
         self.sink, self.grouping = sink, grouping
         extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
@@ -219,7 +232,9 @@ class Normalization:
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
         after = MomentsOf(dtype, extras, about_zero=affine.identity)
         apart = verify and not affine.identity
-        self._worker = _Worker(grouping.norm, affine, dtype, sink, engine, before, after, apart, keep, stages, shows)
+        self._worker = _Worker(
+            grouping.norm, affine, dtype, sink, engine, before, after, apart, keep, stages, shows, reports
+        )
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._kept: list[tuple[Floats, ...]] = []
         none = None if proof is None else 0
@@ -233,8 +248,12 @@ class Normalization:
         GncliError
             If the source cannot be read, or the sink written.
         """
-        deque(self, maxlen=0)  # nothing is shown
+        self.write()
         return self.outcome()
+
+    def write(self) -> None:
+        """Run all passes; see `run`."""
+        deque(self, maxlen=0)  # nothing is shown
 
     def __iter__(self) -> Iterator[tuple[Floats, ...]]:
         """Run all passes; with `shows`, yield mean and deviation before and after of the next cells in storage."""
@@ -243,15 +262,16 @@ class Normalization:
         plan = self._plan.begin()
         for spans in plan.spans():
             for summary in self._whole(plan) if plan.once else (self._span(plan, spans),):
-                self._take(summary)
-                if summary.shown is not None:
-                    yield summary.shown
+                if summary is not None:
+                    self._take(summary)
+                    if summary.shown is not None:
+                        yield summary.shown
 
-    def _whole(self, plan: Plan) -> Iterator[_Summary]:
+    def _whole(self, plan: Plan) -> Iterator[_Summary | None]:
         for _, (summary, _) in self._in_turn(plan.visits(self._worker.normalize)):
             yield summary
 
-    def _span(self, plan: Plan, span: range) -> _Summary:
+    def _span(self, plan: Plan, span: range) -> _Summary | None:
         worker = self._worker
         (before,) = plan.reduce(worker.before, span)
         before = before.settled()
@@ -262,8 +282,12 @@ class Normalization:
             nonlocal settled
             for region, done in self._in_turn(plan.visits(partial(worker.map, before, mapping), span)):
                 settled += done.settled
-                yield region, (done.z, done.y)
+                if done.moments is not None:
+                    yield region, done.moments
 
+        if not worker.reports:
+            deque(mapped(), maxlen=0)
+            return None
         ((z, y),) = folded(plan.walk, Both(worker.after, worker.after), mapped())
         return worker.summary(_Cells(before, mapping, z, y, settled), 1)
 

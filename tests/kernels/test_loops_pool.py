@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from gncli.kernels import plain
 from gncli.kernels.loops import Loops
-from gncli.kernels.moments import Moments, merge, pool
+from gncli.kernels.moments import Bounds, Moments, fold, merge
 from gncli.kernels.partition import Axis
+from gncli.kernels.proof import bounds
 from gncli.kernels.reduction import fold_axes
 from tests.arrays import moments_of
 
@@ -20,29 +21,51 @@ def sets(num: int, count: int) -> list[NDArray[np.float64]]:
     values = rng.normal(size=(num * count, 3)) * 10.0 ** rng.integers(-90, 60, (num * count, 1))
     values[rng.random(num * count) < 0.2] = np.nan
     values[rng.random(num * count) < 0.1] = 0.0
-    return [np.asarray(field).reshape(num, count) for field in moments_of(values)[:6]]
+    moments = moments_of(values)
+    return [np.asarray(field).reshape(num, count, 1) for field in (*moments[:6], *bounds(moments, values))]
 
 
 @pytest.mark.parametrize("num", [1, 2, 7])
-def test_sets_are_united_along_the_tree_that_merge_has(each: Loops, num: int) -> None:
+@pytest.mark.parametrize("fields", [6, 8])
+def test_sets_are_united_along_the_tree_that_merge_has(each: Loops, num: int, fields: int) -> None:
     with np.errstate(all="ignore"):
         for count in (*range(1, 20), 32, 63, 64, 65, 1000):
-            given = sets(num, count)
+            given = sets(num, count)[:fields]
             found = each.pool(given)
             axes = (Axis(True, num), Axis(False, count))
-            expected = fold_axes(Moments(*np.stack(given).reshape(6, -1)), axes, merge)
-            assert (found.shape, found.tobytes()) == ((6, num), np.stack(expected[:6]).tobytes())
+            flat = np.stack(given).reshape(fields, -1)
+            moments = Moments(*flat[:6])
+            if fields == 8:
+                moments = moments._replace(extras=(Bounds(flat[6], flat[7]),))
+            expected = fold_axes(moments, axes, merge)
+            united = np.stack([*expected[:6], *(expected.asked(Bounds) or ())])
+            assert (found.shape, found.tobytes()) == ((fields, num, 1), united.tobytes())
             strided = [np.asfortranarray(field) for field in given]
             assert each.pool(strided).tobytes() == plain.pool(given).tobytes() == found.tobytes()
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_columns_of_sets_are_united_side_by_side(each: Loops, count: int) -> None:
+    with np.errstate(all="ignore"):
+        given = [field.reshape(3, 7, count).transpose(0, 2, 1) for field in sets(21, count)]
+        one = np.stack([each.pool([field[:, :, [q]] for field in given])[:, :, 0] for q in range(7)], axis=2)
+        assert each.pool(given).tobytes() == one.tobytes() == plain.pool(given).tobytes()
+
+
 @pytest.mark.parametrize("kind", ["f4", "f8", "i8", "nan"])
-def test_moments_are_pooled_run_by_run(kind: str) -> None:
-    values = np.random.default_rng(0).normal(size=(15, 9)) * 100
+@pytest.mark.parametrize("keep_first", [False, True])
+def test_moments_are_folded_as_any_record_is(kind: str, keep_first: bool) -> None:
+    values = np.random.default_rng(0).normal(size=(60, 9)) * 100
     values[4] = np.nan if kind == "nan" else 0
-    moments = moments_of(values.astype("f4" if kind == "nan" else kind))
-    found = pool(moments, 5)
-    expected = fold_axes(moments, (Axis(False, 5), Axis(False, 3)), merge, keep_first=False)
-    for one, other in zip(found[:6], expected[:6], strict=True):
-        assert (one.shape, one.dtype, one.tolist()) == ((1,), other.dtype, other.tolist())
-    assert found.number("nan").tolist() == [9.0 if kind == "nan" else 0.0]
+    values = values.astype("f4" if kind == "nan" else kind)
+    moments = moments_of(values)
+    moments = moments._replace(extras=(bounds(moments, values),))
+    for axes in ([Axis(False, 5), Axis(True, 3), Axis(False, 4)], [Axis(True, 5), Axis(False, 12)], [Axis(False, 60)]):
+        found = fold(moments, axes, keep_first)
+        expected = fold_axes(moments, axes, merge, keep_first=keep_first)
+        pairs = [*zip(found[:6], expected[:6], strict=True)]
+        pairs += zip(found.asked(Bounds) or (), expected.asked(Bounds) or (), strict=True)
+        assert len(pairs) == 8
+        for one, other in pairs:
+            assert (one.shape, one.dtype, one.tobytes()) == (other.shape, other.dtype, other.tobytes())
+        assert found.number("nan").tolist() == expected.number("nan").tolist()

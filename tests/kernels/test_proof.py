@@ -18,9 +18,9 @@ from gncli.kernels import native, plain
 from gncli.kernels.exact import GRAIN, Sums
 from gncli.kernels.groupnorm import GroupNorm, standardization
 from gncli.kernels.loops import loops
-from gncli.kernels.moments import MomentsOf
+from gncli.kernels.moments import Bounds, MomentsOf
 from gncli.kernels.plain import Standardization
-from gncli.kernels.proof import Bounds, Proof
+from gncli.kernels.proof import Proof
 from gncli.kernels.reduction import concatenate
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan

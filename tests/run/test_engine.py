@@ -197,11 +197,20 @@ def test_buffers_begin_at_a_cache_line() -> None:
 
 
 def test_buffers_are_used_again() -> None:
+    strided = ArraySource(np.repeat(ELEMENTS, 2)[::2])
     with Engine(1) as engine:
         addresses = set()
-        for _ in engine.run(lambda region, values: addresses.add(values.ctypes.data), ArraySource(ELEMENTS), REGIONS):
+        for _ in engine.run(lambda region, values: addresses.add(values.ctypes.data), strided, REGIONS):
             pass
     assert len(addresses) <= 2
+
+
+def test_elements_in_memory_are_not_copied() -> None:
+    with Engine(2) as engine:
+        for region, shared in engine.run(
+            lambda _, values: np.shares_memory(values, ELEMENTS), ArraySource(ELEMENTS), REGIONS
+        ):
+            assert shared, region
 
 
 def test_a_buffer_that_is_too_small_is_replaced_and_any_dtype_may_use_it() -> None:

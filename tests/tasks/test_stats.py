@@ -75,7 +75,7 @@ def test_zeros_are_counted_only_where_they_are_asked_for(tmp_path: Path) -> None
 
 def test_a_description_reads_no_data(tmp_path: Path) -> None:
     class Unreadable(ArraySource):
-        def read_into(self, out: NDArray[Any], start: int) -> None:
+        def lent(self, start: int, stop: int) -> NDArray[Any]:
             raise AssertionError
 
     with Engine(1) as engine:
