@@ -119,7 +119,7 @@ class Engine:
 
     def visit_of(self, source: Source) -> int:
         """Return the number of elements of `source` in a visit; fewer if each pending item needs a buffer."""
-        nbytes = self.visit // 4 if source.sequential else self.visit
+        nbytes = self.visit // 2 if source.sequential else self.visit
         return max(1, nbytes // source.dtype.itemsize)
 
     def run(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:

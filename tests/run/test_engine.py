@@ -229,7 +229,7 @@ def test_sizes_are_bytes_of_input() -> None:
     with Engine(3, 1 << 16, 1 << 18) as engine:
         assert engine.tile_of(np.dtype(np.float32)) == 1 << 14
         assert engine.visit_of(ArraySource(ELEMENTS)) == 1 << 15
-        assert engine.visit_of(Forward(ELEMENTS)) == 1 << 13
+        assert engine.visit_of(Forward(ELEMENTS)) == 1 << 14
     with Engine(1, 1, 1) as engine:
         assert engine.tile_of(np.dtype(np.float32)) == 1
         assert engine.visit_of(Forward(ELEMENTS)) == 1
