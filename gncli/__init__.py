@@ -7,31 +7,37 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # `typing` is slow to import, and signals are taken before that
 if TYPE_CHECKING:
-    from gncli.api import get_stats, group_norm, normalize_file
+    from gncli.api import diff, get_stats, group_norm, normalize_file, stats
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
     from gncli.inputs import Draw, Policy
     from gncli.kernels.groupnorm import Check
     from gncli.kernels.loops import kernel
+    from gncli.report.diff_records import DiffReport
+    from gncli.report.pair_records import PairsReport
     from gncli.report.records import NormalizeReport, Parameters, StatsReport, TensorStats
 
 __all__ = [
     "ChangedError",
     "Check",
+    "DiffReport",
     "Draw",
     "GncliError",
     "InputError",
     "LimitError",
     "NormalizeReport",
     "OutputError",
+    "PairsReport",
     "ParameterError",
     "Parameters",
     "Policy",
     "StatsReport",
     "TensorStats",
+    "diff",
     "get_stats",
     "group_norm",
     "kernel",
     "normalize_file",
+    "stats",
 ]
 
 __version__ = "0.1.0"
@@ -39,21 +45,25 @@ __version__ = "0.1.0"
 _HOMES = {
     "ChangedError": "errors",
     "Check": "kernels.groupnorm",
+    "DiffReport": "report.diff_records",
     "Draw": "inputs",
     "GncliError": "errors",
     "InputError": "errors",
     "LimitError": "errors",
     "NormalizeReport": "report.records",
     "OutputError": "errors",
+    "PairsReport": "report.pair_records",
     "ParameterError": "errors",
     "Parameters": "report.records",
     "Policy": "inputs",
     "StatsReport": "report.records",
     "TensorStats": "report.records",
+    "diff": "api",
     "get_stats": "api",
     "group_norm": "api",
     "kernel": "kernels.loops",
     "normalize_file": "api",
+    "stats": "api",
 }
 
 

@@ -1,68 +1,104 @@
-"""The public Python functions: on arrays in memory, and on files."""
+"""The public Python functions, on arrays and on files: each fills a request, as the command of its name does."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli import io
-from gncli.errors import ParameterError
+from gncli.errors import GncliError, ParameterError
 from gncli.inputs import STRICT, Draw, Policy
 from gncli.kernels.groupnorm import DEFAULT_EPS, GroupNorm, output_dtype
 from gncli.kernels.moments import Floats
 from gncli.kernels.plain import Affine
+from gncli.names import in_python, statistic_names
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
+from gncli.tasks.diff import DiffRun
 from gncli.tasks.normalize import NormalizeRun
-from gncli.tasks.requests import Execution, Normalize, Output
-from gncli.tasks.survey import describe
+from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Pairing, Stats
+from gncli.tasks.stats import StatsRun
+
+MOST_CELLS = 1 << 20
+
+Path: TypeAlias = str | os.PathLike[str]
+"""A tensor as the command line names it, ``FILE`` or ``FILE::NAME``, or a path."""
+
+By: TypeAlias = str | int | Iterable[str | int]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
+def in_words_of_python(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` with errors that name parameters, and not the options of the command line."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except GncliError as error:
+            error.problem, error.subject = in_python(error.problem), error.subject and in_python(error.subject)
+            error.hint = error.hint and in_python(error.hint)
+            raise
+
+    return called
+
+
+@in_words_of_python
 def group_norm(
-    x: NDArray[Any],
+    x: Any,
     num_groups: int,
     eps: float = DEFAULT_EPS,
     layout: str | None = None,
-    gamma: NDArray[Any] | float | None = None,
-    beta: NDArray[Any] | float | None = None,
+    gamma: Any = None,
+    beta: Any = None,
     denominator: str = "std",
     *,
     interleaved: bool = False,
+    dtype: Any = None,
 ) -> NDArray[Any]:
     """Return the group normalization of `x` (Wu & He 2018); each element is the value of the formula, rounded once.
 
     Parameters
     ----------
-    x : ndarray
-        The tensor: boolean, integer or floating-point, in any layout and memory order.
+    x : array_like
+        The tensor: boolean, integer or floating-point, in any layout and memory order. It is anything that NumPy takes
+        or that speaks DLPack on the CPU, such as a tensor of PyTorch, bfloat16 and float8 too.
     num_groups : int
         The number of groups G; it must divide the number of channels C.
     eps : float
         Added to the variance, inside the root.
     layout : str, optional
         One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
-    gamma, beta : ndarray of shape (C,), or float, optional
+    gamma, beta : array_like of shape (C,), or float, optional
         Scale and shift after the normalization; 1 and 0 by default.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     interleaved : bool
         Whether channel c is in group c % G, as in MLX; by default groups are contiguous blocks of channels.
+    dtype : dtype, optional
+        float16, float32 or float64, to which each element is rounded; by default that of a floating-point `x` (float32
+        for bfloat16 and float8), else ``np.result_type(x, np.float32)``.
 
     Returns
     -------
     ndarray
-        An array with the shape and memory order of `x`. Its dtype is that of a floating-point `x`, else
-        ``np.result_type(x, np.float32)``.
+        An array with the shape and memory order of `x`.
 
     Raises
     ------
     ParameterError
         If the parameters do not fit `x`.
     InputError
-        If `x` is not numeric.
+        If `x` is not numeric, or masked, or lies on another device.
 
     Examples
     --------
@@ -70,29 +106,157 @@ def group_norm(
     >>> group_norm(np.array([[1.0, 3.0, 10.0, 30.0]]), num_groups=2, eps=0)
     array([[-1.,  1., -1.,  1.]])
     """
-    source = io.ArraySource(np.asarray(x), "x")
+    source = io.lend(x, "x")
     grouping = GroupNorm(num_groups, None, eps, layout, denominator, interleaved).on(source.shape, source.order)
-
-    def channel_values(given: NDArray[Any] | float | None, what: str, default: float) -> Floats:
-        values = np.asarray(default if given is None else given, dtype=np.float64)
-        if values.shape not in ((), (grouping.channels,)):
-            raise ParameterError(f"{what} has shape {values.shape}, and x needs ({grouping.channels},)")
-        return np.ascontiguousarray(np.broadcast_to(values, grouping.channels))
-
-    affine = Affine(channel_values(gamma, "gamma", 1.0), channel_values(beta, "beta", 0.0), grouping.channel_shape)
-    dtype = output_dtype(source.dtype)
-    sink = io.ArraySink(source.shape, dtype, source.order)
+    affine = Affine(
+        _channel_values(gamma, "gamma", 1.0, grouping.channels),
+        _channel_values(beta, "beta", 0.0, grouping.channels),
+        grouping.channel_shape,
+    )
+    kind = output_dtype(source.dtype) if dtype is None else np.dtype(dtype)
+    if kind.kind != "f" or kind.itemsize > 8:
+        raise ParameterError(f"{kind} cannot hold the result", hint="choose float16, float32 or float64")
+    sink = io.ArraySink(source.shape, kind, source.order)
     with Engine() as engine:
-        Normalization(source, sink, grouping, affine, dtype, engine, verify=False, reports=False).write()
+        Normalization(source, sink, grouping, affine, kind, engine, verify=False, reports=False).write()
     return sink.array
 
 
-def get_stats(x: NDArray[Any]) -> TensorStats:
-    """Return the statistics of `x`; as a string they are one line per statistic.
+def _channel_values(given: Any, what: str, default: float, channels: int) -> Floats:
+    """Return gamma or beta, one value per channel."""
+    if given is None:
+        return np.full(channels, default)
+    source = io.lend(given, what)
+    if source.shape not in ((), (channels,)):
+        raise ParameterError(f"{what} has shape {source.shape}, and x needs ({channels},)")
+    values = np.empty(source.shape or 1, source.dtype)
+    source.read_into(values, 0)
+    return np.ascontiguousarray(np.broadcast_to(values.astype(np.float64), channels))
+
+
+def _listing(x: Any, name: str, policy: Policy) -> io.Listing:
+    """Return what a path or a name stands for, or an array, which errors call `name`."""
+    if isinstance(x, str | os.PathLike):
+        return io.open_sources(os.fspath(x), policy=policy)
+    return io.lent(x, name)
+
+
+def _cutting(by: By | None, layout: str | None, num_groups: int | None, group_size: int | None) -> Cutting:
+    names = [by] if isinstance(by, str | int) else by
+    return Cutting(
+        by=None if names is None else ",".join(map(str, names)),
+        layout=layout,
+        num_groups=num_groups,
+        group_size=group_size,
+    )
+
+
+@in_words_of_python
+def stats(
+    x: Any,
+    statistics: str | Iterable[str] = (),
+    *,
+    by: By | None = None,
+    layout: str | None = None,
+    num_groups: int | None = None,
+    group_size: int | None = None,
+    ddof: int = 0,
+    bins: int | None = None,
+    match: str | None = None,
+    policy: Policy = STRICT,
+    workers: int | None = None,
+    tile: int | None = None,
+) -> Any:
+    """Return the statistics of a tensor, as ``gncli stats`` finds them.
 
     Parameters
     ----------
-    x : ndarray
+    x : array_like, str, PathLike or Draw
+        An array: what NumPy takes, or what speaks DLPack on the CPU. Or a file, or a random tensor, which are streamed.
+    statistics : str or iterable of str
+        The names of statistics, as ``-s`` takes them: ``"median,p99.9"``, ``["mean", "zeros"]``, ``"all"``; by default
+        mean, std, min and max. Where data are read, these and the counts of NaN and infinities are always there.
+    by : str, int or iterable of these, optional
+        The axes that have a cell per index, as letters of the layout or numbers, or ``"group"``: then `cells` has the
+        statistics of each cell. By default the tensor is one cell.
+    layout : str, optional
+        One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
+    num_groups, group_size : int, optional
+        The number of groups, or of channels in each, for ``by="group"``.
+    ddof : {0, 1}
+        Subtracted from the number of elements in variance and deviation.
+    bins : int, optional
+        The number of bins of a histogram; by default there is none.
+    match : str, optional
+        A pattern for the names of the tensors of a file of several.
+    policy : Policy, optional
+        What a file may do and ask for.
+    workers, tile : int, optional
+        The number of threads, and the bytes that each works on at a time. The result does not depend on them.
+
+    Returns
+    -------
+    TensorStats or StatsReport
+        The record of the tensor. Of a file of several tensors, of a folder, and of a checkpoint in shards it is a
+        `StatsReport`: a sequence of such records, in which a tensor that cannot be read is a failure.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is wrong, or does not fit the tensor.
+    InputError
+        If `x` cannot be read, is not numeric, or is masked.
+    LimitError
+        If a limit was passed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> s = stats(np.array([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]]), "median", by="N")
+    >>> s.mean, s["max"], [cell.median for cell in s.cells]
+    (3.5, 6.0, [2.0, 4.0])
+    """
+    try:
+        names = statistic_names(statistics)
+    except KeyError as error:
+        raise ParameterError(error.args[0]) from None
+    drawn = x if isinstance(x, Draw) else None
+    with contextlib.ExitStack() as stack:
+        listings = [] if drawn else [stack.enter_context(_listing(x, "x", policy))]
+        several = any(listing.many for listing in listings)
+        run = StatsRun(
+            Stats(
+                tensors=tuple(listings),
+                random=drawn,
+                statistics=names,
+                ddof=ddof,
+                cutting=_cutting(by, layout, num_groups, group_size),
+                bins=bins,
+                match=match,
+                keep_cells=MOST_CELLS,
+                most_cells=MOST_CELLS,
+                policy=policy,
+                execution=Execution(workers=workers, tile=tile),
+            )
+        )
+        for _ in run.cells():
+            pass
+    report = run.report()
+    notes = tuple(map(in_python, report.notes))
+    if several:
+        return replace(report, notes=notes)
+    for failure in report.failures:
+        raise failure.error
+    (tensor,) = (tensor for tensor in report.tensors if isinstance(tensor, TensorStats))
+    return replace(tensor, selected=names, notes=notes)
+
+
+def get_stats(x: Any) -> TensorStats:
+    """Return the default statistics of an array; as a string they are one line per statistic.
+
+    Parameters
+    ----------
+    x : array_like
         The tensor: boolean, integer or floating-point.
 
     Returns
@@ -103,21 +267,128 @@ def get_stats(x: NDArray[Any]) -> TensorStats:
     Raises
     ------
     InputError
-        If `x` is not numeric.
+        If `x` is not numeric, or is masked.
 
     Examples
     --------
     >>> import numpy as np
-    >>> stats = get_stats(np.array([1.0, 2.0, 6.0]))
-    >>> stats.value("mean"), stats.value("max")
+    >>> found = get_stats(np.array([1.0, 2.0, 6.0]))
+    >>> found.mean, found.max
     (3.0, 6.0)
     """
-    with Engine() as engine:
-        return describe(io.ArraySource(np.asarray(x), ""), engine, ())
+    found: TensorStats = stats(x)
+    return replace(found, name="")
 
 
+@in_words_of_python
+def diff(
+    a: Any,
+    b: Any,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_fraction: float = 0.0,
+    nan_differs: bool = False,
+    by: By | None = None,
+    layout: str | None = None,
+    num_groups: int | None = None,
+    group_size: int | None = None,
+    bins: int | None = None,
+    match: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    fail_fast: bool = False,
+    output: Path | None = None,
+    force: bool = False,
+    policy: Policy = STRICT,
+    workers: int | None = None,
+    tile: int | None = None,
+) -> Any:
+    """Return how `a` differs from the reference `b`, as ``gncli diff`` finds it.
+
+    Parameters
+    ----------
+    a, b : array_like, str or PathLike
+        Arrays: what NumPy takes, or what speaks DLPack on the CPU. Or files, also of several tensors.
+    rtol, atol : float, optional
+        An element is outside where ``|a - b| > atol + rtol |b|``; by default those of the coarser dtype, as
+        ``torch.testing.assert_close`` has them.
+    max_fraction : float
+        The fraction of the elements that may be outside.
+    nan_differs : bool
+        Whether a NaN differs from a NaN.
+    by : str, int or iterable of these, optional
+        The axes that have a cell per index, as letters of the layout or numbers, or ``"group"``: then `cells` says how
+        each cell differs.
+    layout : str, optional
+        One letter per axis, such as ``"NHWC"``, for `by`.
+    num_groups, group_size : int, optional
+        The number of groups, or of channels in each, for ``by="group"``.
+    bins : int, optional
+        The number of bins of a histogram of a - b; by default there is none.
+    match : str, optional
+        A pattern for the names of the tensors, where there are several.
+    rename : mapping of str to str, optional
+        Regular expressions, and what replaces them in the names of the tensors of `a`.
+    fail_fast : bool
+        Whether to stop at the first pair that differs.
+    output : str or PathLike, optional
+        The file for a - b, such as ``"d.npy"``; by default it is not written.
+    force : bool
+        Whether an existing output is replaced.
+    policy : Policy, optional
+        What a file may do and ask for.
+    workers, tile : int, optional
+        The number of threads, and the bytes that each works on at a time. The result does not depend on them.
+
+    Returns
+    -------
+    DiffReport or PairsReport
+        How the tensors differ; `equal` is the verdict. Of files of several tensors it is a `PairsReport`: a sequence of
+        rows, one per pair.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is wrong, or does not fit the tensors.
+    InputError
+        If a tensor cannot be read, is not numeric, or is masked.
+    OutputError
+        If the output cannot be written, or exists and `force` is not given.
+    LimitError
+        If a limit was passed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> d = diff(np.array([1.0, 2.5]), np.array([1.0, 2.0]), rtol=0.1)
+    >>> d.equal, d.max_abs, d.worst.index, d.smallest_atol
+    (False, 0.5, (1,), 0.301)
+    """
+    with contextlib.ExitStack() as stack:
+        sides = [stack.enter_context(_listing(x, name, policy)) for x, name in ((a, "a"), (b, "b"))]
+        request = Diff(
+            a=sides[0],
+            b=sides[1],
+            rtol=rtol,
+            atol=atol,
+            max_fraction=max_fraction,
+            nan_differs=nan_differs,
+            cutting=_cutting(by, layout, num_groups, group_size),
+            pairing=Pairing(renames=tuple((rename or {}).items()), match=match, fail_fast=fail_fast),
+            bins=bins,
+            output=Output(path=None if output is None else os.fspath(output), force=force),
+            policy=policy,
+            execution=Execution(workers=workers, tile=tile),
+        )
+        run = stack.enter_context(DiffRun(request))
+        report = run.report()
+        run.commit()
+    return replace(report, notes=tuple(map(in_python, report.notes)))
+
+
+@in_words_of_python
 def normalize_file(
-    tensor: str | Draw,
+    tensor: Path | Draw,
     *,
     num_groups: int | None = None,
     group_size: int | None = None,
@@ -125,13 +396,13 @@ def normalize_file(
     layout: str | None = None,
     denominator: str = "std",
     interleaved: bool = False,
-    output: str | None = None,
+    output: Path | None = None,
     force: bool = False,
     in_place: bool = False,
-    gamma: str | float = 1.0,
-    beta: str | float = 0.0,
+    gamma: Path | float = 1.0,
+    beta: Path | float = 0.0,
     dtype: str | None = None,
-    save_moments: str | None = None,
+    save_moments: Path | None = None,
     stages: bool = False,
     verify: bool = True,
     zeros: bool = False,
@@ -149,7 +420,7 @@ def normalize_file(
 
     Parameters
     ----------
-    tensor : str or Draw
+    tensor : str, PathLike or Draw
         ``FILE`` or ``FILE::NAME``, as on the command line; or a random tensor.
     num_groups, group_size : int, optional
         The number of groups, or the number of channels per group, which must divide the number of channels; by default
@@ -162,15 +433,15 @@ def normalize_file(
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     interleaved : bool
         Whether channel c is in group c % G, as in MLX; by default groups are contiguous blocks of channels.
-    output : str, optional
+    output : str or PathLike, optional
         Where the result is written, such as ``y.npy`` or ``y.h5::NAME``; by default nowhere.
     force, in_place : bool
         Whether an existing output is replaced; whether the input is, instead of an `output`.
-    gamma, beta : str or float
+    gamma, beta : str, PathLike or float
         A number, or a tensor of shape (C,).
     dtype : str, optional
         The dtype of the result; by default that of a floating-point input, else ``np.result_type(input, np.float32)``.
-    save_moments : str, optional
+    save_moments : str or PathLike, optional
         A .npz file for the arrays mean, var and rstd, each of shape (N, G).
     stages, verify, zeros : bool
         Whether the report has every stage from input to output, the result is checked, and zeros are counted.
@@ -214,14 +485,18 @@ def normalize_file(
     >>> report.check.ok, report.check.groups, report.parameters.layout
     (True, 8, 'NCL')
     """
+
+    def named(given: Any) -> Any:
+        return os.fspath(given) if isinstance(given, os.PathLike) else given
+
     request = Normalize(
-        tensor=tensor,
+        tensor=named(tensor),
         norm=GroupNorm(num_groups, group_size, eps, layout, denominator, interleaved),
-        gamma=gamma,
-        beta=beta,
+        gamma=named(gamma),
+        beta=named(beta),
         dtype=dtype,
-        output=Output(path=output, force=force, in_place=in_place, compression=compression),
-        save_moments=save_moments,
+        output=Output(path=named(output), force=force, in_place=in_place, compression=compression),
+        save_moments=named(save_moments),
         stages=stages,
         verify=verify,
         zeros=zeros,
@@ -232,4 +507,4 @@ def normalize_file(
     with NormalizeRun(request) as run:
         report = run.report()
         run.commit()
-    return report
+    return replace(report, notes=tuple(map(in_python, report.notes)))

@@ -143,6 +143,27 @@ def statistic(name: str) -> Statistic:
     raise KeyError(f"{name!r} is not a statistic; {hint}")
 
 
+def statistic_names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of statistics, each once; ``all`` stands for most of them, and a text is split at its commas.
+
+    Raises
+    ------
+    KeyError
+        If there is no such statistic; its message names the nearest one.
+
+    Examples
+    --------
+    >>> statistic_names("mean, p99"), statistic_names(["std", "std"])
+    (('mean', 'p99'), ('std',))
+    """
+    names: list[str] = []
+    for name in (part.strip() for part in (given.split(",") if isinstance(given, str) else given)):
+        if name != "all":
+            statistic(name)
+        names += ALL_STATISTICS if name == "all" else [name]
+    return tuple(dict.fromkeys(names))
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the question that suggests the nearest known name; None if no name is near.
 
@@ -166,3 +187,54 @@ def shape_text(shape: tuple[int, ...]) -> str:
     ('64,16,112,112', '()')
     """
     return ",".join(map(str, shape)) or "()"
+
+
+# --- the same in Python ----------------------------------------------------------------------------------------------
+
+_IN_PYTHON: Mapping[str, str] = {
+    "-G": "num_groups",
+    "--groups": "num_groups",
+    "-o": "output",
+    "-s": "statistics",
+    "--stat": "statistics",
+    "--hist": "bins",
+    "--map": "rename",
+    "--max-chunk": "policy=Policy(max_chunk={})",
+    "--allow-plugins": "policy=Policy(plugins=True)",
+    "--allow-sparse": "policy=Policy(sparse=True)",
+    "--no-verify": "verify=False",
+    **{
+        f"--{name.replace('_', '-')}": f"{name}=True"
+        for name in ("fail_fast", "force", "in_place", "interleaved", "nan_differs", "stages")
+    },
+    "--format csv": ".cells",
+}
+"""What Python calls an option, if it is not ``like_this`` for ``--like-this``, with the value if it has one."""
+
+_VALUE = r"'[^']*'|[-+]?[0-9](?:[\w.+-]*\w)?|[A-Z]+\b|(?:group|threads|dask|csv|b?float[0-9]\w*|u?int[0-9]+)\b"
+_OPTION = re.compile(rf"(?<![\w-])(--[a-z][a-z0-9-]*|-[Gos])(?![\w-])(?: ({_VALUE}))?")
+
+
+def in_python(text: str) -> str:
+    """Return a sentence for the command line as one for Python: with parameters in place of options.
+
+    Examples
+    --------
+    >>> in_python("--force replaces it"), in_python("say --layout NHWC, or -G 4")
+    ('force=True replaces it', "say layout='NHWC', or num_groups=4")
+    """
+    return _OPTION.sub(_in_python, text)
+
+
+def _in_python(match: re.Match[str]) -> str:
+    option, value = match.groups()
+    if value is not None and match[0] in _IN_PYTHON:
+        return _IN_PYTHON[match[0]]
+    name = _IN_PYTHON.get(option, option.strip("-").replace("-", "_"))
+    if "{}" not in name:
+        if "=" in name:  # it takes no value: what follows is the next word
+            return match[0].replace(option, name, 1)
+        name += "={}"
+    if value is None:
+        return name.partition("=")[0]
+    return name.format(value if value[0] in "+-'0123456789" else repr(value))

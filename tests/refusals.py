@@ -39,6 +39,7 @@ ABOUT = {
     "io/formats": "files",
     "io/random.py": "random tensors",
     "io/pipe.py": "pipes",
+    "io/lending.py": "Python",
     "io": "files",
     "kernels": "groups and layouts",
     "report/plot.py": "pictures",
@@ -47,6 +48,7 @@ ABOUT = {
     "run": "cells",
     "tasks": "commands",
     "api.py": "Python",
+    "report": "Python",
 }
 """What a sentence is about, by the place it is said in: the first that fits."""
 

@@ -35,7 +35,7 @@ STOREYS_OF_IO = [
     ["formats/npz", "formats/sharded"],
     ["formats"],
     ["fingerprint"],
-    ["pairs", "part", "transposition"],
+    ["lending", "pairs", "part", "transposition"],
     ["pipe", "arrays", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]

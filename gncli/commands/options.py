@@ -22,7 +22,6 @@ from gncli.commands import suggest
 from gncli.commands.terminal import deliver, is_terminal
 from gncli.errors import ParameterError
 from gncli.names import (
-    ALL_STATISTICS,
     FORMS,
     MAX_CHUNK,
     PAIR_KEYS,
@@ -32,6 +31,7 @@ from gncli.names import (
     Distribution,
     nearest,
     statistic,
+    statistic_names,
 )
 
 if TYPE_CHECKING:
@@ -79,15 +79,10 @@ class StatisticNames(_ParamType):
         """Return the names of statistics, each once."""
         if isinstance(value, tuple):
             return value
-        names: list[str] = []
-        for name in (part.strip() for part in value.split(",")):
-            if name != "all":
-                try:
-                    statistic(name)
-                except KeyError as error:
-                    self.fail(error.args[0], param, ctx)
-            names += ALL_STATISTICS if name == "all" else [name]
-        return tuple(dict.fromkeys(names))
+        try:
+            return statistic_names(value)
+        except KeyError as error:
+            self.fail(error.args[0], param, ctx)
 
 
 class ExpectationText(_ParamType):

@@ -19,6 +19,7 @@ from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
 from gncli.io.folder import open_file, opened
 from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unknown_suffix, versions, written
+from gncli.io.lending import Lent, lend
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
@@ -35,7 +36,10 @@ __all__ = [
     "Sink",
     "Source",
     "is_npy",
+    "lend",
+    "lent",
     "member_names",
+    "name_of",
     "open_npz",
     "open_page",
     "open_sink",
@@ -70,6 +74,8 @@ class Listing(Closing, Iterator[Source]):
     ----------
     skipped : int
         How many other members of the container are no numeric tensors.
+    name : str
+        What errors call what holds them.
     many : bool
         Whether several tensors are meant, or a folder or an index, which may hold only one.
     members : list of str
@@ -80,7 +86,7 @@ class Listing(Closing, Iterator[Source]):
 
     def __init__(self, container: Container, name: str, member: str | None = None) -> None:
         self.skipped = 0
-        self._container, self._name = container, name
+        self._container, self.name = container, name
         try:
             self.members = self._numeric() if member is None else [member]
         except BaseException:
@@ -94,7 +100,7 @@ class Listing(Closing, Iterator[Source]):
         """Return the names of the numeric tensors; without any, that of a lone other, which says why when opened."""
         names, others = self._container.names(), self._container.skipped
         if not names and len(others) != 1:
-            raise InputError(f"holds no numeric tensor ({len(others):,} others)", subject=self._name)
+            raise InputError(f"holds no numeric tensor ({len(others):,} others)", subject=self.name)
         self.skipped = len(others) if names else 0
         return names or others
 
@@ -104,7 +110,7 @@ class Listing(Closing, Iterator[Source]):
 
     def opening(self, members: Sequence[str]) -> Iterator[Callable[[], Source]]:
         """Yield what opens each of `members`, in that order, instead of all tensors; each is called ``FILE::NAME``."""
-        return (partial(self._container.open, member, f"{self._name}::{member}") for member in members)
+        return (partial(self._container.open, member, f"{self.name}::{member}") for member in members)
 
     def close(self) -> None:
         """Close the container; sources that were opened keep what they need of it."""
@@ -121,8 +127,8 @@ class Listing(Closing, Iterator[Source]):
         with self._container:
             if len(self.members) > 1:
                 problem = f"holds {len(self.members):,} tensors: {list_names(self.members)}"
-                raise InputError(problem, subject=self._name, hint=_NAME_ONE)
-            return self._container.open(self.members[0], self._name)
+                raise InputError(problem, subject=self.name, hint=_NAME_ONE)
+            return self._container.open(self.members[0], self.name)
 
 
 def _each(container: Container, members: Sequence[str], name: str) -> Iterator[Callable[[], Source]]:
@@ -130,13 +136,23 @@ def _each(container: Container, members: Sequence[str], name: str) -> Iterator[C
         yield from container.openers(members, name)
 
 
-def open_sources(text: str, *, policy: Policy = STRICT, stdin: int | None = None) -> Listing:
+def lent(x: Any, name: str) -> Listing:
+    """Return an array of any library as a listing of one tensor; for the parameters and errors see `lend`."""
+    return Listing(Lent(lend(x, name)), name)
+
+
+def name_of(tensor: str | Listing) -> str:
+    """Return what errors call a tensor that is named, or open already."""
+    return tensor if isinstance(tensor, str) else tensor.name
+
+
+def open_sources(text: str | Listing, *, policy: Policy = STRICT, stdin: int | None = None) -> Listing:
     """Return all numeric tensors that TENSOR names.
 
     Parameters
     ----------
-    text : str
-        ``FILE``, ``FOLDER``, either of these with ``::NAME``, or ``-``.
+    text : str or Listing
+        ``FILE``, ``FOLDER``, either of these with ``::NAME``, or ``-``; or what is open already, and is returned.
     policy : Policy, optional
         What the input may do and ask for.
     stdin : int, optional
@@ -147,6 +163,8 @@ def open_sources(text: str, *, policy: Policy = STRICT, stdin: int | None = None
     InputError
         If it cannot be read, or holds none.
     """
+    if isinstance(text, Listing):
+        return text
     if text == "-":
         pipe = Pipe(0 if stdin is None else stdin)
         container = recognized(pipe).stream(pipe) or open_file(pipe.spool(), pipe.name, policy)
@@ -155,7 +173,7 @@ def open_sources(text: str, *, policy: Policy = STRICT, stdin: int | None = None
     return Listing(opened(path, text, policy), text, member)
 
 
-def open_source(text: str, *, policy: Policy = STRICT, stdin: int | None = None) -> Source:
+def open_source(text: str | Listing, *, policy: Policy = STRICT, stdin: int | None = None) -> Source:
     """Return the one tensor that TENSOR names; for the parameters see `open_sources`.
 
     Raises

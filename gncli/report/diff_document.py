@@ -51,6 +51,11 @@ class DiffDocument(Document):
         """The command and its operands."""
         return printable(f"gncli diff {self.report.a.name} {self.report.b.name}")
 
+    @property
+    def line(self) -> str:
+        """The operands, and the verdict."""
+        return printable(f"{self.report.a.name}, {self.report.b.name}: {verdict_line(self.report)}")
+
     def aside(self) -> list[str]:
         """Return notes."""
         return [printable(note) for note in self.report.notes]

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
-from gncli.report.records import Cells, Histogram, Picture
+from gncli.report.records import Cells, Histogram, Items, Picture, Record
 from gncli.text import finite
 
 
 @dataclass(frozen=True)
-class Operand:
+class Operand(Items):
     """One of the tensors that are compared."""
 
     name: str
@@ -31,7 +31,7 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Worst:
+class Worst(Items):
     """The pair of finite elements that lie farthest apart."""
 
     index: tuple[int, ...]
@@ -45,7 +45,7 @@ class Worst:
 
 
 @dataclass(frozen=True)
-class Ulps:
+class Ulps(Items):
     """Percentiles of the number of representable values between two elements; 65535 stands for that many and more."""
 
     median: float
@@ -59,7 +59,7 @@ class Ulps:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffCell:
+class DiffCell(Items):
     """How one cell of the tensors differs.
 
     Parameters
@@ -102,8 +102,8 @@ class DiffCell:
         return {"index": dict(self.place)} | {name: finite(number) for name, number in self.numbers.items()}
 
 
-@dataclass(frozen=True)
-class DiffReport:
+@dataclass(frozen=True, repr=False)
+class DiffReport(Record):
     """What ``diff`` found.
 
     Parameters
@@ -144,6 +144,12 @@ class DiffReport:
         Where a - b was written.
     notes : tuple of str
         Facts about the run that the user should know.
+
+    Examples
+    --------
+    >>> a, b = Operand("a", (2, 8), "float32"), Operand("b", (8, 2), "float32")
+    >>> DiffReport(a, b, rtol=0, atol=0).equal
+    False
     """
 
     a: Operand
@@ -182,6 +188,11 @@ class DiffReport:
     def status(self) -> int:
         """The exit status: 1 if the tensors differ, else 0."""
         return int(not self.equal)
+
+    @property
+    def max_abs(self) -> float | None:
+        """The largest distance of finite pairs; None where there are none, or it overflows."""
+        return None if self.worst is None else finite(self.worst.difference)
 
     @property
     def fraction(self) -> float:

@@ -101,6 +101,11 @@ class Document(Stream):
     def title(self) -> str:
         """The title of a page: the command, and the tensors."""
 
+    @property
+    def line(self) -> str:
+        """The answer in a line."""
+        return self.title
+
     @abstractmethod
     def aside(self) -> list[str]:
         """Return the lines that go to stderr where stdout carries data: a chosen seed, what was skipped, notes."""

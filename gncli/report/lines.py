@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from gncli.names import CELL_STATISTICS, statistic
 from gncli.text import printable
 
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import Check
     from gncli.report.diff_records import DiffReport
-    from gncli.report.records import Broken, NormalizeReport, Parameters
+    from gncli.report.records import Broken, NormalizeReport, Parameters, TensorStats
 
 
 def place_line(place: Mapping[str, int], note: str = "") -> str:
@@ -24,6 +25,24 @@ def place_line(place: Mapping[str, int], note: str = "") -> str:
     """
     places = [f"axis {name}: {at}" if name.isdecimal() else f"{name} {at}" for name, at in place.items()]
     return "  ".join([*places, *filter(None, [note])])
+
+
+def stats_line(stats: TensorStats, selected: Sequence[str] = ()) -> str:
+    """Return a tensor in a line: what it is, and some of its statistics.
+
+    Examples
+    --------
+    >>> from gncli.report.records import TensorStats
+    >>> stats_line(TensorStats((2, 3), "float32", {"mean": 1 / 3}, "x.npy"))
+    'x.npy: float32 (2, 3), mean 0.333333'
+    """
+    names = [name for name in selected or CELL_STATISTICS if statistic(name).reads and stats.has(name)]
+    values = [(name, stats.value(name)) for name in names]
+    told = [f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in values]
+    cells = [] if stats.cells is None else [f"{stats.cells.total:,} cells"]
+    return printable(f"{stats.name}: " if stats.name else "") + ", ".join(
+        [f"{stats.dtype} {stats.shape}", *told, *cells]
+    )
 
 
 def seed_lines(seed: int | None) -> list[str]:

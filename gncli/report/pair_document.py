@@ -32,6 +32,11 @@ class PairsDocument(Document):
         """The command and its operands."""
         return printable(f"gncli diff {self.report.a} {self.report.b}")
 
+    @property
+    def line(self) -> str:
+        """The operands, and the counts of all verdicts."""
+        return printable(f"{self.report.a}, {self.report.b}: {self.verdict()[0]}")
+
     def aside(self) -> list[str]:
         """Return what was skipped, and notes."""
         return [*skipped_lines(self.report.skipped), *map(printable, self.report.notes)]

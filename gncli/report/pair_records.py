@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from gncli.errors import GncliError
 from gncli.report.diff_records import DiffReport, Operand
-from gncli.report.records import ALL_HOLD, Broken
+from gncli.report.records import ALL_HOLD, Broken, Items, Record
 from gncli.text import finite
 
 IDENTICAL, SAME, DIFFERENT, UNREADABLE = "identical", "same", "different", "unreadable"
@@ -20,7 +22,7 @@ NUMBERS = ("size", "outside", "nan_mismatches", "inf_mismatches", "max_abs", "me
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairRow:
+class PairRow(Items):
     """How the tensors of one name compare.
 
     Parameters
@@ -53,10 +55,14 @@ class PairRow:
             return {"size": self.b.size if self.b else None, "cosine": 1.0}.get(name, 0)
         if self.report is None or not self.report.compared:
             return None
-        if name == "max_abs":
-            return None if self.report.worst is None else finite(self.report.worst.difference)
         found: int | float | None = getattr(self.report, name)
         return finite(found)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return one of `NUMBERS`."""
+        if name in NUMBERS:
+            return self.number(name)
+        raise AttributeError(name)
 
     @property
     def same(self) -> bool:
@@ -79,9 +85,9 @@ class PairRow:
         return found | {name: self.number(name) for name in NUMBERS}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairsReport:
-    """What ``diff`` found about many pairs.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PairsReport(Record):
+    """What ``diff`` found about many pairs: a sequence of rows, which are items by name too.
 
     Parameters
     ----------
@@ -107,6 +113,12 @@ class PairsReport:
         Files and folders, and how many of their tensors are not numeric.
     notes : tuple of str
         Facts about the run that the user should know.
+
+    Examples
+    --------
+    >>> report = PairsReport(a="a.npz", b="b.npz", rows=(PairRow(name="w", verdict=SAME),), counts=Counter(same=1))
+    >>> report, report.equal, report["w"].verdict
+    (<PairsReport a.npz, b.npz: SAME: 1 same>, True, 'same')
     """
 
     a: str
@@ -121,7 +133,21 @@ class PairsReport:
     error: int = 0
     skipped: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
-    output: None = None
+
+    output: ClassVar[None] = None
+
+    def __iter__(self) -> Iterator[PairRow]:
+        """Iterate over `rows`."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """Return the number of `rows`."""
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the row of that name, or an attribute."""
+        row = next((row for row in self.rows if row.name == name), None)
+        return super().__getitem__(name) if row is None else row
 
     @property
     def equal(self) -> bool:

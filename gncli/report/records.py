@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from gncli.errors import GncliError
-from gncli.names import CELL_STATISTICS, NONFINITE, Value, statistic
+from gncli.names import CELL_STATISTICS, NONFINITE, Value, in_python, nearest, statistic
 
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import Check
@@ -76,11 +76,75 @@ class Picture:
     maps: Mapping[str, Heatmap]
 
 
-class Summary:
-    """Statistics under a name. What they are statistics of is said by the attributes of a subclass."""
+class Items:
+    """A base class of records: their attributes are items too."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the attribute of that name.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        if not name.startswith("_") and hasattr(self, name):
+            return getattr(self, name)
+        known = [each for each in dir(self) if not each.startswith("_")]
+        raise KeyError(f"{name!r} is not known; {nearest(name, known) or 'choose from ' + ' '.join(known)}")
+
+
+class Record(Items):
+    """A base class of what tasks return. In Python it is a line, printed it is lines, and in a notebook tables."""
+
+    def __str__(self) -> str:
+        from gncli.report import render
+
+        return in_python(render(self._shown(), "plain").removesuffix("\n"))
+
+    def __repr__(self) -> str:
+        from gncli.report import document_of
+
+        return f"<{type(self).__name__} {in_python(document_of(self._shown()).line)}>"
+
+    def _repr_html_(self) -> str:
+        from gncli.report import document_of
+        from gncli.report.notebook import html
+
+        return html(document_of(self._shown()))
+
+    def _shown(self) -> Any:
+        """Return the report that shows this."""
+        return self
+
+
+class Summary(Record):
+    """Statistics under a name. What they are statistics of is said by the attributes of a subclass.
+
+    Each statistic is an attribute too, and an item: ``s.mean``, ``s["p99.9"]``.
+    """
 
     name: str
     values: Mapping[str, Value]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a statistic; None where it is undefined or overflowed."""
+        if name.startswith("_") or name == "values":  # this looks a statistic up in `values`
+            raise AttributeError(name)
+        try:
+            return self.value(name)
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the statistic, or the attribute, of that name."""
+        return super().__getitem__(name) if self._has_attribute(name) else self.value(name)
+
+    def _has_attribute(self, name: str) -> bool:
+        return not name.startswith("_") and (name in vars(self) or hasattr(type(self), name))
+
+    def __dir__(self) -> list[str]:
+        """Return the attributes, and the statistics that were measured."""
+        return [*super().__dir__(), *filter(str.isidentifier, self.values)]
 
     def value(self, name: str) -> Value:
         """Return a statistic by its name; None where it is undefined or overflowed.
@@ -101,8 +165,10 @@ class Summary:
             If there is no such statistic, or it was not measured.
         """
         if name not in self.values and not statistic(name).reads:
-            described: Value = getattr(self, name, None)
+            described: Value = getattr(self, name) if self._has_attribute(name) else None
             return described
+        if name not in self.values:
+            raise KeyError(f"{name!r} was not measured; ask for statistics={name!r}, of all elements without by=")
         number = self.values[name]
         if isinstance(number, float):
             return float(number) if math.isfinite(number) else None
@@ -135,7 +201,7 @@ class Summary:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TensorStats(Summary):
     """The description and the statistics of one tensor.
 
@@ -159,11 +225,15 @@ class TensorStats(Summary):
         The names that the file gives to the axes; empty if there are none.
     not_stored : int, optional
         The chunks that the file does not store: their elements are the fill value. None if it is not in chunks.
+    selected : tuple of str
+        The statistics to show where it is shown alone; empty for the default ones.
+    notes : tuple of str
+        Facts about its measurement that the user should know, where it was measured alone.
 
     Examples
     --------
     >>> stats = TensorStats((2, 3), "float32", {"mean": 0.5, "std": float("nan")})
-    >>> stats.size, stats.nbytes, stats.value("mean"), stats.value("std")
+    >>> stats.size, stats.nbytes, stats.mean, stats["std"]
     (6, 24, 0.5, None)
     """
 
@@ -177,6 +247,8 @@ class TensorStats(Summary):
     picture: Picture | None = None
     axis_names: tuple[str, ...] = ()
     not_stored: int | None = None
+    selected: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     object_type: ClassVar[str] = "numpy.ndarray"
 
@@ -210,10 +282,13 @@ class TensorStats(Summary):
     def __str__(self) -> str:
         from gncli.report import render
 
-        return render(StatsReport((self,)), "plain").removesuffix("\n")
+        return render(StatsReport((self,), self.selected), "plain").removesuffix("\n")
+
+    def _shown(self) -> StatsReport:
+        return StatsReport((self,), self.selected, notes=self.notes, by=self.cells is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Total(Summary):
     """The statistics of several tensors together. They have no shape and no dtype in common.
 
@@ -230,9 +305,12 @@ class Total(Summary):
     nbytes: int
     name: str = "(total)"
 
+    def _shown(self) -> StatsReport:
+        return StatsReport((), total=self)
 
-@dataclass(frozen=True)
-class Cell:
+
+@dataclass(frozen=True, repr=False)
+class Cell(Items):
     """One cell of ``--by``.
 
     Parameters
@@ -249,14 +327,29 @@ class Cell:
     stats: TensorStats
     note: str = ""
 
+    def __getattr__(self, name: str) -> Any:
+        """Return a statistic."""
+        if name.startswith("_") or name == "stats":
+            raise AttributeError(name)
+        return getattr(self.stats, name)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a statistic, or an attribute."""
+        return vars(self)[name] if name in vars(self) else self.stats[name]
+
+    def __repr__(self) -> str:
+        from gncli.report.lines import place_line, stats_line
+
+        return f"<Cell {place_line(self.place, self.note)}: {stats_line(replace(self.stats, name=''))}>"
+
     def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
         """Return the cell's JSON object; `extra` are statistics that follow those which every object has."""
         return {"index": dict(self.place)} | self.stats.entries((*CELL_KEYS, *extra))
 
 
-@dataclass(frozen=True)
-class Cells(Generic[AnyCell]):
-    """The cells of a tensor or of a pair, as many as are kept, in C order of their index.
+@dataclass(frozen=True, repr=False)
+class Cells(Sequence[AnyCell], Generic[AnyCell]):
+    """The cells of a tensor or of a pair, as many as are kept, in C order of their index: a sequence of them.
 
     Parameters
     ----------
@@ -271,6 +364,23 @@ class Cells(Generic[AnyCell]):
     names: tuple[str, ...]
     kept: tuple[AnyCell, ...]
     total: int
+
+    @overload
+    def __getitem__(self, at: int) -> AnyCell: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[AnyCell, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> AnyCell | tuple[AnyCell, ...]:
+        """Return a cell, or some, of those that are kept."""
+        return self.kept[at]
+
+    def __len__(self) -> int:
+        """Return the number of cells that are kept."""
+        return len(self.kept)
+
+    def __repr__(self) -> str:
+        return f"<Cells of {', '.join(self.names)}: {self.total:,}>"
 
 
 @dataclass(frozen=True)
@@ -304,9 +414,9 @@ class Broken:
 ALL_HOLD = Broken()
 
 
-@dataclass(frozen=True)
-class StatsReport:
-    """What ``stats`` or ``random`` found.
+@dataclass(frozen=True, repr=False)
+class StatsReport(Record):
+    """What ``stats`` or ``random`` found: a sequence of records, which are items by name too.
 
     Parameters
     ----------
@@ -349,6 +459,21 @@ class StatsReport:
     notes: tuple[str, ...] = ()
     by: bool = False
 
+    def __iter__(self) -> Iterator[TensorStats | Failure]:
+        """Iterate over `tensors`."""
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        """Return the number of `tensors`."""
+        return len(self.tensors)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the record of a tensor, by its whole name or the one in its file; or an attribute."""
+        for tensor in self.tensors:
+            if name in (tensor.name, tensor.name.partition("::")[2]):
+                return tensor
+        return super().__getitem__(name)
+
     @property
     def failures(self) -> tuple[Failure, ...]:
         """The tensors that could not be read."""
@@ -361,7 +486,7 @@ class StatsReport:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Items):
     """A step of the walkthrough: input, reshaped, mean, var, normalized or output."""
 
     name: str
@@ -369,7 +494,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters:
+class Parameters(Items):
     """What ``normalize`` computed, with every default resolved.
 
     Parameters
@@ -419,8 +544,8 @@ class Parameters:
         return {"num_groups": self.groups, **kept, "gamma": str(self.gamma), "beta": str(self.beta), **family}
 
 
-@dataclass(frozen=True, kw_only=True)
-class NormalizeReport:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NormalizeReport(Record):
     """What ``normalize`` did.
 
     Parameters

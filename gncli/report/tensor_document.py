@@ -17,6 +17,7 @@ from gncli.report.lines import (
     place_line,
     seed_lines,
     skipped_lines,
+    stats_line,
 )
 from gncli.report.poster import NAMES, Map, Panel, Poster, described, legend, scaled
 from gncli.report.records import (
@@ -145,6 +146,15 @@ class StatsDocument(TensorDocument):
         names = [tensor.name for tensor in report.tensors] if report.output is None else [report.output]
         more = [f"and {len(names) - 2:,} more"] if len(names) > 2 else []
         return printable(f"gncli {report.command} {' '.join([*names[:2], *more])}")
+
+    @property
+    def line(self) -> str:
+        """A single tensor with its statistics; else the number of tensors."""
+        found = self.report.tensors
+        if len(found) == 1 and isinstance(found[0], TensorStats):
+            return stats_line(found[0], self.selected)
+        failed = f", {len(self.report.failures):,} of them could not be read" if self.report.failures else ""
+        return f"{len(found):,} tensors{failed}"
 
     def aside(self) -> list[str]:
         """Return the seed, what was skipped, and notes."""
@@ -290,6 +300,11 @@ class NormalizeDocument(TensorDocument):
     def title(self) -> str:
         """The command and its input."""
         return printable(f"gncli normalize {self.report.input}")
+
+    @property
+    def line(self) -> str:
+        """The input and the check."""
+        return printable(f"{self.report.input}: {check_line(self.report)}")
 
     def aside(self) -> list[str]:
         """Return the seed and notes."""

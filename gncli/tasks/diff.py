@@ -166,10 +166,10 @@ class Comparison:
         try:
             cells = cut(request.cutting, self.pair.shape, self.pair.order)
         except ParameterError as error:
-            raise error.about(request.a) from None
+            raise error.about(io.name_of(request.a)) from None
         limit = MAX_OPEN_CELLS if request.most_cells is None else request.most_cells
         if cells.count > limit:
-            raise LimitError(f"has {cells.count:,} cells; diff shows at most {limit:,}", subject=request.a)
+            raise LimitError(f"has {cells.count:,} cells; diff shows at most {limit:,}", subject=io.name_of(request.a))
         return cells
 
     def report(self) -> DiffReport:

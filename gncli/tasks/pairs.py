@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli import io
 from gncli.errors import GncliError, ParameterError
 from gncli.io import Listing
 from gncli.io.pairs import Pair, Stored, paired
@@ -152,8 +153,8 @@ class PairsRun:
                 if row.fails and pairing.fail_fast:
                     break
         return PairsReport(
-            a=request.a,
-            b=request.b,
+            a=io.name_of(request.a),
+            b=io.name_of(request.b),
             rows=tuple(rows if pairing.sort is None else _sorted(rows, pairing.sort)),
             counts=counts,
             first=first,
@@ -163,7 +164,7 @@ class PairsRun:
             failed=failed,
             error=status,
             skipped=tuple(
-                (name, side.skipped)
+                (io.name_of(name), side.skipped)
                 for name, side in zip((request.a, request.b), self._sides, strict=True)
                 if side.skipped
             ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gncli.inputs import STRICT, Draw, Policy
 
 if TYPE_CHECKING:
+    from gncli.io import Listing
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
 
@@ -87,8 +88,8 @@ class Stats:
 
     Attributes
     ----------
-    tensors : tuple of str
-        The tensors, as the command line names them.
+    tensors : tuple of str or Listing
+        The tensors, as the command line names them, or open already.
     random : Draw, optional
         A random tensor, described before `tensors`.
     statistics : tuple of str
@@ -123,7 +124,7 @@ class Stats:
         Where and how the task runs.
     """
 
-    tensors: tuple[str, ...] = ()
+    tensors: tuple[str | Listing, ...] = ()
     random: Draw | None = None
     statistics: tuple[str, ...] = ()
     ddof: int = 0
@@ -180,8 +181,9 @@ class Diff:
 
     Attributes
     ----------
-    a, b : str
-        The tensors, or files and folders of tensors, as the command line names them; `b` is the reference.
+    a, b : str or Listing
+        The tensors, or files and folders of tensors, as the command line names them, or open already; `b` is the
+        reference.
     rtol, atol : float, optional
         An element is outside where |a - b| > atol + rtol |b|; the defaults are those of the coarser dtype.
     max_fraction : float
@@ -208,8 +210,8 @@ class Diff:
         The number of threads, and their tile.
     """
 
-    a: str
-    b: str
+    a: str | Listing
+    b: str | Listing
     rtol: float | None = None
     atol: float | None = None
     max_fraction: float = 0.0

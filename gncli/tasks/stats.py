@@ -84,8 +84,8 @@ class StatsRun:
                 drawn = io.RandomSource(draw.shape, draw.dist, draw.seed, draw.dtype)
                 yield from self._surveyed(drawn, engine)
                 self._seed = drawn.seed if draw.seed is None else None
-            for name in request.tensors:
-                yield from self._all_of(name, engine)
+            for tensor in request.tensors:
+                yield from self._all_of(tensor, engine)
             if request.match is not None and self._passed_over and not self._records:
                 raise ParameterError(f"--match {request.match!r} matches none of {self._passed_over:,} tensors")
             if self._manifest is not None:
@@ -108,11 +108,12 @@ class StatsRun:
             by=request.cutting.by is not None,
         )
 
-    def _all_of(self, name: str, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
-        """Survey all tensors that `name` stands for; a tensor that fails becomes a `Failure`."""
+    def _all_of(self, tensor: str | io.Listing, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
+        """Survey all tensors that a name stands for; a tensor that fails becomes a `Failure`."""
+        name = io.name_of(tensor)
         engine.rest()  # a file is tried in a forked process first, and only a process of one thread may fork
         try:
-            listing = io.open_sources(name, policy=self.request.policy)
+            listing = io.open_sources(tensor, policy=self.request.policy)
         except GncliError as error:
             self._records.append(Failure(name, error))
             return
