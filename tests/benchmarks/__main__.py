@@ -26,6 +26,7 @@ from rich.table import Table
 
 import gncli
 from gncli.kernels.native import BODIES
+from tests.benchmarks import in_memory
 from tests.benchmarks.cases import CASES, Case, Place, Target
 from tests.benchmarks.inputs import INPUTS
 from tests.benchmarks.processes import Sample, Skipped, run
@@ -46,6 +47,7 @@ def main() -> int:
         os.environ["GNCLI_KERNEL"] = arguments.kernel
     console.print(f"{_machine()}, kernel {gncli.kernel()}", markup=False)
     document: dict[str, Any] = {"machine": _machine(), "kernel": gncli.kernel(), "scale": arguments.scale, "cases": {}}
+    rows = ["| case | gncli | for comparison | ratio | target |"]
     with tempfile.TemporaryDirectory(prefix="gncli-benchmark-", dir=arguments.directory) as directory:
         inputs: dict[str, str] = {}
         cases = {name: CASES[name]() for name in names}
@@ -55,6 +57,7 @@ def main() -> int:
             samples, skipped = _measured(case, place, arguments.rounds)
             console.print(_table(name, case, samples, skipped))
             document["cases"][name] = _document(case, samples, skipped)
+            rows += _rows(name, case, samples)
             later = {wanted for other in list(cases.values())[done + 1 :] for wanted in other.inputs}
             for old in set(inputs) - later:
                 os.unlink(inputs.pop(old))
@@ -65,9 +68,15 @@ def main() -> int:
             found = subprocess.run([*script, "-G", "4", "-o", output], check=True, capture_output=True, text=True)
             document["stages"] = json.loads(found.stdout)
             console.print(_stages(document["stages"]))
+    if arguments.in_memory:
+        document["in memory"] = medians = in_memory.medians(arguments.python_with_torch, 4 * arguments.rounds)
+        console.print(in_memory.line(*medians), markup=False)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as out:
             json.dump(document, out, indent=1)
+    if arguments.markdown:
+        with open(arguments.markdown, "w", encoding="utf-8") as out:
+            out.write(f"{rows[0]}\n|---|---|---|---|---|\n" + "".join(f"{row}\n" for row in rows[1:]))
     return 0
 
 
@@ -80,6 +89,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--python-with-torch", default=sys.executable, metavar="PYTHON", help="another interpreter")
     parser.add_argument("--kernel", choices=("plain", "native", *BODIES), help="set GNCLI_KERNEL for gncli")
     parser.add_argument("--directory", help="where the temporary directory is made; its disk is what is measured")
+    parser.add_argument("--in-memory", action="store_true", help="compare gncli.group_norm with PyTorch's too")
+    parser.add_argument("--markdown", metavar="FILE", help="write the rows with a target to a file")
     parser.add_argument("--no-stages", dest="stages", action="store_false", help="leave out the time by stage")
     return parser.parse_args()
 
@@ -173,6 +184,17 @@ def _table(name: str, case: Case, samples: dict[str, list[Sample]], skipped: dic
             remarks.append(f"{apart / 1e6:.1f} MB above the least: <= {case.within_nbytes / 1e6:g}{verdict}")
         table.add_row(competitor, *(f"{number:.3f}" for number in numbers), f"{peak / 1e6:.0f}", "; ".join(remarks))
     return table
+
+
+def _rows(name: str, case: Case, samples: dict[str, list[Sample]]) -> Iterator[str]:
+    """Yield a row of Markdown for each target: what is compared, in seconds and the first in MB, and the ratio."""
+    for target in case.targets:
+        if (ratio := _ratio(target, samples)) is not None:
+            of, to = samples[target.of], samples[target.to]
+            ours = f"`{target.of}` {_seconds(of):.2f} s, {_peak(of) / 1e6:.0f} MB"
+            verdict = "" if target.met(ratio) else ", missed"
+            row = f"| {name} | {ours} | `{target.to}` {_seconds(to):.2f} s | {ratio:.2f} | {target.text}{verdict} |"
+            yield row.replace("cat x | ", "cat x \\| ")
 
 
 def _document(case: Case, samples: dict[str, list[Sample]], skipped: dict[str, str]) -> dict[str, Any]:

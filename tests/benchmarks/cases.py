@@ -152,6 +152,15 @@ def _first() -> Case:
     return Case(("float32",), competitors, targets)
 
 
+def _proof() -> Case:
+    unproved = [sys.executable, os.path.join(HERE, "unproved.py")]
+    competitors = {
+        "gncli normalize": _normalize("float32"),
+        "without enclosure and check": [*unproved, *_normalize("float32")[len(gncli()) :]],
+    }
+    return Case(("float32",), competitors, (Target("gncli normalize", "without enclosure and check", 1.15),))
+
+
 def _start() -> Case:
     competitors = {
         "gncli --version": [*gncli(), "--version"],
@@ -232,6 +241,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "normalize, many tiny groups": lambda: _against_copy("tiny groups", 3, groups=32),
     "normalize, many small groups": lambda: _against_copy("small groups", 1.3, groups=32),
     "normalize in a pipe": _pipe,
+    "enclosure and check": _proof,
     "workers": _workers,
     "HDF5, chunks of samples": lambda: _against_h5py("chunks of samples"),
     "HDF5, chunks across groups": lambda: _against_h5py("chunks across groups"),
@@ -243,7 +253,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "stats": lambda: _against_cat("3 GB", 1.6),
     "stats -s all": lambda: _against_cat("3 GB", 2.5, "-s", "all"),
     "stats -s median": lambda: _against_cat("3 GB", 6, "-s", "median"),
-    "stats --by C, NCHW": lambda: _against_cat("float32", 2, "--by", "C"),
+    "stats --by C, NCHW": lambda: _against_cat("3 GB", 2, "--by", "C"),
     "stats --by C, NHWC": lambda: _against_cat("nhwc", 2, "--by", "C", "--layout", "NHWC"),
     "diff": _diff,
     "stats --hist": lambda: _against_cat("3 GB", 3.5, "--hist"),
