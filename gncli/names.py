@@ -93,7 +93,18 @@ PAIR_KEYS: Mapping[str, str] = {
 CELL_STATISTICS = ("mean", "std", "min", "max")
 NONFINITE = ("nan", "posinf", "neginf")
 
-TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc", ".safetensors.index.json")
+TENSOR_SUFFIXES = (
+    ".npy",
+    ".npz",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".safetensors",
+    ".h5",
+    ".hdf5",
+    ".nc",
+    ".safetensors.index.json",
+)
 """The suffixes of files that hold tensors, the same as in `gncli.io.formats.FORMATS`."""
 
 OUTPUT_SUFFIXES = (".npy", ".h5", ".hdf5")

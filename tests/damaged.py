@@ -9,6 +9,7 @@ from typing import Any
 
 from gncli.errors import GncliError, InputError, LimitError
 from tests.archives import ARRAY, NPY, Packed, entry, tensors, wide, zipped
+from tests.pickles import Call, Name, Raw, Stored, pickled, storage, torch_file, view
 
 FULL = 0xFFFFFFFF
 TORN = Packed(method=8).stored()
@@ -249,4 +250,93 @@ SAFETENSORS_FILES: dict[str, tuple[bytes, type[GncliError], str]] = {
         InputError,
         "x: has bytes after the tensors: the header declares 24 bytes",
     ),
+}
+
+REBUILT = "torch._utils _rebuild_tensor_v3"
+UNTYPED = storage(size=24, kind="torch.storage UntypedStorage")
+WHOLE = pickled({"x": view()})
+ALONE = "is a program of {}, not tensors alone; save the tensors alone: torch.save(model.state_dict(), FILE)"
+
+PYTORCH_FILES: dict[str, tuple[bytes, type[GncliError], str]] = {
+    "TorchScript": (torch_file({}, {"constants.pkl": b""}), InputError, ALONE.format("TorchScript")),
+    "torch.export": (torch_file({}, {"archive_format": b"pt2"}), InputError, ALONE.format("torch.export")),
+    "no pickle": (zipped(Packed("a/version", b"3")), InputError, "has no record data.pkl; load it with PyTorch, and"),
+    "a byte order that is none": (torch_file({}, {"byteorder": b"middle"}), InputError, "is none (b'middle')"),
+    "no record": (torch_file({"x": view(storage("7"))}), InputError, "x.pt: is damaged: it has no record data/7"),
+    "a record that is too short": (
+        torch_file({"x": view()}, {"data/0": bytes(23)}),
+        InputError,
+        "has a storage of 23 bytes, where its pickle says 24",
+    ),
+    "a record that is too long": (torch_file({"x": view()}, {"data/0": bytes(25)}), InputError, "a storage of 25 byt"),
+    "a deflated record": (torch_file({"x": view()}, method=8), InputError, "is in a deflated record, which is not re"),
+    "an encrypted record": (torch_file({"x": view()}, central={"flags": 1}), InputError, "is encrypted; extract it"),
+    "a view beyond its storage": (torch_file(view(None, 1)), InputError, "needs 28 bytes of its storage, which has 24"),
+    "strides beyond the storage": (torch_file(view(None, 0, (2,), (HUGE,))), InputError, "bytes of its storage, which"),
+    "sizes that overflow": (torch_file(view(None, 0, (HUGE, HUGE), (1, 1))), InputError, "that no machine can hold ("),
+    "sizes that overflow beside 0": (torch_file(view(None, 0, (0, HUGE, HUGE), (1, 1, 1))), InputError, "no machine"),
+    "a negative size": (torch_file(view(None, 0, (-2, 3))), InputError, "has an offset, a size or a stride that is n"),
+    "a negative stride": (torch_file(view(None, 5, (2, 3), (-3, -1))), InputError, "a size or a stride that is none"),
+    "a boolean offset": (torch_file(view(None, True)), InputError, "has an offset, a size or a stride that is none"),
+    "a size with a point": (torch_file(view(None, 0, (2.0, 3))), InputError, "has an offset, a size or a stride that"),
+    "a shape that is a list": (torch_file(view(None, 0, [2, 3])), InputError, "an operand is missing, or of another "),
+    "more strides than sizes": (torch_file(view(None, 0, (6,), (1, 1))), InputError, "has 1 sizes and 2 strides"),
+    "too many axes": (torch_file(view(None, 0, (1,) * 65, (1,) * 65)), InputError, "has 65 sizes and 65 strides"),
+    "no storage": (torch_file(view("storage")), InputError, "an operand is missing, or of another type"),
+    "no storage of a dtype": (
+        torch_file(view("storage", 0, (2, 3), (3, 1), Name("torch int8"), of=REBUILT)),
+        InputError,
+        "an operand is missing, or of another type",
+    ),
+    "no dtype": (torch_file(view(UNTYPED)), InputError, "a stride that is none, or no dtype"),
+    "an unknown dtype": (
+        torch_file(view(UNTYPED, 0, (2, 3), (3, 1), Name("torch float8_e8m0fnu"), of=REBUILT)),
+        InputError,
+        "holds elements of a type that is not read (dtype float8_e8m0fnu); save it as bfloat16 or float32",
+    ),
+    "an unknown storage": (
+        torch_file(view(storage(kind="torch QInt8Storage"))),
+        InputError,
+        "is no tensor, but a reference that is no storage of numbers; save the tensors alone",
+    ),
+    "a storage of a negative size": (torch_file(view(storage(size=-1))), InputError, "but a reference that is no sto"),
+    "a reference that is none": (torch_file(Stored("storage")), InputError, "is no tensor, but a reference that is "),
+    "too few arguments": (torch_file(Call(REBUILT, (1,))), InputError, "but what torch._utils._rebuild_tensor_v3 mak"),
+    "a call of what is called": (torch_file(Raw(b"cos\nsystem\n)R)R")), InputError, "is no tensor, but an object; sa"),
+    "a call with a list": (torch_file(Raw(b"cos\nsystem\n]R")), InputError, "an operand is missing, or of another ty"),
+    "a call inside a call": (
+        torch_file(Call("torch._tensor _rebuild_from_type_v2", (Name("os system"), None, ("ls",)))),
+        InputError,
+        "is no tensor, but what os.system makes",
+    ),
+    "no call inside a call": (
+        torch_file(Call("torch._tensor _rebuild_from_type_v2", ("ls", None, ()))),
+        InputError,
+        "an operand is missing, or of another type",
+    ),
+    "a name of numbers": (torch_file(Raw(b"K\1K\2\x93")), InputError, "an operand is missing, or of another type"),
+    "two of a name": (
+        torch_file({"a.b": view(), "a": {"b": view()}}),
+        InputError,
+        "x.pt: has more than one tensor of the name a.b",
+    ),
+    "protocol 0": (torch_file(b"I1\n."), InputError, "byte 0 of its pickle: b'I' is no operation of the prot"),
+    "an unknown operation": (
+        torch_file(b"\x80\2\xff."),
+        InputError,
+        "byte 2 of its pickle: b'\\xff' is no operation of the ",
+    ),
+    "no end": (torch_file(WHOLE[:-1]), InputError, "of its pickle: it has no end"),
+    "a name that is cut": (torch_file(b"\x80\2cos\nsystem"), InputError, "of its pickle: it ends in a name"),
+    "an old operation": (torch_file(b"\x80\2(Nl."), InputError, "LIST is no operation that torch.save writes"),
+    "bytes after the end": (torch_file(WHOLE + b"N"), InputError, "of its pickle: it does not end where it should"),
+    "two values": (torch_file(b"\x80\2NN."), InputError, "of its pickle: it does not end where it should"),
+    "an open mark": (torch_file(b"\x80\2(N."), InputError, "of its pickle: it does not end where it should"),
+    "no mark": (torch_file(b"\x80\2]Ne."), InputError, "an operand is missing, or of another type"),
+    "an empty stack": (torch_file(b"\x80\2\x85."), InputError, "an operand is missing, or of another type"),
+    "what was not remembered": (torch_file(b"\x80\2h\1."), InputError, "an operand is missing, or of another type"),
+    "a key without a value": (torch_file(b"\x80\2}(Nu."), InputError, "a dict has a key without a value"),
+    "items of a number": (torch_file(b"\x80\2K\1(Ne."), InputError, "an operand is missing, or of another type"),
+    "text that is none": (torch_file(b"\x80\2X\1\0\0\0\xff."), InputError, "an operand is missing, or of another type"),
+    "an object of a number": (torch_file(b"\x80\2K\1)\x81."), InputError, "an operand is missing, or of another typ"),
 }

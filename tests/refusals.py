@@ -33,6 +33,8 @@ ABOUT = {
     "io/formats/npy.py": ".npy",
     "io/formats/npz.py": ".npz",
     "io/formats/zip.py": ".npz",
+    "io/formats/pickled.py": ".pt",
+    "io/formats/pytorch.py": ".pt",
     "io/formats/safetensors.py": ".safetensors",
     "io/formats/sharded.py": ".safetensors.index.json",
     "io/formats/hdf5": "HDF5",

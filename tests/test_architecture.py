@@ -27,15 +27,15 @@ STOREYS = [
     ["errors", "text", "names", "inputs", "descriptors", "signals", "progress", "__init__"],
 ]
 # The same inside `io`: nobody knows a format but `formats`, and no format knows another: only a .npz is made of .npy,
-# and a checkpoint in shards of .safetensors.
+# a file of PyTorch is a zip archive too, and a checkpoint in shards is made of .safetensors.
 STOREYS_OF_IO = [
     ["__init__"],
     ["folder"],
     ["formats/__init__"],
-    ["formats/npz", "formats/sharded"],
+    ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
     ["fingerprint"],
-    ["lending", "pairs", "part", "transposition"],
+    ["lending", "pairs", "part", "strided", "transposition", "widened"],
     ["pipe", "arrays", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]

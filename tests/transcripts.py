@@ -182,7 +182,7 @@ def prepare(folder: Path) -> None:
     np.savez(folder / "two.npz", x=x, objects=np.array([{}], object), bias=np.arange(16.0))
     np.savez_compressed(folder / "deflated.npz", x=x, bias=np.arange(16.0))
     np.savez(folder / "lone.npz", np.array([{}], object))
-    for name in ("small.safetensors", "small.nc"):
+    for name in ("small.safetensors", "small.nc", "checkpoint.pt", "torch.pt", "torch.safetensors"):
         (folder / name).symlink_to(ROOT / "tests" / "data" / name)
     (folder / "folder" / "deep").mkdir(parents=True)
     for at in (2, 10):

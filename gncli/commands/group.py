@@ -37,7 +37,7 @@ def gncli() -> None:
     gncli diff y.npy expected.npy          how two tensors differ, and a verdict
     gncli help                             more pages: a tour, recipes, ...
 
-    A TENSOR is a FILE (.npy, .npz, .h5, .nc, .safetensors), FILE::NAME for a tensor in it, or - for standard input. A
+    A TENSOR is a FILE (.npy, .npz, .h5, .nc, .pt, .safetensors), FILE::NAME for a tensor in it, or - for stdin. A
     folder, or the index of a checkpoint in shards, is all its tensors. Files may be larger than memory.
 
     Exit status: 0 success; 1 a difference, or a failed check or expectation; 2 usage; 3 input; 4 output; 5 a limit; 6

@@ -598,7 +598,7 @@ _allow_plugins = click.option(
 _allow_sparse = click.option(
     "--allow-sparse",
     is_flag=True,
-    help="Read a tensor that declares over 4 GiB and 1000 times (.npz: 100 times) what its file stores.",
+    help="Read a tensor that declares over 4 GiB and 1000 times (.npz, .pt: 100 times) what its file stores.",
 )
 _max_chunk = click.option(
     "--max-chunk",

@@ -100,7 +100,8 @@ class Listing(Closing, Iterator[Source]):
         """Return the names of the numeric tensors; without any, that of a lone other, which says why when opened."""
         names, others = self._container.names(), self._container.skipped
         if not names and len(others) != 1:
-            raise InputError(f"holds no numeric tensor ({len(others):,} others)", subject=self.name)
+            hint = self._container.hint if others else None
+            raise InputError(f"holds no numeric tensor ({len(others):,} others)", subject=self.name, hint=hint)
         self.skipped = len(others) if names else 0
         return names or others
 

@@ -55,6 +55,12 @@ def refuse_dtype(kind: str, itemsize: int, shown: str, name: str) -> NotNumericE
     return NotNumericError(f"holds {words} (dtype {shown})", subject=name, hint=hint)
 
 
+def refuse_type(shown: str, name: str) -> NotNumericError:
+    """Return the error about a dtype that neither NumPy nor gncli has, as the file names it."""
+    problem = f"holds elements of a type that is not read (dtype {shown})"
+    return NotNumericError(problem, subject=name, hint="save it as bfloat16 or float32")
+
+
 def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     """Return `dtype`, which is boolean, integer or float16/32/64.
 

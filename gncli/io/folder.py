@@ -50,6 +50,15 @@ def open_file(file: RawFile, name: str, policy: Policy) -> Container:
         raise
 
 
+def _is_tensors(path: str) -> bool:
+    """Return whether a file is of a format that is read; one that cannot be opened counts as one that is not."""
+    try:
+        with RawFile(path, path) as file:
+            return bool(recognized(file))
+    except GncliError:
+        return False
+
+
 class Folder(Container):
     """A folder and those below it: all files that have the suffix of a format, in natural order.
 
@@ -100,13 +109,16 @@ class Folder(Container):
                 raise error
 
         suffixes = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
+        shared = tuple(suffix for format_ in FORMATS for suffix in format_.shared)
         for folder, folders, files in os.walk(self._path, onerror=fail):
             folders[:] = [entry for entry in folders if not entry.startswith(".")]
             indexed = any(entry.endswith(SHARDED.suffixes) for entry in files)
             for entry in files:
                 shard = indexed and entry.endswith(_SAFETENSORS)
                 if entry.lower().endswith(suffixes) and not entry.startswith(".") and not shard:
-                    yield os.path.relpath(os.path.join(folder, entry), self._path)
+                    path = os.path.join(folder, entry)
+                    if not entry.lower().endswith(shared) or _is_tensors(path):
+                        yield os.path.relpath(path, self._path)
 
     def _is_npy(self, called: str) -> bool:
         return self._files[called] != called

@@ -263,10 +263,13 @@ class Container(Closing, ABC):
         The names of what holds no numbers; known after `names`.
     many : bool, default: False
         Whether it stands for many tensors, even where it holds only one: a folder, an index of shards.
+    hint : str, optional
+        What to do where it holds no tensor.
     """
 
     skipped: list[str]
     many: bool = False
+    hint: str | None = None
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -9,6 +9,7 @@ of all but the HDF5 of Keras. A file whose library is not installed is left out:
 from __future__ import annotations
 
 import os
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,72 @@ def by_keras(path: Path) -> None:
     model.save_weights(path)
 
 
+def rewritten(path: Path, changed: dict[str, bytes]) -> None:
+    """Write an archive of PyTorch again, with other bytes in some of its records."""
+    with zipfile.ZipFile(path) as old:
+        records = {info.filename: old.read(info) for info in old.infolist()}
+    with zipfile.ZipFile(path, "w") as new:
+        for record, content in records.items():
+            new.writestr(zipfile.ZipInfo(record), changed.get(record.partition("/")[2], content))
+
+
+def torch_pt(path: Path) -> None:
+    """Write X as `torch.save` does."""
+    import torch
+
+    torch.save({"x": torch.tensor(X)}, path)
+
+
+def torch_pth(path: Path) -> None:
+    """Write X as a view: every second column of a matrix in Fortran order."""
+    import torch
+
+    columns = torch.full((8, 2), 9.0)
+    columns[::2] = torch.tensor(X).T
+    torch.save({"x": columns.T[:, ::2]}, path)
+
+
+def torch_bin(path: Path) -> None:
+    """Write X as a machine whose bytes are in the other order does; PyTorch reads what comes out."""
+    import torch
+
+    torch.save({"x": torch.tensor(X)}, path)
+    rewritten(path, {"byteorder": b"big", "data/0": X.astype(">f4").tobytes()})
+    assert torch.equal(torch.load(path)["x"], torch.tensor(X))
+
+
+def checkpoint(path: Path) -> None:
+    """Write what a checkpoint holds: every dtype, views, shared storages, a lone parameter, and no tensors."""
+    import torch
+
+    layer = torch.nn.Linear(4, 2, bias=False)
+    layer.weight.data = torch.tensor(X)
+    kinds = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16"
+    kinds += " float8_e4m3fn float8_e5m2 complex64"
+    x = torch.arange(120.0).reshape(2, 3, 4, 5)
+    torch.save(
+        {
+            "state_dict": torch.nn.ModuleDict({"layer1": layer}).state_dict(),
+            "kinds": {kind: torch.arange(6).reshape(2, 3).to(getattr(torch, kind)) for kind in kinds.split()},
+            "views": [
+                x,
+                x.permute(3, 2, 1, 0),
+                x.to(memory_format=torch.channels_last),
+                x[1, ::2, :, 3],
+                x[0, 0, 0].expand(3, 5),
+                x.transpose(1, 3).bfloat16(),
+                (x[0, 0, 0, 0], torch.zeros(0, 3)),
+            ],
+            "negated": torch.arange(6).to(torch.complex64).conj().imag,
+            "sparse": torch.eye(2).to_sparse(),
+            "parameter": torch.nn.Parameter(x[0, 0]),
+            "epoch": 3,
+            "arguments": {"lr": 1e-3, "betas": (0.9, 0.999), "device": torch.device("cpu"), "array": X},
+        },
+        path,
+    )
+
+
 FILES = {
     "small.safetensors": small,
     "small.nc": climate,
@@ -97,6 +164,10 @@ FILES = {
     "mlx.safetensors": by_mlx,
     "tensorflow.safetensors": by_tensorflow,
     "keras.weights.h5": by_keras,
+    "torch.pt": torch_pt,
+    "torch.pth": torch_pth,
+    "torch.bin": torch_bin,
+    "checkpoint.pt": checkpoint,
 }
 
 if __name__ == "__main__":

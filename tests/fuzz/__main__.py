@@ -1,4 +1,5 @@
-"""``python -m tests.fuzz [PARSER] [SECONDS]``: atheris on the parser of npy (the default), npz or safetensors, 60 s.
+"""``python -m tests.fuzz [PARSER] [SECONDS]``: atheris on the parser of npy (the default), npz, pt, pickle or
+safetensors, for 60 s by default.
 
 It needs the extra ``fuzz``, which atheris has wheels for on Linux. Any exception but an error of ours ends the run, and
 leaves the bytes that raised it in a file ``crash-...``: they belong in `found`, with a test.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pickle
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,9 +22,11 @@ with atheris.instrument_imports(include=["gncli"]):
     from gncli.errors import InputError, LimitError
     from gncli.io import open_sources
     from gncli.io.formats.npy import read_header
+    from gncli.io.formats.pickled import contents
 
 from tests.archives import NPY, Packed, entry, tensors, wide, zipped
 from tests.files import read_all
+from tests.pickles import Call, pickled, storage, torch_file, view
 
 Test = Callable[[bytes], None]
 
@@ -40,6 +44,12 @@ NPZ_SEEDS = [
     zipped(Packed(), comment=b"comment"),
     wide(Packed(method=8)),
 ]
+PICKLE_SEEDS = [
+    pickled({"state_dict": {"w": view(), "b": view(None, 1, (2,), (3,))}, "epoch": 3, "l": [(1, "a"), None, True]}),
+    pickled(Call("torch._utils _rebuild_parameter", (view(), True, Call("collections OrderedDict")))),
+    pickle.dumps({"a": [1, 2.5, b"b", "c", {4}], "d": (5, 2**70)}, 4),
+]
+PT_SEEDS = [torch_file(seed) for seed in PICKLE_SEEDS] + [torch_file(view(storage("0", 6), 0, (2, 3), (1, 2)))]
 SAFETENSORS_SEEDS = [
     tensors({"x": entry()}, NPY[-24:]),
     tensors(
@@ -72,9 +82,17 @@ def test_container(data: bytes) -> None:
         os.close(fd)
 
 
+def test_pickle(data: bytes) -> None:
+    """Raise unless the bytes are the pickle of a PyTorch file, or are refused."""
+    with contextlib.suppress(InputError, LimitError):
+        contents(data, "x.pt")
+
+
 PARSERS: dict[str, tuple[Test, list[bytes]]] = {
     "npy": (test_npy, NPY_SEEDS),
     "npz": (test_container, NPZ_SEEDS),
+    "pt": (test_container, PT_SEEDS),
+    "pickle": (test_pickle, PICKLE_SEEDS),
     "safetensors": (test_container, SAFETENSORS_SEEDS),
 }
 

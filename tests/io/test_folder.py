@@ -81,8 +81,8 @@ def test_a_damaged_file_is_a_row_and_the_others_go_on(folder: Path) -> None:
     report = stats([str(folder)], workers=1)
     failed = {found.name: found.message for found in report.tensors if isinstance(found, Failure)}
     assert failed == {
-        f"{folder}::layer3": "is neither .npy, .npz, .safetensors, HDF5 nor .safetensors.index.json (it begins with "
-        "b'\\x93NUM')",
+        f"{folder}::layer3": "is neither .npy, .npz, .pt, .safetensors, HDF5 nor .safetensors.index.json (it "
+        "begins with b'\\x93NUM')",
         f"{folder}::sub/bad.npz": "is damaged: the zip archive has no end: it is truncated, or bytes follow it",
     }
     assert (report.status, len(report.tensors), report.skipped) == (3, 9, ((str(folder), 1),))

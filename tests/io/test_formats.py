@@ -18,7 +18,7 @@ from gncli import names
 from gncli.cli import main
 from gncli.errors import InputError
 from gncli.io import open_source
-from gncli.io.formats import FORMATS, WRITTEN, recognized, written
+from gncli.io.formats import FORMATS, LEGACY_PYTORCH, WRITTEN, recognized, written
 from gncli.io.rawfile import RawFile
 from tests import data
 from tests.archives import entry, tensors
@@ -59,6 +59,10 @@ CASES: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
     ".npz": ("x.npz", "x", lambda path: np.savez(path, x=X)),
     ".npz, compressed": ("x.npz", "x", lambda path: np.savez_compressed(path, x=X)),
     ".npz, and more": ("x.npz", "x", lambda path: np.savez(path, a=X, x=X)),
+    ".pt of PyTorch": ("torch.pt", "x", committed),
+    ".pth of PyTorch, strided": ("torch.pth", "x", committed),
+    ".bin of PyTorch, big-endian": ("torch.bin", "x", committed),
+    ".pt, and more": ("checkpoint.pt", "state_dict.layer1.weight", committed),
     ".safetensors": ("x.safetensors", "x", lambda path: path.write_bytes(tensors({"x": ENTRY}, X.tobytes()))),
     ".safetensors of NumPy": ("numpy.safetensors", "x", committed),
     ".safetensors of PyTorch": ("torch.safetensors", "x", committed),
@@ -193,9 +197,10 @@ def test_an_output_is_split_by_the_suffix_of_its_format(
         (b"", "is empty (0 bytes)"),
         (
             b"\x93NUM",
-            "is neither .npy, .npz, .safetensors, HDF5 nor .safetensors.index.json (it begins with b'\\x93NUM')",
+            "is neither .npy, .npz, .pt, .safetensors, HDF5 nor .safetensors.index.json (it begins with b'\\x93NUM')",
         ),
         (b"\x80\x04", "is a pickle, which would run code"),
+        (LEGACY_PYTORCH + b".", "is a file of PyTorch before version 1.6, a bare pickle"),
     ],
 )
 @pytest.mark.parametrize("road", ["file", "pipe"])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gncli.io.formats.npz import NpzSink as NpzSink
 
 SHOWN_NBYTES = 8  # of a file that nothing recognizes
+LEGACY_PYTORCH = b"\x80\x02\x8a\n" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # a pickle of this number
 
 
 class Beginning(Protocol):
@@ -81,10 +82,13 @@ class Format(ABC):
         As errors call it.
     suffixes : tuple of str
         Of the files that a shell suggests.
+    shared : tuple of str, default: ()
+        Those of them that files of other kinds have too: in a folder, such a file counts only if it is recognized.
     """
 
     name: str
     suffixes: tuple[str, ...]
+    shared: tuple[str, ...] = ()
 
     @abstractmethod
     def recognizes(self, file: Beginning) -> bool:
@@ -172,14 +176,37 @@ class Npz(Format):
     suffixes = (".npz",)
 
     def recognizes(self, file: Beginning) -> bool:
-        """Return whether the file begins as a member of an archive, or as the end of an empty one."""
-        return file.head(4) in (b"PK\x03\x04", b"PK\x05\x06")
+        """Return whether the file begins as a member of an archive but that of PyTorch, or as an empty one ends."""
+        return file.head(4) in (b"PK\x03\x04", b"PK\x05\x06") and not PYTORCH.recognizes(file)
 
     def open(self, file: RawFile, name: str, policy: Policy) -> Container:
         """Return the arrays of the archive."""
         from gncli.io.formats.npz import NpzFile
 
         return NpzFile(file, name, policy)
+
+
+class PyTorch(Format):
+    """Tensors, and anything else, in a pickle and the records of a zip archive."""
+
+    name = ".pt"
+    suffixes = (".pt", ".pth", ".bin")
+    shared = (".bin",)
+    first = re.compile(
+        rb"[^/]+/(?:data\.pkl|constants\.pkl|version|byteorder|\.[^/]+|(?:data|code|extra)/.*(?<!\.npy))"
+    )
+
+    def recognizes(self, file: Beginning) -> bool:
+        """Return whether the file begins as an archive whose first member is a record of PyTorch."""
+        head = file.head(30)  # of a member: what is before its name
+        name = file.head(int.from_bytes(head[26:28], "little"), 30) if head[:4] == b"PK\x03\x04" else b""
+        return self.first.fullmatch(name) is not None
+
+    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+        """Return the tensors of the file."""
+        from gncli.io.formats.pytorch import PyTorchFile
+
+        return PyTorchFile(file, name, policy)
 
 
 class Safetensors(Format):
@@ -270,10 +297,11 @@ class Sharded(Format):
         return ShardedFile(file, name)
 
 
-NPY, HDF5, SHARDED = Npy(), Hdf5(), Sharded()
+NPY, PYTORCH, HDF5, SHARDED = Npy(), PyTorch(), Hdf5(), Sharded()
 FORMATS: tuple[Format, ...] = (
     NPY,
     Npz(),
+    PYTORCH,
     Safetensors(),
     HDF5,  # after these: a file of another format may have the signature of HDF5 inside
     SHARDED,  # last: what precedes HDF5 in its file may be text
@@ -295,6 +323,9 @@ def recognized(file: Beginning) -> Format:
     start = file.head(SHOWN_NBYTES)
     if not start:
         raise InputError("is empty (0 bytes)", subject=file.name)
+    if file.head(len(LEGACY_PYTORCH)) == LEGACY_PYTORCH:
+        hint = "load it with PyTorch, and torch.save it again"
+        raise InputError("is a file of PyTorch before version 1.6, a bare pickle", subject=file.name, hint=hint)
     if start.startswith(b"\x80"):
         raise InputError("is a pickle, which would run code", subject=file.name, hint="save the array with np.save")
     *names, last = (format_.name for format_ in FORMATS)

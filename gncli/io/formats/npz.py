@@ -110,7 +110,7 @@ class NpzFile(Container):
             raise not_found(member, self.names(), "array", name)
         start = found.begin(self._file, name)
         if not self._policy.sparse:
-            check_size(found, name)
+            check_size(found.nbytes, found.stored, name)
         file = self._file.duplicate()
         try:
             if found.deflated:

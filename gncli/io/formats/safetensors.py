@@ -16,17 +16,16 @@ import struct
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError
-from gncli.io.dtypes import MAX_NBYTES, WIDENED, NotNumericError, Widening, holdable, refuse_dtype
-from gncli.io.rawfile import RawFile, RawSource, as_bytes
-from gncli.io.source import MAX_MEMBERS, Container, not_found
+from gncli.io.dtypes import MAX_NBYTES, WIDENED, holdable, refuse_dtype, refuse_type
+from gncli.io.rawfile import RawFile, RawSource
+from gncli.io.source import MAX_MEMBERS, Container, Source, not_found
+from gncli.io.widened import WidenedSource
 
 MAX_ENTRY_NBYTES = 4096  # an entry with 64 axes takes less
 
 _LENGTH = struct.Struct("<Q")
-_PIECE = 1 << 17  # elements that are widened at a time: their bytes and their floats stay in the cache
 _METADATA = "__metadata__"
 _DTYPES = {
     "BOOL": "|b1",
@@ -207,7 +206,7 @@ class SafetensorsFile(Container):
         """Return the names of the tensors, in the order of their bytes."""
         return [called for called, entry in self._entries.items() if entry.known]
 
-    def open(self, member: str, name: str) -> RawSource:
+    def open(self, member: str, name: str) -> Source:
         """Return the tensor `member`, which errors call `name`.
 
         Raises
@@ -225,7 +224,7 @@ class SafetensorsFile(Container):
         self._file.close()
 
 
-def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> RawSource:
+def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> Source:
     """Return the tensor of an entry of the header, whose tensors begin at `offset`; it closes the file.
 
     Raises
@@ -235,50 +234,17 @@ def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> RawSource:
     """
     try:
         if entry.dtype in WIDENED:
-            return WidenedSource(file, offset + entry.first, entry.shape, WIDENED[entry.dtype], name)
+            widening = WIDENED[entry.dtype]
+            bits = RawSource(file, offset + entry.first, entry.shape, widening.raw, "C", name)
+            return WidenedSource(bits, widening)
         if entry.dtype in _DTYPES:
             return RawSource(file, offset + entry.first, entry.shape, np.dtype(_DTYPES[entry.dtype]), "C", name)
         if entry.dtype in _COMPLEX:
             raise refuse_dtype("c", _COMPLEX[entry.dtype], entry.dtype, name)
-        problem = f"holds elements of a type that is not read (dtype {entry.dtype})"
-        raise NotNumericError(problem, subject=name, hint="save it as bfloat16 or float32")
+        raise refuse_type(entry.dtype, name)
     except BaseException:
         file.close()
         raise
-
-
-class WidenedSource(RawSource):
-    """A tensor of a dtype that NumPy does not have: reading it widens each element to float32, exactly.
-
-    Parameters
-    ----------
-    file : RawFile
-        The file, which is closed with the source.
-    offset : int
-        Where the first element begins, in bytes.
-    shape : tuple of int
-        Shape of the tensor.
-    widening : Widening
-        Its dtype in the file.
-    name : str
-        As the user typed it.
-    """
-
-    def __init__(self, file: RawFile, offset: int, shape: tuple[int, ...], widening: Widening, name: str) -> None:
-        super().__init__(file, offset, shape, np.dtype(np.float32), "C", name)
-        self.stored_as: Widening = widening
-
-    def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the elements from `start` on."""
-        raw = np.empty(min(_PIECE, out.size), self.stored_as.raw)
-        for done in range(0, out.size, _PIECE):
-            part = raw[: out.size - done]
-            self.read_stored(part, start + done)
-            self.stored_as.widen(part, out[done : done + part.size])
-
-    def read_stored(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the bits of the elements from `start` on."""
-        self.file.read(as_bytes(out), self.offset + start * out.itemsize)
 
 
 def _malformed(problem: str, name: str) -> InputError:

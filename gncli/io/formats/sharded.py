@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from gncli.errors import ChangedError, InputError, LimitError
 from gncli.io.formats.safetensors import Entry, parsed, read_header, tensor
-from gncli.io.rawfile import RawFile, RawSource, reading
-from gncli.io.source import MAX_MEMBERS, Container, Identity, not_found
+from gncli.io.rawfile import RawFile, reading
+from gncli.io.source import MAX_MEMBERS, Container, Identity, Source, not_found
 from gncli.text import natural
 
 MAX_INDEX_NBYTES = 64 << 20
@@ -135,7 +135,7 @@ class ShardedFile(Container):
         """Return the names of the tensors, in natural order."""
         return sorted((called for called in self._shard_of if self._entry(called).known), key=natural)
 
-    def open(self, member: str, name: str) -> RawSource:
+    def open(self, member: str, name: str) -> Source:
         """Return the tensor `member`, which errors call `name`.
 
         Raises

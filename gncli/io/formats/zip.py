@@ -88,7 +88,7 @@ class Member(NamedTuple):
             raise InputError("is encrypted", subject=name, hint="extract it with its password first")
         if self.method not in (_STORED, _DEFLATED):
             shown = f"{self.method} ({_METHODS[self.method]})" if self.method in _METHODS else str(self.method)
-            hint = "np.savez and np.savez_compressed write what is"
+            hint = "np.savez, np.savez_compressed and torch.save write what is"
             raise InputError(f"is compressed by zip method {shown}, which is not read", subject=name, hint=hint)
         head = bytearray(_LOCAL.size + len(self.raw_name))
         file.read(memoryview(head), self.at)  # the file is long enough: the directory follows
@@ -218,10 +218,10 @@ def _bounded(found: list[Member], end: int, name: str) -> list[Member]:
     return [member._replace(limit=limits[member.at]) for member in found]
 
 
-def check_size(member: Member, name: str) -> None:
-    """Raise LimitError if a member declares far more than it stores."""
-    if member.nbytes > SPARSE_NBYTES and member.nbytes > SPARSE_FACTOR * member.stored:
-        problem = f"declares {member.nbytes:,} bytes and stores {member.stored:,}"
+def check_size(nbytes: int, stored: int, name: str) -> None:
+    """Raise LimitError if what is declared is far more than what is stored, both in bytes."""
+    if nbytes > SPARSE_NBYTES and nbytes > SPARSE_FACTOR * stored:
+        problem = f"declares {nbytes:,} bytes and stores {stored:,}"
         raise LimitError(problem, subject=name, hint="--allow-sparse reads it")
 
 

@@ -263,7 +263,7 @@ def test_a_text_or_a_longer_header_is_another_format(tmp_path: Path) -> None:
     path = tmp_path / "x"
     for data in (b"12345678{", tensors("{}", length=100_000_001), b"[]", tensors("[]")):
         path.write_bytes(data)
-        with pytest.raises(InputError, match=r"is neither .npy, .npz, .safetensors, HDF5 nor"):
+        with pytest.raises(InputError, match=r"is neither .npy, .npz, .pt, .safetensors, HDF5 nor"):
             opened(path)
 
 
