@@ -143,7 +143,8 @@ def _array_of(x: Any, name: str) -> tuple[NDArray[Any], Widening | None]:
     except Exception as error:  # libraries raise what they like
         text = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot be read as an array ({text})", subject=name) from error
-    widening = _WIDENINGS.get(array.dtype.name)
+    # The name of a dtype takes long to make; one that another library defined has 2 here.
+    widening = _WIDENINGS.get(array.dtype.name) if array.dtype.isbuiltin == 2 else None
     return (array, None) if widening is None else (array.view(f"u{array.dtype.itemsize}"), widening)
 
 

@@ -10,8 +10,10 @@ For sample n and group g, a contiguous block of C/G channels (or, interleaved, e
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
+import sys
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -32,6 +34,7 @@ from gncli.text import finite
 
 DEFAULT_GROUPS = 32
 DEFAULT_EPS = 1e-5
+LARGEST = sys.float_info.max
 DENOMINATORS = ("std", "variance")
 
 
@@ -64,6 +67,9 @@ class GroupNorm:
 
     def __post_init__(self) -> None:
         """Refuse parameters that are wrong for any tensor."""
+        for number in (self.num_groups, self.group_size):
+            if number is not None:
+                operator.index(number)  # a float is no number of groups, not even 4.0
         if self.num_groups is not None and self.group_size is not None:
             raise ParameterError("both the number of groups and their size are given", hint="give one of them")
         if not (math.isfinite(self.eps) and self.eps >= 0):
@@ -71,6 +77,7 @@ class GroupNorm:
         if self.denominator not in DENOMINATORS:
             raise ParameterError(f"denominator is {self.denominator!r}", hint=f"choose {' or '.join(DENOMINATORS)}")
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019  # small: many arrays have one shape
     def on(self, shape: tuple[int, ...], order: str) -> Grouping:
         """Return the groups of a tensor of `shape`, stored in `order`.
 
@@ -167,7 +174,7 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     divisor = np.sqrt(total)
     if norm.denominator == "variance":
         divisor = total if cells.power is None else np.ldexp(total, cells.power)
-    rstd = np.minimum(1.0 / np.where(divisor == 0, 1.0, divisor), np.finfo(np.float64).max)  # 0 times it is 0
+    rstd = np.minimum(1.0 / np.where(divisor == 0, 1.0, divisor), LARGEST)  # 0 times it is 0
     if cells.nan is not None:
         rstd[~cells.finite] = np.nan
     wide = cells.min.dtype.kind in "iu"

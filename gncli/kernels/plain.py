@@ -402,7 +402,7 @@ class Affine(NamedTuple):
     @property
     def identity(self) -> bool:
         """Whether gamma is 1 and beta is 0 for every channel."""
-        return bool((self.gamma == 1).all() and (self.beta == 0).all())
+        return not (np.count_nonzero(self.gamma != 1) or np.count_nonzero(self.beta))
 
     def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return gamma and beta of the elements at these places in storage."""

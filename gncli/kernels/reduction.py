@@ -317,6 +317,10 @@ def spread(walk: Walk, region: Region, cells: Array) -> Array:
     ndarray, shape (X, 1, Q), or (X, 1) where a leaf has no columns
         The value of the cell of each element.
     """
+    num_x, _, width = walk.view(region)
+    shape = (num_x, 1, width) if walk.columns else (num_x, 1)
+    if region.axis == 0 and cells.size == num_x * width:  # no axis is reduced but the leaf
+        return cells.reshape(shape)
     axis, run = region.axis, region.last - region.first
     sizes = [unit.size if unit.cell else 1 for unit in (*walk.units, *walk.columns)]
     sizes[0] = run if axis == 0 else 1
@@ -324,11 +328,9 @@ def spread(walk: Walk, region: Region, cells: Array) -> Array:
     at.append(slice(region.first, region.last) if axis and walk.units[axis].cell else slice(None))
     found = cells.reshape(sizes)[tuple(at)]
     leaf = axis == len(walk.outer)
-    shape = [1 if leaf else run, *(unit.size for unit in walk.outer[axis + 1 :])]
-    shape += ([] if leaf else [1]) + [column.size for column in walk.columns]
-    laid = np.broadcast_to(found, shape)
-    num_x, _, width = walk.view(region)
-    return laid.reshape(num_x, 1, width) if walk.columns else laid.reshape(num_x, 1)
+    extents = [1 if leaf else run, *(unit.size for unit in walk.outer[axis + 1 :])]
+    extents += ([] if leaf else [1]) + [column.size for column in walk.columns]
+    return np.broadcast_to(found, extents).reshape(shape)
 
 
 def in_c_order(places: NDArray[np.int64], shape: tuple[int, ...], order: str) -> NDArray[np.int64]:
@@ -358,9 +360,12 @@ def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], fold: Callable[[R,
     walk, region = visit.walk, visit.region
     num_x, length, width = walk.view(region)
     shape = (num_x, -(-length // walk.block), *([width] if walk.columns else []))
+    tiles = list(walk.tiles(region, visit.tile))
+    if len(tiles) == 1:
+        return fold(kernel(Rows(visit, tiles[0])), walk.dims(region), walk.units[region.axis].cell)
     indices: list[tuple[slice, ...]] = []
     records: list[R] = []
-    for part in walk.tiles(region, visit.tile):
+    for part in tiles:
         record = kernel(Rows(visit, part))
         blocks = part.blocks.stop - part.blocks.start
         records.append(reshape(record, -1, blocks, *shape_of(record)[1:]))
@@ -372,5 +377,4 @@ def measure_blocks(visit: Visit, kernel: Callable[[Rows], R], fold: Callable[[R,
             whole[index] = array
         return whole
 
-    record = records[0] if len(records) == 1 else join(records, placed)
-    return fold(record, walk.dims(region), walk.units[region.axis].cell)
+    return fold(join(records, placed), walk.dims(region), walk.units[region.axis].cell)

@@ -27,7 +27,7 @@ def room(size: int, dtype: DTypeLike = np.float64) -> NDArray[Any]:
 
 def aligned(raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return `raw` without the bytes before its first cache line."""
-    return raw[-raw.ctypes.data % LINE :]
+    return raw[-raw.__array_interface__["data"][0] % LINE :]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from gncli.kernels.partition import Axis, Partition
@@ -71,6 +71,7 @@ class Walk:
     columns: tuple[Axis, ...]
 
     @classmethod
+    @lru_cache(maxsize=256)  # many arrays have one shape
     def of(cls, partition: Partition) -> Walk:
         """Return the walk over `partition`, which has at least one element."""
         axes = partition.axes

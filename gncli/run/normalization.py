@@ -238,7 +238,7 @@ class Normalization:
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._kept: list[tuple[Floats, ...]] = []
         none = None if proof is None else 0
-        self._check = replace(all_checks([]), proved=none, settled=none)
+        self._check = Check(0, None, None, proved=none, settled=none)
 
     def run(self) -> Outcome:
         """Run all passes and return the outcome.
