@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from gncli import io
 from gncli.errors import GncliError, ParameterError
 from gncli.inputs import STRICT, Draw, Policy
-from gncli.kernels.groupnorm import DEFAULT_EPS, GroupNorm, output_dtype
+from gncli.kernels.floats import FLOATS
+from gncli.kernels.groupnorm import DEFAULT_EPS, GroupNorm, output_float
 from gncli.kernels.moments import Floats
 from gncli.kernels.plain import Affine
 from gncli.names import in_python, statistic_names
@@ -113,12 +114,12 @@ def group_norm(
         _channel_values(beta, "beta", 0.0, grouping.channels),
         grouping.channel_shape,
     )
-    kind = output_dtype(source.dtype) if dtype is None else np.dtype(dtype)
-    if kind.kind != "f" or kind.itemsize > 8:
-        raise ParameterError(f"{kind} cannot hold the result", hint="choose float16, float32 or float64")
-    sink = io.ArraySink(source.shape, kind, source.order)
+    made = output_float(source.dtype) if dtype is None else FLOATS.get(np.dtype(dtype).name)
+    if made is None or made.foreign:
+        raise ParameterError(f"{np.dtype(dtype)} cannot hold the result", hint="choose float16, float32 or float64")
+    sink = io.ArraySink(source.shape, made.dtype, source.order)
     with Engine() as engine:
-        Normalization(source, sink, grouping, affine, kind, engine, verify=False, reports=False).write()
+        Normalization(source, sink, grouping, affine, made, engine, verify=False, reports=False).write()
     return sink.array
 
 

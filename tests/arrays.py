@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gncli.io import ArraySink, ArraySource
 from gncli.kernels.extras import RECORDS
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Moments, record
@@ -127,10 +128,10 @@ def normalized(
     source = Forward(x) if forward else ArraySource(x)
     grouping = GroupNorm(num_groups, None, eps, layout, denominator).on(source.shape, source.order)
     scale, shift = (np.array(np.broadcast_to(v, grouping.channels), np.float64) for v in (gamma, beta))
-    kept = np.dtype(dtype if dtype is not None else x.dtype.newbyteorder("="))
-    sink = (InTurn if forward else ArraySink)(source.shape, kept, source.order)
+    made = FLOATS[dtype if isinstance(dtype, str) and dtype in FLOATS else np.dtype(dtype or x.dtype).name]
+    sink = (InTurn if forward else ArraySink)(source.shape, made.dtype, source.order)
     affine = Affine(scale, shift, grouping.channel_shape)
-    outcome = Normalization(source, sink, grouping, affine, kept, engine, **options).run()
+    outcome = Normalization(source, sink, grouping, affine, made, engine, **options).run()
     return sink.array, outcome
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gncli.kernels.floats import FLOATS, Float
 
 
 class Group(NamedTuple):
@@ -26,39 +28,20 @@ class Group(NamedTuple):
         n = values.size
         return cls(n, total, squares / n - (total / n) ** 2 + Fraction(eps), denominator)
 
-    def rounded(self, x: Any, gamma: float, beta: float, dtype: np.dtype[Any]) -> Any:
-        """Return the result for the element `x`, correctly rounded to `dtype`; ties go to even, and 0 is +0."""
-        deviation = exactly(x) - self.sum / self.n
-        scale, shift = Fraction(gamma), Fraction(beta)
-        if deviation == 0 or scale == 0:
-            return dtype.type(0.0 * gamma + beta)
-        factor = scale * deviation
+    def rounded(self, x: Any, gamma: float, beta: float, kind: Float) -> Any:
+        """Return the result for the element `x`, correctly rounded; ties go to even, 0 is +0, overflow is infinite."""
+        return _nearest(lambda boundary: self.side(x, gamma, beta, boundary), kind)
+
+    def side(self, x: Any, gamma: float, beta: float, boundary: Fraction) -> int:
+        """Return the sign of the result for the element `x` less `boundary`."""
+        left, right = Fraction(gamma) * (exactly(x) - self.sum / self.n), boundary - Fraction(beta)
+        square = self.total
         if self.denominator == "variance":
-            factor, square = factor / self.total, Fraction(1)
-        else:
-            square = self.total
-
-        def beyond(boundary: Fraction) -> int:
-            """Return the sign of ``factor / sqrt(square) + shift - boundary``."""
-            left, right = factor, boundary - shift
-            signs = _sign(left), _sign(right)
-            if signs[0] != signs[1]:
-                return _sign(Fraction(signs[0] - signs[1]))
-            return signs[0] * _sign(left * left - right * right * square)
-
-        low, high = -_steps(np.array(np.inf, dtype)), _steps(np.array(np.inf, dtype))
-        while high - low > 1:  # the result is between these two numbers of the dtype
-            middle = (low + high) // 2
-            if beyond(Fraction(float(_number(middle, dtype)))) >= 0:
-                low = middle
-            else:
-                high = middle
-        ends = [_ends(place, dtype) for place in (low, high)]
-        side = beyond(sum(ends, Fraction(0)) / 2)
-        place = high if side > 0 else low if side < 0 else low + low % 2
-        if place == 0 and beyond(Fraction(0)) < 0:
-            return dtype.type(-0.0)
-        return _number(place, dtype)
+            left, square = left / self.total if left else left, Fraction(1)
+        signs = _sign(left), _sign(right)
+        if signs[0] != signs[1]:
+            return _sign(Fraction(signs[0] - signs[1]))
+        return signs[0] * _sign(left * left - right * right * square)
 
 
 def sum_of(values: NDArray[Any], power: int = 1) -> Fraction:
@@ -79,31 +62,42 @@ def exactly(x: Any) -> Fraction:
 
 
 def group_norm(
-    x: NDArray[Any], eps: float, gamma: Sequence[float], beta: Sequence[float], dtype: Any, denominator: str = "std"
+    x: NDArray[Any], eps: float, gamma: Sequence[float], beta: Sequence[float], dtype: str, denominator: str = "std"
 ) -> NDArray[Any]:
     """Return the results for one group, `x` of shape (channels, space), rounded to `dtype`."""
-    group, kind = Group.of(x, eps, denominator), np.dtype(dtype)
+    group, kind = Group.of(x, eps, denominator), FLOATS[dtype]
     rows = [[group.rounded(v, g, b, kind) for v in row] for row, g, b in zip(x, gamma, beta, strict=True)]
-    return np.array(rows, kind)
+    return np.array(rows, kind.dtype)
 
 
 def _sign(number: Fraction) -> int:
     return (number > 0) - (number < 0)
 
 
-def _steps(number: NDArray[Any]) -> int:
-    """Return how many numbers of the dtype lie between 0 and a number that is not negative."""
-    return int(number.view(f"u{number.itemsize}"))
+def _nearest(beyond: Callable[[Fraction], int], kind: Float) -> Any:
+    """Return the number of the dtype nearest to a result; `beyond` says on which side of a number that is."""
+    low, high = -_last(kind), _last(kind)
+    while high - low > 1:  # the result is between these two numbers of the dtype
+        middle = (low + high) // 2
+        if beyond(_number(middle, kind)) >= 0:
+            low = middle
+        else:
+            high = middle
+    side = beyond((_number(low, kind) + _number(high, kind)) / 2)
+    place = high if side > 0 else low if side < 0 else low + low % 2
+    if place == 0 and beyond(Fraction(0)) < 0:
+        return kind.dtype.type(-0.0)
+    return kind.dtype.type(float(_number(place, kind)) if abs(place) < _last(kind) else math.copysign(math.inf, place))
 
 
-def _number(steps: int, dtype: np.dtype[Any]) -> Any:
-    found = np.array(abs(steps), f"u{dtype.itemsize}").view(dtype)[()]
-    return found if steps >= 0 else -found
+def _last(kind: Float) -> int:
+    """Return how many numbers of the dtype are above 0; one more would follow, if the exponent had no end."""
+    return ((1 << kind.exponent) - 1 << kind.mantissa) if kind.infinite else (1 << kind.exponent + kind.mantissa) - 1
 
 
-def _ends(steps: int, dtype: np.dtype[Any]) -> Fraction:
-    """Return the number; for infinity the one that would come after the largest."""
-    number = float(_number(steps, dtype))
-    if math.isfinite(number):
-        return Fraction(number)
-    return _sign(Fraction(steps)) * Fraction(2) ** int(np.finfo(dtype).maxexp)
+def _number(steps: int, kind: Float) -> Fraction:
+    """Return the number that is so many numbers of the dtype above 0."""
+    exponent, mantissa = divmod(abs(steps), 1 << kind.mantissa)
+    significand = mantissa + (exponent > 0) * (1 << kind.mantissa)
+    least = 2 - (1 << kind.exponent - 1) - kind.mantissa
+    return _sign(Fraction(steps)) * significand * Fraction(2) ** (least + max(exponent, 1) - 1)

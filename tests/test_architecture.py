@@ -35,8 +35,8 @@ STOREYS_OF_IO = [
     ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
     ["fingerprint"],
-    ["lending", "pairs", "part", "strided", "transposition", "widened"],
-    ["pipe", "arrays", "random", "ranges"],
+    ["lending", "pairs", "part", "strided", "transposition"],
+    ["pipe", "arrays", "foreign", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]
 COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")}

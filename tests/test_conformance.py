@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gncli.kernels.floats import FLOATS
 from gncli.run.engine import Engine
 from tests import exact as exactly
 from tests import oracle
@@ -106,7 +107,7 @@ def decision(
         c = int(index[channel])
         scale, shift = (default if of is None else float(of[c]) for of, default in ((gamma, 1.0), (beta, 0.0)))
         moments = group(int(index[batch]) if batch >= 0 else 0, c // size)
-        return moments.rounded(x[index], scale, shift, np.dtype(made))
+        return moments.rounded(x[index], scale, shift, FLOATS[np.dtype(made).name])
 
     return decide
 

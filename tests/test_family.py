@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli import group_norm, normalize_file
+from gncli.kernels.floats import FLOATS
 from tests import exact
 from tests.arrays import assert_same_bits, drawn
 
@@ -45,7 +46,7 @@ def expected(
     for cell in np.unique(cells):
         group = exact.Group.of(x[cells == cell], eps, denominator)
         for index in zip(*np.nonzero(cells == cell), strict=True):
-            y[index] = group.rounded(x[index], float(gamma[index]), float(beta[index]), y.dtype)
+            y[index] = group.rounded(x[index], float(gamma[index]), float(beta[index]), FLOATS[y.dtype.name])
     return y
 
 

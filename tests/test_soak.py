@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli import group_norm
+from gncli.kernels.floats import FLOATS
 from tests import exact
 
 SHAPE, GROUPS = (8, 16, 80, 80), 4
@@ -36,7 +37,7 @@ def misrounded(x: NDArray[np.float32]) -> tuple[int, int]:
     group_of = functools.cache(lambda place: exact.Group.of(groups[place]))
     places = np.argwhere(near).tolist()
     for group, place in places:
-        right = group_of(group).rounded(groups[group, place], 1.0, 0.0, np.dtype(np.float32))
+        right = group_of(group).rounded(groups[group, place], 1.0, 0.0, FLOATS["float32"])
         wrong += bool(y[group, place] != right)
     return wrong, len(places)
 

@@ -1,16 +1,15 @@
-"""Which dtypes are read, how the ones that NumPy does not have are widened, and a sentence for every other dtype."""
+"""Which dtypes are read, those that NumPy lacks included, and a sentence for every other dtype."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gncli.errors import InputError
+from gncli.kernels.floats import FLOATS
 
 NUMERIC = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 """Kind and size of every dtype that gncli reads: boolean, integer and float16/32/64."""
@@ -87,73 +86,9 @@ def holdable(shape: Sequence[int], itemsize: int) -> bool:
     return len(shape) <= MAX_NDIM and math.prod(filter(None, shape)) * itemsize <= MAX_NBYTES
 
 
-class Widening(NamedTuple):
-    """A floating dtype that NumPy does not have. Each of its values is a float32 too, and is read as that.
-
-    Parameters
-    ----------
-    name : str
-        Its name in ml_dtypes, JAX and PyTorch.
-    exponent, mantissa : int
-        The number of bits of the exponent and of the mantissa; the sign is the bit before them.
-    infinite : bool
-        Whether the largest exponent stands for infinities and NaN, as in IEEE 754. Without infinities, the only NaN has
-        all bits set.
-    """
-
-    name: str
-    exponent: int
-    mantissa: int
-    infinite: bool = True
-
-    @property
-    def raw(self) -> np.dtype[Any]:
-        """The little-endian unsigned integer dtype that has the size of an element."""
-        return np.dtype(f"<u{(1 + self.exponent + self.mantissa) // 8}")
-
-    def widen(self, raw: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """Fill `out` with the values whose bits are in `raw`."""
-        if self.raw.itemsize == 2:
-            np.left_shift(raw, 16, out=out.view(np.uint32), dtype=np.uint32)
-        else:
-            np.take(_values(self), raw, out=out, mode="clip")  # "raise" would make a copy
-
-    def bits(self, values: NDArray[np.float32]) -> NDArray[Any]:
-        """Return the bits that finite `values` were widened from, as integers with a sign.
-
-        Examples
-        --------
-        >>> WIDENED["BF16"].bits(np.float32([1, -1])), WIDENED["F8_E5M2"].bits(np.float32([1, -1]))
-        (array([ 16256, -16512], dtype=int16), array([ 60, -68], dtype=int8))
-        """
-        if self.raw.itemsize == 2:
-            return np.asarray(values.view(np.uint32) >> 16).astype(np.uint16).view(np.int16)
-        table = _values(self)
-        positive = np.searchsorted(table[: int(np.isfinite(table[:128]).sum())], np.abs(values))
-        return np.asarray(positive + 128 * np.signbit(values)).astype(np.uint8).view(np.int8)
-
-
-@functools.cache
-def _values(kind: Widening) -> NDArray[np.float32]:
-    """Return the value of each byte, of shape (256,)."""
-    codes = np.arange(256)
-    exponents, mantissas = codes >> kind.mantissa & (1 << kind.exponent) - 1, codes & (1 << kind.mantissa) - 1
-    bias = (1 << kind.exponent - 1) - 1
-    normal = exponents > 0
-    significands = (normal << kind.mantissa) + mantissas
-    values = np.ldexp(significands.astype(np.float32), np.maximum(exponents, 1) - bias - kind.mantissa)
-    last = codes & 127 == 127
-    if kind.infinite:
-        last = exponents == (1 << kind.exponent) - 1
-        values[last & (mantissas == 0)] = np.inf
-        last &= mantissas > 0
-    values[last] = np.nan
-    return np.asarray(np.copysign(values, np.where(codes < 128, 1, -1)), np.float32)
-
-
-WIDENED = {
-    "BF16": Widening("bfloat16", 8, 7),
-    "F8_E4M3": Widening("float8_e4m3fn", 4, 3, infinite=False),
-    "F8_E5M2": Widening("float8_e5m2", 5, 2),
+FOREIGN = {
+    "BF16": FLOATS["bfloat16"],
+    "F8_E4M3": FLOATS["float8_e4m3fn"],
+    "F8_E5M2": FLOATS["float8_e5m2"],
 }
-"""The dtypes that NumPy does not have, by their name in .safetensors."""
+"""The dtypes that NumPy lacks, by their name in .safetensors."""

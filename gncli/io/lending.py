@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from gncli.errors import GncliError, InputError
 from gncli.io.arrays import ArraySource
-from gncli.io.dtypes import WIDENED, NotNumericError, Widening, check_dtype
+from gncli.io.dtypes import FOREIGN, NotNumericError, check_dtype
+from gncli.io.foreign import Widened
 from gncli.io.source import Container, Source
+from gncli.kernels.floats import Float
 from gncli.kernels.walk import boxes
 
 HOSTS = frozenset({1, 3, 11, 13})
@@ -24,7 +26,7 @@ HOSTS = frozenset({1, 3, 11, 13})
 KINDS = {0: "i", 1: "u", 2: "f", 4: "bfloat", 5: "c", 6: "b", 10: "float8_e4m3fn", 12: "float8_e5m2"}
 """NumPy's letter, or the name, of a kind of number by DLPack's code."""
 
-_WIDENINGS = {widening.name: widening for widening in WIDENED.values()}
+_FOREIGN = {kind.name: kind for kind in FOREIGN.values()}
 
 
 class StridedSource(Source):
@@ -41,34 +43,6 @@ class StridedSource(Source):
             piece = self._array[box]
             out[done : done + piece.size].reshape(piece.shape)[...] = piece
             done += piece.size
-
-
-class WidenedSource(Source):
-    """An array of a dtype that NumPy does not have.
-
-    Parameters
-    ----------
-    bits : Source
-        The bits of its elements, as integers of their size.
-    widening : Widening
-        What they stand for.
-    """
-
-    def __init__(self, bits: Source, widening: Widening) -> None:
-        self.name, self.shape, self.order = bits.name, bits.shape, bits.order
-        self.dtype: np.dtype[Any] = np.dtype(np.float32)
-        self.stored_as: Widening = widening
-        self._bits = bits
-
-    def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the values from `start` on."""
-        raw = np.empty(out.size, self._bits.dtype)
-        self._bits.read_into(raw, start)
-        self.stored_as.widen(raw, out)
-
-    def read_stored(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with the bits from `start` on."""
-        self._bits.read_into(out, start)
 
 
 class Lent(Container):
@@ -114,7 +88,7 @@ def lend(x: Any, name: str) -> Source:
         raise NotNumericError(f"holds Python objects, not numbers ({type(x).__name__})", subject=name)
     contiguous = array.flags.c_contiguous or array.flags.f_contiguous
     source = ArraySource(array, name) if contiguous else StridedSource(array, name)
-    return source if kind is None else WidenedSource(source, kind)
+    return source if kind is None else Widened(source, kind)
 
 
 def _masked(x: Any) -> bool:
@@ -125,7 +99,7 @@ def _masked(x: Any) -> bool:
     return ma is not None and isinstance(x, ma.MaskedArray)
 
 
-def _array_of(x: Any, name: str) -> tuple[NDArray[Any], Widening | None]:
+def _array_of(x: Any, name: str) -> tuple[NDArray[Any], Float | None]:
     """Return an array that shares the memory of `x` if it can, and what its integers stand for if they are bits."""
     speaks = hasattr(x, "__dlpack__")
     try:
@@ -144,8 +118,8 @@ def _array_of(x: Any, name: str) -> tuple[NDArray[Any], Widening | None]:
         text = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot be read as an array ({text})", subject=name) from error
     # The name of a dtype takes long to make; one that another library defined has 2 here.
-    widening = _WIDENINGS.get(array.dtype.name) if array.dtype.isbuiltin == 2 else None
-    return (array, None) if widening is None else (array.view(f"u{array.dtype.itemsize}"), widening)
+    float_ = _FOREIGN.get(array.dtype.name) if array.dtype.isbuiltin == 2 else None
+    return (array, None) if float_ is None else (array.view(f"u{array.dtype.itemsize}"), float_)
 
 
 # --- DLPack (https://dmlc.github.io/dlpack/latest/c_api.html) --------------------------------------------------------
@@ -180,7 +154,7 @@ class _Lender:
         self.capsule, self.__array_interface__ = capsule, interface
 
 
-def _from_dlpack(x: Any, name: str) -> tuple[NDArray[Any], Widening | None]:
+def _from_dlpack(x: Any, name: str) -> tuple[NDArray[Any], Float | None]:
     """Return the array, or the bits, of what speaks DLPack: of any dtype that gncli reads, and NumPy may not."""
     device = int(x.__dlpack_device__()[0])
     if device not in HOSTS:
@@ -192,8 +166,8 @@ def _from_dlpack(x: Any, name: str) -> tuple[NDArray[Any], Widening | None]:
     if kind is None or tensor.lanes != 1 or tensor.bits % 8:
         shown = f"code {tensor.code}, {tensor.bits} bits, {tensor.lanes} lanes"
         raise NotNumericError(f"holds elements that gncli does not read (DLPack's {shown})", subject=name)
-    widening = _WIDENINGS.get(f"{kind}{tensor.bits}" if kind == "bfloat" else kind)
-    letter = kind if widening is None else "u"
+    float_ = _FOREIGN.get(f"{kind}{tensor.bits}" if kind == "bfloat" else kind)
+    letter = kind if float_ is None else "u"
     size = tensor.bits // 8
     interface: dict[str, object] = {
         "version": 3,
@@ -202,4 +176,4 @@ def _from_dlpack(x: Any, name: str) -> tuple[NDArray[Any], Widening | None]:
         "strides": tuple(step * size for step in tensor.strides[: tensor.ndim]) if tensor.strides else None,
         "data": ((tensor.data or 0) + tensor.byte_offset, True),
     }
-    return np.asarray(_Lender(capsule, interface)), widening
+    return np.asarray(_Lender(capsule, interface)), float_

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError
-from gncli.io.dtypes import Widening
+from gncli.kernels.floats import Float
 
 MAX_MEMBERS = 100_000  # named in one file
 SHOWN_NAMES = 10
@@ -99,7 +99,7 @@ class Source(Closing, ABC):
         Whether `hold` keeps a copy in a file in $TMPDIR.
     identity : Identity, optional
         Of the file behind it, when it was opened.
-    stored_as : Widening, optional
+    stored_as : Float, optional
         Its dtype in the file where NumPy has none like it, and a wider one is read: bfloat16.
     dimensions : tuple of str, default: ()
         The names of its axes, one per axis, as netCDF gives them; empty where they have none.
@@ -116,7 +116,7 @@ class Source(Closing, ABC):
     sequential: bool = False
     holds_in_file: bool = False
     identity: Identity | None = None
-    stored_as: Widening | None = None
+    stored_as: Float | None = None
     dimensions: tuple[str, ...] = ()
     stored_chunks: StoredChunks | None = None
     seed: int | None = None
@@ -129,7 +129,7 @@ class Source(Closing, ABC):
     @property
     def stored_dtype(self) -> np.dtype[Any]:
         """The dtype of what `read_stored` reads: for one that NumPy does not have, integers of its size."""
-        return self.dtype if self.stored_as is None else self.stored_as.raw
+        return self.dtype if self.stored_as is None else self.stored_as.stored
 
     @property
     def not_stored(self) -> int | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
 from gncli.kernels.plain import NO_DIGITS, Affine, cuts
@@ -178,7 +179,7 @@ class Cell(NamedTuple):
         over, under = self.eps.as_integer_ratio()
         return self.n * self.second - self.first**2 + (self.n**2 * over << 2 * GRAIN) // under
 
-    def settled(self, x: NDArray[Any], gamma: Floats, beta: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
+    def settled(self, x: NDArray[Any], gamma: Floats, beta: Floats, made: Float) -> NDArray[Any]:
         """Return the result for some elements of the cell, correctly rounded.
 
         Parameters
@@ -187,26 +188,33 @@ class Cell(NamedTuple):
             The elements, in the dtype of the input.
         gamma, beta : ndarray of float64, 1-D
             The factor and the offset of each.
-        dtype : numpy.dtype
-            The dtype of the result: float16 or float32.
+        made : Float
+            The dtype of the result.
         """
-        found, open_ = self._double_double(x, gamma, beta, dtype)
+        found, open_ = self._double_double(x, gamma, beta, made)
         if open_.any():
             cases = np.stack([_keys(x[open_]), gamma[open_].view(np.int64), beta[open_].view(np.int64)])
             _, where, back = np.unique(cases, axis=1, return_index=True, return_inverse=True)
             at = np.flatnonzero(open_)[where]
-            decided = [self._decided(*case, dtype) for case in zip(x[at], gamma[at], beta[at], strict=True)]
-            found[open_] = np.array(decided, dtype)[back.reshape(-1)]
+            decided = [self._decided(*case, made) for case in zip(x[at], gamma[at], beta[at], strict=True)]
+            found[open_] = np.array(decided, made.dtype)[back.reshape(-1)]
         return found
 
+    def zero(self, x: Any, gamma: float, beta: float) -> bool:
+        """Return whether the exact result for one element is 0."""
+        product, shift = Fraction(gamma) * self._deviation(x) * (1 << GRAIN), Fraction(beta)
+        if self.root:
+            return product * shift <= 0 and product**2 == shift**2 * self.spread
+        return product * self.n * (1 << GRAIN) == -shift * self.spread
+
     def _double_double(
-        self, x: NDArray[Any], gamma: Floats, beta: Floats, dtype: np.dtype[Any]
+        self, x: NDArray[Any], gamma: Floats, beta: Floats, made: Float
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the results, and which of them are still open."""
         spread, values = self.spread, x.astype(np.float64)
         largest = float(np.abs(values).max())
         if not spread or (x.dtype.kind in "iu" and largest > 2.0**53):  # not every such integer is a float64
-            return np.zeros(x.shape, dtype), np.ones(x.shape, np.bool_)
+            return np.zeros(x.shape, made.dtype), np.ones(x.shape, np.bool_)
         scale = math.frexp(largest)[1]
         mean, mean_low = _halves(_shift(self.first, -scale), self.n << GRAIN)
         more = max(0, 240 - spread.bit_length()) // 2 + 1
@@ -226,29 +234,34 @@ class Cell(NamedTuple):
         sum_, low = _two_sum(y, beta)
         y, y_low = _two_sum(sum_, low + y_low)
         error = np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
-        below, above = (_rounded(*_two_sum(y, y_low + side), dtype) for side in (-error, error))
-        same = below.view(_bits(dtype)) == above.view(_bits(dtype))
+        below, above = (rounded(*_two_sum(y, y_low + side), made) for side in (-error, error))
+        bits = f"u{below.itemsize}"
+        same = below.view(bits) == above.view(bits)
         sure = same & np.isfinite(y) & np.isfinite(y_low + error)
         return below, ~sure
 
-    def _decided(self, x: Any, gamma: float, beta: float, dtype: np.dtype[Any]) -> Any:
-        """Return the result for one element, by integers alone."""
+    def _deviation(self, x: Any) -> Fraction:
+        """Return N of an element."""
         exact = Fraction(int(x)) if isinstance(x, np.integer | np.bool_) else Fraction(float(x))
-        deviation = self.n * exact - Fraction(self.first, 1 << GRAIN)
+        return self.n * exact - Fraction(self.first, 1 << GRAIN)
+
+    def _decided(self, x: Any, gamma: float, beta: float, made: Float) -> Any:
+        """Return the result for one element, by integers alone."""
+        deviation = self._deviation(x)
         if deviation == 0 or gamma == 0:
-            return np.float64(0.0 * gamma + beta).astype(dtype)
+            return _rounded_one(0.0 * gamma + beta, 0.0, made)
         factor, shift, spread = Fraction(gamma), Fraction(beta), self.spread
         root = math.isqrt(spread)
         if not self.root:
-            return _nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, dtype)
+            return _nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, made)
         product = factor * deviation * (1 << GRAIN)
         if root * root == spread:
-            return _nearest(product / root + shift, dtype)
+            return _nearest(product / root + shift, made)
         more = 64
         while True:  # the result is irrational, so it lies between two numbers of the dtype, and on no boundary
             more *= 2
             root = math.isqrt(spread << 2 * more)
-            one, other = (_nearest(product * (1 << more) / near + shift, dtype) for near in (root, root + 1))
+            one, other = (_nearest(product * (1 << more) / near + shift, made) for near in (root, root + 1))
             if one.tobytes() == other.tobytes():
                 return one
 
@@ -256,10 +269,6 @@ class Cell(NamedTuple):
 def _keys(x: NDArray[Any]) -> NDArray[np.int64]:
     """Return integers that differ where the values do."""
     return x.astype(np.float64).view(np.int64) if x.dtype.kind == "f" else x.astype(np.int64)
-
-
-def _bits(dtype: np.dtype[Any]) -> str:
-    return f"u{dtype.itemsize}"
 
 
 def _shift(number: int, by: int) -> Fraction:
@@ -276,24 +285,30 @@ def _halves(over: Fraction, under: int) -> tuple[float, float]:
     return high, float(exact - Fraction(high))
 
 
-def _nearest(exact: Fraction, dtype: np.dtype[Any]) -> Any:
-    """Return `exact`, rounded once to `dtype`; its ties go to even."""
+def _nearest(exact: Fraction, made: Float) -> Any:
+    """Return `exact`, rounded once to `made`; its ties go to even."""
     if abs(exact) >= 2**1000:
-        return np.float64(math.inf if exact > 0 else -math.inf).astype(dtype)
+        return _rounded_one(math.inf if exact > 0 else -math.inf, 0.0, made)
     high = float(exact)
     low = exact - Fraction(high)
-    return _rounded(np.array([high]), np.array([float((low > 0) - (low < 0))]), dtype)[0]
+    return _rounded_one(high, float((low > 0) - (low < 0)), made)
 
 
-def _rounded(high: Floats, low: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return ``high + low``, rounded once to `dtype`; of `low`, which is less than a unit of `high`, the sign counts.
+def _rounded_one(high: float, low: float, made: Float) -> Any:
+    return rounded(np.array([high]), np.array([low]), made)[0]
+
+
+def rounded(high: Floats, low: Floats, made: Float) -> NDArray[Any]:
+    """Return ``high + low``, rounded once to `made`; of `low`, which is less than a unit of `high`, the sign counts.
 
     The sum is rounded to odd first: to the neighbour whose last bit is 1, unless it is a float64. The second rounding
     then finds the same as the sum would (Boldo and Melquiond 2008).
     """
     even = (high.view(np.int64) & 1) == 0
     odd = np.where((low != 0) & even, np.nextafter(high, np.copysign(np.inf, low)), high)
-    return odd.astype(dtype)
+    found = np.empty(high.shape, made.dtype)
+    made.round_into(odd, found)
+    return found
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Floats, Floats]:
@@ -342,9 +357,15 @@ def _exact_means(first: Integers, n: Floats, dtype: np.dtype[Any]) -> NDArray[An
 
 
 def settle(
-    visit: Visit, places: NDArray[np.int64], y: NDArray[Any], cells: Moments, norm: GroupNorm, affine: Affine
+    visit: Visit,
+    places: NDArray[np.int64],
+    made: Float,
+    y: NDArray[Any],
+    cells: Moments,
+    norm: GroupNorm,
+    affine: Affine,
 ) -> int:
-    """Round the elements of a visit at `places` to `y` by exact arithmetic; return how many are finite then.
+    """Round the elements of a visit at `places` to `y` by exact arithmetic; return how many became 0, and are not.
 
     Parameters
     ----------
@@ -352,7 +373,9 @@ def settle(
         The visit, with its elements.
     places : ndarray of int64, 1-D
         The elements that are open.
-    y : ndarray of float16 or float32, 1-D
+    made : Float
+        The dtype of the result.
+    y : ndarray of ``made.dtype``, 1-D
         The results of the visit; those at `places` are replaced.
     cells : Moments
         The moments of the cells, as `spread` takes them. Without their `Sums` the visit has all elements of its cells.
@@ -380,11 +403,14 @@ def settle(
     # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
     values = visit.values[places]
     zero = values == _exact_means(first, cells.n[opened], values.dtype)[part]
-    y[places[zero]] = (0.0 * gamma[zero] + beta[zero]).astype(y.dtype)
+    none = np.zeros(np.count_nonzero(zero))
+    y[places[zero]] = rounded(0.0 * gamma[zero] + beta[zero], none, made)
+    became_zero = int(np.count_nonzero((y[places[zero]] == 0) & (beta[zero] != 0)))
     left = np.flatnonzero(~zero)
     order = left[np.argsort(part[left], kind="stable")]
     for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
         k, at = part[some[0]], places[some]
         exact = Cell(int(cells.n[opened[k]]), first[k], second[k], norm.eps, norm.denominator == "std")
-        y[at] = exact.settled(values[some], gamma[some], beta[some], y.dtype)
-    return int(np.count_nonzero(np.isfinite(y[places])))
+        y[at] = exact.settled(values[some], gamma[some], beta[some], made)
+        became_zero += sum(not exact.zero(values[i], gamma[i], beta[i]) for i in some[y[at] == 0])
+    return became_zero

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
+from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.layout import Layout, channels_last
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments
@@ -205,6 +206,7 @@ def normalize_region(
     values: NDArray[Any],
     mapping: Standardization,
     affine: Affine,
+    made: Float,
     *,
     z: NDArray[Any] | None,
     y: NDArray[Any],
@@ -221,9 +223,11 @@ def normalize_region(
         The standardization of its cells, 1-D arrays that `spread` takes.
     affine : Affine
         The map after the standardization.
-    z : ndarray of float16, float32 or float64, 1-D, or None
+    made : Float
+        The dtype of the result.
+    z : ndarray of ``made.checked``, 1-D, or None
         Takes the standardized values before `affine`, rounded.
-    y : ndarray of float16, float32 or float64, 1-D
+    y : ndarray of ``made.dtype``, 1-D
         Takes the result, rounded once from float64.
 
     Returns
@@ -238,7 +242,7 @@ def normalize_region(
         return None if cells is None else spread(walk, region, cells).reshape(num_x, width)
 
     cells = Standardization._make(map(placed, mapping))
-    return loops().normalize(values, length, cells, None if affine.identity else affine, region.start, z, y)
+    return loops().normalize(values, length, cells, None if affine.identity else affine, region.start, made, z, y)
 
 
 @dataclass(frozen=True)
@@ -256,6 +260,13 @@ class Check:
         The number of finite groups of equal values, and of groups that hold a NaN or an infinity.
     overflowed : int
         The number of finite inputs whose result does not fit the output dtype.
+    overflow : {"saturate", "nonfinite"}, optional
+        What became of these; None if they fail the check.
+    became_zero : int, optional
+        The number of results that are not 0, and were rounded to it; known for dtypes that NumPy lacks.
+    misrounded : int, optional
+        The number of stored elements that are not the rounding of their float64 value, the settled ones apart; known
+        for the same dtypes.
     proved, settled : int, optional
         The numbers of finite elements of the output that float64 and a bound of its error proved to be correctly
         rounded, and that were settled by exact arithmetic: together all of them. None for an output of float64.
@@ -273,21 +284,29 @@ class Check:
     constant_groups: int = 0
     nonfinite_groups: int = 0
     overflowed: int = 0
+    overflow: str | None = None
+    became_zero: int | None = None
+    misrounded: int | None = None
     proved: int | None = None
     settled: int | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether all errors are within what rounding allows, and nothing overflowed; a NaN fails."""
+        """Whether all errors are within what rounding allows, and no overflow is an error; a NaN fails."""
         errors = (error for error in (self.mean_error, self.var_error) if error is not None)
-        return self.overflowed == 0 and all(error <= 1 for error in errors)
+        return not self.failures and not self.misrounded and all(error <= 1 for error in errors)
+
+    @property
+    def failures(self) -> int:
+        """The number of overflows that fail the check."""
+        return self.overflowed if self.overflow is None else 0
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``verified``."""
         return {"ok": self.ok} | {name: finite(number) for name, number in vars(self).items()}
 
 
-def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
+def check(before: Moments, z: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
     """Return the check: the errors of standardized values, as fractions of what rounding allows.
 
     With u half the machine epsilon of `dtype`, s half its smallest subnormal, V = v/(v + eps) the expected variance and
@@ -295,17 +314,17 @@ def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dt
 
     Parameters
     ----------
-    before, z, y : Moments
-        The moments per cell of the input, settled; of the standardized values, rounded to `dtype`; of the result.
+    before, z : Moments
+        The moments per cell of the input, settled; of the standardized values, rounded to `dtype`.
     norm : GroupNorm
         Only eps and denominator are used.
     dtype : numpy.dtype
-        The dtype of the result.
+        The dtype of the standardized values.
     """
     groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
     held = ~nonfinite & (before.n > 0)
     if not held.all():
-        before, z, y = (each(moments, operator.itemgetter(held)) for moments in (before, z, y))
+        before, z = (each(moments, operator.itemgetter(held)) for moments in (before, z))
     lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
     before = _scaled_for_eps(before, norm.eps)
     expected = np.where(lost, np.nan, _expected(before, z, norm))
@@ -322,7 +341,6 @@ def check(before: Moments, z: Moments, y: Moments, norm: GroupNorm, dtype: np.dt
         var_error=_worst(np.abs(z.scaled_var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s)),
         constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
         nonfinite_groups=int(np.count_nonzero(nonfinite)),
-        overflowed=int((y.values - y.n).sum()),
     )
 
 
@@ -361,6 +379,9 @@ def all_checks(checks: Sequence[Check]) -> Check:
             constant_groups=total.constant_groups + part.constant_groups,
             nonfinite_groups=total.nonfinite_groups + part.nonfinite_groups,
             overflowed=total.overflowed + part.overflowed,
+            overflow=total.overflow or part.overflow,
+            became_zero=_added(total.became_zero, part.became_zero),
+            misrounded=_added(total.misrounded, part.misrounded),
             proved=_added(total.proved, part.proved),
             settled=_added(total.settled, part.settled),
         )
@@ -375,12 +396,13 @@ def _larger(a: float | None, b: float | None) -> float | None:
     return max((value for value in (a, b) if value is not None), default=None)
 
 
-def output_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def output_float(dtype: np.dtype[Any]) -> Float:
     """Return the default dtype of a result made from `dtype`.
 
     Examples
     --------
-    >>> output_dtype(np.dtype(">f2")), output_dtype(np.dtype(np.uint8)), output_dtype(np.dtype(np.int64))
-    (dtype('float16'), dtype('float32'), dtype('float64'))
+    >>> [output_float(np.dtype(name)).name for name in (">f2", "u1", "i8")]
+    ['float16', 'float32', 'float64']
     """
-    return dtype.newbyteorder("=") if dtype.kind == "f" else np.result_type(dtype, np.float32)
+    size = (dtype if dtype.kind == "f" else np.result_type(dtype, np.float32)).itemsize
+    return FLOATS[f"float{8 * size}"]  # the name of a dtype takes long to make

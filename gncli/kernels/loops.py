@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
+from gncli.kernels.floats import Float
 from gncli.kernels.plain import Affine, Floats, Integers, Standardization, Tolerance
 
 
@@ -50,6 +51,7 @@ class Loops(Protocol):
         cells: Standardization,
         affine: Affine | None,
         start: int,
+        made: Float,
         z: NDArray[Any] | None,
         y: NDArray[Any],
     ) -> Integers:
@@ -62,6 +64,11 @@ class Loops(Protocol):
         self, a: NDArray[Any], b: NDArray[Any], bits: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     ) -> Integers:
         """See `plain.ulps`."""
+
+    def audit(
+        self, z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
+    ) -> tuple[Integers, int]:
+        """See `plain.audit`."""
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

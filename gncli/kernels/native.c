@@ -24,7 +24,9 @@
 /* What normalize() is given; see plain.normalize. Arrays that are not needed are NULL. */
 struct map {
     const char *values;
-    int64_t dtype, swapped, made; /* made: the dtype of z and y */
+    int64_t dtype, swapped, made, checked; /* made: the dtype of y; checked: that of z */
+    double least, shift, largest;          /* of the float that y is rounded to; shift is 0 if that is `made` itself */
+    double beyond, limit;                  /* for audit() */
     ptrdiff_t num_x, length, width;
     const double *hi, *lo, *rstd, *slope, *offset; /* (X, Q) */
     const uint64_t *base;
@@ -33,6 +35,12 @@ struct map {
     void *z, *y;
     int64_t *open; /* takes the positions of open elements, as long as there is room */
     ptrdiff_t room;
+    int64_t zeros; /* what audit() counts */
+};
+
+/* A float that y is rounded to: see floats.Float. `beyond` stands for what overflows. */
+struct form {
+    double least, shift, largest, beyond;
 };
 
 #define TILE 4096 /* elements that are worked on at a time */
@@ -1132,20 +1140,32 @@ INLINE void NAME(affine)(double *restrict z, int n, struct NAME(channel) channel
     }
 }
 
-/* Return a double rounded once to the precision of a half, to nearest even; what is too large becomes 65536. */
-INLINE float NAME(halved)(double value)
+/* Return the power of two at or below a double, or `least` if it is smaller. */
+INLINE double NAME(binade)(double size, double least)
 {
     uint64_t bits;
-    double size = __builtin_fabs(value), unit, exact;
+    double power;
     memcpy(&bits, &size, sizeof bits);
     bits &= UINT64_C(0x7ff0000000000000);
-    memcpy(&unit, &bits, sizeof unit);
-    unit = unit > 0x1p-14 ? unit : 0x1p-14;
-    unit *= 0x1.8p+42; /* its last place is the tenth place after the point of `value`, or 2**-24 */
+    memcpy(&power, &bits, sizeof power);
+    return power > least ? power : least;
+}
+
+/* Return a double rounded once to a float of fewer digits, to nearest even. */
+INLINE float NAME(narrowed)(double value, struct form form)
+{
+    double size = __builtin_fabs(value), unit, exact;
+    unit = NAME(binade)(size, form.least) * form.shift; /* its last place is that of the rounded value */
     exact = (size + unit) - unit;
-    exact = exact < 65536.0 ? exact : 65536.0; /* false for NaN, too */
+    exact = exact <= form.largest ? exact : form.beyond; /* false for NaN, too */
     exact = value == value ? exact : value;
     return (float)__builtin_copysign(exact, value);
+}
+
+/* Return a double rounded once to the precision of a half; what is too large becomes 65536. */
+INLINE float NAME(halved)(double value)
+{
+    return NAME(narrowed)(value, (struct form){0x1p-14, 0x1.8p+42, 65504.0, 65536.0});
 }
 
 /* Return the bits of half precision of what `halved` gave; NaN is the canonical one. */
@@ -1168,14 +1188,17 @@ INLINE uint16_t NAME(to_half)(double value)
 
 /* Round y; return whether an element may be open: also where a bound is NaN, or not finite like y. With a bound, y less
  * its bound is rounded. */
-INLINE int NAME(round_floats)(const double *restrict y, const double *restrict bound, int n, float *restrict to)
+INLINE int NAME(round_floats)(const double *restrict y, const double *restrict bound, int n, struct form form,
+                              const int narrow, float *restrict to)
 {
     uint32_t differ = 0;
     for (int i = 0; i < n; i++) {
-        float low = (float)(y[i] - (bound ? bound[i] : 0.0));
+        double under = y[i] - (bound ? bound[i] : 0.0);
+        float low = narrow ? NAME(narrowed)(under, form) : (float)under;
         to[i] = low;
         if (bound) {
-            float high = (float)(y[i] + bound[i]);
+            double over = y[i] + bound[i];
+            float high = narrow ? NAME(narrowed)(over, form) : (float)over;
             uint32_t a, b;
             memcpy(&a, &low, sizeof a);
             memcpy(&b, &high, sizeof b);
@@ -1214,9 +1237,15 @@ INLINE uint32_t NAME(bits_of_float)(float value)
     return bits;
 }
 
-INLINE float NAME(to_float)(double value)
+INLINE float NAME(to_float)(double value, struct form form)
 {
-    return value == value ? (float)value : __builtin_nanf("");
+    float rounded = form.shift != 0 ? NAME(narrowed)(value, form) : (float)value;
+    return value == value ? rounded : __builtin_nanf("");
+}
+
+INLINE struct form NAME(form_of)(const struct map *task)
+{
+    return (struct form){task->least, task->shift, task->largest, INFINITE};
 }
 
 INLINE double NAME(usual)(double value)
@@ -1233,7 +1262,7 @@ static ptrdiff_t NAME(look_closer)(const struct map *task, const double *y, cons
         int differ = 0, finite = NAME(finite)(y[i]);
         double low = bound && finite ? y[i] - bound[i] : y[i], high = bound && finite ? y[i] + bound[i] : y[i];
         if (task->made == F32) {
-            float a = NAME(to_float)(low), b = NAME(to_float)(high);
+            float a = NAME(to_float)(low, NAME(form_of)(task)), b = NAME(to_float)(high, NAME(form_of)(task));
             differ = NAME(bits_of_float)(a) != NAME(bits_of_float)(b) || (finite && low != low);
             ((float *)made)[i] = a;
         } else {
@@ -1251,17 +1280,22 @@ static ptrdiff_t NAME(look_closer)(const struct map *task, const double *y, cons
 }
 
 /* Round a chunk into z or y, which begin with element 0; return how many elements are open. */
-INLINE ptrdiff_t NAME(round_chunk)(const struct map *task, const double *y, const double *bound, int n, void *to,
-                                   ptrdiff_t at, ptrdiff_t found)
+INLINE ptrdiff_t NAME(round_chunk)(const struct map *task, const double *y, const double *bound, int n, int64_t kind,
+                                   void *to, ptrdiff_t at, ptrdiff_t found)
 {
-    if (task->made == F64) {
+    if (kind == F64) {
         for (int i = 0; i < n; i++)
             ((double *)to)[at + i] = NAME(usual)(y[i]);
         return 0;
     }
-    if (task->made == F32) {
+    if (kind == F32) {
         float *made = (float *)to + at;
-        int odd = bound ? NAME(round_floats)(y, bound, n, made) : NAME(round_floats)(y, NULL, n, made);
+        struct form form = NAME(form_of)(task);
+        int odd;
+        if (form.shift != 0)
+            odd = bound ? NAME(round_floats)(y, bound, n, form, 1, made) : NAME(round_floats)(y, NULL, n, form, 1, made);
+        else
+            odd = bound ? NAME(round_floats)(y, bound, n, form, 0, made) : NAME(round_floats)(y, NULL, n, form, 0, made);
         return odd ? NAME(look_closer)(task, y, bound, n, made, at, found) : 0;
     }
     uint16_t *made = (uint16_t *)to + at;
@@ -1381,14 +1415,62 @@ int64_t NAME(normalize)(const struct map *task)
         else
             NAME(standardize)(x, n, cell, 0, enclosed, z, bound);
         if (task->z)
-            NAME(round_chunk)(task, z, NULL, n, task->z, at, 0);
+            NAME(round_chunk)(task, z, NULL, n, task->checked, task->z, at, 0);
         if (task->gamma && channel.step)
             NAME(affine)(z, n, channel, 1, enclosed, bound);
         else if (task->gamma)
             NAME(affine)(z, n, channel, 0, enclosed, bound);
-        found += NAME(round_chunk)(task, z, enclosed ? bound : NULL, n, task->y, at, found);
+        found += NAME(round_chunk)(task, z, enclosed ? bound : NULL, n, task->made, task->y, at, found);
         at += n;
     }
+    return found;
+}
+
+/* Name the elements of y that are not the rounding of w: plain.audit. */
+EXPORT int64_t NAME(audit)(struct map *task);
+
+INLINE int NAME(right)(double w, double number, struct form form, double half, double limit)
+{
+    double size = __builtin_fabs(w), power = NAME(binade)(size, form.least), unit = power * form.shift;
+    double found = __builtin_fabs(number), away = power * half;
+    int near = (found - away <= size) & (size <= found + away) & (number * w >= 0) & ((number + unit) - unit == number);
+    int stands = (number == __builtin_copysign(form.beyond, w)) | ((number != number) & (form.beyond != form.beyond));
+    int inside = near | ((size == limit) & stands);
+    return (size > limit ? stands : inside) | ((w != w) & (number != number));
+}
+
+int64_t NAME(audit)(struct map *task)
+{
+    struct NAME(spread) room;
+    const struct form form = {task->least, task->shift, task->largest, task->beyond};
+    const double half = task->shift / 0x1.8p+53, limit = task->limit; /* half a unit of the last place of 1 */
+    double w[CHUNK];
+    ptrdiff_t found = 0;
+    int64_t zeros = 0;
+    for (ptrdiff_t at = 0; at < task->length;) {
+        int n = task->length - at < CHUNK ? (int)(task->length - at) : CHUNK, wrong = 0;
+        const float *y = (const float *)task->y + at;
+        struct NAME(channel) channel = {0};
+        if (task->gamma)
+            channel = NAME(channels_of)(task, at, &n, &room);
+        memcpy(w, (const double *)task->z + at, (size_t)n * sizeof *w);
+        if (task->gamma && channel.step)
+            NAME(affine)(w, n, channel, 1, 0, NULL);
+        else if (task->gamma)
+            NAME(affine)(w, n, channel, 0, 0, NULL);
+        for (int i = 0; i < n; i++) {
+            wrong |= !NAME(right)(w[i], (double)y[i], form, half, limit);
+            zeros += (y[i] == 0) & (w[i] != 0);
+        }
+        for (int i = 0; wrong && i < n; i++)
+            if (!NAME(right)(w[i], (double)y[i], form, half, limit)) {
+                if (found < task->room)
+                    task->open[found] = at + i;
+                found++;
+            }
+        at += n;
+    }
+    task->zeros = zeros;
     return found;
 }
 

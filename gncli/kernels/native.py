@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
+from gncli.kernels.floats import Float
 from gncli.kernels.plain import Affine, Floats, Integers, Standardization, Tolerance, num_steps
 from gncli.kernels.scratch import room
 
@@ -77,12 +78,14 @@ class _Map(ctypes.Structure):
 
     _fields_ = [
         ("values", _POINTER),
-        *((name, ctypes.c_int64) for name in ("dtype", "swapped", "made")),
+        *((name, ctypes.c_int64) for name in ("dtype", "swapped", "made", "checked")),
+        *((name, ctypes.c_double) for name in ("least", "shift", "largest", "beyond", "limit")),
         *((name, _SIZE) for name in ("num_x", "length", "width")),
         *((name, _POINTER) for name in ("hi", "lo", "rstd", "slope", "offset", "base", "gamma", "beta")),
         *((name, _SIZE) for name in ("channels", "inner", "start")),
         *((name, _POINTER) for name in ("z", "y", "open")),
         ("room", _SIZE),
+        ("zeros", ctypes.c_int64),
     ]
 
 
@@ -95,12 +98,15 @@ _ARGUMENTS = {
     "normalize": (ctypes.POINTER(_Map),),
     "tally": (ctypes.POINTER(_Tally),),
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
+    "audit": (ctypes.POINTER(_Map),),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
     "fletcher32": (_POINTER, _SIZE, _POINTER),
     "unshuffle": (_POINTER, _POINTER, _SIZE, _SIZE),
 }
+
+_COUNTING = ("normalize", "audit")  # which return how many elements they name
 
 
 class Native:
@@ -119,7 +125,7 @@ class Native:
         self._call = {}
         for name, arguments in _ARGUMENTS.items():
             function = getattr(library, f"{name}_{body}")
-            function.argtypes, function.restype = arguments, ctypes.c_int64 if name == "normalize" else None
+            function.argtypes, function.restype = arguments, ctypes.c_int64 if name in _COUNTING else None
             self._call[name] = function
 
     def moments(
@@ -231,19 +237,18 @@ class Native:
         cells: Standardization,
         affine: Affine | None,
         start: int,
+        made: Float,
         z: NDArray[Any] | None,
         y: NDArray[Any],
     ) -> Integers:
         """See `plain.normalize`, which runs where values are scaled by powers of two."""
-        assert z is None or z.dtype == y.dtype
         if cells.power is not None:
-            return plain.normalize(values, length, cells, affine, start, z, y)
+            return plain.normalize(values, length, cells, affine, start, made, z, y)
         kept = {name: np.ascontiguousarray(array) for name, array in cells._asdict().items() if array is not None}
         task = _Map(
             values=_at(values),
             dtype=_number(values.dtype),
             swapped=not values.dtype.isnative,
-            made=_number(y.dtype),
             num_x=cells.hi.shape[0],
             length=length,
             width=cells.hi.shape[1],
@@ -251,13 +256,27 @@ class Native:
             y=_at(y),
             **{name: _at(array) for name, array in kept.items()},
         )
+        return self._named("normalize", task, made, affine, start)
+
+    def audit(
+        self, z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
+    ) -> tuple[Integers, int]:
+        """See `plain.audit`."""
+        task = _Map(num_x=1, length=z.size, width=1, z=_at(z), y=_at(y), beyond=beyond, limit=made.limit)
+        return self._named("audit", task, made, affine, start), int(task.zeros)
+
+    def _named(self, loop: str, task: _Map, made: Float, affine: Affine | None, start: int) -> Integers:
+        """Return the positions of the elements that a loop names, of which there may be any number."""
+        task.made, task.checked = _number(made.dtype), _number(made.checked)
+        if made.foreign:
+            task.least, task.shift, task.largest = made.least, made.shift, made.largest
         if affine is not None:
             task.gamma, task.beta, task.start = _at(affine.gamma), _at(affine.beta), start
             _, task.channels, task.inner = affine.shape
         found = np.empty(_OPEN, np.int64)
         while True:
             task.open, task.room = _at(found), found.size
-            count = self._call["normalize"](ctypes.byref(task))
+            count = self._call[loop](ctypes.byref(task))
             if count <= found.size:
                 return found[:count].copy()
             found = np.empty(count, np.int64)

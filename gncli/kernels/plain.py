@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.floats import Float
 from gncli.kernels.scratch import room
 from gncli.kernels.walk import boxes
 
@@ -416,6 +417,7 @@ def normalize(
     cells: Standardization,
     affine: Affine | None,
     start: int,
+    made: Float,
     z: NDArray[Any] | None,
     y: NDArray[Any],
 ) -> Integers:
@@ -437,15 +439,17 @@ def normalize(
         Gamma and beta; None for 1 and 0.
     start : int
         The storage index of the first element of the visit.
-    z : ndarray, 1-D, or None
-        Takes the standardized values before gamma and beta, rounded to the dtype of `y`.
-    y : ndarray of float16, float32 or float64, 1-D
+    made : Float
+        The dtype of the result.
+    z : ndarray of ``made.checked``, 1-D, or None
+        Takes the standardized values before gamma and beta, rounded.
+    y : ndarray of ``made.dtype``, 1-D
         Takes the result: y - e rounded, or y where there is no bound. NaN is the canonical one.
 
     Returns
     -------
     ndarray of int64
-        The positions of open elements in the visit, in ascending order; none if `y` is of float64.
+        The positions of open elements in the visit, in ascending order; none if `made` is float64.
     """
     num_x, width = cells.hi.shape
     if width == 1 and length < LANES:  # NumPy's inner loop would be as short as a row
@@ -465,7 +469,7 @@ def normalize(
         wide, limit, other = scratch[:, : last - first]
         _standardize(values[first:last].reshape(shape), here, wide.reshape(shape))
         bound = None
-        if here.slope is not None and here.offset is not None and y.dtype.itemsize < 8:
+        if here.slope is not None and here.offset is not None and made.mantissa < 52:
             bound = np.abs(wide, out=limit)
             shaped = limit.reshape(shape)
             shaped *= here.slope
@@ -476,24 +480,76 @@ def normalize(
         if affine is not None:
             _apply(affine, start + first, wide, bound)
         if bound is None:
-            y[first:last] = wide
+            made.round_into(wide, y[first:last])
             canonical(y[first:last])
         else:
-            found.append(first + _enclosed(wide, bound, other, y[first:last]))
+            found.append(first + _enclosed(wide, bound, other, made, y[first:last]))
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def _enclosed(values: Floats, bound: Floats, other: Floats, out: NDArray[Any]) -> Integers:
+def _enclosed(values: Floats, bound: Floats, other: Floats, made: Float, out: NDArray[Any]) -> Integers:
     """Write `values` less `bound` to `out`, rounded; return which are open. `other` is scratch memory."""
-    out[...] = np.subtract(values, bound, out=other)
+    made.round_into(np.subtract(values, bound, out=other), out)
+    upper = np.empty_like(out)
+    made.round_into(np.add(values, bound, out=other), upper)
     bits = np.dtype(f"u{out.dtype.itemsize}")
-    differ = out.view(bits) != np.add(values, bound, out=other).astype(out.dtype).view(bits)
+    differ = out.view(bits) != upper.view(bits)
     if not np.isfinite(np.add.reduce(other)):
         finite = np.isfinite(values)
         differ = (differ | np.isnan(out)) & finite  # NaN: the bound is infinity times 0
         out[~finite] = values[~finite]
         canonical(out)
     return np.flatnonzero(differ)
+
+
+def audit(
+    z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
+) -> tuple[Integers, int]:
+    """Return which elements of `y` are not the nearest numbers of `made`, and how many became zero.
+
+    With w the value before it was rounded, an element is right if it is a multiple of the unit of the last place of w,
+    and no further from w than half of that unit; or, if w is beyond the largest number by more than half a unit, if it
+    is `beyond`. Both neighbours of a tie are right.
+
+    Parameters
+    ----------
+    z : ndarray of float64, 1-D
+        The standardized values of a visit, in storage order.
+    affine : Affine or None
+        Gamma and beta; None for 1 and 0.
+    start : int
+        The storage index of the first element of the visit.
+    made : Float
+        The dtype of the result, one that NumPy lacks.
+    beyond : float
+        What stands for a result that overflows, if it is positive.
+    y : ndarray of float32, 1-D
+        The result.
+
+    Returns
+    -------
+    ndarray of int64
+        The positions of wrong elements in the visit, in ascending order.
+    int
+        The number of elements that are 0 for a w that is not.
+    """
+    wrong, zeros = [], 0
+    for first in range(0, z.size, PIECE):
+        wide, number = z[first : first + PIECE].copy(), y[first : first + PIECE].astype(np.float64)
+        if affine is not None:
+            _apply(affine, start + first, wide, None)
+        size = np.abs(wide)
+        unit = np.maximum(np.ldexp(1.0, np.frexp(size)[1] - 1), made.least)
+        half = unit * 2.0 ** -(made.mantissa + 1)
+        # Sums of a number and half a unit are exact; the difference of w and the number need not be.
+        right = (np.abs(number) - half <= size) & (size <= np.abs(number) + half) & (number * wide >= 0)
+        right &= (number + unit * made.shift) - unit * made.shift == number
+        stands = np.isnan(number) if np.isnan(beyond) else number == np.copysign(beyond, wide)
+        right = np.where(size > made.limit, stands, right | (size == made.limit) & stands)
+        right |= np.isnan(wide) & np.isnan(number)
+        wrong.append(first + np.flatnonzero(~right))
+        zeros += int(np.count_nonzero((number == 0) & (wide != 0)))
+    return np.concatenate(wrong) if wrong else np.zeros(0, np.int64), zeros
 
 
 def canonical(values: NDArray[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from gncli.io.source import Sink, Source
 from gncli.kernels.exact import settle
 from gncli.kernels.extras import Extras
+from gncli.kernels.floats import Float
 from gncli.kernels.groupnorm import (
     Check,
     Grouping,
@@ -24,6 +26,7 @@ from gncli.kernels.groupnorm import (
     normalize_region,
     standardization,
 )
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, fold, merge
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import Affine, Standardization
@@ -35,20 +38,32 @@ from gncli.run.plan import Plan
 
 
 class _Cells(NamedTuple):
-    """The moments of whole cells before and after, their standardization, and how many elements were settled."""
+    """The moments of whole cells before and after, their standardization, and what became of their elements."""
 
     before: Moments
     mapping: Standardization
     z: Moments
     y: Moments
-    settled: int
+    counts: _Counts
+
+
+class _Counts(NamedTuple):
+    """How many elements were settled, overflowed, became 0 and are not the rounding of their float64 value."""
+
+    settled: int = 0
+    overflowed: int = 0
+    became_zero: int = 0
+    misrounded: int = 0
+
+    def plus(self, other: _Counts) -> _Counts:
+        return _Counts._make(map(operator.add, self, other))
 
 
 class _Mapped(NamedTuple):
     """The result of a normalized visit: its moments per cell, and its elements if the caller must write them."""
 
     moments: tuple[Moments, Moments] | None  # of the standardized values, and of the result
-    settled: int
+    counts: _Counts
     result: NDArray[Any] | None
 
 
@@ -104,12 +119,13 @@ class _Worker:
 
     norm: GroupNorm
     affine: Affine
-    dtype: np.dtype[Any]
+    made: Float
+    overflow: str | None
     sink: Sink | None
     engine: Engine
     before: MomentsOf
     after: MomentsOf
-    apart: bool
+    normalized: MomentsOf | None
     keep: bool
     stages: bool
     shows: bool
@@ -123,37 +139,55 @@ class _Worker:
         if mapped.moments is None:
             return _Written(None, mapped.result)
         spans = visit.region.last - visit.region.first
-        return _Written(self.summary(_Cells(before, mapping, *mapped.moments, mapped.settled), spans), mapped.result)
+        return _Written(self.summary(_Cells(before, mapping, *mapped.moments, mapped.counts), spans), mapped.result)
 
     def map(self, before: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
         """Normalize a visit, and write it unless the caller must write in order."""
-        buffers, size, sink = self.engine.buffers, visit.values.size, self.sink
+        buffers, size, sink, made = self.engine.buffers, visit.values.size, self.sink, self.made
         lent = None if sink is None else sink.lent(visit.region.start, visit.region.stop)
-        y = buffers.take(size, self.dtype) if lent is None else lent
-        z = buffers.take(size, self.dtype) if self.apart else None
-        places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, z=z, y=y)
-        settled = settle(visit, places, y, before, self.norm, self.affine)
-        moments = None
+        y = buffers.take(size, made.dtype) if lent is None else lent
+        z = buffers.take(size, made.checked) if self.normalized is not None else None
+        places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, made, z=z, y=y)
+        became_zero = settle(visit, places, made, y, before, self.norm, self.affine)
+        overflowed = made.resolve(y, self.overflow) if made.foreign else 0
+        moments, misrounded = None, 0
         if self.reports:
             of_y = of_z = self.after.measure(visit._replace(values=y))
-            if z is not None:
-                of_z = MomentsOf(self.dtype, about_zero=True).measure(visit._replace(values=z))
+            if not made.foreign:
+                overflowed = int((of_y.number("posinf") + of_y.number("neginf")).sum())
+            if z is not None and self.normalized is not None:
+                of_z = self.normalized.measure(visit._replace(values=z))
             moments = of_z, of_y
         if z is not None:
+            if made.foreign:
+                misrounded, more = self._audit(z, visit.region.start, places, y)
+                became_zero += more
             buffers.give(z)
+        counts = _Counts(int(np.count_nonzero(np.isfinite(y[places]))), overflowed, became_zero, misrounded)
         if lent is not None:
-            return _Mapped(moments, settled, None)
+            return _Mapped(moments, counts, None)
         if sink is not None and sink.sequential:
-            return _Mapped(moments, settled, y)
+            return _Mapped(moments, counts, y)
         if sink is not None:
             sink.write_from(y, visit.region.start)
         buffers.give(y)
-        return _Mapped(moments, settled, None)
+        return _Mapped(moments, counts, None)
+
+    def _audit(self, z: Floats, start: int, places: NDArray[np.int64], y: NDArray[Any]) -> tuple[int, int]:
+        """Return how many elements are not the rounding of `z`, and how many became 0, those at `places` apart."""
+        affine = None if self.affine.identity else self.affine
+        wrong, zeros = loops().audit(z, affine, start, self.made, self.made.beyond(self.overflow), y)
+        exactly = z[places]
+        if affine is not None:
+            gamma, beta = affine.of(start + places)
+            exactly = exactly * gamma + beta
+        settled = np.count_nonzero((y[places] == 0) & (exactly != 0))
+        return np.setdiff1d(wrong, places, assume_unique=True).size, zeros - int(settled)
 
     def summary(self, cells: _Cells, spans: int) -> _Summary:
         """Return the summary of `spans` whole spans: a node of each tree, the check, and the values kept per cell."""
         nodes = {"before": without_bounds(cells.before), "after": cells.y}
-        if self.apart:
+        if self.normalized is not None:
             nodes["normalized"] = cells.z
         kept = shown = None
         if self.shows:
@@ -167,9 +201,16 @@ class _Worker:
                 nodes |= {"means": Moments.of_values(mean), "variances": Moments.of_values(var)}
         inner = (Axis(False, spans), Axis(False, cells.before.n.size // spans))
         totals = {name: fold(moments, inner, False) for name, moments in nodes.items()}
-        checked = check(cells.before, cells.z, cells.y, self.norm, self.dtype)
+        counts = cells.counts
+        checked = replace(
+            check(cells.before, cells.z, self.norm, self.made.checked),
+            overflowed=counts.overflowed,
+            overflow=self.overflow,
+        )
+        if self.made.foreign:
+            checked = replace(checked, became_zero=counts.became_zero, misrounded=counts.misrounded)
         if cells.mapping.slope is not None:
-            checked = replace(checked, proved=int(cells.y.n.sum()) - cells.settled, settled=cells.settled)
+            checked = replace(checked, proved=int(cells.y.n.sum()) - counts.settled, settled=counts.settled)
         return _Summary(totals, checked, kept, shown)
 
 
@@ -189,10 +230,13 @@ class Normalization:
         The parameters, and the groups of the tensor.
     affine : Affine
         Gamma and beta.
-    dtype : numpy.dtype
-        The dtype of the result: float16, float32 or float64.
+    made : Float
+        The dtype of the result.
     engine : Engine
         Runs the passes.
+    overflow : {"saturate", "nonfinite"}, optional
+        What becomes of results that overflow, for dtypes that NumPy lacks; by default they are not finite, and fail the
+        check.
     keep : bool
         Whether the moments of each group are kept: 24 bytes per group.
     stages : bool
@@ -213,9 +257,10 @@ class Normalization:
         sink: Sink | None,
         grouping: Grouping,
         affine: Affine,
-        dtype: np.dtype[Any],
+        made: Float,
         engine: Engine,
         *,
+        overflow: str | None = None,
         keep: bool = False,
         stages: bool = False,
         zeros: bool = False,
@@ -227,18 +272,21 @@ class Normalization:
         extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
         self._plan = Plan.of(source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else 2))
         # Of a span that is read twice, the exact sums must be known before the second time.
-        proof = None if dtype.itemsize == 8 else Proof(extras, exact=not self._plan.once)
+        proof = None if made.mantissa == 52 else Proof(extras, exact=not self._plan.once)
         before = MomentsOf(source.dtype, proof or extras)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
-        after = MomentsOf(dtype, extras, about_zero=affine.identity)
-        apart = verify and not affine.identity
+        after = MomentsOf(made.dtype, extras, about_zero=affine.identity)
+        apart = verify and (made.foreign or not affine.identity)
+        normalized = MomentsOf(made.checked, about_zero=True) if apart else None
         self._worker = _Worker(
-            grouping.norm, affine, dtype, sink, engine, before, after, apart, keep, stages, shows, reports
+            grouping.norm, affine, made, overflow, sink, engine, before, after, normalized, keep, stages, shows, reports
         )
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._kept: list[tuple[Floats, ...]] = []
         none = None if proof is None else 0
-        self._check = Check(0, None, None, proved=none, settled=none)
+        self._check = Check(0, None, None, overflow=overflow, proved=none, settled=none)
+        if made.foreign:
+            self._check = replace(self._check, became_zero=0, misrounded=0)
 
     def run(self) -> Outcome:
         """Run all passes and return the outcome.
@@ -276,20 +324,20 @@ class Normalization:
         (before,) = plan.reduce(worker.before, span)
         before = before.settled()
         mapping = standardization(before, worker.norm)
-        settled = 0
+        counts = _Counts()
 
         def mapped() -> Iterator[tuple[Region, tuple[Moments, Moments]]]:
-            nonlocal settled
+            nonlocal counts
             for region, done in self._in_turn(plan.visits(partial(worker.map, before, mapping), span)):
-                settled += done.settled
+                counts = counts.plus(done.counts)
                 if done.moments is not None:
                     yield region, done.moments
 
         if not worker.reports:
             deque(mapped(), maxlen=0)
             return None
-        ((z, y),) = folded(plan.walk, Both(worker.after, worker.after), mapped())
-        return worker.summary(_Cells(before, mapping, z, y, settled), 1)
+        ((z, y),) = folded(plan.walk, Both(worker.normalized or worker.after, worker.after), mapped())
+        return worker.summary(_Cells(before, mapping, z, y, counts), 1)
 
     def _in_turn(self, visits: Iterable[tuple[Region, T]]) -> Iterator[tuple[Region, T]]:
         """Write the results that the workers could not write, in order."""
@@ -323,7 +371,7 @@ class Normalization:
         return Outcome(
             before=total("before", worker.before),
             after=after,
-            normalized=total("normalized", MomentsOf(worker.dtype)) if worker.apart else after,
+            normalized=after if worker.normalized is None else total("normalized", worker.normalized),
             means=total("means", double),
             variances=total("variances", double),
             check=self._check,

@@ -16,7 +16,8 @@ from gncli.io.pairs import stored
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
 from gncli.kernels.finish import finished
-from gncli.kernels.groupnorm import Grouping, output_dtype
+from gncli.kernels.floats import FLOATS
+from gncli.kernels.groupnorm import Grouping, output_float
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Floats, Moments
@@ -101,10 +102,11 @@ class NormalizeRun:
                 subject=source.name,
                 hint="say --dtype float16, float32 or float64",
             )
-        self._dtype = np.dtype(request.dtype) if request.dtype else output_dtype(source.dtype)
-        if self._dtype.kind != "f" or self._dtype.itemsize > 8:
-            raise ParameterError(f"{self._dtype} cannot hold the result", hint="choose float16, float32 or float64")
-        self._path = _in_place(tensor, source, self._dtype) if request.output.in_place else request.output.path
+        made = FLOATS.get(np.dtype(request.dtype).name) if request.dtype else output_float(source.dtype)
+        if made is None:
+            raise ParameterError(f"{request.dtype} cannot hold the result", hint="choose float16, float32 or float64")
+        self._made = made
+        self._path = _in_place(tensor, source, made.dtype) if request.output.in_place else request.output.path
         self._parameters = Parameters(
             groups=grouping.num_groups,
             group_size=grouping.group_size,
@@ -113,7 +115,7 @@ class NormalizeRun:
             denominator=request.norm.denominator,
             gamma=request.gamma,
             beta=request.beta,
-            dtype=self._dtype.name,
+            dtype=self._made.name,
             interleaved=request.norm.interleaved,
         )
 
@@ -139,7 +141,7 @@ class NormalizeRun:
             self._sink = io.open_sink(
                 self._path,
                 shape=self._source.shape,
-                dtype=self._dtype,
+                dtype=self._made.dtype,
                 order=self._source.order,
                 attributes=self._parameters.attributes(),
                 force=output.force or output.in_place,
@@ -169,7 +171,7 @@ class NormalizeRun:
             self._sink,
             self._grouping,
             self._affine,
-            self._dtype,
+            self._made,
             self._engine,
             keep=self._archive is not None,
             stages=request.stages,
@@ -224,7 +226,7 @@ class NormalizeRun:
         source = self._source
         before = _tensor_stats(source.name, source.shape, source.dtype, outcome.before)
         before = replace(before, dtype=source.dtype_name, axis_names=source.dimensions, not_stored=source.not_stored)
-        after = _tensor_stats(output or "", source.shape, self._dtype, outcome.after)
+        after = _tensor_stats(output or "", source.shape, self._made.dtype, outcome.after)
         return before, replace(after, axis_names=source.dimensions)
 
     def _histograms(self, outcome: Outcome) -> tuple[Histogram, Histogram] | None:
@@ -236,10 +238,10 @@ class NormalizeRun:
             return Histogram((), ()), Histogram((), ())
         low, high = min(float(m.min[0]) for m in measured), max(float(m.max[0]) for m in measured)
         edges = histogram.edges(low, high, self._bars)
-        sink = CountingSink(histogram.Bins(edges, self._dtype), self._bars)
+        sink = CountingSink(histogram.Bins(edges, self._made.dtype), self._bars)
         before = counted(self._source.again(), self._engine, edges)
         again = self._source.again()
-        Normalization(again, sink, self._grouping, self._affine, self._dtype, self._engine, verify=False).run()
+        Normalization(again, sink, self._grouping, self._affine, self._made, self._engine, verify=False).run()
         limits = tuple(edges.tolist())
         return Histogram(limits, tuple(before.tolist())), Histogram(limits, tuple(sink.counts.tolist()))
 

@@ -54,6 +54,7 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
     import numpy as np
 
     from gncli.io import open_sink, open_source
+    from gncli.kernels.floats import FLOATS
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.kernels.plain import Affine
     from gncli.run import cluster
@@ -94,7 +95,7 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
     sink = open_sink(os.path.join(directory, "y.npy"), shape=source.shape, dtype=source.dtype)
     try:
         # Some items are smaller, since visits are aligned; so the constants are for a byte, times those of an item.
-        Normalization(source, sink, grouping, affine, source.dtype, Timed(work=item_nbytes)).run()
+        Normalization(source, sink, grouping, affine, FLOATS[source.dtype.name], Timed(work=item_nbytes)).run()
     finally:
         sink.abort()
         source.close()

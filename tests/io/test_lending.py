@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.errors import InputError
-from gncli.io.dtypes import WIDENED
+from gncli.io.dtypes import FOREIGN
 from gncli.io.lending import StridedSource, lend
 from gncli.io.source import Source
 from tests.arrays import assert_same_bits
@@ -35,7 +35,7 @@ def elements(source: Source) -> NDArray[Any]:
 
 def values(raw: NDArray[Any], name: str) -> NDArray[np.float32]:
     out = np.empty(raw.size, np.float32)
-    WIDENED[WIDE[name][0]].widen(np.ascontiguousarray(raw).reshape(-1), out)
+    FOREIGN[WIDE[name][0]].widen(np.ascontiguousarray(raw).reshape(-1), out)
     return out.reshape(raw.shape)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError
 from gncli.io import ArraySink, ArraySource, RandomSource, Sink, Source, open_sink, open_source
-from gncli.io.dtypes import WIDENED
+from gncli.io.dtypes import FOREIGN
 from gncli.io.pairs import Derived, InCOrder, Pair
 from gncli.io.rawfile import reading
 from gncli.io.source import Wrapping
@@ -69,7 +69,7 @@ def test_a_random_tensor_is_drawn_again_from_its_seed() -> None:
 
 def test_a_wrapping_source_says_what_the_inner_one_says() -> None:
     inner = RandomSource((2, 3), seed=7)
-    inner.stored_as, inner.dimensions = WIDENED["BF16"], ("lat", "lon")
+    inner.stored_as, inner.dimensions = FOREIGN["BF16"], ("lat", "lon")
     source = Doubled(inner)
     source.hold(0, 6)
     source.verify_unchanged()

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.kernels.exact import GRAIN, Cell, _exact_means, exact_sums
+from gncli.kernels.floats import FLOATS
 from tests import exact
 
 RNG = np.random.default_rng(11)
@@ -60,8 +61,8 @@ def test_cells_settle_what_double_double_cannot(values: list[Any], denominator: 
     cell, group = Cell(x.size, first, second, 0.0, denominator == "std"), exact.Group.of(x, 0.0, denominator)
     for gamma, beta in ((1.0, 0.0), (0.75, 1.0), (0.0, 2.0)):
         with np.errstate(all="ignore"):
-            found = cell.settled(x, np.full(x.size, gamma), np.full(x.size, beta), np.dtype("f4"))
-            assert found.tolist() == [group.rounded(value, gamma, beta, np.dtype("f4")) for value in x]
+            found = cell.settled(x, np.full(x.size, gamma), np.full(x.size, beta), FLOATS["float32"])
+            assert found.tolist() == [group.rounded(value, gamma, beta, FLOATS["float32"]) for value in x]
 
 
 def test_an_element_however_near_a_tie_is_decided() -> None:
@@ -70,7 +71,7 @@ def test_an_element_however_near_a_tie_is_decided() -> None:
     spread = int(Fraction(1 << 2 * (100 + GRAIN)) / tie**2)
     for more, expected in ((0, 1 + 2.0**-23), (1, 1.0)):
         cell = Cell(n=1, first=0, second=spread + more, eps=0.0, root=True)
-        found = cell.settled(np.array([2.0**100]), np.ones(1), np.zeros(1), np.dtype(np.float32))
+        found = cell.settled(np.array([2.0**100]), np.ones(1), np.zeros(1), FLOATS["float32"])
         assert found.tolist() == [expected]
 
 

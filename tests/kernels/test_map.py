@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -10,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.kernels import native, plain
+from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.loops import Loops
 from gncli.kernels.plain import Affine, Standardization
-from tests.arrays import DTYPES, hostile
+from tests.arrays import DTYPES, assert_same_bits, hostile
 
 KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
 IDENTITY = Standardization(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
@@ -42,9 +46,10 @@ def mapped(
     apart: bool,
     start: int = 0,
 ) -> tuple[NDArray[Any], ...]:
-    y, z = np.zeros(values.size, made), np.zeros(values.size, made) if apart else None
+    kind = FLOATS[made]
+    y, z = np.zeros(values.size, kind.dtype), np.zeros(values.size, kind.checked) if apart else None
     with np.errstate(all="ignore"):
-        found = kernel.normalize(values, length, cells, affine, start, z, y)
+        found = kernel.normalize(values, length, cells, affine, start, kind, z, y)
     return (found, y) if z is None else (found, y, z)
 
 
@@ -79,7 +84,7 @@ def test_every_body_maps_to_the_bits_of_plain(body: str, dtype: str) -> None:
         values = hostile(rng, dtype, (num_x * length * width,))
         cells = cells_of(rng, values, num_x, width, bounds=turn % 3 > 0)
         for affine in (None, affine_of(rng, shape)):
-            for made in ("f2", "f4", "f8"):
+            for made in FLOATS:
                 given = (values, length, cells, affine, made, bool(turn % 2))
                 for found, expected in zip(mapped(kernel, *given), mapped(plain, *given), strict=True):
                     assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes()), (turn, made)
@@ -95,7 +100,7 @@ def test_a_run_finds_its_channels_from_any_element_on(kernel: Loops) -> None:
         for start in range(min(x.size, 100)):
             for stop in (start + 1, start + 7, x.size):
                 run = x.reshape(-1)[start:stop]
-                _, y = mapped(kernel, run, run.size, IDENTITY, Affine(gamma, beta, shape), "f8", False, start)
+                _, y = mapped(kernel, run, run.size, IDENTITY, Affine(gamma, beta, shape), "float64", False, start)
                 assert y.tobytes() == expected[start:stop].tobytes()
 
 
@@ -103,23 +108,23 @@ def test_a_run_finds_its_channels_from_any_element_on(kernel: Loops) -> None:
 def test_every_half_is_read_and_every_double_rounded_once(kernel: Loops) -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)]
-    _, y = mapped(kernel, halves, halves.size, IDENTITY, None, "f8", False)
+    _, y = mapped(kernel, halves, halves.size, IDENTITY, None, "float64", False)
     assert y.tolist() == halves.astype(np.float64).tolist()
     middle = (halves[:-1].astype(np.float64) + halves[1:].astype(np.float64)) / 2
     near = np.concatenate(
         [np.nextafter(middle, to) for to in (-np.inf, np.inf)] + [middle, [65519.99, 65520, 1e300, -7e4]]
     )
-    _, y = mapped(kernel, near, near.size, IDENTITY, None, "f2", False)
+    _, y = mapped(kernel, near, near.size, IDENTITY, None, "float16", False)
     with np.errstate(over="ignore"):
         assert (y.view("u2") == near.astype(np.float16).view("u2")).all()
 
 
-@pytest.mark.parametrize("made", ["f2", "f4"])
+@pytest.mark.parametrize("made", ["float16", "float32"])
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
 def test_what_is_not_open_is_rounded_right_whatever_is_within_the_bound(kernel: Loops, made: str) -> None:
     rng = np.random.default_rng(5)
     x = np.concatenate([rng.standard_normal(3000), [0.0, -0.0, 1e-30, -1e-30]])
-    slope, offset = (2.0**-20, 2.0**-26) if made == "f2" else (2.0**-30, 2.0**-36)
+    slope, offset = (2.0**-20, 2.0**-26) if made == "float16" else (2.0**-30, 2.0**-36)
     cells = IDENTITY._replace(slope=np.full((1, 1), slope), offset=np.full((1, 1), offset))
     found, y = mapped(kernel, x, x.size, cells, None, made, False)
     bound = np.abs(x) * slope + offset
@@ -140,11 +145,11 @@ def test_what_is_not_open_is_rounded_right_whatever_is_within_the_bound(kernel: 
 def test_more_open_elements_than_expected_are_all_named(kernel: Loops) -> None:
     x = np.random.default_rng(0).standard_normal(20_000)
     cells = IDENTITY._replace(slope=np.full((1, 1), 2.0**900), offset=np.full((1, 1), 2.0**900))
-    found, _ = mapped(kernel, x, x.size, cells, None, "f4", False)
+    found, _ = mapped(kernel, x, x.size, cells, None, "float32", False)
     assert found.tolist() == list(range(x.size))
 
 
-@pytest.mark.parametrize("made", ["f2", "f4"])
+@pytest.mark.parametrize("made", ["float16", "float32"])
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
 def test_a_bound_that_is_no_number_leaves_an_element_open(kernel: Loops, made: str) -> None:
     x = np.array([1e300, 1.0, np.nan])
@@ -152,3 +157,110 @@ def test_a_bound_that_is_no_number_leaves_an_element_open(kernel: Loops, made: s
     zero = Affine(np.zeros(1), np.ones(1), (1, 1, 3))  # infinity times 0
     found, _ = mapped(kernel, x, x.size, cells, zero, made, False)
     assert found.tolist() == [0]
+
+
+# --- dtypes that NumPy lacks ------------------------------------------------------------------------------------------
+
+
+def numbers_of(kind: Float) -> list[float]:
+    """Return the numbers of a dtype that are not negative, from its definition, and the one that would follow."""
+    bias = (1 << kind.exponent - 1) - 1
+    last = ((1 << kind.exponent) - 1) << kind.mantissa if kind.infinite else (1 << kind.exponent + kind.mantissa) - 1
+    numbers = []
+    for code in range(last + 1):
+        exponent, mantissa = divmod(code, 1 << kind.mantissa)
+        significand = mantissa + (exponent > 0) * (1 << kind.mantissa)
+        numbers.append(math.ldexp(significand, max(exponent, 1) - bias - kind.mantissa))
+    return numbers
+
+
+@functools.cache
+def roundings(kind: Float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return every number, the float64 next to it, every middle of two and those next to it; and what they become.
+
+    The element 6 k + 3 is the k-th middle; each comes with both signs. What is beyond the largest number is infinite.
+    """
+    numbers = numbers_of(kind)
+    values, right = [], []
+    for code, (below, above) in enumerate(itertools.pairwise(numbers)):
+        middle = (below + above) / 2  # exact
+        values += [below, math.nextafter(below, 9e99), math.nextafter(middle, 0), middle]
+        values += [math.nextafter(middle, 9e99), math.nextafter(above, 0)]
+        above = above if above < numbers[-1] else math.inf
+        right += [below, below, below, above if code % 2 else below, above, above]
+    values, right = [[*some, *(-number for number in some)] for some in (values, right)]
+    beyond = [numbers[-1], 1e300, -1e300, math.inf, -math.inf]
+    return np.array(values + beyond), np.array(right + [math.copysign(math.inf, v) for v in beyond], np.float32)
+
+
+FOREIGN = [name for name, kind in FLOATS.items() if kind.foreign]
+
+
+@pytest.mark.parametrize("made", FOREIGN)
+def test_every_rounding_agrees_with_the_exact_table(each: Loops, made: str) -> None:
+    kind = FLOATS[made]
+    values, right = roundings(kind)
+    *_, largest, following = numbers_of(kind)
+    assert (kind.largest, kind.limit) == (largest, (largest + following) / 2)
+    _, y = mapped(each, values, values.size, IDENTITY, None, made, False)
+    assert_same_bits(y, right)
+    # With bounds: what is not open is right, and each middle is open.
+    cells = IDENTITY._replace(slope=np.full((1, 1), 2.0**-51), offset=np.full((1, 1), 2.0**-600))
+    found, y = mapped(each, values, values.size, cells, None, made, False)
+    sure = np.setdiff1d(np.arange(values.size), found)
+    assert_same_bits(y[sure], right[sure])
+    assert set(range(3, values.size - 5, 6)) <= set(found.tolist())
+    assert found.size < values.size * 2 / 3
+
+
+@pytest.mark.parametrize("overflow", ["saturate", "nonfinite"])
+@pytest.mark.parametrize("made", FOREIGN)
+def test_the_audit_finds_each_number_that_is_not_the_nearest(each: Loops, made: str, overflow: str) -> None:
+    kind = FLOATS[made]
+    values, right = roundings(kind)
+    values, y = np.append(values, np.nan), np.append(right, np.float32(np.nan))
+    kind.resolve(y, overflow)
+    beyond = kind.beyond(overflow)
+
+    def audited(y: NDArray[np.float32]) -> tuple[list[int], int]:
+        with np.errstate(all="ignore"):
+            wrong, zeros = each.audit(values, None, 0, kind, beyond, y)
+        return wrong.tolist(), zeros
+
+    assert audited(y) == ([], int(np.count_nonzero((y == 0) & (values != 0))))
+    middles = np.arange(3, values.size - 6, 6)
+    middles = middles[np.isfinite(right[middles + 1])]
+    other = y.copy()
+    other[middles] = np.where(y[middles] == y[middles - 1], y[middles + 1], y[middles - 1])
+    assert audited(other)[0] == []  # either neighbour of a tie is one that exact arithmetic may have chosen
+    for step in (-1, 1):
+        wrong = y.copy()
+        numbers = np.unique(y[np.isfinite(y)])
+        places = np.flatnonzero(np.isfinite(values) & (np.abs(values) <= kind.largest))
+        places = places[places % 6 != 3]
+        index = np.searchsorted(numbers, y[places]) + step
+        places, index = (array[(index >= 0) & (index < numbers.size)] for array in (places, index))
+        wrong[places] = numbers[index]
+        assert audited(wrong)[0] == places.tolist()
+    between = np.flatnonzero(np.isfinite(y) & (y != 0))
+    wrong = y.copy()
+    wrong[between] = np.nextafter(y[between], np.float32(0))  # near, and no number of the dtype
+    assert audited(wrong)[0] == between.tolist()
+    for place, bad in ((values.size - 1, 1.0), (values.size - 3, 1.0), (0, np.nan), (0, np.inf)):
+        wrong = y.copy()
+        wrong[place] = bad
+        assert audited(wrong)[0] == [place]
+
+
+@pytest.mark.parametrize("made", FOREIGN)
+def test_every_body_audits_as_plain_does(body: Loops, made: str) -> None:
+    rng, kind = np.random.default_rng(4), FLOATS[made]
+    for size, (_, _, _, shape) in zip((1, 700, 5000), VIEWS, strict=False):
+        z = rng.standard_normal(size)
+        y = rng.standard_normal(size).astype(np.float32)
+        for affine in (None, affine_of(rng, shape)):
+            with np.errstate(all="ignore"):
+                given = (z, affine, 3, kind, kind.beyond(None), y)
+                (found, zeros), (expected, right) = body.audit(*given), plain.audit(*given)
+            assert (found.tolist(), zeros) == (expected.tolist(), right)
+    assert [array.size for array in (plain.audit(z[:0], None, 0, kind, 1.0, y[:0])[0],)] == [0]

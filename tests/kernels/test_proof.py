@@ -16,6 +16,7 @@ from gncli import group_norm
 from gncli.io import ArraySource
 from gncli.kernels import native, plain
 from gncli.kernels.exact import GRAIN, Sums
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import GroupNorm, standardization
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, MomentsOf
@@ -55,18 +56,27 @@ WHOLE = Engine(1, executor=Inline())
 
 
 @pytest.mark.parametrize("engine", [ENGINE, WHOLE], ids=["twice", "once"])
-@pytest.mark.parametrize("made", ["f2", "f4"])
 @pytest.mark.parametrize("kind", MAKERS)
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
+    made=st.sampled_from([name for name in FLOATS if name != "float64"]),
+    overflow=st.sampled_from([None, "saturate", "nonfinite"]),
     seed=st.integers(0, 2**31),
     eps=st.sampled_from([0.0, 1e-5, 0.1]),
     denominator=st.sampled_from(["std", "variance"]),
     affine=st.sampled_from(["none", "simple", "any"]),
 )
 def test_every_element_is_correctly_rounded(
-    engine: Engine, made: str, kind: str, seed: int, eps: float, denominator: str, affine: str
+    engine: Engine,
+    kind: str,
+    made: str,
+    overflow: str | None,
+    seed: int,
+    eps: float,
+    denominator: str,
+    affine: str,
 ) -> None:
+    overflow = overflow if FLOATS[made].foreign else None
     rng = np.random.default_rng(seed)
     x = MAKERS[kind](rng, SHAPE)
     gamma, beta = np.ones(4), np.zeros(4)
@@ -75,19 +85,27 @@ def test_every_element_is_correctly_rounded(
     if affine == "simple":  # products and sums are ties
         gamma, beta = np.round(gamma * 4) / 4, np.round(beta * 1024) / 2**14
     options: dict[str, Any] = {"eps": eps, "denominator": denominator, "gamma": gamma, "beta": beta, "dtype": made}
+    overflowed, became_zero = 0, 0
     with np.errstate(all="ignore"):
-        y, outcome = normalized(x, 2, "NCHW", engine, **options)
+        y, outcome = normalized(x, 2, "NCHW", engine, overflow=overflow, **options)
         for n, g in np.ndindex(2, 2):
             channels = slice(2 * g, 2 * g + 2)
             group = x[n, channels].reshape(2, -1)
             expected = exact.group_norm(
                 group, eps, gamma[channels].tolist(), beta[channels].tolist(), made, denominator
             )
+            overflowed += int(np.count_nonzero(np.isinf(expected)))
+            moments = exact.Group.of(group, eps, denominator)
+            for c, i in np.argwhere(expected == 0):
+                became_zero += moments.side(group[c, i], gamma[2 * g + c], beta[2 * g + c], Fraction(0)) != 0
+            FLOATS[made].resolve(expected, overflow)
             assert_same_bits(y[n, channels].reshape(2, -1), expected, (n, g))
     check = outcome.check
     assert check.proved is not None
     assert check.settled is not None
     assert check.proved + check.settled == np.count_nonzero(np.isfinite(y))
+    counts = (overflowed, became_zero, 0) if FLOATS[made].foreign else (overflowed, None, None)
+    assert (check.overflowed, check.became_zero, check.misrounded) == counts
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "CHWN"])
@@ -137,7 +155,7 @@ def _assert_enclosed(group: NDArray[Any], mapping: Standardization, mean: Fracti
     assert mapping.offset is not None
     z = np.empty(group.size)
     with np.errstate(all="ignore"):
-        plain.normalize(group, group.size, mapping, None, 0, None, z)
+        plain.normalize(group, group.size, mapping, None, 0, FLOATS["float64"], None, z)
     for x, found in zip(group[:40], z.tolist(), strict=False):
         deviation = exact.exactly(x) - mean
         limit = Fraction(float(mapping.slope[0, 0])) * abs(Fraction(found)) + Fraction(float(mapping.offset[0, 0]))
@@ -171,7 +189,7 @@ def test_elements_that_were_the_other_neighbour_are_right(
     x = (rng.normal(size=(8, 16, 80, 80)) + (0, 3, 100, 1000)[number % 4]).astype(np.float32)
     n, channel = place[:2]
     group = x[n : n + 1, channel // 4 * 4 : channel // 4 * 4 + 4]
-    exactly = exact.Group.of(group).rounded(x[place], 1.0, 0.0, np.dtype("f4"))
+    exactly = exact.Group.of(group).rounded(x[place], 1.0, 0.0, FLOATS["float32"])
     assert str(exactly) == right
     assert str(group_norm(group, 1)[0, channel % 4, *place[2:]]) == right
     assert str(group_norm(x[n : n + 1], 4)[(0, *place[1:])]) == right

@@ -27,6 +27,7 @@ from gncli.errors import ChangedError, InputError, LimitError, OutputError, Para
 from gncli.inputs import STRICT
 from gncli.io import ArraySource, open_sink, open_source, ranges
 from gncli.io.ranges import GRAIN_NBYTES, Ranges
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import whole
@@ -74,7 +75,9 @@ def normalize(path: Path, output: Path, engine: Engine, groups: int, layout: str
     affine = Affine(np.full(grouping.channels, gamma), np.zeros(grouping.channels), grouping.channel_shape)
     sink = open_sink(str(output), shape=source.shape, dtype=source.dtype, order=source.order, force=True)
     try:
-        outcome = Normalization(source, sink, grouping, affine, source.dtype, engine, keep=True, zeros=True).run()
+        outcome = Normalization(
+            source, sink, grouping, affine, FLOATS[source.dtype.name], engine, keep=True, zeros=True
+        ).run()
         sink.commit()
     finally:
         sink.abort()
@@ -269,7 +272,7 @@ def test_an_item_of_work_is_done_by_whoever_has_the_order(tmp_path: Path) -> Non
     affine = Affine(np.ones(4), np.zeros(4), grouping.channel_shape)
     sink = open_sink(str(tmp_path / "y.h5"), shape=x.shape, dtype=source.dtype)
     with ClusterEngine() as engine:
-        run = Normalization(source, sink, grouping, affine, source.dtype, engine)
+        run = Normalization(source, sink, grouping, affine, FLOATS[source.dtype.name], engine)
         order, sinks = cluster_module._order(run._worker, source, engine, STRICT)
         there, other = cluster_module._Receiver(order).load()
         assert (sinks, there.sink.sequential, other.shape) == ([], True, x.shape)
@@ -311,7 +314,7 @@ def test_a_worker_killed_in_the_middle(tmp_path: Path, address: str, times: str)
     affine = Affine(np.ones(16), np.zeros(16), grouping.channel_shape)
     sink = open_sink(str(output), shape=x.shape, dtype=source.dtype, force=True)
     with ClusterEngine(address, tile=1 << 16, work=1 << 19) as engine:
-        run = Normalization(source, sink, grouping, affine, source.dtype, engine)
+        run = Normalization(source, sink, grouping, affine, FLOATS[source.dtype.name], engine)
         lethal = Lethal(source.dtype, str(tmp_path / "killed") if times == "once" else "")
         run._worker = replace(run._worker, before=lethal)
         if times == "once":

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gncli.errors import LimitError
 from gncli.io import ArraySink, ArraySource, RandomSource
 from gncli.kernels.extras import Zeros
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import Check, GroupNorm
 from gncli.kernels.layout import Layout
 from gncli.kernels.moments import Moments
@@ -131,7 +132,7 @@ def test_a_drawn_tensor_is_normalized_as_the_array_it_stands_for(dist: Any, dtyp
         with Engine(2, 2000, visit) as engine:
             sink = ArraySink(shape, array.dtype)
             affine = Affine(np.ones(4), np.zeros(4), grouping.channel_shape)
-            same = Normalization(source, sink, grouping, affine, array.dtype, engine).run()
+            same = Normalization(source, sink, grouping, affine, FLOATS[array.dtype.name], engine).run()
         assert_same_bits(sink.array, y, visit)
         assert_same_outcome(same, outcome, visit)
 
@@ -141,11 +142,11 @@ def test_a_group_larger_than_a_visit_holds_one_span_at_a_time() -> None:
     source = Forward(x)
     grouping = GroupNorm(2).on(x.shape, "C")
     affine = Affine(np.ones(4), np.zeros(4), grouping.channel_shape)
-    Normalization(source, None, grouping, affine, np.dtype("f4"), Engine(1, 500, 1000, Inline())).run()
+    Normalization(source, None, grouping, affine, FLOATS["float32"], Engine(1, 500, 1000, Inline())).run()
     assert source.most_held == 2000
     assert source.position == x.size
     source = Forward(x)  # and what fits a visit is never read again
-    Normalization(source, None, grouping, affine, np.dtype("f4"), Engine(1, executor=Inline())).run()
+    Normalization(source, None, grouping, affine, FLOATS["float32"], Engine(1, executor=Inline())).run()
     assert source.most_held == 0
 
 
@@ -156,7 +157,7 @@ def test_without_a_sink_the_same_is_found() -> None:
     for sizes in ((None, None), (500, 1000)):
         with Engine(2, *sizes) as engine:
             _, outcome = normalized(x, 2, "NCL", engine, gamma=2.0)
-            dry = Normalization(ArraySource(x), None, grouping, affine, np.dtype("f4"), engine).run()
+            dry = Normalization(ArraySource(x), None, grouping, affine, FLOATS["float32"], engine).run()
             assert_same_outcome(dry, outcome, sizes)
 
 

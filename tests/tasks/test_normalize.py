@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gncli.api import group_norm, normalize_file
 from gncli.errors import ChangedError, GncliError, InputError, OutputError, ParameterError
 from gncli.inputs import Draw
-from gncli.kernels.groupnorm import Check, output_dtype
+from gncli.kernels.groupnorm import Check, output_float
 from gncli.report.records import NormalizeReport
 from gncli.run.normalization import Normalization
 from tests import oracle
@@ -60,7 +60,7 @@ def check_of(report: NormalizeReport) -> Check:
 def test_the_output_has_the_dtype_of_a_floating_input_and_else_what_numpy_promotes_to(
     tmp_path: Path, dtype: str, made: str
 ) -> None:
-    assert output_dtype(np.dtype(dtype)) == np.dtype(made)
+    assert output_float(np.dtype(dtype)).dtype == np.dtype(made)
     x = images(dtype=dtype) if dtype != "?" else images() > 50
     out = str(tmp_path / "y.npy")
     report = normalize_file(write_npy(tmp_path, x), num_groups=3, output=out)

@@ -16,19 +16,20 @@ import numpy as np
 
 from gncli.errors import InputError, LimitError
 from gncli.inputs import STRICT, Policy
-from gncli.io.dtypes import NUMERIC, WIDENED, Widening, holdable, refuse_dtype, refuse_type
+from gncli.io.dtypes import FOREIGN, NUMERIC, holdable, refuse_dtype, refuse_type
+from gncli.io.foreign import Widened
 from gncli.io.formats.pickled import Tensor, contents
 from gncli.io.formats.zip import Inflater, Member, check_size, members
 from gncli.io.rawfile import RawFile, RawSource
 from gncli.io.source import Container, Source, not_found
 from gncli.io.strided import StridedSource, order_of
-from gncli.io.widened import WidenedSource
+from gncli.kernels.floats import Float
 
 MAX_PICKLE_NBYTES = 64 << 20
 
 _RESAVE = "load it with PyTorch, and torch.save it again"
-_TYPES: dict[str, np.dtype[Any] | Widening] = {np.dtype(code).name: np.dtype(code) for code in sorted(NUMERIC)}
-_TYPES |= {widening.name: widening for widening in WIDENED.values()}
+_TYPES: dict[str, np.dtype[Any] | Float] = {np.dtype(code).name: np.dtype(code) for code in sorted(NUMERIC)}
+_TYPES |= {kind.name: kind for kind in FOREIGN.values()}
 _COMPLEX = {"complex32": 4, "complex64": 8, "complex128": 16}
 
 
@@ -110,9 +111,9 @@ class PyTorchFile(Container):
                 raise InputError(f"is no tensor, but {self._others[member].what}", subject=name, hint=self.hint)
             raise not_found(member, self.names(), "tensor", name)
         kind = _type(tensor, name)
-        stored = kind.raw if isinstance(kind, Widening) else kind
+        stored = kind.stored if isinstance(kind, Float) else kind
         source = self._view(tensor, stored.newbyteorder(">" if self._big_endian else "<"), name)
-        return WidenedSource(source, kind) if isinstance(kind, Widening) else source
+        return Widened(source, kind) if isinstance(kind, Float) else source
 
     def _view(self, tensor: Tensor, stored: np.dtype[Any], name: str) -> Source:
         """Return the elements of a tensor as they are stored, after checking that its storage holds them."""
@@ -150,7 +151,7 @@ def _read(tensor: Tensor) -> bool:
     return tensor.dtype in _TYPES and not tensor.negated
 
 
-def _type(tensor: Tensor, name: str) -> np.dtype[Any] | Widening:
+def _type(tensor: Tensor, name: str) -> np.dtype[Any] | Float:
     """Return the dtype of the elements.
 
     Raises

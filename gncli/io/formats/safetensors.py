@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gncli.errors import InputError, LimitError
-from gncli.io.dtypes import MAX_NBYTES, WIDENED, holdable, refuse_dtype, refuse_type
+from gncli.io.dtypes import FOREIGN, MAX_NBYTES, holdable, refuse_dtype, refuse_type
+from gncli.io.foreign import Widened
 from gncli.io.rawfile import RawFile, RawSource
 from gncli.io.source import MAX_MEMBERS, Container, Source, not_found
-from gncli.io.widened import WidenedSource
 
 MAX_ENTRY_NBYTES = 4096  # an entry with 64 axes takes less
 
@@ -62,7 +62,7 @@ class Entry(NamedTuple):
     @property
     def known(self) -> bool:
         """Whether a tensor of its dtype is read."""
-        return self.dtype in _DTYPES or self.dtype in WIDENED
+        return self.dtype in _DTYPES or self.dtype in FOREIGN
 
     def check(self, name: str) -> None:
         """Raise InputError unless it has the bytes that shape and dtype need; an unknown dtype may need any number."""
@@ -76,8 +76,8 @@ class Entry(NamedTuple):
 
 
 def _itemsize(dtype: str) -> int:
-    if dtype in WIDENED:
-        return WIDENED[dtype].raw.itemsize
+    if dtype in FOREIGN:
+        return FOREIGN[dtype].stored.itemsize
     return np.dtype(_DTYPES[dtype]).itemsize if dtype in _DTYPES else _COMPLEX.get(dtype, 0)
 
 
@@ -233,12 +233,11 @@ def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> Source:
         If its dtype is not read.
     """
     try:
-        if entry.dtype in WIDENED:
-            widening = WIDENED[entry.dtype]
-            bits = RawSource(file, offset + entry.first, entry.shape, widening.raw, "C", name)
-            return WidenedSource(bits, widening)
-        if entry.dtype in _DTYPES:
-            return RawSource(file, offset + entry.first, entry.shape, np.dtype(_DTYPES[entry.dtype]), "C", name)
+        kind = FOREIGN.get(entry.dtype)
+        if kind is not None or entry.dtype in _DTYPES:
+            dtype = np.dtype(_DTYPES[entry.dtype]) if kind is None else kind.stored
+            source = RawSource(file, offset + entry.first, entry.shape, dtype, "C", name)
+            return source if kind is None else Widened(source, kind)
         if entry.dtype in _COMPLEX:
             raise refuse_dtype("c", _COMPLEX[entry.dtype], entry.dtype, name)
         raise refuse_type(entry.dtype, name)

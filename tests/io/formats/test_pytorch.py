@@ -22,7 +22,7 @@ from gncli.cli import main
 from gncli.errors import GncliError, InputError, LimitError
 from gncli.inputs import STRICT, Policy
 from gncli.io import open_source, open_sources
-from gncli.io.dtypes import WIDENED
+from gncli.io.dtypes import FOREIGN
 from gncli.io.formats import pickled as reader
 from gncli.io.rawfile import RawSource
 from gncli.io.source import Source
@@ -258,7 +258,7 @@ def test_any_view_is_read_as_numpy_reads_it(tmp_path_factory: pytest.TempPathFac
         assert got.tolist() == expected.tolist()
     else:
         wide = np.empty(expected.size, np.float32)
-        WIDENED["BF16"].widen(np.ascontiguousarray(expected, "<u2").reshape(-1), wide)
+        FOREIGN["BF16"].widen(np.ascontiguousarray(expected, "<u2").reshape(-1), wide)
         assert got.tobytes("K" if source.order == "C" else "A") == wide.tobytes() or source.order == "F"
     in_order = expected.T if source.order == "F" else expected
     assert (

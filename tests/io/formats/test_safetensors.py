@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gncli.api import group_norm, normalize_file
 from gncli.errors import GncliError, InputError, LimitError, ParameterError
 from gncli.io import open_source, open_sources
-from gncli.io.dtypes import WIDENED
+from gncli.io.dtypes import FOREIGN
 from gncli.io.rawfile import RawSource
 from gncli.kernels.plain import ulps
 from gncli.tasks.diff import default_tolerance
@@ -75,10 +75,10 @@ def test_metadata_may_be_null_as_mlx_writes_it(tmp_path: Path, metadata: object)
     assert_same_bits(read_all(opened(tmp_path / "x.safetensors")), ARRAY)
 
 
-@pytest.mark.parametrize("kind", WIDENED)
+@pytest.mark.parametrize("kind", FOREIGN)
 def test_every_value_is_widened_as_other_libraries_do_and_back(kind: str) -> None:
-    widening = WIDENED[kind]
-    raw = np.arange(1 << 8 * widening.raw.itemsize).astype(widening.raw)
+    widening = FOREIGN[kind]
+    raw = np.arange(1 << 8 * widening.stored.itemsize).astype(widening.stored)
     values = np.empty(raw.size, np.float32)
     widening.widen(raw, values)
     finite = np.isfinite(values)
@@ -96,21 +96,21 @@ VALUES = {
 NANS = {"F8_E4M3": [0x7F, 0xFF], "F8_E5M2": [0x7D, 0x7F, 0xFE], "BF16": [0x7FC0, 0xFF81]}
 
 
-@pytest.mark.parametrize("kind", WIDENED)
+@pytest.mark.parametrize("kind", FOREIGN)
 def test_values_are_those_of_the_definition(kind: str) -> None:
-    raw = np.array([*VALUES[kind], *NANS[kind]], WIDENED[kind].raw)
+    raw = np.array([*VALUES[kind], *NANS[kind]], FOREIGN[kind].stored)
     values = np.empty(raw.size, np.float32)
-    WIDENED[kind].widen(raw, values)
+    FOREIGN[kind].widen(raw, values)
     count = len(VALUES[kind])
     assert_same_bits(values[:count], np.array(list(VALUES[kind].values()), np.float32))
     assert np.isnan(values[count:]).all()
 
 
-@pytest.mark.parametrize("kind", WIDENED)
+@pytest.mark.parametrize("kind", FOREIGN)
 def test_statistics_of_a_widened_tensor_are_those_of_its_values(tmp_path: Path, kind: str) -> None:
-    widening = WIDENED[kind]
+    widening = FOREIGN[kind]
     path = tmp_path / "x.safetensors"
-    raw = np.random.default_rng(0).integers(0, 120, (3, 4, 50_000)).astype(widening.raw)
+    raw = np.random.default_rng(0).integers(0, 120, (3, 4, 50_000)).astype(widening.stored)
     if kind == "BF16":
         raw += 0x3F00
     path.write_bytes(tensors({"x": entry(kind, list(raw.shape), 0, raw.nbytes)}, raw.tobytes()))
@@ -131,7 +131,7 @@ def test_statistics_of_a_widened_tensor_are_those_of_its_values(tmp_path: Path, 
 
 def test_normalize_of_what_numpy_has_not_needs_a_dtype(tmp_path: Path) -> None:
     for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
-        kind = next(kind for kind, widening in WIDENED.items() if widening.name == name)
+        kind = next(kind for kind, widening in FOREIGN.items() if widening.name == name)
         with pytest.raises(ParameterError) as caught:
             normalize_file(f"{SMALL}::{kind}", num_groups=2)
         assert (
@@ -153,7 +153,7 @@ def test_gamma_may_be_bfloat16(tmp_path: Path) -> None:
 
 def test_distances_are_counted_in_the_dtype_that_is_stored(tmp_path: Path) -> None:
     for kind, one in (("BF16", 0x3F80), ("F8_E4M3", 0x38), ("F8_E5M2", 0x3C)):
-        raw = WIDENED[kind].raw
+        raw = FOREIGN[kind].stored
         a, b = np.array([one, one, 1, 1], raw), np.array([one, one + 3, 1 << 8 * raw.itemsize - 1, 2], raw)
         header = {"a": entry(kind, [4], 0, a.nbytes), "b": entry(kind, [4], a.nbytes, 2 * a.nbytes)}
         path = tmp_path / "x.safetensors"
@@ -162,8 +162,8 @@ def test_distances_are_counted_in_the_dtype_that_is_stored(tmp_path: Path) -> No
         assert report.ulp is not None
         assert (report.ulp.median, report.ulp.max) == (1.0, 3)
         assert (report.a.dtype, report.rtol) == (
-            WIDENED[kind].name,
-            default_tolerance(WIDENED[kind].name, "float64")[0],
+            FOREIGN[kind].name,
+            default_tolerance(FOREIGN[kind].name, "float64")[0],
         )
     assert diff(f"{SMALL}::BF16", f"{SMALL}::F32").ulp is None
     assert diff(f"{SMALL}::BF16", f"{SMALL}::F32").rtol == 1.6e-2

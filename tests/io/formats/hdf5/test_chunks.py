@@ -29,6 +29,7 @@ from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stor
 from gncli.io.formats.hdf5.datasets import Hdf5Source
 from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.rawfile import RawFile
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.partition import whole
 from gncli.kernels.plain import Affine, fletcher32
@@ -196,7 +197,7 @@ def test_each_chunk_is_decoded_once_a_pass(tmp_path: Path, grid: str, workers: i
         with Engine(workers, tile, visit=2 * tile if passes == 2 else None) as engine:
             source = opened(tmp_path / "x.h5")
             sink = ArraySink(x.shape, x.dtype, "C")
-            Normalization(source, sink, grouping, affine, x.dtype, engine).run()
+            Normalization(source, sink, grouping, affine, FLOATS[x.dtype.name], engine).run()
             assert source.decoded == len(found) or source.decoded <= passes * len(found)
             assert not source._slots
             first = source.decoded
