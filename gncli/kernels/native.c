@@ -1863,22 +1863,30 @@ void NAME(tally)(const struct tally *task)
     static void NAME(name)(const char *a, const char *b, ptrdiff_t count, int a_swapped, int b_swapped,              \
                            uint32_t *restrict table, int64_t *restrict counts)                                       \
     {                                                                                                                 \
+        const ptrdiff_t size = (ptrdiff_t)sizeof(raw);                                                                \
         const raw top = (raw)((raw)1 << (8 * sizeof(raw) - 1)), unit = (raw)((exponent) & (~(exponent) + 1));        \
         const int sign = 8 * (int)sizeof(raw) - 1;                                                                    \
         int used = 0;                                                                                                 \
         for (ptrdiff_t at = 0; at < count; at += CHUNK) {                                                             \
             const int n = count - at < CHUNK ? (int)(count - at) : CHUNK;                                             \
-            raw x[CHUNK], y[CHUNK], differ = 0, odd = 0;                                                              \
-            uint32_t apart[CHUNK], most = 0;                                                                          \
-            memcpy(x, a + at * (ptrdiff_t)sizeof(raw), (size_t)n * sizeof(raw));                                      \
-            memcpy(y, b + at * (ptrdiff_t)sizeof(raw), (size_t)n * sizeof(raw));                                      \
-            for (int i = 0; a_swapped && i < n; i++)                                                                  \
-                x[i] = swap(x[i]);                                                                                    \
-            for (int i = 0; b_swapped && i < n; i++)                                                                  \
-                y[i] = swap(y[i]);                                                                                    \
+            const char *from = a + at * size, *other = b + at * size;                                                 \
+            raw swapped[2][CHUNK], x, y, differ = 0, odd = 0;                                                         \
+            uint32_t apart[CHUNK], most = 0, far = 0;                                                                 \
+            for (int i = 0; a_swapped && i < n; i++) {                                                                \
+                memcpy(&x, from + i * size, sizeof x);                                                                \
+                swapped[0][i] = swap(x);                                                                              \
+            }                                                                                                         \
+            for (int i = 0; b_swapped && i < n; i++) {                                                                \
+                memcpy(&y, other + i * size, sizeof y);                                                               \
+                swapped[1][i] = swap(y);                                                                              \
+            }                                                                                                         \
+            from = a_swapped ? (const char *)swapped[0] : from;                                                       \
+            other = b_swapped ? (const char *)swapped[1] : other;                                                     \
             for (int i = 0; i < n; i++) {                                                                             \
-                differ = (raw)(differ | (x[i] ^ y[i]));                                                               \
-                odd = (raw)(odd | ((x[i] & (exponent)) + unit) | ((y[i] & (exponent)) + unit));                       \
+                memcpy(&x, from + i * size, sizeof x);                                                                \
+                memcpy(&y, other + i * size, sizeof y);                                                               \
+                differ = (raw)(differ | (x ^ y));                                                                     \
+                odd = (raw)(odd | ((x & (exponent)) + unit) | ((y & (exponent)) + unit));                             \
             }                                                                                                         \
             odd &= top;                                                                                               \
             if (!differ && !odd) {                                                                                    \
@@ -1886,7 +1894,9 @@ void NAME(tally)(const struct tally *task)
                 continue;                                                                                             \
             }                                                                                                         \
             for (int i = 0; i < n; i++) {                                                                             \
-                type left = (type)x[i], right = (type)y[i]; /* ranks of floats in order, as in plain.py */            \
+                type left, right; /* ranks of floats in order, as in plain.py */                                      \
+                memcpy(&left, from + i * size, sizeof left);                                                          \
+                memcpy(&right, other + i * size, sizeof right);                                                       \
                 type a_sign = (type)(left >> sign), b_sign = (type)(right >> sign);                                   \
                 left = (type)((left ^ (a_sign & (type)(raw)(top - 1))) - a_sign);                                     \
                 right = (type)((right ^ (b_sign & (type)(raw)(top - 1))) - b_sign);                                   \
@@ -1894,9 +1904,12 @@ void NAME(tally)(const struct tally *task)
                 raw gap = left > right ? more : less;                                                                 \
                 apart[i] = (uint32_t)(gap < ULPS - 1 ? gap : ULPS - 1);                                               \
             }                                                                                                         \
-            for (int i = 0; odd && i < n; i++)                                                                        \
-                if ((x[i] & (exponent)) == (exponent) || (y[i] & (exponent)) == (exponent))                           \
+            for (int i = 0; odd && i < n; i++) {                                                                      \
+                memcpy(&x, from + i * size, sizeof x);                                                                \
+                memcpy(&y, other + i * size, sizeof y);                                                               \
+                if ((x & (exponent)) == (exponent) || (y & (exponent)) == (exponent))                                 \
                     apart[i] = ULPS;                                                                                  \
+            }                                                                                                         \
             for (int i = 0; i < n; i++)                                                                               \
                 most = apart[i] > most ? apart[i] : most;                                                             \
             for (uint32_t step = 0; most < FEW && step <= most; step++) {                                             \
@@ -1907,7 +1920,11 @@ void NAME(tally)(const struct tally *task)
             }                                                                                                         \
             used |= most >= FEW;                                                                                      \
             for (int i = 0; most >= FEW && i < n; i++)                                                                \
-                table[4 * apart[i] + (uint32_t)(i & 3)]++;                                                            \
+                if (apart[i] == ULPS - 1) /* all of them, as a rule, or none */                                       \
+                    far++;                                                                                            \
+                else                                                                                                  \
+                    table[4 * apart[i] + (uint32_t)(i & 3)]++;                                                        \
+            counts[ULPS - 1] += far;                                                                                  \
         }                                                                                                             \
         for (ptrdiff_t step = 0; used && step < ULPS; step++)                                                         \
             for (int lane = 0; lane < 4; lane++)                                                                      \
