@@ -18,7 +18,7 @@ from gncli.kernels.loops import loops
 from gncli.kernels.moments import NOWHERE, ZERO, Floats
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import Tolerance, distance, mismatches
-from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, in_c_order, measure_blocks, repeat
+from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, in_c_order, measure_blocks, repeat, reshape
 
 
 class Tally(NamedTuple):
@@ -127,6 +127,37 @@ def _scale(tally: Tally, power: str, square: str) -> NDArray[np.int32]:
     return np.asarray(np.where(getattr(tally, square) == 0, ZERO, 0 if found is None else found), np.int32)
 
 
+def fold(tally: Tally, axes: Sequence[Axis], keep_first: bool) -> Tally:
+    """Return what `fold_axes` does, without a record for each level of the tree where no sum has a scale."""
+    if any(getattr(tally, power) is not None for power in _OF_SQUARES):
+        return fold_axes(tally, axes, merge, keep_first=keep_first)
+    inner = 1
+    for place in reversed(range(len(axes))):
+        size = axes[place].size
+        if axes[place].cell or (place == 0 and keep_first):
+            inner *= size
+        elif size > 1:
+            tally = _united(reshape(tally, -1, size, inner))
+    return reshape(tally, -1)
+
+
+def _united(tally: Tally) -> Tally:
+    """Return the unions along axis 1; only the bits of sums depend on the tree."""
+    names = (*_COUNTS, *_SCALES)
+    sums = np.stack([getattr(tally, name) for name in names])
+    while (count := sums.shape[2]) > 1:
+        merged = sums[:, :, : count - count % 2 : 2] + sums[:, :, 1::2]
+        sums = np.concatenate([merged, sums[:, :, -1:]], axis=2) if count % 2 else merged
+    fields: dict[str, Any] = dict(zip(names, sums[:, :, 0], strict=True))
+    fields["low"], fields["high"] = tally.low.min(axis=1), tally.high.max(axis=1)
+    fields["excess"], fields["first"] = tally.excess.max(axis=1), tally.first.min(axis=1)
+    largest = tally.worst == tally.worst.max(axis=1, keepdims=True)
+    chosen = np.where(largest, tally.place, NOWHERE).argmin(axis=1)[:, None]
+    for name in ("worst", "place", "a", "b"):
+        fields[name] = np.take_along_axis(getattr(tally, name), chosen, 1)[:, 0]
+    return Tally(**fields)
+
+
 def split(values: NDArray[Any], a: np.dtype[Any], b: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the elements of both tensors in `values`: the raw bytes of the first, then those of the second."""
     raw = values.view(np.uint8)
@@ -161,9 +192,6 @@ class TallyOf(Reduction[Tally]):
 
         def kernel(rows: Rows) -> Tally:
             return tally(rows.of(a), rows.of(b), rows.places(), rows.stride, self.tolerance, turned)
-
-        def fold(record: Tally, axes: Sequence[Axis], keep_first: bool) -> Tally:
-            return fold_axes(record, axes, merge, keep_first=keep_first)
 
         return measure_blocks(visit._replace(tile=visit.values.size), kernel, fold)
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from gncli.kernels import plain
 from gncli.kernels.loops import Loops
-from gncli.kernels.partition import by_axes
+from gncli.kernels.partition import Axis, by_axes
 from gncli.kernels.plain import FEW, ULPS, Tolerance
-from gncli.kernels.reduction import Visit
-from gncli.kernels.tally import TallyOf
+from gncli.kernels.reduction import Visit, fold_axes
+from gncli.kernels.tally import TallyOf, fold, merge, tally
 from gncli.kernels.walk import Walk
 from tests.arrays import DTYPES, hostile
 
@@ -125,6 +125,27 @@ def test_zero_is_positive_where_it_is_an_extreme(each: Loops) -> None:
         found = each.tally(zeros, zeros, Tolerance(1.0, 0.0))
         for name in ("low", "high", "worst", "excess", *SUMS):
             assert float(found[name][0]).hex() == "0x0.0p+0", name
+
+
+def test_folding_gives_the_bits_of_merging_along_the_tree() -> None:
+    rng = np.random.default_rng(11)
+    for sizes in ((1,), (7,), (3, 5), (4, 1, 6), (2, 3, 4, 5)):
+        count = int(np.prod(sizes))
+        b = rng.choice([1.0, 2.0, 0.1, -3.0], (count, 70))
+        a = b + rng.choice([0.0, 0.0, 0.1, 1e-3], b.shape)
+        a[rng.random(count) < 0.3] = np.nan
+        b[rng.random(b.shape) < 0.01] = np.inf
+        for scale in (1.0, 1e-250):
+            with np.errstate(all="ignore"):
+                found = tally(a, b * scale, np.arange(count) * 70, 1, Tolerance(0.0, 1e-2))
+            assert (found.b_power is None) == (scale == 1.0)
+            for cells in range(1 << len(sizes)):
+                axes = tuple(Axis(bool(cells >> axis & 1), size) for axis, size in enumerate(sizes))
+                for keep_first in (False, True):
+                    expected = fold_axes(found, axes, merge, keep_first=keep_first)
+                    both = fold(found, axes, keep_first), expected
+                    left, right = ([None if f is None else f.tobytes() for f in record] for record in both)
+                    assert left == right, (sizes, cells, keep_first)
 
 
 # --- all kernels -----------------------------------------------------------------------------------------------------
