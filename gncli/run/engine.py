@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a small file needs neither, and their import takes as long 
 
 DEFAULT_TILE = 2 << 20  # bytes of input; with its float64 scratch it fits the cache (0.5 to 4 MiB were tried)
 TILES_PER_VISIT = 8
+LEAST = 1 << 20  # bytes of a visit for which it is worth while to start threads
 
 Result = TypeVar("Result")
 Job = Callable[[Region, NDArray[Any]], Result]
@@ -116,6 +117,10 @@ class Engine:
     def tile_of(self, dtype: np.dtype[Any]) -> int:
         """Return the number of elements of `dtype` in a tile."""
         return max(1, self.tile // dtype.itemsize)
+
+    def share_of(self, nbytes: int) -> int:
+        """Return the bytes to read at once so that each worker has some visits of a tensor of `nbytes` bytes."""
+        return max(LEAST, nbytes // (4 * self.workers))
 
     def visit_of(self, source: Source) -> int:
         """Return the number of elements of `source` in a visit; fewer if each pending item needs a buffer."""

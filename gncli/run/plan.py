@@ -68,6 +68,8 @@ class Plan:
         Whether whole spans fit a visit, so that each is read once.
     walk : Walk
         The walk over the partition.
+    visit : int
+        The number of elements that are read at once.
     """
 
     source: Source
@@ -77,6 +79,7 @@ class Plan:
     after: tuple[str, ...]
     once: bool
     walk: Walk
+    visit: int
 
     @classmethod
     def of(
@@ -86,6 +89,7 @@ class Plan:
         engine: Engine,
         passes: Callable[[Walk, bool], Sequence[str]] = lambda _walk, _once: ("measure",),
         after: Sequence[str] = (),
+        most: int | None = None,
     ) -> Plan:
         """Return the plan, after all checks.
 
@@ -97,6 +101,8 @@ class Plan:
             Takes the walk, and whether whole spans fit a visit; returns the names of the passes over a span.
         after : sequence of str
             The names of further passes over the whole source.
+        most : int, optional
+            The bytes that are read at once, where they are to be fewer than those of the engine's visit.
 
         Raises
         ------
@@ -111,7 +117,10 @@ class Plan:
                 subject=source.name,
                 hint="store the tensor in another order, or in parts",
             )
-        once = walk.cut(engine.visit_of(source)) == 0
+        visit = engine.visit_of(source)
+        if most is not None:
+            visit = min(visit, max(1, most // source.dtype.itemsize))
+        once = walk.cut(visit) == 0
         named = tuple(passes(walk, once))
         if len(named) - 1 > MAX_PASSES and walk.span_cells > 1:
             raise LimitError(
@@ -120,7 +129,7 @@ class Plan:
                 subject=source.name,
                 hint="ask for fewer percentiles or cells, or store the tensor in another order",
             )
-        return cls(source, partition, engine, named, tuple(after), once, walk)
+        return cls(source, partition, engine, named, tuple(after), once, walk, visit)
 
     @classmethod
     def over_cells(
@@ -190,7 +199,7 @@ class Plan:
         if not self.partition.size:
             return iter(())
         job: Any = _Job(measure, self.walk, self.engine.tile_of(self.source.dtype))
-        regions = self.walk.regions(self.engine.visit_of(self.source), spans)
+        regions = self.walk.regions(self.visit, spans)
         return self.engine.run(job, self.source, regions)
 
     def reduce(self, reduction: Reduction[R], spans: range | None = None) -> Iterator[R]:

@@ -194,7 +194,8 @@ class Comparison:
         pair, engine, mapped = self.pair, self.engine, self.mapped
         after = [*(["tolerance"] if request.max_fraction > 0 else []), *(["histogram"] if self._bars else [])]
         partition = whole(pair.shape) if mapped is None else mapped.partition()
-        plan = Plan.of(pair, partition, engine, lambda _walk, _once: ("compare",), after).begin()
+        most = engine.share_of(math.prod(pair.shape) * pair.dtype.itemsize)
+        plan = Plan.of(pair, partition, engine, lambda _walk, _once: ("compare",), after, most).begin()
         tallies, counts = self._tallied(plan)
         total = fold_cells(tallies, merge) if tallies.n.size else Tally.nothing(left.dtype, right.dtype)
         report = replace(

@@ -30,6 +30,7 @@ from gncli.tasks.manifest import matches
 from gncli.tasks.requests import BY_NAME, WHOLE, Diff, Pairing
 from gncli.text import natural
 
+VISIT_NBYTES = 1 << 21  # of both tensors, that are read before they are compared, and stay in the cache
 PIECE_NBYTES = 1 << 18  # that are compared at a time, and stay in the cache
 
 Compare = Callable[[Source, Source], DiffReport]
@@ -226,7 +227,7 @@ def identical(a: Source, b: Source, engine: Engine) -> bool:
         return False
     with contextlib.ExitStack() as stack:
         pair = paired(Stored(a), Stored(b), stack)
-        plan = Plan.of(pair, whole(pair.shape), engine, lambda _walk, _once: ("compare",)).begin()
+        plan = Plan.of(pair, whole(pair.shape), engine, lambda _walk, _once: ("compare",), most=VISIT_NBYTES).begin()
         return all(same for _, same in plan.visits(_SameBits(pair)))
 
 
