@@ -59,6 +59,25 @@ def without_surrogates(text: str) -> str:
     return "".join(_escape(c) if "\ud800" <= c <= "\udfff" else c for c in text)
 
 
+def strict(value: dict[str, object]) -> dict[str, object]:
+    r"""Return a JSON object in which no text has a lone surrogate, at any depth.
+
+    Examples
+    --------
+    >>> strict({"a": ["caf\udce9", 1]})
+    {'a': ['caf\\xe9', 1]}
+    """
+
+    def cleaned(part: object) -> object:
+        if isinstance(part, dict):
+            return strict(part)
+        if isinstance(part, list):
+            return [cleaned(one) for one in part]
+        return without_surrogates(part) if isinstance(part, str) else part
+
+    return {key: cleaned(part) for key, part in value.items()}
+
+
 def csv_cell(text: str) -> str:
     """Return `text` as a cell that no spreadsheet interprets as a formula.
 

@@ -55,6 +55,7 @@ LIGHT = [
     "report/plot.py",
     "report/records.py",
     "report/diff_records.py",
+    "report/explain_records.py",
     "tasks/__init__.py",
 ]
 HEAVY = {"numpy", "h5py", "rich", "matplotlib"}
@@ -134,7 +135,7 @@ def test_no_import_is_by_string() -> None:
         assert not by_string or place(path) == "__init__.py", place(path)
 
 
-TASKS = ("diff", "normalize", "random", "stats")
+TASKS = ("diff", "explain", "normalize", "random", "stats")
 
 
 @pytest.mark.parametrize("task", TASKS)

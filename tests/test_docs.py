@@ -27,7 +27,13 @@ LINKING = [README, transcripts.ROOT / "CHANGELOG.md", transcripts.ROOT / "sample
 
 RECIPES = [pytest.param(recipe, id=recipe.title) for recipe in transcripts.recipes((DOCS / "recipes.md").read_text())]
 FOR_A_CLUSTER = "A tensor larger than memory, and than one machine"
-WANTED = {"Check a kernel against gncli", "Which channel is dead", "Gate a CI job on a tensor", FOR_A_CLUSTER}
+WANTED = {
+    "Check a kernel against gncli",
+    "Two GroupNorms disagree",
+    "Which channel is dead",
+    "Gate a CI job on a tensor",
+    FOR_A_CLUSTER,
+}
 
 COMMANDS = [pytest.param(command, id=name) for name, command in {"": group, **group.commands}.items()]
 LINK = re.compile(r"\]\((?!\w+:)([^)#]*)(?:#([^)]*))?\)")

@@ -15,6 +15,7 @@ from gncli import signals
 from gncli.commands import error_line, options, terminal
 from gncli.commands.completion import completion
 from gncli.commands.diff import diff
+from gncli.commands.explain import explain
 from gncli.commands.help import help_
 from gncli.commands.normalize import normalize
 from gncli.commands.random import random
@@ -35,6 +36,7 @@ def gncli() -> None:
     gncli normalize x.npy -G 4             before, after, and a check
     gncli normalize x.npy -G 4 -o y.npy    the same, and the result in y.npy
     gncli diff y.npy expected.npy          how two tensors differ, and a verdict
+    gncli explain y.npy expected.npy       by which eps, groups, layout ...
     gncli help                             more pages: a tour, recipes, ...
 
     A TENSOR is a FILE (.npy, .npz, .h5, .nc, .pt, .safetensors), FILE::NAME for a tensor in it, or - for stdin. A
@@ -48,7 +50,7 @@ def gncli() -> None:
     """
 
 
-for command in (stats, normalize, diff, random, completion, help_):
+for command in (stats, normalize, diff, explain, random, completion, help_):
     gncli.add_command(command)
 
 

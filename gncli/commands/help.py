@@ -22,7 +22,7 @@ PAGERS = ("less", "more")
 
 TOPICS: Mapping[str, str] = {
     "tour": "Every feature, with its output.",
-    "recipes": "Four tasks, ten lines each.",
+    "recipes": "Five tasks, ten lines each.",
     "reference": "Every option, how a tensor is named, every error.",
     "numbers": "The formula, how exact it is, and the check.",
     "reliability": "What is promised when things go wrong, and how it is kept.",

@@ -14,11 +14,12 @@ from gncli.report.style import Style
 if TYPE_CHECKING:
     from gncli.report.diff_records import DiffReport
     from gncli.report.document import Document
+    from gncli.report.explain_records import ExplainReport
     from gncli.report.page import Origin
     from gncli.report.pair_records import PairsReport
     from gncli.report.records import NormalizeReport, StatsReport
 
-    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport | PairsReport
+    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport | PairsReport | ExplainReport
 
 
 def document_of(report: Report) -> Document:
@@ -36,6 +37,12 @@ def document_of(report: Report) -> Document:
         from gncli.report.pair_document import PairsDocument
 
         return PairsDocument(report)
+    from gncli.report.explain_records import ExplainReport
+
+    if isinstance(report, ExplainReport):
+        from gncli.report.explain_document import ExplainDocument
+
+        return ExplainDocument(report)
     from gncli.report.diff_document import DiffDocument
 
     return DiffDocument(report)
@@ -46,7 +53,7 @@ def render(report: Report, form: str, style: Style | None = None, origin: Origin
 
     Parameters
     ----------
-    report : StatsReport, NormalizeReport, DiffReport or PairsReport
+    report : StatsReport, NormalizeReport, DiffReport, PairsReport or ExplainReport
         What to show.
     form : str
         One of `gncli.names.FORMS` and of the values of `gncli.names.REPORT_FORMS`.

@@ -10,7 +10,7 @@ from gncli.report.lines import broken_lines, more_lines, skipped_lines, verdict_
 from gncli.report.pair_records import NUMBERS, VERDICTS, PairRow, PairsReport
 from gncli.report.poster import Poster
 from gncli.report.records import Histogram
-from gncli.text import printable, without_surrogates
+from gncli.text import printable, strict, without_surrogates
 
 LABELS = {
     "max_abs": "Max |a - b|",
@@ -110,7 +110,7 @@ class PairsDocument(Document):
 
     def objects(self) -> Iterator[dict[str, object]]:
         """Return an object per pair."""
-        return (_spelled(row.as_dict()) for row in self.report.rows)
+        return (strict(row.as_dict()) for row in self.report.rows)
 
     def rows(self) -> Iterator[Sequence[object]]:
         """Return a row per pair."""
@@ -131,14 +131,3 @@ def _verdict(row: PairRow) -> str:
     """Return the verdict, and where nothing could be compared, why."""
     return row.verdict if row.report is None or row.report.compared else f"{row.verdict} shapes"
 
-
-def _spelled(found: dict[str, object]) -> dict[str, object]:
-    """Return a JSON object whose names have no lone surrogates."""
-    return {
-        key: _spelled(value)
-        if isinstance(value, dict)
-        else without_surrogates(value)
-        if isinstance(value, str)
-        else value
-        for key, value in found.items()
-    }

@@ -228,6 +228,38 @@ class Diff:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explain:
+    """The parameters of ``explain``.
+
+    Attributes
+    ----------
+    y : str
+        The output to explain, as the command line names it.
+    given : str
+        The input, or another output of it.
+    is_input : bool
+        Whether `given` is the input.
+    norm : GroupNorm
+        The groups, eps, layout and denominator that were meant; of `given`, where it is an output.
+    gamma, beta : str or float
+        A number, or a tensor of shape (C,).
+    policy : Policy
+        The limits for the input files.
+    execution : Execution
+        The number of threads, and their tile.
+    """
+
+    y: str
+    given: str
+    is_input: bool
+    norm: GroupNorm
+    gamma: str | float = 1.0
+    beta: str | float = 0.0
+    policy: Policy = field(default=STRICT)
+    execution: Execution = ON_THREADS
+
+
+@dataclass(frozen=True, kw_only=True)
 class Normalize:
     """The parameters of ``normalize``.
 

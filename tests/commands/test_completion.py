@@ -228,7 +228,9 @@ ANSWERS: dict[str, list[str]] = {
     "gncli stats 'names.h5::/it": [],
     "gncli completion f": ["plain,fish"],
     "gncli normalize --report y": [],
-    "gncli nothing ": [f"plain,{name}" for name in ("completion", "diff", "help", "normalize", "random", "stats")],
+    "gncli nothing ": [
+        f"plain,{name}" for name in ("completion", "diff", "explain", "help", "normalize", "random", "stats")
+    ],
 }
 
 
