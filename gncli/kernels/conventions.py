@@ -263,7 +263,11 @@ def combined(asked: Convention, changes: Iterable[Change], number: int) -> list[
         for chosen in combinations(changes, number)
         if len({field for change in chosen for field in change}) == sum(map(len, chosen))
     )
-    return [one for one in found if one.over == "group" or (one.groups, one.interleaved) == (asked.groups, False)]
+    return [
+        one
+        for one in found
+        if one.over == "group" or (one.groups, one.interleaved) == (asked.groups, asked.interleaved)
+    ]
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------

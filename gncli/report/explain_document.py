@@ -142,7 +142,8 @@ def _numbers(one: Hypothesis) -> list[Value]:
 def _described(convention: Convention, report: ExplainReport) -> Iterator[str]:
     """Yield the parts of a convention, and for those that were asked for otherwise, how."""
     asked = report.asked
-    groups = f"{convention.groups} {'interleaved ' * convention.interleaved}group{'s' * (convention.groups > 1)}"
+    kind = "interleaved " if convention.interleaved else "contiguous " if asked.interleaved else ""
+    groups = f"{convention.groups} {kind}group{'s' * (convention.groups > 1)}"
     parts = {"eps": f"eps {convention.eps!r}", "groups": groups, "layout": convention.layout}
     if convention.over != "group":
         del parts["groups"]
@@ -163,4 +164,3 @@ def _closeness(found: Hypothesis) -> str:
 def _listed(words: Sequence[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
-

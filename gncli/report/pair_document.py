@@ -130,4 +130,3 @@ class PairsDocument(Document):
 def _verdict(row: PairRow) -> str:
     """Return the verdict, and where nothing could be compared, why."""
     return row.verdict if row.report is None or row.report.compared else f"{row.verdict} shapes"
-

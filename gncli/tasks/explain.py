@@ -412,7 +412,13 @@ class ExplainRun:
             self._channels(given, what, grouping.channels)
             for given, what in ((request.gamma, "gamma"), (request.beta, "beta"))
         )
-        asked = Convention(grouping.num_groups, request.norm.eps, str(grouping.layout), request.norm.denominator, request.norm.interleaved)
+        asked = Convention(
+            grouping.num_groups,
+            request.norm.eps,
+            str(grouping.layout),
+            request.norm.denominator,
+            request.norm.interleaved,
+        )
         x, y = (stack.enter_context(stored(source)) if source.sequential else source for source in (x, y))
         self._pair = paired(x, y, stack)
         self._model = _Model(x, y, asked, gamma, beta, request.is_input, self._engine)
