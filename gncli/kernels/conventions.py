@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.floats import Float
 from gncli.kernels.layout import DEFAULT_LAYOUTS, Layout, channels_last
 from gncli.kernels.moments import Floats
 
@@ -30,50 +31,21 @@ NOISE = 16
 """Roundings of the arithmetic that an implementation may have spent on an element, before the last one."""
 
 
-class Format(NamedTuple):
-    """A binary floating-point format.
+def noise(output: Float) -> float:
+    """Return the relative error of the arithmetic that leads to an output: that of float32, or of float64."""
+    return NOISE * 2.0 ** -(24 if output.mantissa < 24 else 53)
 
-    Attributes
-    ----------
-    digits : int
-        The number of bits of a significand, with the leading one.
-    least : int
-        The exponent of the smallest subnormal number, a power of two.
+
+def ulp(output: Float, values: Floats) -> Floats:
+    """Return the distance from each value to the next larger number of a dtype.
 
     Examples
     --------
-    >>> half = Format(11, -24)
-    >>> half.largest, half.spacing(np.array([1.0, 1e-9])) == [2.0**-10, 2.0**-24]
-    (65504.0, array([ True,  True]))
+    >>> ulp(Float("float16", 5, 10), np.array([1.0, 0.0])) == [2.0**-10, 2.0**-24]
+    array([ True,  True])
     """
-
-    digits: int
-    least: int
-
-    @classmethod
-    def of(cls, dtype: np.dtype[Any]) -> Format:
-        """Return the format of a floating-point dtype of NumPy."""
-        info = np.finfo(dtype)
-        return cls(info.nmant + 1, int(math.log2(info.smallest_subnormal)))
-
-    @property
-    def largest(self) -> float:
-        """The largest finite number, if the format has infinities."""
-        return math.ldexp(2 - 2.0 ** (1 - self.digits), 2 - self.least - self.digits)
-
-    @property
-    def noise(self) -> float:
-        """The relative error of the arithmetic that leads to this format: that of float32, or of float64."""
-        return NOISE * 2.0**-24 if self.digits <= 24 else NOISE * 2.0**-53
-
-    def spacing(self, values: Floats) -> Floats:
-        """Return the distance from each value to the next larger number of the format, an ULP."""
-        return np.asarray(np.ldexp(1.0, np.maximum(np.frexp(values)[1] - self.digits, self.least)))
-
-    def rounded(self, values: Floats) -> Floats:
-        """Return the nearest numbers of the format, with an unbounded exponent."""
-        spacing = self.spacing(values)
-        return np.asarray(np.rint(values / spacing) * spacing)
+    least = math.frexp(output.least)[1]
+    return np.asarray(np.ldexp(1.0, np.maximum(np.frexp(values)[1], least) - output.mantissa - 1))
 
 
 class Convention(NamedTuple):
@@ -356,7 +328,7 @@ def from_outputs(
     reference: Statistics,
     y: Statistics,
     conventions: tuple[Convention, Convention],
-    output: Format,
+    output: Float,
     weight: Floats,
     *,
     affine_y: bool,
@@ -369,8 +341,8 @@ def from_outputs(
         Of the smallest cells of both outputs, before gamma and beta.
     conventions : tuple of Convention
         Those that made the reference, and `y`.
-    output : Format
-        The format of the reference.
+    output : Float
+        The dtype of the reference.
     weight : ndarray of float64
         The inverse variance of the rounding of `y` before gamma and beta, up to a factor.
     affine_y : bool
@@ -394,7 +366,7 @@ def from_outputs(
     of_reference, of_y = labels(asked, shape), labels(made, shape)
     whole = reference.pooled(of_reference)
     var = whole.var
-    error = (output.noise / 2 + 2.0 ** (2 - output.digits) / np.sqrt(whole.size)) / (asked.eps or 1.0)
+    error = (noise(output) / 2 + 2.0 ** (1 - output.mantissa) / np.sqrt(whole.size)) / (asked.eps or 1.0)
     if asked.denominator == "variance":
         inverse = _divisor(var, asked.eps) ** -2.0
     else:
@@ -509,7 +481,7 @@ def merge(a: Errors, b: Errors) -> Errors:
     return Errors._make([np.maximum(one, two) if name in _LARGEST else one + two for name, one, two in both])
 
 
-def predicted(elements: Elements, convention: Convention, output: Format) -> tuple[Floats, Floats, Floats]:
+def predicted(elements: Elements, convention: Convention, output: Float) -> tuple[Floats, Floats, Floats]:
     """Return the exact output of a convention, the error of arithmetic that it allows, and its slope in the input."""
     var = elements.m2 / (elements.size - convention.ddof)
     total = var + convention.eps
@@ -518,14 +490,15 @@ def predicted(elements: Elements, convention: Convention, output: Format) -> tup
     x = elements.slope * elements.x + elements.offset
     z = (x - elements.mean) * rstd
     if convention.rounded:
-        z = output.rounded(z)
+        output.round_into(z, rounded := np.empty(z.shape, output.dtype))
+        z = rounded.astype(np.float64)
     slope = np.abs(rstd * elements.scale)
-    allowed = output.noise * ((np.abs(x) + np.abs(elements.mean)) * slope + np.abs(elements.shift))
+    allowed = noise(output) * ((np.abs(x) + np.abs(elements.mean)) * slope + np.abs(elements.shift))
     allowed += elements.doubt * np.abs(x - elements.mean) * slope
     return ACTIVATIONS[convention.activation](z * elements.scale + elements.shift), allowed, slope
 
 
-def errors(elements: Elements, convention: Convention, output: Format, reference: Format | None) -> Errors:
+def errors(elements: Elements, convention: Convention, output: Float, reference: Float | None) -> Errors:
     """Return the errors of elements under one hypothesis, in shape (1,).
 
     An element is explained if |y - exact| <= ULP(y) + allowed, where `allowed` is the error of the arithmetic: `NOISE`
@@ -535,14 +508,15 @@ def errors(elements: Elements, convention: Convention, output: Format, reference
     exact, allowed, slope = predicted(elements, convention, output)
     y = elements.y
     gap = np.abs(y - exact)
-    overflowed = np.isinf(y) & (exact * np.sign(y) >= output.largest)
+    largest = (np.abs(y) >= output.largest) & (y * exact > 0) | np.isnan(y) & (not output.infinite)
+    overflowed = largest & (np.abs(exact) >= output.largest)
     same = (y == exact) | np.isnan(y) & np.isnan(exact) | overflowed
     unmatched = ~same & ~np.isfinite(gap)
     gap = np.where(same | unmatched, 0.0, gap)
-    spacing = output.spacing(np.where(np.isfinite(y), y, 0.0))
+    spacing = ulp(output, np.where(np.isfinite(y), y, 0.0))
     unit = spacing
     if reference is not None:
-        unit = spacing + slope * np.abs(elements.slope) * reference.spacing(elements.x)
+        unit = spacing + slope * np.abs(elements.slope) * ulp(reference, elements.x)
     excess = np.where(gap > 0, (gap - allowed) / unit, 0.0)
     numbers = (
         y.size,

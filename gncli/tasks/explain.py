@@ -27,7 +27,6 @@ from gncli.kernels.conventions import (
     Convention,
     Elements,
     Errors,
-    Format,
     Statistics,
     affine,
     combined,
@@ -39,7 +38,9 @@ from gncli.kernels.conventions import (
     merge,
     predicted,
     said,
+    ulp,
 )
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.layout import Layout, doubt
 from gncli.kernels.moments import Floats, MomentsOf
 from gncli.kernels.partition import by_axes, whole
@@ -83,7 +84,7 @@ class _Model:
     ) -> None:
         self.x, self.y, self.asked, self.engine = x, y, asked, engine
         self.gamma, self.beta, self.is_input = gamma, beta, is_input
-        self.output, self.reference = _format(y), None if is_input else _format(x)
+        self.output, self.reference = FLOATS[y.dtype_name], None if is_input else FLOATS[x.dtype_name]
         self._finest: dict[tuple[Source, tuple[int, ...]], Statistics] = {}
         self._pooled: dict[Convention, Statistics] = {}
 
@@ -256,7 +257,7 @@ class _Sample:
             (exact, allowed, _), (moved, _, _) = (
                 predicted(elements, convention._replace(eps=math.exp(at)), output) for at in (theta, theta + 1e-4)
             )
-            weight = 1 / (output.spacing(elements.y) + allowed)
+            weight = 1 / (ulp(output, elements.y) + allowed)
             slope, gap = (moved - exact) * 1e4 * weight, (elements.y - exact) * weight
             known = np.isfinite(slope) & np.isfinite(gap)
             curvature = float(np.sum(slope[known] ** 2))
@@ -392,7 +393,7 @@ class ExplainRun:
                 hint="store both with the same axes, in the same order",
             )
         for output in (y, *([] if request.is_input else [x])):
-            if output.dtype.kind != "f":
+            if output.dtype_name not in FLOATS:
                 raise InputError(
                     f"holds {output.dtype_name}, and the output of a norm is floating-point", subject=output.name
                 )
@@ -472,10 +473,3 @@ class ExplainRun:
             rmse=math.sqrt(float(found.square[0]) / n),
             rounding=float(found.excess[0]),
         )
-
-
-def _format(source: Source) -> Format:
-    """Return the format of a tensor's elements, as they are stored."""
-    if (kind := source.stored_as) is None:
-        return Format.of(source.dtype)
-    return Format(kind.mantissa + 1, 2 - (1 << kind.exponent - 1) - kind.mantissa)
