@@ -66,8 +66,7 @@ def exact_sums(values: NDArray[Any]) -> tuple[Integers, Integers]:
     """
     shape = (*values.shape[:1], *values.shape[2:])
     first, second = np.zeros(shape, np.int64).astype(object), np.zeros(shape, np.int64).astype(object)
-    narrow = values.dtype.kind == "b" or values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)
-    if narrow and values.ndim == 2:
+    if _is_narrow(values.dtype) and values.ndim == 2:
         return _narrow_sums(values.astype(np.float32, copy=False))
     for start in range(0, values.shape[1], MOST):
         rows = values[:, start : start + MOST]
@@ -76,6 +75,53 @@ def exact_sums(values: NDArray[Any]) -> tuple[Integers, Integers]:
             first[(cut[0], *cut[2:])] += ones
             second[(cut[0], *cut[2:])] += squares
     return first, second
+
+
+def cell_sums(visit: Visit) -> Sums:
+    """Return the exact sums of the cells of a visit, one after the other as `Reduction.measure` returns them."""
+    walk = visit.walk
+    num_x, length, width = walk.view(visit.region)
+    dims = walk.dims(visit.region)
+    block = len(dims) - 1 - len(walk.columns)  # the axis of the blocks of a leaf, which are taken together
+    sizes = [1 if place == block else axis.size for place, axis in enumerate(dims)]
+    reduced = tuple(place for place, axis in enumerate(dims) if not axis.cell)
+
+    def of_cells(sums: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(
+            np.add.reduce(sums.reshape(*sums.shape[:-2], *sizes), axis=tuple(p - len(sizes) for p in reduced))
+        )
+
+    values = visit.values.reshape(num_x, length, width)
+    if not (walk.columns and _is_narrow(values.dtype)):
+        found = exact_sums(values if walk.columns else values[..., 0])
+        return Sums(*(of_cells(sums.reshape(num_x, width)).reshape(-1) for sums in found))
+    values = values.astype(np.float32, copy=False)
+    largest = np.abs(values).max()
+    if not np.isfinite(largest):
+        largest = np.abs(values).max(initial=0, where=np.isfinite(values))
+    top = math.frexp(largest)[1]
+    numbers = np.arange(math.prod(axis.size for axis in dims if axis.cell))
+    cells = numbers.reshape([axis.size if axis.cell else 1 for axis in dims])
+    cells = np.broadcast_to(cells, sizes).reshape(num_x, width)
+    first, second = np.zeros((2, numbers.size), np.int64).astype(object)
+    power = GRAIN - 2 * LIMB + top
+    for start in range(0, length, MOST):
+        rows = values[:, start : start + MOST]
+        digits, late = loops().column_digits(rows, top)
+        upper, lower = (of_cells(half).reshape(5, -1).astype(object) for half in (digits >> 32, digits & 0xFFFFFFFF))
+        high, low, squares, mixed, low_squares = (upper << 32) + lower
+        first += ((high << LIMB) + low) << power
+        second += ((squares << 2 * LIMB) + (mixed << LIMB + 1) + low_squares) << 2 * power
+        if late.any():
+            ones, their_squares = _floats(rows.swapaxes(1, 2)[late])
+            np.add.at(first, cells[late], ones)
+            np.add.at(second, cells[late], their_squares)
+    return Sums(first, second)
+
+
+def _is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Return whether a float32 holds every value of `dtype`."""
+    return dtype.kind == "b" or dtype.itemsize <= (4 if dtype.kind == "f" else 2)
 
 
 def _narrow_sums(values: NDArray[np.float32]) -> tuple[Integers, Integers]:

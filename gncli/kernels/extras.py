@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.moments import NOWHERE, Extra, Floats, Moments, Union, is_wide_integer
-from gncli.kernels.reduction import Rows, in_c_order
+from gncli.kernels.reduction import Rows, Visit, in_c_order
 
 
 class Zeros(NamedTuple):
@@ -190,6 +190,10 @@ class Extras(NamedTuple):
         fields = [field for kind in self._records(dtype) for field in kind._fields]
         alone = ("sum", "l1") if is_wide_integer(dtype) else ()
         return [_SUMS.get(field, field) for field in fields if field not in alone]
+
+    def of_visit(self, _visit: Visit, moments: Moments) -> Moments:
+        """Return `moments`: all extras are measured block by block."""
+        return moments
 
     def finish(self, rows: Rows, values: NDArray[Any], found: Mapping[str, NDArray[Any]], moments: Moments) -> Moments:
         """Return `moments` with their extras.

@@ -27,6 +27,9 @@ class Loops(Protocol):
     def pool(self, sets: Sequence[Floats]) -> Floats:
         """See `plain.pool`."""
 
+    def column_digits(self, values: NDArray[np.float32], top: int) -> tuple[Integers, NDArray[np.bool_]]:
+        """See `plain.column_digits`."""
+
     def digits(self, values: NDArray[np.float32]) -> Integers:
         """See `plain.digits`."""
 

@@ -318,6 +318,9 @@ class Measuring(Protocol):
     def finish(self, rows: Rows, values: NDArray[Any], found: Mapping[str, NDArray[Any]], moments: Moments) -> Moments:
         """Return the moments of blocks with their extras, from what `plain.moments` found."""
 
+    def of_visit(self, visit: Visit, moments: Moments) -> Moments:
+        """Return the moments of the cells of a visit with the extras that are measured of all its elements at once."""
+
 
 class MomentsOf(Reduction[Moments]):
     """The moments of each cell.
@@ -345,7 +348,8 @@ class MomentsOf(Reduction[Moments]):
             moments = record(found)
             return moments if self.extras is None else self.extras.finish(rows, values, found, moments)
 
-        return measure_blocks(visit._replace(tile=visit.values.size), kernel, fold)
+        moments = measure_blocks(visit._replace(tile=visit.values.size), kernel, fold)
+        return moments if self.extras is None else self.extras.of_visit(visit, moments)
 
     def nothing(self, num_cells: int = 1) -> Moments:
         """Return the moments of no values."""

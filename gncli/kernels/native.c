@@ -1046,6 +1046,8 @@ void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, p
 /* Sums of the digits of `sets` rows of float32: plain.digits. An integer n below 2**51 is made of its double by adding
  * 1.5 * 2**52, whose bits are then those of this constant, plus n; so the bits are summed, and the constant taken away. */
 EXPORT void NAME(digits)(const char *values, ptrdiff_t sets, ptrdiff_t rows, ptrdiff_t stride, int64_t *out);
+EXPORT void NAME(column_digits)(const char *values, ptrdiff_t num, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t top,
+                                int64_t *out, uint8_t *late);
 
 INLINE uint64_t NAME(bits_of)(double number)
 {
@@ -1054,9 +1056,33 @@ INLINE uint64_t NAME(bits_of)(double number)
     return bits;
 }
 
-void NAME(digits)(const char *values, ptrdiff_t sets, ptrdiff_t rows, ptrdiff_t stride, int64_t *out)
+INLINE double NAME(digit_scale)(ptrdiff_t top)
+{
+    uint64_t bits = (uint64_t)(1023 + 48 - top) << 52;
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return scale;
+}
+
+/* Add the digits of a float32 to the five sums, the j-th of each; what is not 0 is `late`. */
+INLINE void NAME(add_digits)(const char *at, double scale, uint64_t (*sums)[LANES], uint64_t *late, int j)
 {
     const double shift = 0x1.8p52;
+    float narrow;
+    memcpy(&narrow, at, sizeof narrow);
+    double x = (double)narrow * scale, above = x * 0x1p-24 + shift, high = above - shift;
+    double low = x - high * 0x1p24, below = low + shift;
+    late[j] |= NAME(bits_of)((below - shift) - low);
+    sums[0][j] += NAME(bits_of)(above);
+    sums[1][j] += NAME(bits_of)(below);
+    sums[2][j] += NAME(bits_of)(high * high + shift);
+    sums[3][j] += NAME(bits_of)(high * low + shift);
+    sums[4][j] += NAME(bits_of)(low * low + shift);
+}
+
+void NAME(digits)(const char *values, ptrdiff_t sets, ptrdiff_t rows, ptrdiff_t stride, int64_t *out)
+{
+    const uint64_t constant = NAME(bits_of)(0x1.8p52) * (uint64_t)rows;
     for (ptrdiff_t set = 0; set < sets; set++) {
         const char *row = values + set * stride;
         uint32_t largest = 0;
@@ -1067,31 +1093,48 @@ void NAME(digits)(const char *values, ptrdiff_t sets, ptrdiff_t rows, ptrdiff_t 
             largest = bits > largest ? bits : largest;
         }
         int64_t top = largest ? (int64_t)(largest >> 23) - 126 : 0;
-        uint64_t sums[5] = {0}, late = largest >= 0x7f800000 || (largest && largest < 0x00800000);
-        if (!late) {
-            uint64_t high_sum = 0, low_sum = 0, squares = 0, mixed = 0, low_squares = 0;
-            uint64_t scale_bits = (uint64_t)(1023 + 48 - top) << 52;
-            double scale;
-            memcpy(&scale, &scale_bits, sizeof scale);
-            for (ptrdiff_t i = 0; i < rows; i++) {
-                float narrow;
-                memcpy(&narrow, row + 4 * i, sizeof narrow);
-                double x = (double)narrow * scale, above = x * 0x1p-24 + shift, high = above - shift;
-                double low = x - high * 0x1p24, below = low + shift;
-                late |= NAME(bits_of)((below - shift) - low);
-                high_sum += NAME(bits_of)(above);
-                low_sum += NAME(bits_of)(below);
-                squares += NAME(bits_of)(high * high + shift);
-                mixed += NAME(bits_of)(high * low + shift);
-                low_squares += NAME(bits_of)(low * low + shift);
-            }
-            sums[0] = high_sum, sums[1] = low_sum, sums[2] = squares, sums[3] = mixed, sums[4] = low_squares;
+        uint64_t sums[5][LANES] = {{0}}, late[LANES] = {0};
+        late[0] = largest >= 0x7f800000 || (largest && largest < 0x00800000);
+        if (!late[0]) {
+            double scale = NAME(digit_scale)(top);
+            ptrdiff_t i = 0;
+            for (; i + LANES <= rows; i += LANES)
+                for (int j = 0; j < LANES; j++)
+                    NAME(add_digits)(row + 4 * (i + j), scale, sums, late, j);
+            for (; i < rows; i++)
+                NAME(add_digits)(row + 4 * i, scale, sums, late, 0);
         }
-        uint64_t constant = NAME(bits_of)(shift) * (uint64_t)rows;
+        for (int j = 1; j < LANES; j++) {
+            late[0] |= late[j];
+            for (int k = 0; k < 5; k++)
+                sums[k][0] += sums[k][j];
+        }
         for (int k = 0; k < 5; k++)
-            out[k * sets + set] = late ? 0 : (int64_t)(sums[k] - constant);
-        out[5 * sets + set] = late ? NO_DIGITS : top;
+            out[k * sets + set] = late[0] ? 0 : (int64_t)(sums[k][0] - constant);
+        out[5 * sets + set] = late[0] ? NO_DIGITS : top;
     }
+}
+
+/* The same of `num` blocks of rows, column by column, with one `top` for all: plain.column_digits. */
+void NAME(column_digits)(const char *values, ptrdiff_t num, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t top, int64_t *out,
+                         uint8_t *late)
+{
+    const uint64_t constant = NAME(bits_of)(0x1.8p52) * (uint64_t)rows;
+    const double scale = NAME(digit_scale)(top);
+    for (ptrdiff_t x = 0; x < num; x++)
+        for (ptrdiff_t q = 0; q < columns; q += LANES) {
+            const int n = columns - q < LANES ? (int)(columns - q) : LANES;
+            const char *from = values + 4 * (x * rows * columns + q);
+            uint64_t sums[5][LANES] = {{0}}, more[LANES] = {0};
+            for (ptrdiff_t r = 0; r < rows; r++, from += 4 * columns)
+                for (int j = 0; j < n; j++)
+                    NAME(add_digits)(from + 4 * j, scale, sums, more, j);
+            for (int j = 0; j < n; j++) {
+                late[x * columns + q + j] = more[j] != 0;
+                for (int k = 0; k < 5; k++)
+                    out[(k * num + x) * columns + q + j] = more[j] ? 0 : (int64_t)(sums[k][j] - constant);
+            }
+        }
 }
 
 /* --- the map ------------------------------------------------------------------------------------------------------ */

@@ -95,6 +95,7 @@ _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
     "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE, _SIZE),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
+    "column_digits": (_POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
     "normalize": (ctypes.POINTER(_Map),),
     "tally": (ctypes.POINTER(_Tally),),
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
@@ -185,6 +186,14 @@ class Native:
         source, target = _Sets(*map(_at, kept)), _Sets(*_rows(half))
         self._call["pool"](ctypes.byref(source), ctypes.byref(target), num, count, width)
         return half[:, : num * width].reshape(-1, num, width)
+
+    def column_digits(self, values: NDArray[np.float32], top: int) -> tuple[Integers, NDArray[np.bool_]]:
+        """See `plain.column_digits`."""
+        values = np.ascontiguousarray(values)
+        shape = values.shape[0], values.shape[2]
+        found, late = np.empty((5, *shape), np.int64), np.empty(shape, np.bool_)
+        self._call["column_digits"](_at(values), *values.shape, top, _at(found), _at(late))
+        return found, late
 
     def digits(self, values: NDArray[np.float32]) -> Integers:
         """See `plain.digits`."""

@@ -323,13 +323,49 @@ def digits(values: NDArray[np.float32]) -> Integers:
     largest = np.abs(values).max(axis=1)
     fits = np.isfinite(largest) & ((largest == 0) | (largest >= np.finfo(np.float32).tiny))
     top = np.where(fits, np.frexp(np.where(fits, largest, 0))[1], 0)
-    scaled = np.ldexp(np.where(fits[:, None], values, 0).astype(np.float64), 48 - top[:, None])
+    found, late = _digits(np.where(fits[:, None], values, 0), top[:, None])
+    return np.stack([*np.where(fits, found, 0), np.where(fits & ~late, top, NO_DIGITS)])
+
+
+def column_digits(values: NDArray[np.float32], top: int) -> tuple[Integers, NDArray[np.bool_]]:
+    """Return the sums that `digits` returns, of each column and with one `top`, which no finite value exceeds.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (A, R, Q)
+        The values; R is at most 2**13.
+    top : int
+        An exponent: all finite values are below ``2**top``.
+
+    Returns
+    -------
+    sums : ndarray of int64, shape (5, A, Q)
+        The sums along axis 1; 0 where they are late.
+    late : ndarray of bool, shape (A, Q)
+        Where these do not hold all digits of a value, or a value is not finite.
+    """
+    shape = values.shape[0], values.shape[2]
+    found, late = np.zeros((5, *shape), np.int64), np.zeros(shape, np.bool_)
+    step = max(1, PIECE // min(values.shape[2], 1024))
+    for start in range(0, values.shape[1], step):
+        rows = values[:, start : start + step]
+        for cut in cuts(rows.shape):
+            sets, _, columns = cut
+            finite = np.isfinite(rows[cut])
+            sums, more = _digits(np.where(finite, rows[cut], 0), top)
+            found[:, sets, columns] += sums
+            late[sets, columns] |= more | ~finite.all(axis=1)
+    return np.where(late, 0, found), late
+
+
+def _digits(values: NDArray[np.float32], top: Any) -> tuple[Integers, NDArray[np.bool_]]:
+    """Return the five sums along axis 1, 0 where they are late, and where these do not hold all digits of a value."""
+    scaled = np.ldexp(values.astype(np.float64), 48 - top)
     high = np.rint(scaled * 2.0**-24)
     low = scaled - high * 2.0**24
-    fits &= (low == np.rint(low)).all(axis=1)
+    late = (low != np.rint(low)).any(axis=1)
     products = (high, low, high * high, high * low, low * low)
-    found = [np.where(fits, np.add.reduce(product.astype(np.int64), axis=1), 0) for product in products]
-    return np.stack([*found, np.where(fits, top, NO_DIGITS)])
+    return np.stack([np.where(late, 0, np.add.reduce(part.astype(np.int64), axis=1)) for part in products]), late
 
 
 def first_of(which: NDArray[np.bool_]) -> NDArray[np.int64]:

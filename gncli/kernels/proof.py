@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import Sums, exact_sums
+from gncli.kernels.exact import Sums, cell_sums
 from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, is_wide_integer, on_scale, width
 from gncli.kernels.plain import LANES, UP, U
-from gncli.kernels.reduction import Rows
+from gncli.kernels.reduction import Rows, Visit
 
 LOST = 2.0**-20  # an error of rstd that leaves nothing to prove
 TINY = 2.0**-700  # covers what underflows
@@ -42,7 +42,8 @@ class Proof(NamedTuple):
             moments = self.extras.nothing(moments, dtype)
         none = np.zeros(moments.n.shape)
         whole = none.astype(np.int64).astype(object)
-        return self._joined(moments, Bounds(none, none), Sums(whole, whole))
+        more = (Bounds(none, none), Sums(whole, whole)) if self.exact else (Bounds(none, none),)
+        return moments._replace(extras=(*moments.extras, *more))
 
     def sums(self, dtype: np.dtype[Any]) -> Collection[str]:
         """Return what `plain.moments` measures for the other extras."""
@@ -52,12 +53,11 @@ class Proof(NamedTuple):
         """Return the moments of blocks with their extras."""
         if self.extras is not None:
             moments = self.extras.finish(rows, values, found, moments)
-        sums = Sums(*exact_sums(values)) if self.exact else None
-        return self._joined(moments, bounds(moments, values), sums)
+        return moments._replace(extras=(*moments.extras, bounds(moments, values)))
 
-    def _joined(self, moments: Moments, limits: Bounds, sums: Sums | None) -> Moments:
-        more = (limits, sums) if self.exact and sums is not None else (limits,)
-        return moments._replace(extras=(*moments.extras, *more))
+    def of_visit(self, visit: Visit, moments: Moments) -> Moments:
+        """Return the moments of the cells of a visit with their exact sums."""
+        return moments._replace(extras=(*moments.extras, cell_sums(visit))) if self.exact else moments
 
 
 def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:

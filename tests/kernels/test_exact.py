@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -9,8 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Cell, _exact_means, exact_sums
+from gncli.kernels.exact import GRAIN, Cell, Sums, _exact_means, exact_sums
 from gncli.kernels.floats import FLOATS
+from gncli.kernels.moments import MomentsOf
+from gncli.kernels.partition import Axis, Partition
+from gncli.kernels.proof import Proof
+from gncli.kernels.reduction import Visit, concatenate, folded
+from gncli.kernels.walk import Walk
 from tests import exact
 
 RNG = np.random.default_rng(11)
@@ -82,3 +88,36 @@ def test_a_mean_is_known_exactly_where_its_dtype_has_it() -> None:
     np.testing.assert_array_equal(floats, [1.5, 1.75, 2.0**61, 5e-324, np.nan, 0.0])
     assert _exact_means(sums, counts, np.dtype("i8")).tolist() == [None, None, 1 << 61, None, (1 << 60) + 1, 0]
     assert np.isnan(_exact_means(np.array([1], object), np.ones(1) * 3, np.dtype("f8"))).all()
+
+
+PARTITIONS = [
+    ((True, 3), (False, 70), (True, 4)),
+    ((True, 2), (False, 5), (True, 3), (False, 40), (True, 2), (False, 3)),
+    ((True, 2), (False, 9), (True, 40)),
+    ((True, 2), (False, 3), (False, 200)),
+]
+KINDS: list[Any] = [np.float32, ">f4", np.float16, np.int16, np.float64, np.int32]
+
+
+@pytest.mark.parametrize("axes", PARTITIONS, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_sums_of_cells_are_exact_however_the_tensor_is_cut(axes: tuple[tuple[bool, int], ...], kind: Any) -> None:
+    sizes = [size for _, size in axes]
+    values = spread_out(
+        kind, 20 if np.dtype(kind).kind == "f" and np.dtype(kind).itemsize > 2 else 3, (math.prod(sizes),)
+    )
+    if np.dtype(kind).kind == "f":
+        values[7:9] = np.nan, np.inf
+    partition = Partition(tuple(Axis(cell, size) for cell, size in axes))
+    order = sorted(range(len(axes)), key=lambda place: not axes[place][0])
+    cells = values.reshape(sizes).transpose(order).reshape(partition.num_cells, -1)
+    expected = exact_sums(cells)
+    walk, law = Walk.of(partition), MomentsOf(values.dtype, Proof(None, exact=True))
+    for elements in (1, 150, 1 << 20):
+        visits = [
+            (region, Visit(walk, region, values[region.start : region.stop], 64)) for region in walk.regions(elements)
+        ]
+        measured = ((region, law.measure(visit)) for region, visit in visits)
+        sums = concatenate(list(folded(walk, law, measured))).asked(Sums)
+        assert sums is not None
+        assert (sums.first.tolist(), sums.second.tolist()) == (expected[0].tolist(), expected[1].tolist())

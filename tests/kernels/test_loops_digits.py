@@ -42,6 +42,26 @@ def test_digits_are_those_of_plain_and_their_sums_are_exact(each: Loops) -> None
                 assert sum(Fraction(value) ** 2 for value in row) == squared * unit**2
 
 
+def test_digits_of_columns_are_those_of_plain_and_their_sums_are_exact(each: Loops) -> None:
+    for row in rows():
+        for columns in (1, 3, 70):
+            whole = np.stack([np.roll(row, shift, axis=1) for shift in range(columns)], axis=2)
+            top = int(np.frexp(np.abs(whole, where=np.isfinite(whole), out=np.zeros_like(whole)).max())[1])
+            for values in (whole, np.asfortranarray(whole)):
+                found, late = each.column_digits(values, top)
+                expected, too = plain.column_digits(values, top)
+                assert (found.tolist(), late.tolist()) == (expected.tolist(), too.tolist())
+            unit = Fraction(2) ** (top - 48)
+            for a, q in ((0, 0), (-1, -1)):
+                exact = list(map(Fraction, np.where(np.isfinite(whole), whole, 0)[a, :, q].tolist()))
+                lost = any(value / unit % 1 for value in exact) or not np.isfinite(whole[a, :, q]).all()
+                assert late[a, q] == lost
+                high, low, squares, mixed, low_squares = found[:, a, q].tolist()
+                first, second = (high << 24) + low, (squares << 48) + (mixed << 25) + low_squares
+                right = (0, 0) if lost else (sum(exact) / unit, sum(value * value for value in exact) / unit**2)
+                assert (first, second) == right
+
+
 def _moved(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a copy that is not aligned."""
     raw = np.zeros(values.nbytes + 1, np.uint8)
