@@ -216,7 +216,17 @@ _IN_PYTHON: Mapping[str, str] = {
     "--no-verify": "verify=False",
     **{
         f"--{name.replace('_', '-')}": f"{name}=True"
-        for name in ("fail_fast", "force", "in_place", "interleaved", "nan_differs", "stages")
+        for name in (
+            "allow_vacuous",
+            "exact",
+            "fail_fast",
+            "faithful",
+            "force",
+            "in_place",
+            "interleaved",
+            "nan_differs",
+            "stages",
+        )
     },
     "--format csv": ".cells",
 }

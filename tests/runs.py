@@ -22,12 +22,13 @@ from gncli.tasks.by import By
 from gncli.tasks.diff import DiffRun
 from gncli.tasks.normalize import NormalizeRun
 from gncli.tasks.random import RandomRun
-from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Pairing, Random, Stats
+from gncli.tasks.requests import Criteria, Cutting, Diff, Execution, Normalize, Output, Pairing, Random, Stats
 from gncli.tasks.stats import StatsRun
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
 NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved")
 OUTPUT = ("output", "force", "in_place", "compression")
+CRITERIA = ("baseline", "factor", "max_ulp", "near_zero", "exact", "faithful", "allow_vacuous")
 PAIRING = ("renames", "match", "sort", "fail_fast", "only_different", "unchanged", "changed")
 EXECUTION = ("workers", "tile", "executor", "scheduler")
 
@@ -89,6 +90,7 @@ def _grouped(given: dict[str, Any]) -> dict[str, Any]:
     groups: dict[str, Any] = {}
     for name, kind, fields in (
         ("cutting", Cutting, CUTTING),
+        ("criteria", Criteria, CRITERIA),
         ("execution", Execution, EXECUTION),
         ("output", Output, OUTPUT),
     ):

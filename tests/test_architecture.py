@@ -35,7 +35,8 @@ STOREYS_OF_IO = [
     ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
     ["fingerprint"],
-    ["lending", "pairs", "part", "strided", "transposition"],
+    ["pairs"],
+    ["lending", "part", "strided", "transposition"],
     ["pipe", "arrays", "foreign", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]

@@ -11,7 +11,7 @@ from gncli.commands.side_files import SideFiles
 
 if TYPE_CHECKING:
     from gncli.inputs import Policy
-    from gncli.tasks.requests import Cutting, Execution, Output, Pairing
+    from gncli.tasks.requests import Criteria, Execution, Output, Pairing
 
 _output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
 
@@ -23,7 +23,8 @@ _output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FIL
 @options.atol
 @options.max_fraction
 @options.nan_differs
-@options.cutting
+@options.criteria
+@options.compared
 @options.pairing
 @options.writing(_output, options.force)
 @options.charts
@@ -36,7 +37,8 @@ def diff(
     atol: float | None,
     max_fraction: float,
     nan_differs: bool,
-    cutting: Cutting,
+    criteria: Criteria,
+    compared: options.Compared,
     pairing: Pairing,
     output: Output,
     charts: options.Charts,
@@ -50,6 +52,10 @@ def diff(
     gncli diff y.npy expected.npy
     gncli diff y.npy model.h5::/out --rtol 1e-3 --atol 1e-5
     gncli normalize x.npy -G 4 -o - | gncli diff y.npy -   is y the group norm?
+    gncli diff y.npy nhwc.npy --layout NCHW,NHWC           axes in another order
+    gncli diff y16.npy y64.npy --baseline torch16.npy      is y as good as torch?
+    gncli diff y.npy expected.npy --max-ulp 4              in its own last digits
+    gncli diff run1.npy run2.npy --exact                   bit for bit
     gncli diff y.npy expected.npy --by C                   which channel is worst
     gncli diff y.npy expected.npy -o delta.npy --hist      a - b, its histogram
     gncli diff y.npy expected.npy --plot d.png             where they differ
@@ -59,13 +65,18 @@ def diff(
     gncli diff a/ b/ --report r.html                       tables that sort
 
     The verdict is SAME, exit status 0, if |a - b| <= atol + rtol |b| for every element, and NaN and infinities are
-    where B has them. Otherwise it is DIFFERENT, exit status 1. Files of several tensors, folders and checkpoints in
+    where B has them. Otherwise it is DIFFERENT, exit status 1. --baseline, --max-ulp, --faithful and --exact set other
+    conditions. The verdict is INCONCLUSIVE, exit status 1, if a tensor of zeros would be SAME too, if B holds no finite
+    element, or if the error of the baseline is above a tenth of the root mean square of B.
+
+    Files of several tensors, folders and checkpoints in
     shards are compared tensor by tensor, in natural order of their names; a name on one side only is a difference.
     """
     if output.path == "-":
         raise click.UsageError("stdout carries the report; write a - b to a file")
+    inputs = (a, b, criteria.baseline) if isinstance(criteria.baseline, str) else (a, b)
     shown = charts.shown(look.form)
-    options.named_tensors((a, b), None)
+    options.named_tensors(inputs, None)
     with session(look):
         from gncli.report.pair_records import PairsReport
         from gncli.tasks.diff import DiffRun
@@ -78,7 +89,9 @@ def diff(
             atol=atol,
             max_fraction=max_fraction,
             nan_differs=nan_differs,
-            cutting=cutting,
+            criteria=criteria,
+            layouts=compared.layouts,
+            cutting=compared.cutting,
             pairing=pairing,
             bins=shown,
             picture=charts.picture,
@@ -88,7 +101,7 @@ def diff(
             policy=policy,
             execution=execution,
         )
-        with SideFiles(look, charts, output.force, (a, b), (output.path,)) as files, DiffRun(request) as run:
+        with SideFiles(look, charts, output.force, inputs, (output.path,)) as files, DiffRun(request) as run:
             report = run.report()
             files.write(report)
             run.commit()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gncli.inputs import Draw, Policy
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
-    from gncli.tasks.requests import Cutting, Execution, Output, Pairing
+    from gncli.tasks.requests import Criteria, Cutting, Execution, Output, Pairing
 
     _ParamType = click.ParamType[Any]
 else:  # older releases of click cannot be subscripted
@@ -303,6 +303,10 @@ def _together(*decorators: Decorator[F]) -> Decorator[F]:
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Options": (),
+    "The verdict": (
+        *("rtol", "atol", "max_fraction", "nan_differs", "allow_vacuous"),
+        *("baseline", "factor", "max_ulp", "near_zero", "faithful", "exact"),
+    ),
     "Many pairs": ("renames", "fail_fast", "only_different", "unchanged", "changed"),
     "A random tensor": ("random", "dist", "seed"),
     "Output": ("form", "report_file", "precision", "color", "quiet"),
@@ -753,6 +757,95 @@ def _cutting(by: str | None, num_groups: int | None, group_size: int | None, lay
 
 
 cutting = gathered("cutting", _cutting, by, groups, group_size, layout)
+
+
+def _layouts(by: str | None, num_groups: int | None, group_size: int | None, layout: str | None) -> Compared:
+    """Return the cells of two tensors, and their layouts if both are given."""
+    first, comma, second = (layout or "").partition(",")
+    both = (first.strip(), second.strip()) if comma else None
+    if both is not None and by is None:
+        layout = None
+    elif both is not None:
+        layout = both[0]
+    return Compared(_cutting(by, num_groups, group_size, layout), both)
+
+
+class Compared(NamedTuple):
+    """The cells of two tensors, and their layouts, if those are given."""
+
+    cutting: Cutting
+    layouts: tuple[str, str] | None
+
+
+_layout_of_both = click.option(
+    "--layout",
+    metavar="A[,B]",
+    help="Layouts of A and B, such as NCHW,NHWC: the axes of B are taken in the order of those of A, by their letters. "
+    "One layout, with --by, is that of both.",
+    shell_complete=suggest.layouts,
+)
+compared = gathered("compared", _layouts, by, groups, group_size, _layout_of_both)
+
+
+def _criteria(
+    baseline: str | None,
+    factor: float | None,
+    max_ulp: int | None,
+    near_zero: float | None,
+    faithful: bool,
+    exact: bool,
+    allow_vacuous: bool,
+) -> Criteria:
+    from gncli.tasks.requests import Criteria
+
+    return Criteria(
+        baseline=baseline,
+        factor=factor,
+        max_ulp=max_ulp,
+        near_zero=near_zero,
+        faithful=faithful,
+        exact=exact,
+        allow_vacuous=allow_vacuous,
+    )
+
+
+criteria = gathered(
+    "criteria",
+    _criteria,
+    click.option(
+        "--baseline",
+        metavar="C",
+        help="C is what an accepted implementation gives in the dtype of A: SAME if max |A - B| <= FACTOR * "
+        "max |C - B| + max(ATOL, rounding floor); --atol is then 0 by default.",
+        shell_complete=suggest.tensors,
+    ),
+    click.option("--factor", type=Epsilon(), help="FACTOR of --baseline; default: 2."),
+    click.option(
+        "--max-ulp",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="SAME if A is at most N units in the last place from B, rounded to the dtype of A; without --atol and "
+        "--rtol, instead of their defaults. Integers are compared exactly.",
+    ),
+    click.option(
+        "--near-zero",
+        type=Epsilon(),
+        metavar="X",
+        help="With --max-ulp: below X, |a - b| may be N times the spacing at X; default: the smallest normal number.",
+    ),
+    click.option(
+        "--faithful",
+        is_flag=True,
+        help="SAME if each element is one of the two neighbours of B's in the dtype of A, as truncation and stochastic "
+        "rounding give them.",
+    ),
+    click.option("--exact", is_flag=True, help="SAME if dtype, shape and all bits are equal, those of -0 and NaN too."),
+    click.option(
+        "--allow-vacuous",
+        is_flag=True,
+        help="Allow SAME where a tensor of zeros would be SAME too; otherwise that is INCONCLUSIVE.",
+    ),
+)
 
 
 def _pairing(

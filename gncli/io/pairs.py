@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,113 +16,204 @@ from gncli import progress
 from gncli.io.pipe import Spool
 from gncli.io.rawfile import RawFile, RawSource, as_bytes
 from gncli.io.source import Source, Wrapping
+from gncli.io.transposition import Cut
 from gncli.kernels.tally import split
 
 PIECE = 1 << 20  # elements of a stream that are copied at a time
 SLAB = 64 << 20  # bytes in memory, to turn one memory order into the other
+READ = SLAB // 4  # bytes that are read at a time for it
+LONG = 1 << 18  # bytes of a piece that is read alone, without what lies before the next
 
 
 class InCOrder(Wrapping):
-    """A Fortran-ordered tensor, read in C order.
+    """A tensor whose axes are stored in another order, read in C order.
 
     Parameters
     ----------
     source : Source
-        A Fortran-ordered tensor that is not sequential.
+        A tensor that is not sequential.
+    shape : tuple of int, optional
+        The shape to read it in; by default its own.
+    stored : tuple of int, optional
+        The axes of that shape in the order of storage, the slowest first; by default that of the source.
+
+    Attributes
+    ----------
+    rereads : bool
+        Whether it is read more than once.
 
     Notes
     -----
-    A slab of the first axis is kept in memory, at most `SLAB` bytes. To fill it, the whole tensor is read once, so that
-    a tensor of n bytes is read n / `SLAB` times. To compare it more than once, store it in C order first.
+    A slab is kept in memory, at most `SLAB` bytes: entries of one axis, all of the axes after it, one of each before.
+    In storage it consists of pieces. Short ones are read together with what lies between them. So a tensor of n bytes
+    is read once if a slab is one piece, and n / `SLAB` times at worst.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(
+        self, source: Source, shape: tuple[int, ...] | None = None, stored: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__(source)
+        self.shape = source.shape if shape is None else shape
+        runs = _runs(storage(source) if stored is None else stored, self.shape)
         self.sequential, self.order = True, "C"
-        self._row = math.prod(self.shape[1:])
-        self._rows = max(1, SLAB // max(1, self._row * self.dtype.itemsize))
-        self._first = -self._rows
-        self._slab: NDArray[Any] = np.empty((0, self._row), self.dtype)
+        sizes = {run: math.prod(self.shape[axis] for axis in run) for run in runs}
+        self._sizes = list(sizes.values())
+        self._stored = [sorted(runs).index(run) for run in runs]
+        self._cut = Cut.of(tuple(sizes[run] for run in sorted(runs)), self.dtype.itemsize, SLAB)
+        self._first = -1
+        self._slab: NDArray[Any] = np.empty(0, self.dtype)
         self._lock = threading.Lock()
+        box = [self._cut.box(0)[axis] for axis in self._stored]
+        partial = _partial(box, self._sizes)
+        pieces = math.prod(part.stop for part in box[: partial[-1]]) if partial else 1
+        self.rereads = pieces > 1 and self._piece(box) * self.dtype.itemsize < LONG
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` with the elements from `start` on, counted in C order."""
         done = 0
         with self._lock:
             while done < out.size:
-                row, rest = divmod(start + done, self._row)
-                if not self._first <= row < self._first + self._slab.shape[0]:
-                    self._fill(row // self._rows * self._rows)
-                have = self._slab.reshape(-1)[(row - self._first) * self._row + rest :][: out.size - done]
+                number = self._cut.number(start + done)
+                first, _ = self._cut.run(number)
+                if first != self._first:
+                    self._first, self._slab = first, self._filled(number)
+                have = self._slab[start + done - first :][: out.size - done]
                 out[done : done + have.size] = have
                 done += have.size
 
-    def _fill(self, first: int) -> None:
-        rows = min(self._rows, self.shape[0] - first)
-        slab = np.empty((*self.shape[1:][::-1], rows), self.dtype).reshape(-1, rows)
-        at_once = max(1, SLAB // 4 // (self.shape[0] * self.dtype.itemsize))
-        for begin in range(0, slab.shape[0], at_once):
-            count = min(at_once, slab.shape[0] - begin)
-            values = np.empty(count * self.shape[0], self.dtype)
-            self.inner.read_into(values, begin * self.shape[0])
-            slab[begin : begin + count] = values.reshape(count, -1)[:, first : first + rows]
-        turned = slab.reshape((*self.shape[1:][::-1], rows)).transpose()
-        self._first, self._slab = first, np.ascontiguousarray(turned).reshape(rows, self._row)
+    def _filled(self, number: int) -> NDArray[Any]:
+        """Return the elements of a slab in C order."""
+        box = self._cut.box(number)
+        stored = [box[axis] for axis in self._stored]
+        values = np.empty([part.stop - part.start for part in stored], self.dtype)
+        self._gather(values, stored, 0)
+        return np.ascontiguousarray(values.transpose(np.argsort(self._stored))).reshape(-1)
+
+    def _gather(self, values: NDArray[Any], box: Sequence[slice], start: int, axis: int = 0) -> None:
+        """Fill `values` with a box of the axes from `axis` on, which begin at the element `start`."""
+        part, inner, most = box[axis], math.prod(self._sizes[axis + 1 :]), max(1, READ // self.dtype.itemsize)
+        start += part.start * inner
+        if max(_partial(box, self._sizes), default=0) <= axis:
+            flat = values.reshape(-1)
+            for at in range(0, flat.size, most):
+                self.inner.read_into(flat[at : at + most], start + at)
+            return
+        step = 0 if self._piece(box) * self.dtype.itemsize >= LONG else most // inner
+        for at in range(0, values.shape[0], max(1, step)):
+            if not step:
+                self._gather(values[at], box, start + at * inner, axis + 1)
+                continue
+            some = values[at : at + step]
+            around = np.empty((some.shape[0], *self._sizes[axis + 1 :]), self.dtype)
+            self.inner.read_into(around.reshape(-1), start + at * inner)
+            some[...] = around[(slice(None), *box[axis + 1 :])]
+
+    def _piece(self, box: Sequence[slice]) -> int:
+        """Return how many elements of a box lie one after the other in storage."""
+        last = max(_partial(box, self._sizes), default=0)
+        count: int = box[last].stop - box[last].start
+        return count * math.prod(self._sizes[last + 1 :])
+
+
+def _partial(box: Sequence[slice], sizes: Sequence[int]) -> list[int]:
+    """Return the axes that a box does not hold whole."""
+    return [axis for axis, part in enumerate(box) if part.stop - part.start < sizes[axis]]
+
+
+def storage(source: Source) -> tuple[int, ...]:
+    """Return the axes of a tensor in their order of storage, the slowest first."""
+    axes = range(len(source.shape))
+    return tuple(axes if source.order == "C" else reversed(axes))
+
+
+def _runs(stored: Sequence[int], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the axes in their order of storage, with those joined that also follow each other in C order.
+
+    Axes of size 1 are left out, and one of them is kept where there are no others.
+
+    Examples
+    --------
+    >>> _runs((0, 2, 3, 1), (8, 64, 14, 14)), _runs((1, 0), (1, 7)), _runs((0,), (1,))
+    ([(0,), (2, 3), (1,)], [(1,)], [(0,)])
+    """
+    long = [axis for axis in range(len(shape)) if shape[axis] != 1] or [*range(len(shape))][:1]
+    runs: list[tuple[int, ...]] = []
+    for axis in (axis for axis in stored if axis in long):
+        if runs and long.index(axis) == long.index(runs[-1][-1]) + 1:
+            runs[-1] += (axis,)
+        else:
+            runs.append((axis,))
+    return runs
 
 
 class Pair(Source):
-    """Two tensors of one shape and order as one source: a run holds the bytes of `a`, then those of `b`.
+    """Tensors of one shape and order as one source: a run holds the bytes of `a`, then those of `b`, then of others.
 
     Parameters
     ----------
-    a, b : Source
-        Two tensors of one shape and one storage order.
+    a, b, *others : Source
+        Tensors of as many elements, which come in one order; the shape and the order are those of `a`.
     """
 
-    def __init__(self, a: Source, b: Source) -> None:
-        self.a, self.b = a, b
+    def __init__(self, a: Source, b: Source, *others: Source) -> None:
+        self.a, self.b, self.sources = a, b, (a, b, *others)
         self.name, self.shape, self.order = f"{a.name} and {b.name}", a.shape, a.order
-        self.dtype = np.dtype((np.void, a.dtype.itemsize + b.dtype.itemsize))
-        self.sequential = a.sequential or b.sequential
-        self.holds_in_file = a.holds_in_file or b.holds_in_file
+        self.dtypes = tuple(source.dtype for source in self.sources)
+        self.dtype = np.dtype((np.void, sum(dtype.itemsize for dtype in self.dtypes)))
+        self.sequential = any(source.sequential for source in self.sources)
+        self.holds_in_file = any(source.holds_in_file for source in self.sources)
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill `out` with a run of `a`, and the same run of `b`."""
-        a, b = self.split(out)
-        self.a.read_into(a, start)
-        self.b.read_into(b, start)
+        """Fill `out` with a run of each."""
+        for source, values in zip(self.sources, self.split(out), strict=True):
+            source.read_into(values, start)
 
-    def split(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the elements of `a` and of `b` in a run that was read, without a copy."""
-        return split(values, self.a.dtype, self.b.dtype)
+    def split(self, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Return the elements of each in a run that was read, without a copy."""
+        return split(values, *self.dtypes)
 
     @property
     def held_names(self) -> tuple[str, ...]:
         """The names of those that `hold` keeps in a file."""
-        return (*self.a.held_names, *self.b.held_names)
+        return tuple(name for source in self.sources for name in source.held_names)
 
     def hold(self, start: int, stop: int) -> None:
         """Declare that the run will be read again."""
-        self.a.hold(start, stop)
-        self.b.hold(start, stop)
+        for source in self.sources:
+            source.hold(start, stop)
 
     def verify_unchanged(self) -> None:
         """Raise ChangedError if one of the files is not what it was when it was opened."""
-        self.a.verify_unchanged()
-        self.b.verify_unchanged()
+        for source in self.sources:
+            source.verify_unchanged()
 
 
-def paired(a: Source, b: Source, stack: ExitStack) -> Pair:
-    """Return both as one source, in the storage order they share, or in C order; `stack` closes what that needs."""
-    if a.order == b.order or sum(size > 1 for size in a.shape) < 2 or 0 in a.shape:
-        return Pair(a, b)
+def paired(stack: ExitStack, a: Source, b: Source, *others: Source, axes: tuple[int, ...] | None = None) -> Pair:
+    """Return tensors as one source, in the storage order they share, or in C order; `stack` closes what that needs.
 
-    def turned(source: Source) -> Source:
-        if source.order == "C":
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes copies.
+    a, b, *others : Source
+        The tensors, of one shape.
+    axes : tuple of int, optional
+        The axis of `b` that is each axis of `a`; by default the same.
+    """
+    sources, shape = (a, b, *others), a.shape
+    orders = [storage(source) for source in sources]
+    if axes is not None:
+        orders[1] = tuple(axes.index(axis) for axis in orders[1])
+    runs = [_runs(order, shape) for order in orders]
+    if 0 in shape or all(run == runs[0] for run in runs):
+        return Pair(*sources)
+
+    def turned(source: Source, order: tuple[int, ...]) -> Source:
+        if len(_runs(order, shape)) == 1:
             return source
-        return InCOrder(stack.enter_context(stored(source)) if source.sequential else source)
+        return InCOrder(stack.enter_context(stored(source)) if source.sequential else source, shape, order)
 
-    return Pair(turned(a), turned(b))
+    return Pair(*map(turned, sources, orders))
 
 
 class Stored(Wrapping):
@@ -151,7 +242,7 @@ class Derived(Wrapping):
     pair : Pair
         The two tensors.
     function : callable
-        Takes runs of `a` and `b`, and returns a run of float64.
+        Takes runs of `a` and `b`, the first two, and returns a run of float64.
     """
 
     def __init__(self, pair: Pair, function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> None:
@@ -164,7 +255,7 @@ class Derived(Wrapping):
         values = np.empty(out.size, self._pair.dtype)
         self._pair.read_into(values, start)
         with np.errstate(all="ignore"):
-            out[...] = self._function(*self._pair.split(values))
+            out[...] = self._function(*self._pair.split(values)[:2])
 
 
 def stored(source: Source) -> RawSource:

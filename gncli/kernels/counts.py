@@ -96,4 +96,5 @@ class UlpCounts(Counting):
 
     def measure(self, visit: Visit) -> Counts:
         """Return the counts of a visit, whose values hold the elements of both tensors (see `split`)."""
-        return Counts(loops().ulps(*split(visit.values, self._a, self._b), self._bits))
+        a, b = split(visit.values, self._a, self._b)
+        return Counts(loops().ulps(a, b, self._bits))

@@ -154,7 +154,7 @@ class Float(NamedTuple):
 
 @functools.cache
 def _values(kind: Float) -> NDArray[np.float32]:
-    """Return the value of each byte, of shape (256,)."""
+    """Return the value of each byte, of shape (256,); a NaN is quiet, and keeps its mantissa in its lowest bits."""
     codes = np.arange(256)
     exponents, mantissas = codes >> kind.mantissa & (1 << kind.exponent) - 1, codes & (1 << kind.mantissa) - 1
     bias = (1 << kind.exponent - 1) - 1
@@ -166,8 +166,9 @@ def _values(kind: Float) -> NDArray[np.float32]:
         last = exponents == (1 << kind.exponent) - 1
         values[last & (mantissas == 0)] = np.inf
         last &= mantissas > 0
-    values[last] = np.nan
-    return np.asarray(np.copysign(values, np.where(codes < 128, 1, -1)), np.float32)
+    found = np.asarray(np.copysign(values, np.where(codes < 128, 1, -1)), np.float32)
+    found.view(np.uint32)[last] = (codes[last] >> 7 << 31) + 0x7FC00000 + mantissas[last]
+    return found
 
 
 @functools.cache

@@ -98,6 +98,40 @@ def channels_last(shape: tuple[int, ...]) -> Layout | None:
     return Layout(usual.replace("C", "") + "C") if len(usual) > 2 else None
 
 
+def axes_between(a: Layout, b: Layout) -> tuple[int, ...]:
+    """Return the axis of `b` that has the letter of each axis of `a`.
+
+    Raises
+    ------
+    ParameterError
+        If they have different letters.
+
+    Examples
+    --------
+    >>> axes_between(Layout("NCHW"), Layout("NHWC"))
+    (0, 3, 1, 2)
+    """
+    if sorted(a.letters) != sorted(b.letters):
+        raise ParameterError(f"layouts {a} and {b} have different letters", hint="write the same letters in two orders")
+    return tuple(b.letters.index(letter) for letter in a.letters)
+
+
+def permuted_layouts(axes: tuple[int, ...]) -> tuple[str, str] | None:
+    """Return two layouts, the second of which has the axes of the first in the order `axes`; None if none is usual.
+
+    Examples
+    --------
+    >>> permuted_layouts((0, 2, 3, 1)), permuted_layouts((0, 3, 1, 2)), permuted_layouts((0,))
+    (('NCHW', 'NHWC'), ('NHWC', 'NCHW'), None)
+    """
+    usual = DEFAULT_LAYOUTS.get(len(axes))
+    if usual is None:
+        return None
+    known = usual, usual.replace("C", "") + "C"
+    pairs = [(letters, "".join(letters[axis] for axis in axes)) for letters in known]
+    return next((pair for pair in pairs if pair[1] in known), pairs[0])
+
+
 def doubt(shape: tuple[int, ...]) -> str | None:
     """Return a note where the usual layout of `shape` may be wrong: its last axis looks more like the channels.
 

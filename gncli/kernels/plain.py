@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.floats import Float
+from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.scratch import room
 from gncli.kernels.walk import boxes
 
@@ -829,6 +829,136 @@ def _place(bits: NDArray[Any]) -> NDArray[Any]:
     """Return the rank of floats among all floats in order, from their bits; -0.0 and 0.0 have the same rank."""
     negative = bits >> np.array(8 * bits.dtype.itemsize - 1, bits.dtype)  # 0 or -1
     return np.asarray((bits ^ (negative & np.iinfo(bits.dtype).max)) - negative)
+
+
+# --- agreement -------------------------------------------------------------------------------------------------------
+
+
+class Grid(NamedTuple):
+    """The finite values of a dtype: multiples of a quantum, which for floats grows with the exponent.
+
+    Attributes
+    ----------
+    kind : Float, optional
+        The floating dtype; None for integers, whose quantum is 1.
+    smallest, largest : float
+        The extremes.
+    """
+
+    kind: Float | None
+    smallest: float
+    largest: float
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any], kind: Float | None = None) -> Grid:
+        """Return the values of a dtype of NumPy, or of `kind`, whose values have that dtype in memory.
+
+        Examples
+        --------
+        >>> Grid.of(np.dtype("f2")).largest, Grid.of(np.dtype("i1")).smallest
+        (65504.0, -128.0)
+        """
+        kind = kind or FLOATS.get(dtype.name)
+        if kind is not None:
+            return cls(kind, -kind.largest, kind.largest)
+        smallest, largest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return cls(None, float(smallest), float(largest))
+
+    @property
+    def all_of_float64(self) -> bool:
+        """Whether every float64 is a value."""
+        return self.kind is not None and self.kind.mantissa == _MANTISSA
+
+    def spacing(self, x: float) -> float:
+        """Return the distance of the values next to `x`, which is not negative.
+
+        Examples
+        --------
+        >>> Grid.of(np.dtype("f2")).spacing(1.0) == 2**-10, Grid.of(np.dtype("f8")).spacing(0.0)
+        (True, 5e-324)
+        """
+        if self.kind is None:
+            return 1.0
+        return math.ldexp(1.0, math.frexp(max(x, self.kind.least))[1] - 1 - self.kind.mantissa)
+
+
+_MANTISSA = 52  # of float64
+
+
+def nearest(y: Floats, grid: Grid) -> Floats:
+    """Return float64 values rounded once to a grid, ties to even; beyond it, infinity, or NaN where there is none.
+
+    Examples
+    --------
+    >>> nearest(np.array([1 + 2**-11, 1e-9]), Grid.of(np.dtype("f2"))).tolist()
+    [1.0, 0.0]
+    """
+    if grid.kind is None:
+        return np.asarray(np.clip(np.rint(y), grid.smallest, grid.largest))
+    if grid.all_of_float64:
+        return y
+    found = np.empty(y.shape, grid.kind.dtype)
+    grid.kind.round_into(y, found)
+    grid.kind.resolve(found, None)
+    return found.astype(np.float64)
+
+
+def apart(x: Floats, y: Floats, grid: Grid) -> NDArray[np.uint64]:
+    """Return how many steps of a grid of floats lie between finite values of it; -0.0 and 0.0 are one value."""
+    left, right = _rank(x, grid), _rank(y, grid)
+    return np.where(left < right, right - left, left - right).view(np.uint64)  # modulo 2^64, where it would overflow
+
+
+def faithful(x: Floats, y: Floats, grid: Grid) -> NDArray[np.bool_]:
+    """Return which `x` are one of the two values of a grid next to `y`: `y` itself if it is a value; of a NaN, none.
+
+    Beyond the largest value the neighbours are that and what beyond it rounds to.
+
+    Examples
+    --------
+    >>> faithful(np.array([1.0, 1 + 2**-10, 1 + 2**-9]), np.full(3, 1 + 2**-12), Grid.of(np.dtype("f2"))).tolist()
+    [True, True, False]
+    """
+    if grid.all_of_float64:
+        return np.asarray(x == y)
+    if grid.kind is None:
+        y = np.clip(y, grid.smallest, grid.largest)
+    size, side = np.abs(y), np.where(np.signbit(y), -x, x)
+    quantum = _quantum(y, grid)
+    below, above = np.floor(size / quantum) * quantum, np.ceil(size / quantum) * quantum
+    below = np.where(np.isinf(y), size, np.minimum(below, grid.largest))
+    above = np.where(above > grid.largest, np.inf, above)
+    found = (below <= side) & (side <= above)
+    infinite = grid.kind is None or grid.kind.infinite
+    return np.asarray(found if infinite else found | np.isnan(x) & (size > grid.largest))
+
+
+def _quantum(x: Floats, grid: Grid) -> Floats:
+    """Return the distance of the values of a grid next to each `x`, made of the bits of its exponent."""
+    if grid.kind is None:
+        return np.ones(x.shape)
+    return np.asarray(_exponent(x, grid.kind) - grid.kind.mantissa << _MANTISSA).view(np.float64)
+
+
+def _exponent(x: Floats, kind: Float) -> Integers:
+    """Return the exponents of float64 as they are stored, not below that of the smallest normal number of a dtype."""
+    return np.asarray(np.maximum(x.view(np.int64) >> _MANTISSA & 0x7FF, _lowest(kind)))
+
+
+def _lowest(kind: Float) -> int:
+    """Return the exponent of the smallest normal number, as float64 stores it."""
+    return math.frexp(kind.least)[1] - 1 + 1023
+
+
+def _rank(x: Floats, grid: Grid) -> Integers:
+    """Return the place of finite values among all values of a grid of floats, in order; zeros have place 0."""
+    if grid.all_of_float64:
+        size = x.view(np.int64) & sys.maxsize
+    else:
+        assert grid.kind is not None  # integers are compared as such
+        size = (np.abs(x) / _quantum(x, grid)).astype(np.int64)
+        size += _exponent(x, grid.kind) - _lowest(grid.kind) << grid.kind.mantissa
+    return np.where(np.signbit(x), -size, size)
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------

@@ -158,11 +158,22 @@ def _united(tally: Tally) -> Tally:
     return Tally(**fields)
 
 
-def split(values: NDArray[Any], a: np.dtype[Any], b: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the elements of both tensors in `values`: the raw bytes of the first, then those of the second."""
-    raw = values.view(np.uint8)
-    cut = values.size * a.itemsize
-    return raw[:cut].view(a), raw[cut:].view(b)
+def split(values: NDArray[Any], *dtypes: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
+    """Return the elements of each tensor in `values`: the raw bytes of the first, then those of the second, and so on.
+
+    Parameters
+    ----------
+    values : ndarray, 1-D
+        An element holds one of each tensor.
+    *dtypes : numpy.dtype
+        The dtypes of the tensors.
+    """
+    raw, found, start = values.view(np.uint8), [], 0
+    for dtype in dtypes:
+        stop = start + values.size * dtype.itemsize
+        found.append(raw[start:stop].view(dtype))
+        start = stop
+    return tuple(found)
 
 
 class TallyOf(Reduction[Tally]):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gncli.names import Value
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Sheet
-from gncli.report.lines import more_lines, output_line, place_line, verdict, verdict_line
+from gncli.report.lines import more_lines, output_line, place_line, verdict_line
 from gncli.report.poster import NAMES, Map, Panel, Poster, legend
 from gncli.report.records import Histogram
 from gncli.report.style import UNDEFINED
@@ -73,18 +73,26 @@ class DiffDocument(Document):
         found.append(Labelled("Infinity Mismatches", report.inf_mismatches))
         if report.first_mismatch is not None:
             found.append(Labelled("First Mismatch", report.first_mismatch))
-        found += [Labelled("Outside", report.outside), Labelled("Fraction Outside", report.fraction)]
+        tolerance = report.tolerance
+        if tolerance is not None:
+            found.append(Labelled("Outside", tolerance.outside))
+            found.append(Labelled("Fraction Outside", tolerance.outside / report.size if report.size else 0.0))
         worst = report.worst
         found.append(Labelled("Max |a - b|", None if worst is None else worst.difference))
         if worst is not None:
             found += [
-                Labelled(name, getattr(worst, at), True) for name, at in (("at", "index"), ("a", "a"), ("b", "b"))
+                Labelled(name, value, True)
+                for name, value in (("at", worst.index), ("in b at", worst.b_index), ("a", worst.a), ("b", worst.b))
+                if value is not None
             ]
         found += [Labelled("Mean |a - b|", report.mean_abs), Labelled("RMSE", report.rmse)]
         found += [Labelled("PSNR (dB)", report.psnr), Labelled("Cosine", report.cosine)]
         if report.ulp is not None:
             found.append(Labelled("ULP", _ulps(report.ulp)))
-        return [*found, Labelled("Smallest --atol", report.smallest_atol)]
+        if report.rounding_floor is not None:
+            found.append(Labelled("Rounding Floor", report.rounding_floor))
+        found += [Labelled(*row) for gate in report.gates for row in gate.rows()]
+        return [*found, *([] if tolerance is None else [Labelled("Smallest --atol", report.smallest_atol)])]
 
     def answer(self) -> Answer:
         """Return the verdict."""
@@ -137,7 +145,7 @@ class DiffDocument(Document):
 
     def values(self) -> Iterator[Value]:
         """Return the verdict in a word."""
-        yield verdict(self.report)
+        yield self.report.verdict
 
     def body(self) -> dict[str, object]:
         """Return all there is."""
@@ -169,7 +177,7 @@ class DiffDocument(Document):
 
     def poster(self) -> Poster:
         """Return one panel of a - b; none where the shapes differ."""
-        report, word = self.report, verdict(self.report)
+        report, word = self.report, self.report.verdict
         title = f"{word}: {report.a.name} - {report.b.name}"
         operands = [f"{side}: {operand.dtype} {operand.shape}" for side, operand in (("a", report.a), ("b", report.b))]
         said = [verdict_line(report), ", ".join(operands)]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
+from gncli.report.gates import SAME, Gate, Shapes, WithinTolerance, decided
 from gncli.report.records import Cells, Histogram, Items, Picture, Record
 from gncli.text import finite
 
@@ -38,10 +39,17 @@ class Worst(Items):
     a: int | float
     b: int | float
     difference: int | float
+    b_index: tuple[int, ...] | None = None  # where the axes of b have another order
 
     def as_dict(self) -> dict[str, object]:
         """Return its JSON object."""
-        return {"index": list(self.index), "a": self.a, "b": self.b, "difference": finite(self.difference)}
+        found: dict[str, object] = {
+            "index": list(self.index),
+            "a": self.a,
+            "b": self.b,
+            "difference": finite(self.difference),
+        }
+        return found if self.b_index is None else found | {"b_index": list(self.b_index)}
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,8 @@ class DiffReport(Record):
     nan_mismatches, inf_mismatches : int
         Pairs that differ by a NaN, by an infinity.
     outside : int
-        All pairs that differ, those included.
+        The pairs that do not satisfy the gate that most do not satisfy; for the tolerance, those that differ by a NaN
+        or an infinity included.
     first_mismatch : tuple of int, optional
         The index of the first pair that differs by a NaN or an infinity.
     worst : Worst, optional
@@ -134,6 +143,10 @@ class DiffReport(Record):
         For floats of one dtype.
     smallest_atol : float, optional
         An atol that makes the tensors the same with this rtol; None if none does.
+    rounding_floor : float, optional
+        The largest error that b has once it is rounded to the dtype of a; where the dtypes differ.
+    gates : tuple of Gate
+        What the tensors must satisfy to be the same; they decide the verdict.
     cells : Cells of DiffCell, optional
         With ``--by``; all of them are kept.
     histogram : Histogram, optional
@@ -173,6 +186,8 @@ class DiffReport(Record):
     cosine: float | None = None
     ulp: Ulps | None = None
     smallest_atol: float | None = None
+    rounding_floor: float | None = None
+    gates: tuple[Gate, ...] = ()
     cells: Cells[DiffCell] | None = None
     histogram: Histogram | None = None
     picture: Picture | None = None
@@ -180,19 +195,29 @@ class DiffReport(Record):
     notes: tuple[str, ...] = ()
 
     @property
+    def verdict(self) -> str:
+        """SAME, DIFFERENT or INCONCLUSIVE."""
+        return decided(self.gates)
+
+    @property
     def equal(self) -> bool:
-        """Whether the tensors are the same: of one shape, and no more elements outside than may be."""
-        return self.compared and self.outside <= self.max_fraction * self.size
+        """Whether the tensors are the same: they satisfy all gates."""
+        return self.verdict == SAME
 
     @property
     def status(self) -> int:
-        """The exit status: 1 if the tensors differ, else 0."""
+        """The exit status: 0 if the tensors are the same, else 1."""
         return int(not self.equal)
 
     @property
     def max_abs(self) -> float | None:
         """The largest distance of finite pairs; None where there are none, or it overflows."""
         return None if self.worst is None else finite(self.worst.difference)
+
+    @property
+    def tolerance(self) -> WithinTolerance | None:
+        """The gate of the tolerance, if there is one."""
+        return next((gate for gate in self.gates if isinstance(gate, WithinTolerance)), None)
 
     @property
     def fraction(self) -> float:
@@ -206,29 +231,11 @@ class DiffReport(Record):
         worst = max(cells, key=lambda cell: cell.rank, default=None)
         return worst if worst is not None and any(each > 0 for each in worst.rank) else None
 
-    @property
-    def permutation(self) -> tuple[int, ...] | None:
-        """The first order of the axes of `a` that gives the shape of `b`; None where the shapes are equal or none does.
-
-        Examples
-        --------
-        >>> a, b = Operand("a", (2, 3, 7, 7), "float32"), Operand("b", (2, 7, 7, 3), "float32")
-        >>> DiffReport(a, b, rtol=0, atol=0).permutation
-        (0, 2, 3, 1)
-        """
-        if self.a.shape == self.b.shape or sorted(self.a.shape) != sorted(self.b.shape):
-            return None
-        left = list(range(len(self.a.shape)))
-        axes = []
-        for size in self.b.shape:
-            axes.append(next(axis for axis in left if self.a.shape[axis] == size))
-            left.remove(axes[-1])
-        return tuple(axes)
-
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object, without schema and command."""
         found: dict[str, object] = {
             "equal": self.equal,
+            "verdict": self.verdict,
             "a": self.a.as_dict(),
             "b": self.b.as_dict(),
             "rtol": self.rtol,
@@ -237,7 +244,8 @@ class DiffReport(Record):
             "nan_differs": self.nan_differs,
         }
         if not self.compared:
-            return found if self.permutation is None else found | {"permutation": list(self.permutation)}
+            axes = next((gate.permutation for gate in self.gates if isinstance(gate, Shapes)), None)
+            return found if axes is None else found | {"permutation": list(axes)}
         found |= {
             "size": self.size,
             "nan_mismatches": self.nan_mismatches,
@@ -252,6 +260,8 @@ class DiffReport(Record):
             "cosine": finite(self.cosine),
             "ulp": None if self.ulp is None else self.ulp.as_dict(),
             "smallest_atol": self.smallest_atol,
+            "rounding_floor": finite(self.rounding_floor),
+            "gates": {gate.name: gate.as_dict() for gate in self.gates},
         }
         if self.cells is not None:
             found["cells"] = [cell.as_dict() for cell in self.cells.kept]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gncli.names import CELL_STATISTICS, statistic
+from gncli.report.gates import sentence
 from gncli.text import printable
 
 if TYPE_CHECKING:
@@ -106,23 +107,8 @@ def check_failures(report: NormalizeReport) -> list[str]:
 
 
 def verdict_line(report: DiffReport) -> str:
-    """Return the verdict in one line, with the tolerance that would pass."""
-    if not report.compared:
-        permuted = f"; by its shape, b is a with its axes permuted: a.transpose{report.permutation}"
-        shapes = f"DIFFERENT: shapes {report.a.shape} and {report.b.shape}"
-        return shapes if report.permutation is None else shapes + permuted
-    exact = report.rtol == report.atol == 0
-    rule = "a == b" if exact else f"|a - b| <= {report.atol:g} + {report.rtol:g} |b|"
-    amount = f"{report.outside:,} of {report.size:,} elements outside {rule}"
-    if report.max_fraction:
-        amount += f", {report.max_fraction:g} of them may be"
-    passing = "no --atol passes" if report.smallest_atol is None else f"--atol {report.smallest_atol!r} passes"
-    return f"{verdict(report)}: {amount}; {passing}"
-
-
-def verdict(report: DiffReport) -> str:
-    """Return the verdict in one word."""
-    return "SAME" if report.equal else "DIFFERENT"
+    """Return the verdict in one line, with what decides it."""
+    return sentence(report.gates)
 
 
 def output_line(output: str | None, *, written: bool = True) -> str:

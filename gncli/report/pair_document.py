@@ -47,15 +47,12 @@ class PairsDocument(Document):
         counts = [f"{report.counts[verdict]:,} {verdict}" for verdict in VERDICTS if report.counts[verdict]]
         counts += [f"{report.left:,} not compared (--fail-fast)"] if report.left else []
         expected = "; as expected" if report.gated and not report.status else ""
-        lines = [f"{self._word()}: {', '.join(counts)}{expected}"]
+        lines = [f"{report.verdict}: {', '.join(counts)}{expected}"]
         first = report.first
         if first is not None and first.report is not None:
             _, _, how = verdict_line(first.report).partition(": ")
             lines.append(f"first different: {printable(first.name)}: {how}")
         return lines
-
-    def _word(self) -> str:
-        return "SAME" if self.report.equal else "DIFFERENT"
 
     def answer(self) -> Answer:
         """Return the verdict, what cannot be read, and the expectations that did not hold."""
@@ -100,7 +97,7 @@ class PairsDocument(Document):
 
     def values(self) -> Iterator[Value]:
         """Return the verdict in a word."""
-        yield self._word()
+        yield self.report.verdict
 
     def body(self) -> dict[str, object]:
         """Return all there is."""

@@ -12,9 +12,10 @@ from gncli.report.diff_records import DiffReport, Operand
 from gncli.report.records import ALL_HOLD, Broken, Items, Record
 from gncli.text import finite
 
-IDENTICAL, SAME, DIFFERENT, UNREADABLE = "identical", "same", "different", "unreadable"
+IDENTICAL, SAME, DIFFERENT, INCONCLUSIVE = "identical", "same", "different", "inconclusive"
+UNREADABLE = "unreadable"
 ONLY_A, ONLY_B = "only in A", "only in B"
-VERDICTS = (IDENTICAL, SAME, DIFFERENT, UNREADABLE, ONLY_A, ONLY_B)
+VERDICTS = (IDENTICAL, SAME, DIFFERENT, INCONCLUSIVE, UNREADABLE, ONLY_A, ONLY_B)
 """The verdicts on a pair, in the order in which they are counted."""
 
 NUMBERS = ("size", "outside", "nan_mismatches", "inf_mismatches", "max_abs", "mean_abs", "rmse", "rel", "cosine")
@@ -82,6 +83,7 @@ class PairRow(Items):
             return found | {"error": self.message, "status": self.error.status}
         if self.report is not None:
             found |= {"rtol": self.report.rtol, "atol": self.report.atol}
+            found |= {"gates": {gate.name: gate.as_dict() for gate in self.report.gates}}
         return found | {name: self.number(name) for name in NUMBERS}
 
 
@@ -155,6 +157,14 @@ class PairsReport(Record):
         return not self.left and self.counts[IDENTICAL] + self.counts[SAME] == self.counts.total()
 
     @property
+    def verdict(self) -> str:
+        """What all pairs together are: INCONCLUSIVE where no pair differs, but some are inconclusive."""
+        if self.equal:
+            return SAME.upper()
+        undecided = self.counts[IDENTICAL] + self.counts[SAME] + self.counts[INCONCLUSIVE]
+        return (INCONCLUSIVE if undecided == self.counts.total() and not self.left else DIFFERENT).upper()
+
+    @property
     def status(self) -> int:
         """The exit status: that of what cannot be read, else 1 if a difference or an expectation failed, else 0."""
         return self.error or int(self.failed or self.broken.total > 0)
@@ -163,6 +173,7 @@ class PairsReport(Record):
         """Return the JSON object, without schema, command and pairs."""
         return {
             "equal": self.equal,
+            "verdict": self.verdict,
             "a": self.a,
             "b": self.b,
             "counts": {verdict: self.counts[verdict] for verdict in VERDICTS},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import decimal
 import math
 import sys
 from collections.abc import Sequence
@@ -20,34 +19,27 @@ from gncli.errors import LimitError, ParameterError
 from gncli.io.pairs import Derived, InCOrder, Pair, paired
 from gncli.io.source import Sink, Source
 from gncli.kernels import histogram, percentiles
+from gncli.kernels.agreement import Agreement
 from gncli.kernels.counts import UlpCounts
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
+from gncli.kernels.layout import Layout, axes_between
 from gncli.kernels.moments import NOWHERE
 from gncli.kernels.partition import whole
 from gncli.kernels.plain import ULPS, Tolerance, distance
 from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
 from gncli.kernels.tally import Tally, TallyOf, delta, merge, split
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps, Worst
+from gncli.report.gates import Shapes
 from gncli.report.pair_records import PairsReport
 from gncli.report.records import Cells, Histogram, Picture
 from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
 from gncli.tasks.by import By, cut
+from gncli.tasks.judging import Judge, check, index_of, rounded_up
 from gncli.tasks.pairs import PairsRun, many, operand
 from gncli.tasks.requests import Cutting, Diff
 from gncli.tasks.survey import counted, select
 
-TOLERANCES = {
-    "float8_e5m2": (0.25, 1e-5),
-    "float8_e4m3fn": (0.125, 1e-5),
-    "bfloat16": (1.6e-2, 1e-5),
-    "float16": (1e-3, 1e-5),
-    "float32": (1.3e-6, 1e-5),
-    "float64": (1e-7, 1e-7),
-}
-"""rtol and atol by the name of a float dtype, as in torch.testing.assert_close; for float8, not in it, an epsilon."""
-
-ATOL_DIGITS = 3
 LARGEST = sys.float_info.max
 MAX_MAPPED = 1 << 18  # cells of a map where no ``--by`` was given: 500 bytes each
 
@@ -69,7 +61,10 @@ class DiffRun:
     def __enter__(self) -> Self:
         request = self.request
         with contextlib.ExitStack() as stack:
-            sides = [stack.enter_context(io.open_sources(n, policy=request.policy)) for n in (request.a, request.b)]
+            check(request)
+            asked = (request.a, request.b, request.criteria.baseline)
+            names = [name for name in asked if name is not None]
+            sides = [stack.enter_context(io.open_sources(name, policy=request.policy)) for name in names]
             if many(sides, request):
                 engine = stack.enter_context(Engine(request.execution.workers, request.execution.tile))
                 self._pairs = PairsRun(sides, request, engine, partial(self._brief, engine))
@@ -82,8 +77,8 @@ class DiffRun:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _brief(self, engine: Engine, a: Source, b: Source) -> DiffReport:
-        with Comparison(self.request, [a, b], engine) as comparison:
+    def _brief(self, engine: Engine, *sources: Source) -> DiffReport:
+        with Comparison(self.request, sources, engine) as comparison:
             return comparison.report()
 
     def report(self) -> DiffReport | PairsReport:
@@ -110,13 +105,14 @@ class Comparison:
     request : Diff
         The options.
     sources : sequence of Source
-        The tensor, and the reference.
+        The tensor, the reference, and the baseline if there is one.
     engine : Engine, optional
         Runs the passes, one pair after the other. The report is then brief: without distances in ULP.
     """
 
     def __init__(self, request: Diff, sources: Sequence[Source], engine: Engine | None = None) -> None:
         self.request, self.sources = request, sources
+        self.compared = True
         self._given = engine
         self._stack = contextlib.ExitStack()
         self._sink: Sink | None = None
@@ -133,13 +129,16 @@ class Comparison:
 
     def _prepare(self, stack: contextlib.ExitStack) -> None:
         request = self.request
-        left, right = self.sources
-        given = default_tolerance(left.dtype_name, right.dtype_name)
-        rtol, atol = (g if r is None else r for g, r in zip(given, (request.rtol, request.atol), strict=True))
-        self.tolerance = Tolerance(rtol, atol, request.nan_differs)
-        if left.shape != right.shape:
+        left, right, *baseline = self.sources
+        self.judge = Judge(request, left, right, baseline[0] if baseline else None)
+        for source in (source for source in baseline if source.shape != left.shape):
+            problem = f"the baseline {source.name} has the shape {source.shape}, and {left.name} {left.shape}"
+            raise ParameterError(problem, hint="a baseline has the shape of A")
+        self.axes = self._axes()
+        if left.shape != tuple(right.shape[axis] for axis in self.axes or range(len(right.shape))):
+            self.compared = False
             return
-        self.pair = paired(left, right, stack)
+        self.pair = paired(stack, left, right, *baseline, axes=self.axes)
         self.cells = self._cut()
         self.mapped = self.cells
         if request.picture is not None and self.cells is None:
@@ -158,6 +157,16 @@ class Comparison:
             stack.callback(self._sink.abort)
             self._writing = _Delta(self._sink, left.dtype, right.dtype, kind)
         self.engine = self._given or stack.enter_context(Engine(request.execution.workers, request.execution.tile))
+
+    def _axes(self) -> tuple[int, ...] | None:
+        """Return the axis of B that is each axis of A; None where they are in the same order."""
+        found = []
+        for letters, source in zip(self.request.layouts or (), self.sources, strict=False):
+            try:
+                found.append(Layout.of(letters, source.shape))
+            except ParameterError as error:
+                raise error.about(source.name) from None
+        return axes_between(*found) if found else None
 
     def _cut(self) -> By | None:
         request = self.request
@@ -180,36 +189,41 @@ class Comparison:
         GncliError
             If a tensor cannot be read, or the output written. A difference is not an error: the report says it.
         """
-        request, (left, right) = self.request, self.sources
+        request, left, right = self.request, *self.sources[:2]
+        tolerance = self.judge.tolerance
         header = DiffReport(
             a=operand(left),
             b=operand(right),
-            rtol=self.tolerance.rtol,
-            atol=self.tolerance.atol,
+            rtol=tolerance.rtol,
+            atol=tolerance.atol,
             max_fraction=request.max_fraction,
             nan_differs=request.nan_differs,
         )
-        if left.shape != right.shape:
-            return header
+        if not self.compared:
+            return replace(header, gates=(Shapes(left.shape, right.shape),))
         pair, engine, mapped = self.pair, self.engine, self.mapped
         after = [*(["tolerance"] if request.max_fraction > 0 else []), *(["histogram"] if self._bars else [])]
         partition = whole(pair.shape) if mapped is None else mapped.partition()
         most = engine.share_of(math.prod(pair.shape) * pair.dtype.itemsize)
         plan = Plan.of(pair, partition, engine, lambda _walk, _once: ("compare",), after, most).begin()
-        tallies, counts = self._tallied(plan)
+        tallies, counts, agreement = self._measured(plan)
         total = fold_cells(tallies, merge) if tallies.n.size else Tally.nothing(left.dtype, right.dtype)
+        smallest = _smallest_atol(pair, total, tolerance, request.max_fraction, engine)
+        gates = self.judge.gates(total, agreement, smallest, pair)
         report = replace(
             header,
             compared=True,
             size=math.prod(pair.shape),
             nan_mismatches=int(total.nan[0]),
             inf_mismatches=int(total.inf[0]),
-            outside=int(total.outside[0] + total.nan[0] + total.inf[0]),
-            first_mismatch=_index(total.first, pair),
-            worst=_worst(total, pair),
+            outside=max(gate.outside for gate in gates),
+            first_mismatch=index_of(total.first, pair),
+            worst=_worst(total, pair, self.axes),
             **_numbers(total),
             ulp=None if counts is None else _ulps(counts),
-            smallest_atol=_smallest_atol(pair, total, self.tolerance, request.max_fraction, engine),
+            smallest_atol=smallest,
+            rounding_floor=self.judge.floor(agreement),
+            gates=gates,
             cells=None if self.cells is None else _cells(tallies, self.cells),
             output=request.output.path,
             notes=(*self._notes(plan), *engine.notes),
@@ -236,40 +250,39 @@ class Comparison:
         pictured = request.picture is not None or request.page is not None
         return replace(report, histogram=shown, picture=Picture(drawn, maps) if pictured else None)
 
-    def _tallied(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None]:
-        """Return the tally of each cell in storage order, and the ULP counts for floats of one dtype; write a - b."""
-        a, b = self.pair.a, self.pair.b
-        law = TallyOf(a.dtype, b.dtype, self.pair.shape, self.pair.order, self.tolerance)
+    def _measured(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None, Agreement | None]:
+        """Return the tally of each cell in storage order, the ULP counts and the agreement; write a - b.
+
+        There are ULP counts for floats of one dtype only, and an agreement only where the verdict needs it.
+        """
+        pair, judge = self.pair, self.judge
+        a, b = pair.a, pair.b
+        tally = TallyOf(a.dtype, b.dtype, pair.shape, pair.order, judge.tolerance)
+        agreement = judge.reduction(pair)
+        law: Reduction[Any] = tally if agreement is None else Both(tally, agreement)
         if a.dtype.kind != "f" or a.dtype_name != b.dtype_name or self._given:
-            return _reduced(plan, law, self._writing), None
-        ulps = UlpCounts(a.dtype, b.dtype, None if a.stored_as is None else a.stored_as.bits)
-        tallies, counts = _reduced(plan, Both(law, ulps), self._writing)
-        return tallies, counts.number
+            found, counts = _reduced(plan, law, self._writing), None
+        else:
+            ulps = UlpCounts(a.dtype, b.dtype, None if a.stored_as is None else a.stored_as.bits)
+            found, counted = _reduced(plan, Both(law, ulps), self._writing)
+            counts = counted.number
+        return (found, counts, None) if agreement is None else (found[0], counts, found[1])
 
     def _notes(self, plan: Plan) -> tuple[str, ...]:
-        kept = [s for s in self.sources if s.name in plan.held or (s.sequential and not _one_of(s, self.pair))]
+        read = self.pair.sources
+        kept = [s for s in self.sources if s.name in plan.held or (s.sequential and s not in read)]
         notes = [kept_in_file(source.name) for source in kept]
-        if any(isinstance(source, InCOrder) for source in (self.pair.a, self.pair.b)):
-            notes.append(
-                "the tensors lie in different memory orders: the Fortran-ordered one is read again for every 64 MiB"
-            )
+        notes += [
+            f"{source.name}: its axes are stored in another order, so it is read again for every 64 MiB"
+            for source in read
+            if isinstance(source, InCOrder) and source.rereads
+        ]
         return (*(note for source in self.sources for note in source.notes), *notes)
 
     def commit(self) -> None:
         """Make a - b visible under its name, if it was requested."""
         if self._sink is not None:
             self._sink.commit()
-
-
-def default_tolerance(a: str, b: str) -> tuple[float, float]:
-    """Return rtol and atol for two dtypes by name: those of the coarser float; integers are compared exactly.
-
-    Examples
-    --------
-    >>> default_tolerance("float16", "float64"), default_tolerance("int32", "int64")
-    ((0.001, 1e-05), (0.0, 0.0))
-    """
-    return max((TOLERANCES[name] for name in (a, b) if name in TOLERANCES), default=(0.0, 0.0))
 
 
 class _Delta:
@@ -296,23 +309,15 @@ def _reduced(plan: Plan, law: Reduction[R], writing: _Delta | None) -> R:
     return law.concatenate(list(folded(plan.walk, law, plan.visits(measure))))
 
 
-def _one_of(source: Source, pair: Pair) -> bool:
-    return source is pair.a or source is pair.b
-
-
-def _index(place: NDArray[np.int64], pair: Pair) -> tuple[int, ...] | None:
-    if place[0] == NOWHERE:
-        return None
-    return tuple(int(at) for at in np.unravel_index(int(place[0]), pair.shape))
-
-
-def _worst(total: Tally, pair: Pair) -> Worst | None:
+def _worst(total: Tally, pair: Pair, axes: tuple[int, ...] | None) -> Worst | None:
     if total.place[0] == NOWHERE:
         return None
-    index = _index(in_c_order(total.place, pair.shape, pair.order), pair)
+    index = index_of(in_c_order(total.place, pair.shape, pair.order), pair)
     assert index is not None  # there is a place
     a, b = total.a[0].item(), total.b[0].item()
-    return Worst(index, a, b, abs(int(a) - int(b)) if _both_whole(total) else float(total.worst[0]))
+    apart = abs(int(a) - int(b)) if _both_whole(total) else float(total.worst[0])
+    in_b = None if axes is None else tuple(index[axes.index(axis)] for axis in range(len(axes)))
+    return Worst(index, a, b, apart, in_b)
 
 
 def _both_whole(total: Tally) -> bool:
@@ -388,7 +393,7 @@ def _smallest_atol(pair: Pair, total: Tally, tolerance: Tolerance, max_fraction:
 
         chosen = float(_of_rank(Derived(pair, excess), n - 1 - allowed, engine))
         needed = needed if chosen == LARGEST else chosen
-    return _rounded_up(needed, exactly=not tolerance.rtol)
+    return rounded_up(needed, exactly=not tolerance.rtol)
 
 
 def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
@@ -397,29 +402,6 @@ def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
     plan = Plan.of(source, whole(source.shape), engine, lambda _walk, _once: passes).begin()
     (span,) = plan.spans()
     return select(plan, span, range(1), {(0, rank)})[0, rank]
-
-
-def _rounded_up(value: float, *, exactly: bool) -> float | None:
-    """Return `value` rounded up to three digits, at least two floats above it unless `exactly`.
-
-    The result has more digits if three digits would exceed the largest float. It is None if `value` itself leaves no
-    room.
-
-    Examples
-    --------
-    >>> _rounded_up(0.012301, exactly=True), _rounded_up(0.5, exactly=False), _rounded_up(-1.0, exactly=True)
-    (0.0124, 0.501, 0.0)
-    """
-    if value <= 0:
-        return 0.0
-    needed = value if exactly else math.nextafter(math.nextafter(value, math.inf), math.inf)
-    if math.isinf(needed):
-        return None
-    context = decimal.Context(prec=ATOL_DIGITS, rounding=decimal.ROUND_CEILING)
-    found = context.create_decimal(decimal.Decimal(value))
-    while float(found) < needed:
-        found = found.next_plus(context)
-    return needed if math.isinf(float(found)) else float(found)
 
 
 def _cells(tallies: Tally, by: By) -> Cells[DiffCell]:

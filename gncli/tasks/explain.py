@@ -421,7 +421,7 @@ class ExplainRun:
             request.norm.interleaved,
         )
         x, y = (stack.enter_context(stored(source)) if source.sequential else source for source in (x, y))
-        self._pair = paired(x, y, stack)
+        self._pair = paired(stack, x, y)
         self._model = _Model(x, y, asked, gamma, beta, request.is_input, self._engine)
         if not self._model.possible(asked):
             raise LimitError(

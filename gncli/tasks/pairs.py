@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli import io
-from gncli.errors import GncliError, ParameterError
+from gncli.errors import GncliError, InputError, ParameterError
 from gncli.io import Listing
 from gncli.io.pairs import Pair, Stored, paired
 from gncli.io.source import Source, list_names
@@ -22,7 +22,7 @@ from gncli.kernels.partition import whole
 from gncli.kernels.reduction import Visit
 from gncli.names import PAIR_KEYS
 from gncli.report.diff_records import DiffReport, Operand
-from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, SAME, UNREADABLE, PairRow, PairsReport
+from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, UNREADABLE, PairRow, PairsReport
 from gncli.report.records import MAX_BROKEN, Broken
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
@@ -33,7 +33,7 @@ from gncli.text import natural
 VISIT_NBYTES = 1 << 21  # of both tensors, that are read before they are compared, and stay in the cache
 PIECE_NBYTES = 1 << 18  # that are compared at a time, and stay in the cache
 
-Compare = Callable[[Source, Source], DiffReport]
+Compare = Callable[..., DiffReport]
 
 
 def many(sides: Sequence[Listing], request: Diff) -> bool:
@@ -44,18 +44,22 @@ def many(sides: Sequence[Listing], request: Diff) -> bool:
     ParameterError
         If the request has options of the other kind.
     """
-    named = not any(side.lone for side in sides)
-    if not (named and (request.pairing != BY_NAME or any(side.many for side in sides))):
+    named = not any(side.lone for side in sides[:2])
+    if not (named and (request.pairing != BY_NAME or any(side.many for side in sides[:2]))):
         if request.pairing != BY_NAME:
             options = "--map, --match, --sort, --fail-fast, --only-different, --expect-unchanged and --expect-changed"
             raise ParameterError(f"{options} are about files or folders of tensors, and there are only two tensors")
         return False
     alone = {
+        "--layout A,B": request.layouts is not None,
         "--by": request.cutting != WHOLE,
         "-o": request.output.path is not None,
         "--hist": request.bins is not None,
         "--plot": request.picture is not None,
     }
+    if len(sides) > 2 and sides[2].lone:
+        problem = "is one tensor, and --baseline takes one for each of many pairs"
+        raise ParameterError(problem, subject=sides[2].name, hint="give a file or folder of tensors")
     if wrong := [option for option, given in alone.items() if given]:
         hint = "name one on each side, as FILE::NAME"
         raise ParameterError(f"{wrong[0]} is about two tensors, and there are many", hint=hint)
@@ -63,14 +67,15 @@ def many(sides: Sequence[Listing], request: Diff) -> bool:
 
 
 class Match(NamedTuple):
-    """The tensors of one name: what they are called in each file, None where there is none."""
+    """The tensors of one name: what they are called in each file, None where there is none; `c` is of the baseline."""
 
     name: str
     a: str | None
     b: str | None
+    c: str | None = None
 
 
-def matched(a: Sequence[str], b: Sequence[str], pairing: Pairing) -> list[Match]:
+def matched(a: Sequence[str], b: Sequence[str], pairing: Pairing, c: Sequence[str] = ()) -> list[Match]:
     """Return the names of both sides in natural order, each with the members that have it.
 
     Raises
@@ -80,11 +85,11 @@ def matched(a: Sequence[str], b: Sequence[str], pairing: Pairing) -> list[Match]
 
     Examples
     --------
-    >>> matched(["l.10", "l.9"], ["/l.9", "/m"], Pairing())
-    [Match(name='l.9', a='l.9', b='/l.9'), Match(name='l.10', a='l.10', b=None), Match(name='m', a=None, b='/m')]
+    >>> [tuple(match) for match in matched(["l.10", "l.9"], ["/l.9", "/m"], Pairing())]
+    [('l.9', 'l.9', '/l.9', None), ('l.10', 'l.10', None, None), ('m', None, '/m', None)]
     """
     left = _named(a, pairing.renames)
-    right = _named(b, ())
+    right, accepted = _named(b, ()), _named(c, ())
     names = sorted(left.keys() | right.keys(), key=natural)
     chosen = [name for name in names if pairing.match is None or matches(name, pairing.match)]
     if not chosen:
@@ -97,7 +102,7 @@ def matched(a: Sequence[str], b: Sequence[str], pairing: Pairing) -> list[Match]
         for pattern in patterns:
             if not any(matches(name, pattern) for name in chosen):
                 raise ParameterError(f"{option} {pattern!r} matches none of {len(chosen):,} tensors")
-    return [Match(name, left.get(name), right.get(name)) for name in chosen]
+    return [Match(name, *(side.get(name) for side in (left, right, accepted))) for name in chosen]
 
 
 def _named(members: Sequence[str], renames: Sequence[tuple[str, str]]) -> Mapping[str, str]:
@@ -122,7 +127,7 @@ class PairsRun:
     Parameters
     ----------
     sides : sequence of Listing
-        Both sides, which are closed by those who opened them.
+        Both sides, and the baseline if there is one, which are closed by those who opened them.
     request : Diff
         The options.
     engine : Engine
@@ -133,7 +138,8 @@ class PairsRun:
 
     def __init__(self, sides: Sequence[Listing], request: Diff, engine: Engine, compare: Compare) -> None:
         self._sides, self._request, self._engine, self._compare = sides, request, engine, compare
-        self._matches = matched(sides[0].members, sides[1].members, request.pairing)
+        a, b, *c = (side.members for side in sides)
+        self._matches = matched(a, b, request.pairing, *c)
         self._broken: list[str] = []
         self._notes: dict[str, None] = {}
 
@@ -166,27 +172,28 @@ class PairsRun:
             error=status,
             skipped=tuple(
                 (io.name_of(name), side.skipped)
-                for name, side in zip((request.a, request.b), self._sides, strict=True)
+                for name, side in zip((request.a, request.b), self._sides, strict=False)
                 if side.skipped
             ),
             notes=(*self._notes, *self._engine.notes),
         )
 
     def _rows(self) -> Generator[PairRow, None, None]:
-        members = [[m.a for m in self._matches if m.a is not None], [m.b for m in self._matches if m.b is not None]]
-        openers = [side.opening(some) for side, some in zip(self._sides, members, strict=True)]
+        columns = list(zip(*(match[1:] for match in self._matches), strict=True))
+        members = [[member for member in column if member is not None] for column in columns]
+        openers = [side.opening(some) for side, some in zip(self._sides, members, strict=False)]
         for match in self._matches:
             self._engine.rest()  # a file may be tried in a forked process, and only a process of one thread may fork
             with contextlib.ExitStack() as stack:
-                opening = [None if name is None else next(each) for name, each in zip(match[1:], openers, strict=True)]
+                opening = [None if name is None else next(each) for name, each in zip(match[1:], openers, strict=False)]
                 try:
-                    a, b = (None if opened is None else stack.enter_context(opened()) for opened in opening)
-                    row = self._row(match.name, a, b)
+                    sources = [None if opened is None else stack.enter_context(opened()) for opened in opening]
+                    row = self._row(match.name, *sources)
                 except GncliError as error:
                     row = PairRow(name=match.name, verdict=UNREADABLE, error=error)
             yield self._judged(row)
 
-    def _row(self, name: str, a: Source | None, b: Source | None) -> PairRow:
+    def _row(self, name: str, a: Source | None, b: Source | None, *baseline: Source | None) -> PairRow:
         left, right = (None if source is None else operand(source) for source in (a, b))
         if a is None or b is None:
             return PairRow(name=name, verdict=ONLY_A if b is None else ONLY_B, a=left, b=right)
@@ -194,9 +201,11 @@ class PairsRun:
         if same_bits and not (self._request.nan_differs and a.dtype.kind == "f"):
             self._notes |= dict.fromkeys((*a.notes, *b.notes))
             return PairRow(name=name, verdict=IDENTICAL, a=left, b=right)
-        report = self._compare(a, b)
+        if None in baseline:
+            raise InputError(f"the baseline {self._sides[2].name} has no tensor of this name")
+        report = self._compare(a, b, *baseline)
         self._notes |= dict.fromkeys(report.notes)
-        verdict = DIFFERENT if not report.equal else IDENTICAL if same_bits else SAME
+        verdict = IDENTICAL if report.equal and same_bits else report.verdict.lower()
         return PairRow(name=name, verdict=verdict, a=left, b=right, report=report)
 
     def _judged(self, row: PairRow) -> PairRow:
@@ -226,7 +235,7 @@ def identical(a: Source, b: Source, engine: Engine) -> bool:
     if (a.dtype_name, a.shape) != (b.dtype_name, b.shape):
         return False
     with contextlib.ExitStack() as stack:
-        pair = paired(Stored(a), Stored(b), stack)
+        pair = paired(stack, Stored(a), Stored(b))
         plan = Plan.of(pair, whole(pair.shape), engine, lambda _walk, _once: ("compare",), most=VISIT_NBYTES).begin()
         return all(same for _, same in plan.visits(_SameBits(pair)))
 
@@ -239,7 +248,7 @@ class _SameBits:
         self._step = max(1, PIECE_NBYTES // pair.a.dtype.itemsize)
 
     def __call__(self, visit: Visit) -> bool:
-        a, b = (_bits(values) for values in self._split(visit.values))
+        a, b = map(_bits, self._split(visit.values))
         starts = range(0, a.size, self._step)
         return all(np.array_equal(a[start : start + self._step], b[start : start + self._step]) for start in starts)
 

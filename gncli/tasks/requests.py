@@ -176,6 +176,41 @@ BY_NAME = Pairing()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """What makes two tensors the same, instead of or besides a tolerance.
+
+    Attributes
+    ----------
+    baseline : str or Listing, optional
+        The tensor that an accepted implementation gives, or a file or folder of such tensors: the largest error may be
+        `factor` times its own, and the rounding floor.
+    factor : float, optional
+        By default 2.
+    max_ulp : int, optional
+        The largest distance from B, rounded to the dtype of A, in units of that dtype.
+    near_zero : float, optional
+        Below it distances are absolute; by default the smallest normal number of that dtype.
+    exact : bool
+        Whether dtype, shape and every bit must be equal.
+    faithful : bool
+        Whether each element must be one of the two neighbours of that of B in the dtype of A.
+    allow_vacuous : bool
+        Whether tensors may be the same where a tensor of zeros would be.
+    """
+
+    baseline: str | Listing | None = None
+    factor: float | None = None
+    max_ulp: int | None = None
+    near_zero: float | None = None
+    exact: bool = False
+    faithful: bool = False
+    allow_vacuous: bool = False
+
+
+BY_TOLERANCE = Criteria()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diff:
     """The parameters of ``diff``.
 
@@ -190,6 +225,10 @@ class Diff:
         The tensors are the same if at most this fraction of the elements is outside.
     nan_differs : bool
         Whether a NaN differs from a NaN.
+    criteria : Criteria
+        What makes the tensors the same, instead of or besides the tolerance.
+    layouts : tuple of (str, str), optional
+        The layouts of A and of B, with the same letters: the axes of B are taken in the order of those of A.
     cutting : Cutting
         The cells of each tensor.
     pairing : Pairing
@@ -216,6 +255,8 @@ class Diff:
     atol: float | None = None
     max_fraction: float = 0.0
     nan_differs: bool = False
+    criteria: Criteria = BY_TOLERANCE
+    layouts: tuple[str, str] | None = None
     cutting: Cutting = WHOLE
     pairing: Pairing = BY_NAME
     bins: int | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gncli.errors import InputError
 from gncli.kernels.groupnorm import Check
 from gncli.report.diff_records import DiffCell, DiffReport, Operand, Ulps, Worst
+from gncli.report.gates import Shapes, WithinTolerance
 from gncli.report.records import (
     Cell,
     Cells,
@@ -85,6 +86,7 @@ DIFFERS = DiffReport(
     cosine=0.99999,
     ulp=Ulps(0.0, 12.5, 65535.0, 65535),
     smallest_atol=None,
+    gates=(WithinTolerance(rtol=1.3e-6, atol=1e-5, outside=3, size=64),),
     output="d.npy",
     notes=("a note",),
 )
@@ -104,6 +106,7 @@ DIFFERING = tuple(
 )
 DIFFERS_BY = replace(DIFFERS, cells=Cells(("C",), DIFFERING, 2), histogram=Histogram((-0.25, 0.0, 0.25), (8, 16)))
 SHAPES = DiffReport(Operand("x.npy", (4, 16), "float32"), Operand("y.npy", (64,), "int8"), rtol=0.0, atol=0.0)
+SHAPES = replace(SHAPES, gates=(Shapes((4, 16), (64,)),))
 
 REPORTS: dict[str, Report] = {
     "one": ONE,

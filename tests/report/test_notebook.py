@@ -11,6 +11,7 @@ import pytest
 
 from gncli.errors import InputError
 from gncli.report.diff_records import DiffReport, Operand, Worst
+from gncli.report.gates import WithinTolerance
 from gncli.report.pair_records import PairRow, PairsReport
 from gncli.report.records import Cell, Cells, Failure, Histogram, StatsReport, TensorStats, Total
 from tests.report import samples
@@ -27,6 +28,7 @@ D = DiffReport(
     outside=1,
     worst=Worst((1,), 2.5, 2.0, 0.5),
     smallest_atol=0.301,
+    gates=(WithinTolerance(rtol=0.1, atol=0.0, outside=1, size=2, smallest_atol=0.301),),
 )
 PAIRS = PairsReport(
     a="a.npz",

@@ -340,6 +340,7 @@ def test_every_form_has_every_pair(sides: tuple[str, str], capfd: pytest.Capture
         "identical": 1,
         "same": 1,
         "different": 2,
+        "inconclusive": 0,
         "unreadable": 1,
         "only in A": 0,
         "only in B": 0,

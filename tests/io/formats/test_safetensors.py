@@ -19,7 +19,7 @@ from gncli.io import open_source, open_sources
 from gncli.io.dtypes import FOREIGN
 from gncli.io.rawfile import RawSource
 from gncli.kernels.plain import ulps
-from gncli.tasks.diff import default_tolerance
+from gncli.tasks.judging import default_tolerance
 from tests.archives import ARRAY, entry, tensors
 from tests.arrays import assert_same_bits
 from tests.damaged import SAFETENSORS_FILES
