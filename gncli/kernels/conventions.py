@@ -44,8 +44,8 @@ def ulp(output: Float, values: Floats) -> Floats:
     >>> ulp(Float("float16", 5, 10), np.array([1.0, 0.0])) == [2.0**-10, 2.0**-24]
     array([ True,  True])
     """
-    least = math.frexp(output.least)[1]
-    return np.asarray(np.ldexp(1.0, np.maximum(np.frexp(values)[1], least) - output.mantissa - 1))
+    exponents = np.frexp(np.maximum(np.abs(values), output.least))[1]
+    return np.asarray(np.ldexp(1.0, exponents - output.mantissa - 1))
 
 
 class Convention(NamedTuple):
@@ -178,7 +178,7 @@ def said(convention: Convention, asked: Convention, names: Mapping[str, str]) ->
     for field, value in convention._asdict().items():
         if value != getattr(asked, field):
             spelled: dict[str, tuple[str, str | None]] = {
-                "eps": (f"eps {value!r}", f"--eps {value!r}"),
+                "eps": (f"eps {plain(value)}", f"--eps {plain(value)}"),
                 "groups": (_groups(convention), f"--groups {value}"),
                 "layout": (f"layout {value}", f"--layout {value}"),
             }
@@ -188,6 +188,17 @@ def said(convention: Convention, asked: Convention, names: Mapping[str, str]) ->
     if None in options:
         return ", ".join(filter(None, words)), None
     return ", ".join(filter(None, words)), " ".join(filter(None, options)).format_map(names)
+
+
+def plain(eps: float) -> str:
+    """Return an eps as a user types it, exactly.
+
+    Examples
+    --------
+    >>> plain(0.0), plain(1e-05)
+    ('0', '1e-05')
+    """
+    return repr(eps).removesuffix(".0")
 
 
 def _groups(convention: Convention) -> str:

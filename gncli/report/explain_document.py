@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gncli.kernels.conventions import Convention, said
+from gncli.kernels.conventions import Convention, plain, said
 from gncli.names import Value
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, Sheet
 from gncli.report.explain_records import ExplainReport, Hypothesis
@@ -49,15 +49,13 @@ class ExplainDocument(Document):
         report, found = self.report, self.report.found
         y = printable(report.y.name)
         if found is None:
-            lines = [f"UNEXPLAINED: none of {report.tried:,} hypotheses gives every element of {y}"]
-            if report.hypotheses:
-                near = report.hypotheses[0]
-                words = printable(near.words) or "what you asked for"
-                lines.append(
-                    f"the nearest is {words}: {near.outside:,} of {near.size:,} elements beyond rounding, "
-                    f"the largest error {near.max_abs:.3g}"
-                )
-            return lines
+            near = report.hypotheses[0]
+            words = printable(near.words) or "what you asked for"
+            return [
+                f"UNEXPLAINED: none of {report.tried:,} hypotheses gives every element of {y}",
+                f"the nearest is {words}: {near.outside:,} of {near.size:,} elements beyond rounding, "
+                f"the largest error {near.max_abs:.3g}",
+            ]
         given = printable(report.given.name)
         of = given if report.is_input else f"the input of {given}"
         norm = NORMS[found.convention.over]
@@ -144,12 +142,16 @@ def _described(convention: Convention, report: ExplainReport) -> Iterator[str]:
     asked = report.asked
     kind = "interleaved " if convention.interleaved else "contiguous " if asked.interleaved else ""
     groups = f"{convention.groups} {kind}group{'s' * (convention.groups > 1)}"
-    parts = {"eps": f"eps {convention.eps!r}", "groups": groups, "layout": convention.layout}
+    parts = {"eps": f"eps {plain(convention.eps)}", "groups": groups, "layout": convention.layout}
     if convention.over != "group":
         del parts["groups"]
     for field, words in parts.items():
         wanted = getattr(asked, field)
-        yield words if getattr(convention, field) == wanted else f"{words} (you asked for {wanted!s})"
+        yield (
+            words
+            if getattr(convention, field) == wanted
+            else f"{words} (you asked for {plain(wanted) if field == 'eps' else wanted})"
+        )
     rest = asked._replace(**{field: getattr(convention, field) for field in (*parts, "over", "interleaved")})
     if words := said(convention, rest, report.names)[0]:
         yield words
@@ -162,5 +164,4 @@ def _closeness(found: Hypothesis) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} or {last}" if most else last
+    return "; or ".join(["; ".join(words[:-1]), words[-1]][not words[:-1] :])

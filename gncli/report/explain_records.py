@@ -61,7 +61,7 @@ class Hypothesis(Items):
         } | {name: finite(getattr(self, name)) for name in numbers}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExplainReport(Record):
     """What ``explain`` found.
 
@@ -98,7 +98,7 @@ class ExplainReport(Record):
     @property
     def found(self) -> Hypothesis | None:
         """The explanation; None if there is none."""
-        return self.hypotheses[0] if self.hypotheses and self.hypotheses[0].explains else None
+        return self.hypotheses[0] if self.hypotheses[0].explains else None
 
     @property
     def status(self) -> int:

@@ -59,6 +59,8 @@ PIECE = 1 << 16  # elements that are compared at a time, so that scratch stays i
 MOST = 8  # hypotheses that are compared with all elements in one pass
 NEAREST = 5  # that are listed where nothing explains the output
 EXACT = 0.5 + 1 / 16  # of the last rounding: an output that is correctly rounded, but for near-ties
+STEPS = 16  # towards an eps: as many as it takes from the nearest power of ten
+TINY = 1e-300
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -253,20 +255,15 @@ class _Sample:
         """
         elements, output = self.elements(convention), self.model.output
         theta = math.log(max(convention.eps, 1e-12))
-        for _ in range(20):
+        for _ in range(STEPS):
             (exact, allowed, _), (moved, _, _) = (
                 predicted(elements, convention._replace(eps=math.exp(at)), output) for at in (theta, theta + 1e-4)
             )
             weight = 1 / (ulp(output, elements.y) + allowed)
             slope, gap = (moved - exact) * 1e4 * weight, (elements.y - exact) * weight
             known = np.isfinite(slope) & np.isfinite(gap)
-            curvature = float(np.sum(slope[known] ** 2))
-            if not curvature:
-                break
-            step = max(-3.0, min(3.0, float(np.sum(slope[known] * gap[known])) / curvature))
-            theta = max(-80.0, min(80.0, theta + step))
-            if abs(step) < 1e-9:
-                break
+            step = float(np.sum(slope[known] * gap[known]) / (np.sum(slope[known] ** 2) + TINY))
+            theta = max(-80.0, min(80.0, theta + max(-3.0, min(3.0, step))))
         rounded = [convention._replace(eps=float(f"{math.exp(theta):.{digits}e}")) for digits in (0, 1, 2, 3, 4)]
         return next((one for one in rounded if not self.errors(one).beyond[0]), rounded[2])
 

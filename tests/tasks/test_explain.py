@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, LimitError, ParameterError
+from gncli.kernels.conventions import Convention
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.report.explain_records import ExplainReport
 from gncli.tasks import explain as task
@@ -20,7 +24,7 @@ from gncli.tasks.requests import Execution, Explain
 
 FAULTS: dict[str, dict[str, Any]] = {
     "eps 0.001": {"eps": 1e-3},
-    "eps 0.0": {"eps": 0.0},
+    "eps 0": {"eps": 0.0},
     "2 groups": {"groups": 2},
     "1 group": {"groups": 1},
     "8 groups": {"groups": 8},
@@ -165,7 +169,7 @@ def test_a_fault_is_named(fault: str, framework: str, tmp_path: Path) -> None:
     x = tensor(layout)
     report = explained(tmp_path, made(x, layout, dtype=dtype_for(fault), **FAULTS[fault]), x, layout=layout)
     assert fault in all_words(report)
-    assert words(report) == fault or fault == "eps 0.0"  # which is eps 1e-12 on these data
+    assert words(report) == fault or fault == "eps 0"  # which is eps 1e-12 on these data
     assert report.found is not None
     assert report.found.rounding <= 0.5
     assert report.found.options == OPTIONS.get(fault, report.found.options)
@@ -240,7 +244,7 @@ def test_what_data_cannot_tell_apart_is_named(tmp_path: Path) -> None:
     y = made(x, "NCHW", eps=1e-6, scale="1", shift="0", dtype="float16")
     report = explained(tmp_path, y, x, affine=False)
     assert words(report) == ""
-    assert {"eps 1e-06", "eps 1e-12", "eps 0.0"} <= set(all_words(report))
+    assert {"eps 1e-06", "eps 1e-12", "eps 0"} <= set(all_words(report))
     assert "eps 0.001" not in all_words(report)
     report = explained(tmp_path, y, x, affine=False, eps=1e-3)
     assert {"eps 1e-05", "eps 1e-06"} <= set(all_words(report))
@@ -291,6 +295,58 @@ def test_nan_and_overflow_are_where_they_belong(tmp_path: Path) -> None:
     assert "" in all_words(report)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2"])
+def test_an_output_of_a_dtype_that_numpy_lacks_is_explained(dtype: str, tmp_path: Path) -> None:
+    kind, x = FLOATS[dtype], tensor()
+    np.save(tmp_path / "x.npy", x)
+    y = np.empty(x.shape, np.float32)
+    kind.round_into(np.asarray(made(x, "NCHW", eps=0.1, scale="1", shift="0", dtype="float64")), y)
+    bits = np.empty(x.shape, kind.stored)
+    kind.narrow(y, bits)
+    name = {"bfloat16": "BF16", "float8_e5m2": "F8_E5M2"}[dtype]
+    header = json.dumps({"y": {"dtype": name, "shape": list(x.shape), "data_offsets": [0, bits.nbytes]}}).encode()
+    (tmp_path / "y.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bits.tobytes())
+    request = Explain(
+        y=str(tmp_path / "y.safetensors"), given=str(tmp_path / "x.npy"), is_input=True, norm=GroupNorm(4)
+    )
+    with ExplainRun(request) as run:
+        report = run.report()
+    assert report.y.dtype == dtype
+    assert "eps 0.1" in all_words(report)
+
+
+def test_a_saturated_output_is_explained(tmp_path: Path) -> None:
+    x = tensor()
+    y = made(x, "NCHW", scale="1", shift="0", dtype="float64") * 1e5
+    report = explained(
+        tmp_path, np.clip(y, -65504, 65504).astype(np.float16), (x * 1e5).astype(np.float32), affine=False
+    )
+    assert report.status == 1  # it is 1e5 times what was asked for
+    factor = np.full(8, 1e5)
+    np.save(tmp_path / "factor.npy", factor)
+    np.save(tmp_path / "y.npy", np.clip(y, -65504, 65504).astype(np.float16))
+    np.save(tmp_path / "x.npy", x)
+    for gamma in (str(tmp_path / "factor.npy"), 1e5):
+        request = Explain(
+            y=str(tmp_path / "y.npy"), given=str(tmp_path / "x.npy"), is_input=True, norm=GroupNorm(4), gamma=gamma
+        )
+        with ExplainRun(request) as run:
+            assert words(run.report()) == ""
+
+
+def test_a_default_layout_that_may_be_wrong_is_noted(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 7, 7, 16)).astype(np.float32)
+    report = explained(tmp_path, x, x, affine=False, num_groups=1)
+    assert [note for note in report.notes if "the layout is NCHW by default" in note]
+
+
+def test_every_option_of_the_norm_is_what_was_asked_for() -> None:
+    """A new option of the formula is a field of the convention, or explain would ignore it."""
+    fields = {"num_groups": "groups", "group_size": "groups"}
+    known = {fields.get(field.name, field.name) for field in dataclasses.fields(GroupNorm)}
+    assert known <= set(Convention._fields)
+
+
 def test_memory_orders_and_byte_orders_do_not_matter(tmp_path: Path) -> None:
     x = tensor()
     y = made(x, "NCHW", eps=1e-3)
@@ -314,7 +370,7 @@ UNSEEN = ("a rounding before gamma and beta", "the statistics over C at each pos
 def test_a_fault_is_named_from_two_outputs(fault: str, layout: str, tmp_path: Path) -> None:
     x = tensor(layout)
     report = explained(tmp_path, made(x, layout, **FAULTS[fault]), made(x, layout), is_input=False, layout=layout)
-    assert words(report) == fault or (fault == "eps 0.0" and fault in all_words(report))
+    assert words(report) == fault or (fault == "eps 0" and fault in all_words(report))
 
 
 @pytest.mark.parametrize(("asked", "other"), [("NCHW", "NHWC"), ("NHWC", "NCHW")])
