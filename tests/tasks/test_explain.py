@@ -365,9 +365,9 @@ def test_constant_groups_and_integers_are_inputs_too(tmp_path: Path) -> None:
 UNSEEN = ("a rounding before gamma and beta", "the statistics over C at each position")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values())
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in UNSEEN])
-def test_a_fault_is_named_from_two_outputs(fault: str, layout: str, tmp_path: Path) -> None:
+def test_a_fault_is_named_from_two_outputs(fault: str, tmp_path: Path) -> None:
+    layout = ("NCHW", "NHWC")[list(FAULTS).index(fault) % 2]
     x = tensor(layout)
     report = explained(tmp_path, made(x, layout, **FAULTS[fault]), made(x, layout), is_input=False, layout=layout)
     assert words(report) == fault or (fault == "eps 0" and fault in all_words(report))
