@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -15,10 +16,9 @@ from numpy.typing import NDArray
 from gncli import io
 from gncli.errors import GncliError, ParameterError
 from gncli.inputs import STRICT, Draw, Policy
+from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import DEFAULT_EPS, GroupNorm, output_float
-from gncli.kernels.moments import Floats
-from gncli.kernels.plain import Affine
 from gncli.names import in_python, statistic_names
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
@@ -56,7 +56,7 @@ def in_words_of_python(function: Callable[P, R]) -> Callable[P, R]:
 @in_words_of_python
 def group_norm(
     x: Any,
-    num_groups: int,
+    num_groups: int | None = None,
     eps: float = DEFAULT_EPS,
     layout: str | None = None,
     gamma: Any = None,
@@ -65,22 +65,28 @@ def group_norm(
     *,
     interleaved: bool = False,
     dtype: Any = None,
+    over: str | None = None,
+    rms: bool = False,
+    mean: Any = None,
+    var: Any = None,
+    gamma_axes: str | None = None,
+    gamma_per_group: bool = False,
 ) -> NDArray[Any]:
-    """Return the group normalization of `x` (Wu & He 2018); each element is the value of the formula, rounded once.
+    """Return the group normalization of `x` (Wu & He 2018), or another norm of its family, each element rounded once.
 
     Parameters
     ----------
     x : array_like
         The tensor: boolean, integer or floating-point, in any layout and memory order. It is anything that NumPy takes
         or that speaks DLPack on the CPU, such as a tensor of PyTorch, bfloat16 and float8 too.
-    num_groups : int
-        The number of groups G; it must divide the number of channels C.
+    num_groups : int, optional
+        The number of groups G; it must divide the number of channels C. By default there are 32.
     eps : float
         Added to the variance, inside the root.
     layout : str, optional
         One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
     gamma, beta : array_like of shape (C,), or float, optional
-        Scale and shift after the normalization; 1 and 0 by default.
+        Scale and shift after the normalization; 1 and 0 by default. With `over` they may have the reduced axes.
     denominator : {"std", "variance"}
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     interleaved : bool
@@ -88,6 +94,16 @@ def group_norm(
     dtype : dtype, optional
         float16, float32 or float64, to which each element is rounded; by default that of a floating-point `x` (float32
         for bfloat16 and float8), else ``np.result_type(x, np.float32)``.
+    over : str, optional
+        The axes that are reduced, instead of groups: letters of the layout, or numbers; ``"-1"`` for layer norm.
+    rms : bool
+        Whether the mean is not subtracted: ``x / sqrt(mean(x^2) + eps)``.
+    mean, var : array_like of shape (C,), or float, optional
+        The mean and variance of each channel, if they are not measured: batch norm in inference.
+    gamma_axes : str, optional
+        The axes that gamma and beta have; by default the channels, or with `over` the reduced axes.
+    gamma_per_group : bool
+        Whether gamma and beta have shape (G,).
 
     Returns
     -------
@@ -106,33 +122,56 @@ def group_norm(
     >>> import numpy as np
     >>> group_norm(np.array([[1.0, 3.0, 10.0, 30.0]]), num_groups=2, eps=0)
     array([[-1.,  1., -1.,  1.]])
+    >>> group_norm(np.array([[3.0, 4.0], [0.0, 2.0]]), over="-1", rms=True, eps=0, denominator="variance")
+    array([[0.24, 0.32],
+           [0.  , 1.  ]])
     """
     source = io.lend(x, "x")
-    grouping = GroupNorm(num_groups, None, eps, layout, denominator, interleaved).on(source.shape, source.order)
-    affine = Affine(
-        _channel_values(gamma, "gamma", 1.0, grouping.channels),
-        _channel_values(beta, "beta", 0.0, grouping.channels),
-        grouping.channel_shape,
-    )
+    norm = _norm(num_groups, None, eps, layout, denominator, interleaved, over, rms, mean, var)
+    grouping = norm.on(source.shape, source.order)
+    scaling = Scaling(gamma_axes, gamma_per_group)
+    affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))
+    given = None
+    if norm.given:
+        mean, var = _values(mean, "mean", 0.0), _values(var, "var", 0.0)
+        for what, values in (("mean", mean), ("var", var)):
+            if values.shape:
+                Scaling().axes(grouping, what, values.shape)
+        given = per_channel_moments(grouping, mean, var)
     made = output_float(source.dtype) if dtype is None else FLOATS.get(np.dtype(dtype).name)
     if made is None or made.foreign:
         raise ParameterError(f"{np.dtype(dtype)} cannot hold the result", hint="choose float16, float32 or float64")
     sink = io.ArraySink(source.shape, made.dtype, source.order)
     with Engine() as engine:
-        Normalization(source, sink, grouping, affine, made, engine, verify=False, reports=False).write()
+        Normalization(source, sink, grouping, affine, made, engine, verify=False, reports=False, given=given).write()
     return sink.array
 
 
-def _channel_values(given: Any, what: str, default: float, channels: int) -> Floats:
-    """Return gamma or beta, one value per channel."""
+def _norm(
+    num_groups: int | None,
+    group_size: int | None,
+    eps: float,
+    layout: str | None,
+    denominator: str,
+    interleaved: bool,
+    over: str | None,
+    rms: bool,
+    mean: object,
+    var: object,
+) -> GroupNorm:
+    if (mean is None) != (var is None):
+        raise ParameterError("mean and var go together", hint="give both or none")
+    return GroupNorm(num_groups, group_size, eps, layout, denominator, interleaved, over, rms, mean is not None)
+
+
+def _values(given: Any, what: str, default: float) -> NDArray[np.float64]:
+    """Return gamma, beta, a mean or a variance: in shape () if it is a number."""
     if given is None:
-        return np.full(channels, default)
+        return np.array(default)
     source = io.lend(given, what)
-    if source.shape not in ((), (channels,)):
-        raise ParameterError(f"{what} has shape {source.shape}, and x needs ({channels},)")
-    values = np.empty(source.shape or 1, source.dtype)
+    values = np.empty(math.prod(source.shape), source.dtype)
     source.read_into(values, 0)
-    return np.ascontiguousarray(np.broadcast_to(values.astype(np.float64), channels))
+    return values.astype(np.float64).reshape(source.shape, order=source.order)
 
 
 def _listing(x: Any, name: str, policy: Policy) -> io.Listing:
@@ -414,6 +453,12 @@ def normalize_file(
     tile: int | None = None,
     executor: str = "threads",
     scheduler: str | None = None,
+    over: str | None = None,
+    rms: bool = False,
+    mean: str | float | None = None,
+    var: str | float | None = None,
+    gamma_axes: str | None = None,
+    gamma_per_group: bool = False,
 ) -> NormalizeReport:
     """Return the statistics before and after Group Normalization (Wu & He 2018), and write the result to `output`.
 
@@ -459,6 +504,16 @@ def normalize_file(
         What does the work: threads of this process, or a dask cluster.
     scheduler : str, optional
         The address of a dask cluster; by default processes on this machine.
+    over : str, optional
+        The axes that are reduced, instead of groups: letters of the layout, or numbers; ``"-1"`` for layer norm.
+    rms : bool
+        Whether the mean is not subtracted: ``x / sqrt(mean(x^2) + eps)``.
+    mean, var : str or float, optional
+        The mean and variance of each channel, if they are not measured: a number, or a tensor of shape (C,).
+    gamma_axes : str, optional
+        The axes that gamma and beta have; by default the channels, or with `over` the reduced axes.
+    gamma_per_group : bool
+        Whether gamma and beta have shape (G,).
 
     Returns
     -------
@@ -492,9 +547,12 @@ def normalize_file(
 
     request = Normalize(
         tensor=named(tensor),
-        norm=GroupNorm(num_groups, group_size, eps, layout, denominator, interleaved),
+        norm=_norm(num_groups, group_size, eps, layout, denominator, interleaved, over, rms, mean, var),
+        scaling=Scaling(gamma_axes, gamma_per_group),
         gamma=named(gamma),
         beta=named(beta),
+        mean=named(mean),
+        var=named(var),
         dtype=dtype,
         output=Output(path=named(output), force=force, in_place=in_place, compression=compression),
         save_moments=named(save_moments),

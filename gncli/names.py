@@ -222,9 +222,12 @@ _IN_PYTHON: Mapping[str, str] = {
             "fail_fast",
             "faithful",
             "force",
+            "gamma_per_group",
             "in_place",
             "interleaved",
             "nan_differs",
+            "rms",
+            "round_before_affine",
             "stages",
         )
     },

@@ -22,10 +22,12 @@ class Group(NamedTuple):
     denominator: str
 
     @classmethod
-    def of(cls, values: NDArray[Any], eps: float = 1e-5, denominator: str = "std") -> Group:
-        """Return the moments of finite `values`."""
+    def of(cls, values: NDArray[Any], eps: float = 1e-5, denominator: str = "std", *, rms: bool = False) -> Group:
+        """Return the moments of finite `values`; about 0 if `rms`."""
         total, squares = (sum_of(values, power) for power in (1, 2))
         n = values.size
+        if rms:
+            return cls(n, Fraction(0), squares / n + Fraction(eps), denominator)
         return cls(n, total, squares / n - (total / n) ** 2 + Fraction(eps), denominator)
 
     def rounded(self, x: Any, gamma: float, beta: float, kind: Float) -> Any:

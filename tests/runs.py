@@ -7,6 +7,7 @@ from typing import Any
 
 from gncli.inputs import Draw
 from gncli.io.source import Order, Source
+from gncli.kernels.affine import Scaling
 from gncli.kernels.extras import Extras
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.moments import Moments, MomentsOf
@@ -26,7 +27,8 @@ from gncli.tasks.requests import Criteria, Cutting, Diff, Execution, Normalize, 
 from gncli.tasks.stats import StatsRun
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
-NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved")
+NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved", "over", "rms", "given")
+SCALING = ("gamma_axes", "gamma_per_group")
 OUTPUT = ("output", "force", "in_place", "compression")
 CRITERIA = ("baseline", "factor", "max_ulp", "near_zero", "exact", "faithful", "allow_vacuous")
 PAIRING = ("renames", "match", "sort", "fail_fast", "only_different", "unchanged", "changed")
@@ -72,7 +74,8 @@ def diff_many(a: str, b: str, **given: Any) -> PairsReport:
 def normalize(tensor: str | Draw, **given: Any) -> NormalizeReport:
     """Return the report of ``normalize``."""
     norm = GroupNorm(**{name: given.pop(name) for name in NORM if name in given})
-    with NormalizeRun(Normalize(tensor=tensor, norm=norm, **_grouped(given))) as run:
+    scaling = Scaling(**{name: given.pop(name) for name in SCALING if name in given})
+    with NormalizeRun(Normalize(tensor=tensor, norm=norm, scaling=scaling, **_grouped(given))) as run:
         report = run.report()
         run.commit()
     return report

@@ -65,9 +65,9 @@ def test_gamma_and_beta_are_numbers_or_one_a_channel() -> None:
     expected = oracle.rounded(oracle.group_norm(x, 2, "NCHW", 1e-3, gamma, beta, "variance"), "f4")
     assert_same_bits(group_norm(x, 2, 1e-3, None, gamma, beta, "variance"), expected)
     assert_same_bits(group_norm(x, 2, gamma=2.0), group_norm(x, 2, gamma=np.full(6, 2.0)))
-    with pytest.raises(ParameterError, match=r"gamma has shape \(3,\), and x needs \(6,\)"):
+    with pytest.raises(ParameterError, match=r"gamma has shape \(3,\); the tensor needs \(6,\)"):
         group_norm(x, 2, gamma=np.ones(3))
-    with pytest.raises(ParameterError, match=r"beta has shape \(1, 6\), and x needs \(6,\)"):
+    with pytest.raises(ParameterError, match=r"beta has shape \(1, 6\); the tensor needs \(6,\)"):
         group_norm(x, 2, beta=np.ones((1, 6)))
 
 

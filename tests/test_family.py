@@ -2,28 +2,76 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gncli import group_norm, normalize_file
+from gncli.errors import ParameterError
+from gncli.io import ArraySink, ArraySource
+from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS
+from gncli.kernels.groupnorm import Check, GroupNorm, check, factor, standardization
+from gncli.kernels.proof import about_zero, given_moments
+from gncli.run.engine import Engine
+from gncli.run.normalization import Normalization
 from tests import exact
-from tests.arrays import assert_same_bits, drawn
+from tests.arrays import Forward, Inline, InTurn, assert_same_bits, drawn, moments_of
+from tests.runs import measure
 
-LAYOUTS = [
-    ("NCHW", (2, 12, 3, 5)),
-    ("NHWC", (2, 3, 5, 12)),
-    ("CHW", (12, 4, 3)),
-    ("CNHW", (12, 2, 3, 5)),
-    ("NC", (4, 12)),
-]
+ENGINES = [Engine(1, 1 << 6, 1 << 7, executor=Inline()), Engine(1, executor=Inline())]  # spans read twice, and once
+SHAPES = {
+    "NCHW": (2, 6, 3, 5),
+    "NHWC": (2, 3, 5, 6),
+    "CHW": (6, 4, 3),
+    "CNHW": (6, 2, 3, 2),
+    "NC": (4, 6),
+    "NTD": (2, 5, 6),
+    "NLC": (3, 7, 6),
+}
+MAKERS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]] = {
+    "normal": lambda rng, shape: rng.normal(size=shape).astype(np.float32),
+    "offset": lambda rng, shape: (rng.normal(size=shape) + 10 ** rng.uniform(0, 6)).astype(np.float32),
+    "ternary": lambda rng, shape: rng.integers(-1, 2, shape).astype(np.int8),
+    "two-valued": lambda rng, shape: rng.choice([-1e6, 1e6], shape).astype(np.float32),
+    "zeros": lambda rng, shape: np.repeat(rng.integers(0, 2, (*shape[:-1], 1)), shape[-1], -1).astype(np.float16),
+    "constant": lambda rng, shape: np.full(shape, rng.normal(), np.float32),
+    "bits": lambda rng, shape: rng.random(shape) < 0.5,
+    "64-bit": lambda rng, shape: rng.integers(-(2**63), 2**63 - 1, shape),
+    "large integers": lambda rng, shape: rng.integers(2**63, 2**63 + 9, shape, np.uint64),
+    "half": lambda rng, shape: rng.normal(1, 1e-3, shape).astype(np.float16),
+    "big-endian": lambda rng, shape: rng.normal(3, 1, shape).astype(">f4"),
+    "double": lambda rng, shape: rng.normal(1, 1e-9, shape),
+    "tiny": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(-308, -140),
+    "huge": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(140, 300),
+}
 
 
-def cells_of(layout: str, shape: tuple[int, ...], groups: int, *, interleaved: bool = False) -> NDArray[np.int64]:
+class Case(NamedTuple):
+    """A norm on a tensor: the cell of each element, the axes of gamma and beta, and what gncli is told."""
+
+    norm: GroupNorm
+    scaling: Scaling
+    cells: NDArray[np.int64]
+    axes: tuple[int, ...]
+
+
+def cells_along(shape: Sequence[int], kept: Sequence[int]) -> NDArray[np.int64]:
+    """Return the number of the cell that each element is in, with a cell per index of the axes `kept`."""
+    sizes = [size if axis in kept else 1 for axis, size in enumerate(shape)]
+    return np.broadcast_to(np.arange(int(np.prod(sizes))).reshape(sizes), shape)
+
+
+def cells_of_groups(layout: str, shape: tuple[int, ...], groups: int, *, interleaved: bool) -> NDArray[np.int64]:
     """Return the number of the (sample, group) that each element is in."""
     index = np.indices(shape)
     c, channels = index[layout.index("C")], shape[layout.index("C")]
@@ -33,52 +81,196 @@ def cells_of(layout: str, shape: tuple[int, ...], groups: int, *, interleaved: b
 
 def expected(
     x: NDArray[Any],
-    cells: NDArray[np.int64],
+    case: Case,
     made: str,
-    gamma: NDArray[Any] | float,
-    beta: NDArray[Any] | float,
-    eps: float = 1e-5,
-    denominator: str = "std",
+    gamma: NDArray[Any],
+    beta: NDArray[Any],
+    moments: tuple[NDArray[Any], NDArray[Any]] | None = None,
 ) -> NDArray[Any]:
-    """Return the results, each correctly rounded, for cells of any shape; gamma and beta broadcast to `x`."""
-    y = np.empty(x.shape, made)
-    gamma, beta = np.broadcast_to(gamma, x.shape), np.broadcast_to(beta, x.shape)
-    for cell in np.unique(cells):
-        group = exact.Group.of(x[cells == cell], eps, denominator)
-        for index in zip(*np.nonzero(cells == cell), strict=True):
+    """Return the results, each correctly rounded; gamma and beta have the shape of `x`."""
+    y, norm = np.empty(x.shape, made), case.norm
+    for cell in np.unique(case.cells):
+        own = case.cells == cell
+        if moments is None:
+            group = exact.Group.of(x[own], norm.eps, norm.denominator, rms=norm.rms)
+        else:
+            mean, var = (Fraction(float(each[cell])) for each in moments)
+            group = exact.Group(1, mean, var + Fraction(norm.eps), norm.denominator)
+        for index in zip(*np.nonzero(own), strict=True):
             y[index] = group.rounded(x[index], float(gamma[index]), float(beta[index]), FLOATS[y.dtype.name])
     return y
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize(("layout", "shape"), LAYOUTS)
-def test_interleaved_groups_hold_every_gth_channel(layout: str, shape: tuple[int, ...], order: str) -> None:
-    rng = np.random.default_rng(0)
-    gamma, beta = rng.standard_normal((2, 12))
-    per_channel = [12 if letter == "C" else 1 for letter in layout]
-    for groups in (1, 3, 4, 12):
-        x = drawn(shape, "f4", order, groups, offset=20)
-        y = group_norm(x, groups, layout=layout, gamma=gamma, beta=beta, interleaved=True)
-        cells = cells_of(layout, shape, groups, interleaved=True)
-        assert_same_bits(y, expected(x, cells, "f4", gamma.reshape(per_channel), beta.reshape(per_channel)))
+def computed(
+    x: NDArray[Any],
+    case: Case,
+    made: str,
+    gamma: NDArray[Any],
+    beta: NDArray[Any],
+    moments: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    engine: Engine = ENGINES[1],
+    *,
+    forward: bool = False,
+    **more: Any,
+) -> tuple[NDArray[Any], Check]:
+    """Return the result, and the check of it."""
+    source = Forward(x) if forward else ArraySource(x)
+    grouping = case.norm.on(source.shape, source.order)
+    sink = (InTurn if forward else ArraySink)(source.shape, np.dtype(made), source.order)
+    affine = case.scaling.affine(grouping, gamma, beta)
+    kept = None if moments is None else per_channel_moments(grouping, *moments)
+    with np.errstate(all="ignore"):
+        outcome = Normalization(
+            source, sink, grouping, affine, FLOATS[np.dtype(made).name], engine, given=kept, **more
+        ).run()
+    return sink.array, outcome.check
 
 
-def test_interleaved_groups_are_said_and_kept(tmp_path: Any) -> None:
+def cases(rng: np.random.Generator, layout: str, shape: tuple[int, ...]) -> Case:
+    """Return a norm of the family that fits the layout."""
+    norm = GroupNorm(
+        eps=float(rng.choice([0.0, 1e-5, 0.1])),
+        denominator=str(rng.choice(["std", "variance"])),
+        layout=layout,
+        rms=bool(rng.random() < 0.4),
+    )
+    kind = rng.choice(["groups", "over", "over", "given"]) if "C" in layout else "over"
+    if kind == "over":
+        count = int(rng.integers(1, len(shape) + 1))
+        reduced = sorted(rng.choice(len(shape), count, replace=False).tolist())
+        names = [
+            layout[axis] if rng.random() < 0.5 else str(axis - len(shape) * int(rng.integers(2))) for axis in reduced
+        ]
+        own = sorted(rng.choice(len(shape), int(rng.integers(1, len(shape) + 1)), replace=False).tolist())
+        chosen = rng.choice(["any", "reduced"])
+        axes = tuple(own if chosen == "any" else reduced)
+        kept = [axis for axis in range(len(shape)) if axis not in reduced]
+        scaling = Scaling(gamma_axes=",".join(map(str, axes)))
+        return Case(replace(norm, over=",".join(names)), scaling, cells_along(shape, kept), axes)
+    channel = layout.index("C")
+    if kind == "given":
+        return Case(replace(norm, rms=False, given=True), Scaling(), cells_along(shape, [channel]), (channel,))
+    groups, interleaved = int(rng.choice([1, 2, 3, 6])), bool(rng.random() < 0.5)
+    cells = cells_of_groups(layout, shape, groups, interleaved=interleaved)
+    return Case(replace(norm, num_groups=groups, interleaved=interleaved), Scaling(), cells, (channel,))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31))
+def test_every_element_of_every_norm_is_correctly_rounded(kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layout, shape = list(SHAPES.items())[int(rng.integers(len(SHAPES)))]
+    case = cases(rng, layout, shape)
+    x = np.asarray(MAKERS[kind](rng, shape), order=rng.choice(["C", "F"]))
+    made = str(rng.choice(["f2", "f4"]))
+    sizes = [shape[axis] for axis in case.axes]
+    gamma, beta = np.ones(()), np.zeros(())
+    if rng.random() < 0.7:
+        gamma, beta = rng.normal(size=sizes), rng.normal(size=sizes)
+    moments = None
+    if case.norm.given:
+        scale = float(np.abs(x.astype(np.float64)).max()) or 1.0
+        moments = rng.normal(size=6) * scale, rng.random(6) * min(scale, 1e150) ** 2 + 1e-300
+    laid = [
+        np.broadcast_to(each.reshape([size if axis in case.axes else 1 for axis, size in enumerate(shape)]), shape)
+        if each.shape
+        else np.broadcast_to(each, shape)
+        for each in (gamma, beta)
+    ]
+    right = expected(x, case, made, laid[0], laid[1], moments)
+    for engine in ENGINES:
+        for forward in (False, True):
+            y, found = computed(x, case, made, gamma, beta, moments, engine, forward=forward)
+            assert_same_bits(y, right, case)
+            if not found.overflowed:
+                assert found.ok, (case, found)
+                assert (found.proved or 0) + (found.settled or 0) == x.size
+
+
+def test_gamma_and_beta_per_group_are_those_of_its_channels() -> None:
+    x, gamma, beta = drawn((2, 6, 5)), np.array([2.0, 3.0]), np.array([-1.0, 1.0])
+    for interleaved, of in ((False, [0, 0, 0, 1, 1, 1]), (True, [0, 1, 0, 1, 0, 1])):
+        y = group_norm(x, 2, gamma=gamma, beta=beta, gamma_per_group=True, interleaved=interleaved)
+        assert_same_bits(y, group_norm(x, 2, gamma=gamma[of], beta=beta[of], interleaved=interleaved))
+
+
+def test_gamma_of_the_reduced_axes_or_of_the_channels_must_be_said_where_both_fit() -> None:
+    x, gamma = drawn((2, 4, 4)), np.arange(1.0, 5.0)
+    with pytest.raises(ParameterError) as caught:
+        group_norm(x, over="L", gamma=gamma)
+    assert str(caught.value) == "gamma of shape (4,) fits axes 2 and 1; say which by gamma_axes"
+    plain = group_norm(x, over="L").astype(float)
+    np.testing.assert_allclose(group_norm(x, over="L", gamma=gamma, gamma_axes="C"), plain * gamma[:, None], rtol=1e-6)
+    np.testing.assert_allclose(group_norm(x, over="2", gamma=gamma), plain * gamma, rtol=1e-6)  # nothing says C
+    with pytest.raises(ParameterError) as caught:
+        group_norm(x[:, :, :3], over="L", gamma=np.ones(5))
+    assert str(caught.value) == "gamma has shape (5,); the tensor needs (3,) or (4,)"
+    with pytest.raises(ParameterError) as caught:
+        group_norm(x[:, :, :3], over="L", gamma=np.ones(4), beta=np.ones(3))
+    assert str(caught.value) == "gamma has shape (4,), beta (3,); give both the same axes"
+
+
+def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
+    x = drawn((2, 3, 4))
+    x[0, 1, 2], x[1, 1, 0] = np.nan, np.inf
+    y = group_norm(x, mean=np.zeros(3), var=np.array([1.0, 4.0, 1.0]), eps=0)
+    assert (np.argwhere(np.isnan(y)).tolist(), y[1, 1, 0]) == ([[0, 1, 2]], np.inf)
+    case = Case(GroupNorm(given=True, layout="NCL"), Scaling(), cells_along(x.shape, [1]), (1,))
+    moments = np.zeros(3), np.ones(3)
+    _, found = computed(x, case, "f4", np.ones(()), np.zeros(()), moments)
+    assert (found.ok, found.overflowed, found.nonfinite_groups) == (True, 0, 1)
+    _, found = computed(x, case, "f2", np.full((), 1e5), np.zeros(()), moments)
+    assert found.overflowed == int((np.abs(x[np.isfinite(x)]) * 1e5 > 65519).sum()) > 0
+    with pytest.raises(ParameterError) as caught:
+        group_norm(x, mean=0.0)
+    assert str(caught.value) == "mean and var go together; give both or none"
+    with pytest.raises(ParameterError) as caught:
+        group_norm(x, mean=0.0, var=np.ones(2))
+    assert str(caught.value) == "var has shape (2,); the tensor needs (3,)"
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"rms": True}, lambda z: z * (1 + 2**-18)),
+        ({"rms": True}, lambda z: z - z.mean()),
+        ({"given": True}, lambda z: z + 2**-16),
+        ({"given": True}, lambda z: z * (1 + 2**-18)),
+    ],
+)
+def test_the_check_fails_for_a_mistake(options: dict[str, bool], wrong: Callable[[Any], Any]) -> None:
+    norm = GroupNorm(None if "given" in options else 1, **options)  # type: ignore[arg-type]
+    x = drawn((1, 1, 400), "f8", offset=3)
+    before = measure(ArraySource(x), norm.on(x.shape, "C").partition, ENGINES[1]).settled()
+    by = about_zero(before) if norm.rms else given_moments(np.array([1.0]), np.array([2.0]), x.dtype)
+    z = (x - by.hi) * factor(standardization(by, norm))
+    for changed, ok in ((z, True), (wrong(z), False)):
+        after = moments_of(changed.astype(np.float32).reshape(1, -1))
+        assert check(before, by, after, norm, np.dtype(np.float32)).ok is ok
+
+
+def test_every_option_is_said_and_kept(tmp_path: Path) -> None:
     x = drawn((2, 12, 3, 5))
     np.save(tmp_path / "x.npy", x)
-    report = normalize_file(
-        str(tmp_path / "x.npy"),
-        num_groups=4,
-        interleaved=True,
-        stages=True,
-        save_moments=str(tmp_path / "m.npz"),
-        output=str(tmp_path / "y.h5"),
-    )
-    assert report.check is not None
-    assert report.check.ok
-    assert [stage.stats.shape for stage in report.stages[1:4]] == [(2, 3, 4, 3, 5), (2, 1, 4, 1, 1), (2, 1, 4, 1, 1)]
-    assert report.parameters.interleaved
-    assert json.loads(json.dumps(report.parameters.as_dict()))["interleaved"] is True
-    assert report.parameters.attributes()["interleaved"] is True
-    means = np.load(tmp_path / "m.npz")["mean"]
+    np.save(tmp_path / "mean.npy", x.mean((0, 2, 3)))
+    source, moments = str(tmp_path / "x.npy"), str(tmp_path / "m.npz")
+    options: dict[str, Any] = {"stages": True, "save_moments": moments, "output": str(tmp_path / "y.h5"), "force": True}
+
+    def stages(**more: Any) -> list[tuple[int, ...]]:
+        report = normalize_file(source, **options, **more)
+        assert report.check is not None
+        assert report.check.ok
+        with h5py.File(tmp_path / "y.h5") as file:
+            kept = dict(next(iter(file.values())).attrs)
+        assert {name: kept[name] for name in more} == more
+        return [stage.stats.shape for stage in report.stages[1:3]]
+
+    assert stages(num_groups=4, interleaved=True) == [(2, 3, 4, 3, 5), (2, 1, 4, 1, 1)]
+    means = np.load(moments)["mean"]
     np.testing.assert_allclose(means, x.astype(float).reshape(2, 3, 4, 15).mean((1, 3)), rtol=1e-12)
+    assert stages(over="0,-1", rms=True) == [(2, 12, 3, 5), (1, 12, 3, 1)]
+    found = np.load(moments)
+    np.testing.assert_allclose(found["rstd"], ((x.astype(float) ** 2).mean((0, 3)) + 1e-5) ** -0.5, rtol=1e-12)
+    assert stages(mean=str(tmp_path / "mean.npy"), var=2.0) == [(2, 12, 3, 5), (1, 12, 1, 1)]
+    assert np.load(moments)["rstd"].shape == (12,)

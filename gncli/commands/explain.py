@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     help="The input that Y was made from, such as --input x.npy; instead of REF.",
     shell_complete=suggest.tensors,
 )
-@options.normalizing
+@options.grouping
 @options.force
 @options.permitting
 @options.common

@@ -12,6 +12,7 @@ from gncli.errors import CheckFailed
 
 if TYPE_CHECKING:
     from gncli.inputs import Policy
+    from gncli.kernels.affine import Scaling
     from gncli.tasks.requests import Execution, Output
 
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 def normalize(
     tensor: str | None,
     formula: options.Formula,
+    scaling: Scaling,
     dtype: str | None,
     output: Output,
     save_moments: str | None,
@@ -65,7 +67,8 @@ def normalize(
     Without -o nothing is written: the report is a dry run.
     """
     draw = drawing.draw(dtype if drawing.random is not None else None)
-    source = options.named_tensors((tensor,) if tensor is not None else (), draw, formula.gamma, formula.beta)
+    others = formula.others
+    source = options.named_tensors((tensor,) if tensor is not None else (), draw, *others)
     streams = output.path == "-"
     if output.in_place and (output.path is not None or source in ((), ("-",))):
         raise click.UsageError("--in-place writes to the FILE that is read; it goes with no other input and no -o")
@@ -76,7 +79,7 @@ def normalize(
         terminal.refuse_unfit_stdout()
     else:
         terminal.refuse_report_in_tensor()
-    inputs = (*source, formula.gamma, formula.beta)
+    inputs = (*source, *others)
     with session(look):
         from gncli.tasks.normalize import NormalizeRun
         from gncli.tasks.requests import Normalize
@@ -86,6 +89,9 @@ def normalize(
             norm=formula.norm,
             gamma=formula.gamma,
             beta=formula.beta,
+            scaling=scaling,
+            mean=formula.mean,
+            var=formula.var,
             dtype=dtype,
             output=output,
             save_moments=save_moments,

@@ -36,6 +36,7 @@ from gncli.names import (
 
 if TYPE_CHECKING:
     from gncli.inputs import Draw, Policy
+    from gncli.kernels.affine import Scaling
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
     from gncli.tasks.requests import Criteria, Cutting, Execution, Output, Pairing
@@ -711,6 +712,32 @@ interleaved = click.option(
     "--interleaved", is_flag=True, help="Put channel c into group c % G, as MLX does; default: blocks of C/G channels."
 )
 
+over = click.option(
+    "--over",
+    metavar="AXES",
+    help="Reduce over these axes, instead of groups, by letter or number: D or -1 for layer norm of NTD; H,W for "
+    "instance norm; N,H,W for batch norm in training.",
+)
+rms = click.option("--rms", is_flag=True, help="Do not subtract the mean: x / sqrt(mean(x^2) + eps).")
+mean = click.option(
+    "--mean",
+    type=NumberOrTensor(),
+    help="With --var: take this mean of each channel, a number or a TENSOR of shape (C,); batch norm in inference.",
+    shell_complete=suggest.tensors,
+)
+var = click.option(
+    "--var",
+    type=NumberOrTensor(),
+    help="With --mean: take this variance of each channel, a number or a TENSOR of shape (C,).",
+    shell_complete=suggest.tensors,
+)
+gamma_axes = click.option(
+    "--gamma-axes",
+    metavar="AXES",
+    help="Axes of the tensor that gamma and beta have, such as C or -1; default: C, or with --over the reduced axes.",
+)
+gamma_per_group = click.option("--gamma-per-group", is_flag=True, help="gamma and beta have shape (G,), as in ONNX 18.")
+
 
 def check_grouping(num_groups: int | None, group_size: int | None) -> None:
     """Raise if the groups are said in both ways."""
@@ -719,31 +746,51 @@ def check_grouping(num_groups: int | None, group_size: int | None) -> None:
 
 
 class Formula(NamedTuple):
-    """Group Normalization, and the affine map after it."""
+    """Group Normalization, or another norm of its family, and the affine map after it."""
 
     norm: GroupNorm
     gamma: float | str
     beta: float | str
+    mean: float | str | None
+    var: float | str | None
+
+    @property
+    def others(self) -> tuple[float | str, ...]:
+        """The numbers and tensors besides the input."""
+        return tuple(each for each in (self.gamma, self.beta, self.mean, self.var) if each is not None)
 
 
 def _formula(
     num_groups: int | None,
     group_size: int | None,
-    eps: float,
-    layout: str | None,
-    gamma: float | str,
-    beta: float | str,
-    denominator: str,
-    interleaved: bool,
+    mean: float | str | None = None,
+    var: float | str | None = None,
+    **given: Any,
 ) -> Formula:
     check_grouping(num_groups, group_size)
+    if (mean is None) != (var is None):
+        raise click.UsageError("--mean and --var go together")
     from gncli.kernels.groupnorm import GroupNorm
 
-    norm = GroupNorm(num_groups, group_size, eps, layout, denominator, interleaved)
-    return Formula(norm, gamma, beta)
+    gamma, beta = given.pop("gamma"), given.pop("beta")
+    norm = GroupNorm(num_groups, group_size, given=mean is not None, **given)
+    return Formula(norm, gamma, beta, mean, var)
 
 
-normalizing = gathered("formula", _formula, groups, group_size, eps, layout, gamma, beta, denominator, interleaved)
+def _scaling(**given: Any) -> Scaling:
+    from gncli.kernels.affine import Scaling
+
+    return Scaling(**given)
+
+
+_grouped = (groups, group_size, eps, layout, gamma, beta, denominator, interleaved)
+grouping = gathered("formula", _formula, *_grouped)
+"""What a command has that is about Group Normalization."""
+normalizing = _together(
+    gathered("formula", _formula, *_grouped, over, rms, mean, var),
+    gathered("scaling", _scaling, gamma_axes, gamma_per_group),
+)
+"""What a command has that applies any norm of the family."""
 
 
 def _cutting(by: str | None, num_groups: int | None, group_size: int | None, layout: str | None) -> Cutting:

@@ -424,7 +424,8 @@ def settle(
     y : ndarray of ``made.dtype``, 1-D
         The results of the visit; those at `places` are replaced.
     cells : Moments
-        The moments of the cells, as `spread` takes them. Without their `Sums` the visit has all elements of its cells.
+        The moments that the cells are standardized by, as `spread` takes them. Without their `Sums` the visit has all
+        elements of its cells.
     norm, affine
         The formula.
     """
@@ -445,6 +446,8 @@ def settle(
         index = np.searchsorted(opened, runs[x, column])
         np.add.at(first, index, found[0])
         np.add.at(second, index, found[1])
+    if norm.rms:
+        first = first * 0  # the mean is taken as 0
     gamma, beta = affine.of(visit.region.start + places)
     # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
     values = visit.values[places]

@@ -1,11 +1,12 @@
-"""Group Normalization (Wu & He 2018, arXiv:1803.08494): parameters, the map, and the check of its result.
+"""Group Normalization (Wu & He 2018, arXiv:1803.08494) and its family: parameters, the map, the check of its result.
 
-For sample n and group g, a contiguous block of C/G channels (or, interleaved, every G-th one), with m elements::
+For a cell, which is sample n and group g, a contiguous block of C/G channels, with m elements::
 
     mean = sum(x) / m        var = sum((x - mean)^2) / m
     y = (x - mean) / sqrt(var + eps) * gamma[c] + beta[c]
 
-``denominator="variance"`` divides by ``var + eps`` instead.
+The other norms are the same map of other cells (`GroupNorm.over`, `GroupNorm.interleaved`), or of other moments: those
+about 0 (`GroupNorm.rms`), or given ones (`GroupNorm.given`). ``denominator="variance"`` divides by ``var + eps``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import functools
 import math
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -23,10 +24,10 @@ from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
 from gncli.kernels.floats import FLOATS, Float
-from gncli.kernels.layout import Layout, channels_last
+from gncli.kernels.layout import Layout, axes_named, channels_last, is_number
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments
-from gncli.kernels.partition import Partition, by_group
+from gncli.kernels.partition import Partition, by_axes, by_group
 from gncli.kernels.plain import LARGE, Affine, Standardization
 from gncli.kernels.proof import enclosure
 from gncli.kernels.reduction import each, spread
@@ -57,6 +58,13 @@ class GroupNorm:
         ``std`` divides by ``sqrt(var + eps)``, as the paper does; ``variance`` by ``var + eps``.
     interleaved : bool
         Whether channel c is in group c % G; otherwise groups are contiguous blocks of channels.
+    over : str or None
+        The axes that are reduced, in place of groups: letters of the layout, or numbers, comma-separated. There is a
+        cell for each index of the others.
+    rms : bool
+        Whether the mean is not subtracted: ``x / sqrt(mean(x^2) + eps)``.
+    given : bool
+        Whether the mean and the variance are given, one of each per channel; the cells are then the channels.
     """
 
     num_groups: int | None = None
@@ -65,18 +73,31 @@ class GroupNorm:
     layout: str | None = None
     denominator: str = "std"
     interleaved: bool = False
+    over: str | None = None
+    rms: bool = False
+    given: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters that are wrong for any tensor."""
         for number in (self.num_groups, self.group_size):
             if number is not None:
                 operator.index(number)  # a float is no number of groups, not even 4.0
+        grouped = self.num_groups is not None or self.group_size is not None or self.interleaved
+        if self.rms and self.given:
+            raise ParameterError("--rms measures, and --mean and --var are given", hint="leave out one of both")
+        if grouped + (self.over is not None) + self.given > 1:
+            raise ParameterError("the cells are said in two ways", hint="give groups, --over, or --mean and --var")
         if self.num_groups is not None and self.group_size is not None:
             raise ParameterError("both the number of groups and their size are given", hint="give one of them")
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise ParameterError(f"eps is {self.eps}", hint="give a finite number, at least 0")
         if self.denominator not in DENOMINATORS:
             raise ParameterError(f"denominator is {self.denominator!r}", hint=f"choose {' or '.join(DENOMINATORS)}")
+
+    @property
+    def centered(self) -> bool:
+        """Whether standardized values have a mean of nearly 0."""
+        return not (self.rms or self.given)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019  # small: many arrays have one shape
     def on(self, shape: tuple[int, ...], order: str) -> Grouping:
@@ -85,14 +106,30 @@ class GroupNorm:
         Raises
         ------
         ParameterError
-            If the layout does not fit, or the groups do not divide the channels.
+            If the layout does not fit, the groups do not divide the channels, or the axes do not exist or are empty.
         """
+        if self.over is not None:
+            return self._over(self.over, shape, order)
         layout = Layout.of(self.layout, shape)
+        if self.given:
+            partition = by_axes(shape, order, [layout.channel])
+            return Grouping(self, shape, order, layout, None, partition, (layout.channel,), ("C",))
         channels = shape[layout.channel]
         other = channels_last(shape) if self.layout is None else None
         groups = self._groups(channels, "" if other is None else f", or --layout {other}", shape[-1])
         partition = by_group(shape, order, layout, groups, interleaved=self.interleaved)
-        return Grouping(self, shape, order, layout, groups, partition)
+        kept = tuple(axis for axis in (layout.batch, layout.channel) if axis is not None)
+        return Grouping(self, shape, order, layout, groups, partition, kept, ("N", "G"))
+
+    def _over(self, over: str, shape: tuple[int, ...], order: str) -> Grouping:
+        reduced = axes_named("--over", over, shape, self.layout)
+        if empty := [axis for axis in reduced if not shape[axis]]:
+            raise ParameterError(f"axis {empty[0]} is reduced, and its length is 0", hint="check --over")
+        lettered = self.layout is not None or not all(map(is_number, reduced.values()))
+        layout = Layout.of(self.layout, shape, grouped=False) if lettered else None
+        kept = tuple(axis for axis in range(len(shape)) if axis not in reduced)
+        names = tuple(str(axis) if layout is None else layout.letters[axis] for axis in kept)
+        return Grouping(self, shape, order, layout, None, by_axes(shape, order, kept), kept, names)
 
     def _groups(self, channels: int, otherwise: str, last: int) -> int:
         """Return the number of groups; an error offers `otherwise` if the `last` axis can be split instead."""
@@ -115,56 +152,117 @@ class GroupNorm:
 
 @dataclass(frozen=True)
 class Grouping:
-    """A GroupNorm on a tensor; its layout and its groups fit the shape."""
+    """A GroupNorm on a tensor; its layout, and its groups or axes, fit the shape.
+
+    Attributes
+    ----------
+    norm : GroupNorm
+        The parameters.
+    shape : tuple of int
+        The shape of the tensor.
+    order : {"C", "F"}
+        "F" where the first axis runs fastest in storage.
+    layout : Layout or None
+        The layout; None where axes are named by number, and no layout is said.
+    num_groups : int or None
+        G; None where the cells are not groups.
+    partition : Partition
+        The cells.
+    kept : tuple of int
+        The axes of the tensor that are not reduced; of groups, the channels are among them.
+    names : tuple of str
+        The names of the cells' axes: letters or numbers; N and G for groups.
+    """
 
     norm: GroupNorm
     shape: tuple[int, ...]
     order: str
-    layout: Layout
-    num_groups: int
+    layout: Layout | None
+    num_groups: int | None
     partition: Partition
+    kept: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def channel(self) -> int:
+        """The channel axis, of a layout that has one."""
+        return self._lettered.channel
+
+    @property
+    def _lettered(self) -> Layout:
+        assert self.layout is not None  # nobody asks where axes are named by number
+        return self.layout
 
     @property
     def channels(self) -> int:
         """The number of channels, C."""
-        return self.shape[self.layout.channel]
+        return self.shape[self.channel]
 
     @property
     def group_size(self) -> int:
         """The number of channels of a group, C/G."""
+        assert self.num_groups is not None  # nobody asks where the cells are not groups
         return self.channels // self.num_groups
+
+    def part(self, shape: tuple[int, ...]) -> Partition:
+        """Return the partition of a part of the tensor, of `shape`, that has whole groups."""
+        num_groups = shape[self.channel] // self.group_size
+        return by_group(shape, self.order, self._lettered, num_groups, interleaved=self.norm.interleaved)
+
+    @property
+    def groups_of_channels(self) -> NDArray[np.int64]:
+        """The group of each channel, shape (C,)."""
+        groups, group_size = self.channels // self.group_size, self.group_size
+        channels = np.arange(self.channels)
+        return channels % groups if self.norm.interleaved else channels // group_size
 
     @property
     def split_shape(self) -> tuple[int, ...]:
         """The shape with the channels split, as (N, G, C//G, H, W), or (N, C//G, G, H, W) if groups are interleaved."""
-        channel = self.layout.channel
+        if self.num_groups is None:
+            return self.shape
         split = (self.num_groups, self.group_size)
-        return (*self.shape[:channel], *(split[::-1] if self.norm.interleaved else split), *self.shape[channel + 1 :])
+        inner = split[::-1] if self.norm.interleaved else split
+        return (*self.shape[: self.channel], *inner, *self.shape[self.channel + 1 :])
 
     @property
     def cell_shape(self) -> tuple[int, ...]:
         """The shape of the moments with the reduced axes kept, as (N, G, 1, 1, 1), or (N, 1, G, 1, 1)."""
-        kept = {self.layout.channel + self.norm.interleaved}
-        if self.layout.batch is not None:
-            kept.add(self.layout.batch + (self.layout.batch > self.layout.channel))
+        kept = set(self.kept)
+        if self.num_groups is not None:  # where there is one axis more
+            kept = {axis + (axis > self.channel) for axis in kept - {self.channel}}
+            kept.add(self.channel + self.norm.interleaved)
         return tuple(size if axis in kept else 1 for axis, size in enumerate(self.split_shape))
 
     @property
-    def channel_shape(self) -> tuple[int, int, int]:
+    def channel_shape(self) -> tuple[int, ...]:
         """The tensor's elements in storage order, as (before the channels, C, after them)."""
-        axis = self.layout.channel
-        before, after = self.shape[:axis], self.shape[axis + 1 :]
-        outer, inner = (before, after) if self.order == "C" else (after, before)
-        return math.prod(outer), self.channels, math.prod(inner)
+        return self.runs((self.channel,))
+
+    def runs(self, axes: Collection[int]) -> tuple[int, ...]:
+        """Return the tensor's elements in storage order: the sizes of runs of other axes, and of `axes`, in turn.
+
+        The first and the last run are of other axes.
+        """
+        sizes, own = [1], False
+        for axis in range(len(self.shape)) if self.order == "C" else reversed(range(len(self.shape))):
+            if (axis in axes) == own:
+                sizes[-1] *= self.shape[axis]
+            else:
+                sizes.append(self.shape[axis])
+                own = not own
+        if not axes:
+            return (1, 1, *sizes)
+        return (*sizes, 1) if own else tuple(sizes)
 
 
 def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
-    """Return the standardization of cells that have these moments.
+    """Return the standardization by these moments.
 
     Parameters
     ----------
     cells : Moments
-        The moments of each cell, settled.
+        The moments that each cell is standardized by: its own, settled; these about 0; or given ones.
     norm : GroupNorm
         Only eps and denominator are used.
     """
@@ -306,16 +404,18 @@ class Check:
         return {"ok": self.ok} | {name: finite(number) for name, number in vars(self).items()}
 
 
-def check(before: Moments, z: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
+def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
     """Return the check: the errors of standardized values, as fractions of what rounding allows.
 
-    With u half the machine epsilon of `dtype`, s half its smallest subnormal, V = v/(v + eps) the expected variance and
-    D its root: |mean| <= 16 (u D + s), and |var - V| <= 16 (2 u V + 2 s D + s^2), for every finite group.
+    With u half the machine epsilon of `dtype`, s half its smallest subnormal, E and V the mean and variance to expect,
+    and D the root of V, for every finite cell: |mean - E| <= 16 (u (D + |E|) + s), and
+    |var - V| <= 16 (2 u (V + |E| D) + 2 s D + s^2 + u^2 E^2). E is 0 where the cell's own mean is subtracted.
 
     Parameters
     ----------
-    before, z : Moments
-        The moments per cell of the input, settled; of the standardized values, rounded to `dtype`.
+    before, by, z : Moments
+        The moments per cell of the input, settled; those that it was standardized by; those of the standardized values,
+        rounded to `dtype`.
     norm : GroupNorm
         Only eps and denominator are used.
     dtype : numpy.dtype
@@ -323,42 +423,50 @@ def check(before: Moments, z: Moments, norm: GroupNorm, dtype: np.dtype[Any]) ->
     """
     groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
     held = ~nonfinite & (before.n > 0)
+    own = by is before
     if not held.all():
-        before, z = (each(moments, operator.itemgetter(held)) for moments in (before, z))
+        before, by, z = (each(moments, operator.itemgetter(held)) for moments in (before, by, z))
     lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
-    before = _scaled_for_eps(before, norm.eps)
-    expected = np.where(lost, np.nan, _expected(before, z, norm))
+    expected, shift = _expected(before, before if own else by, z, norm)
+    expected = np.where(lost, np.nan, expected)
     info = np.finfo(dtype)
     # The check ignores results below 2**-500, in any dtype.
     mean, u = z.mean, float(info.eps) / 2
     s: Any = max(float(info.smallest_subnormal) / 2, 2.0**-500)
     if z.power is not None:
         mean, s = np.ldexp(mean, -z.power), np.ldexp(s, -z.power)
-    root = np.sqrt(expected)
+    root, far = np.sqrt(expected), np.abs(shift)
+    allowed = 16 * (2 * u * (expected + far * root) + 2 * s * root + s * s + (u * far) ** 2)
     return Check(
         groups=groups,
-        mean_error=_worst(np.abs(mean), 16 * (u * root + s)),
-        var_error=_worst(np.abs(z.scaled_var() - expected), 16 * (2 * u * expected + 2 * s * root + s * s)),
+        mean_error=_worst(np.abs(mean - shift), 16 * (u * (root + far) + s)),
+        var_error=_worst(np.abs(z.scaled_var() - expected), allowed),
         constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
         nonfinite_groups=int(np.count_nonzero(nonfinite)),
     )
 
 
-def _expected(before: Moments, z: Moments, norm: GroupNorm) -> Floats:
-    """Return the variance that standardized values should have, on the scale of `z`."""
+def _expected(before: Moments, by: Moments, z: Moments, norm: GroupNorm) -> tuple[Floats, Floats]:
+    """Return the variance and the mean that standardized values should have, on the scale of `z`."""
+    own = by is before
+    before = _scaled_for_eps(before, norm.eps)
+    if before.power is not None:
+        by = by.rescaled(before.power)
     var = before.scaled_var()
-    total = var + _scaled_eps(norm, before)
+    total = by.scaled_var() + _scaled_eps(norm, before)
     total = np.where(total == 0, 1.0, total)
+    deviation = np.zeros_like(total) if own else before.less(by.hi)
     twice = norm.denominator == "variance"
     if before.power is None and z.power is None and norm.eps <= LARGE:  # far from over- and underflow
         once = var / total
-        return np.asarray(once / total if twice else once)
+        return np.asarray(once / total if twice else once), deviation / (total if twice else np.sqrt(total))
     power, scale = (0 if moments.power is None else moments.power for moments in (before, z))
     # Mantissas and exponents are kept apart, so that nothing overflows.
     (v, of_v), (t, of_t) = np.frexp(var), np.frexp(total)
     if twice:
-        return np.asarray(np.ldexp(v / t / t, of_v - 2 * (of_t + power + scale)))
-    return np.asarray(np.ldexp(v / t, of_v - of_t - 2 * scale))
+        shift = np.ldexp(deviation / t, -(of_t + power + scale))
+        return np.asarray(np.ldexp(v / t / t, of_v - 2 * (of_t + power + scale))), shift
+    return np.asarray(np.ldexp(v / t, of_v - of_t - 2 * scale)), np.ldexp(deviation / np.sqrt(total), -scale)
 
 
 def _worst(errors: Floats, allowed: Floats) -> float | None:

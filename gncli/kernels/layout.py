@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gncli.errors import ParameterError
 
 BATCH, CHANNEL, SPACE = "NB", "C", "HWDLTSXYZ"
 DEFAULT_LAYOUTS = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
+WORDS = {"batch": "N", "sample": "N", "channel": "C", "depth": "D", "height": "H", "width": "W", "length": "L"}
 
 
 @dataclass(frozen=True)
 class Layout:
     """One letter per axis: C for the channels, N or B for the batch if there is one, and H W D L T S X Y Z for space.
+
+    Attributes
+    ----------
+    letters : str
+        The letters, in the order of the axes.
+    grouped : bool
+        Whether the channels are needed; without, C may be missing.
 
     Examples
     --------
@@ -22,6 +31,7 @@ class Layout:
     """
 
     letters: str
+    grouped: bool = True
 
     def __post_init__(self) -> None:
         """Refuse letters that do not name axes.
@@ -29,13 +39,14 @@ class Layout:
         Raises
         ------
         ParameterError
-            If a character is not one of these letters, occurs twice, or C is missing, or both N and B are there.
+            If a character is not one of these letters, occurs twice, or C is needed and missing, or both N and B are
+            there.
         """
         text = self.letters
         example = "write one letter per axis, such as NCHW, NHWC or CHW"
         if not (text.isascii() and text.isalpha() and text.isupper()):
             raise ParameterError(f"layout {text!r} is not made of the letters A to Z", hint=example)
-        if "C" not in text:
+        if self.grouped and "C" not in text:
             raise ParameterError(f"layout {text!r} has no channel axis C", hint=example)
         if unknown := [letter for letter in text if letter not in BATCH + CHANNEL + SPACE]:
             raise ParameterError(
@@ -48,7 +59,7 @@ class Layout:
             raise ParameterError(f"layout {text!r} has {twice[0]} twice", hint=example)
 
     @classmethod
-    def of(cls, letters: str | None, shape: tuple[int, ...]) -> Layout:
+    def of(cls, letters: str | None, shape: tuple[int, ...], *, grouped: bool = True) -> Layout:
         """Return the layout that `letters` spell, or the usual one for `shape`.
 
         Raises
@@ -63,8 +74,8 @@ class Layout:
                     f"a tensor of {len(shape)} axes ({dims}) has no usual layout",
                     hint="say --layout, one letter per axis, such as CHW",
                 )
-            return cls(DEFAULT_LAYOUTS[len(shape)])
-        layout = cls(letters.upper())
+            return cls(DEFAULT_LAYOUTS[len(shape)], grouped)
+        layout = cls(letters.upper(), grouped)
         if len(layout.letters) != len(shape):
             raise ParameterError(
                 f"layout {layout.letters} has {len(layout.letters)} letters, the tensor {len(shape)} axes ({dims})",
@@ -84,6 +95,74 @@ class Layout:
 
     def __str__(self) -> str:
         return self.letters
+
+
+def is_number(name: str) -> bool:
+    """Return whether an axis is named by its number."""
+    return name.lstrip("-").isdecimal()
+
+
+def axes_named(
+    option: str,
+    text: str,
+    shape: tuple[int, ...],
+    letters: str | None,
+    *,
+    grouped: bool = False,
+    word: str | None = None,
+    near: Callable[[str], str | None] = lambda _: None,
+) -> dict[int, str]:
+    """Return the axes that an option names, such as ``H,W`` or ``0,-1``, in ascending order, and what to call each.
+
+    Parameters
+    ----------
+    option : str
+        The option, for an error.
+    text : str
+        Letters of the layout, or numbers, which may be negative; comma-separated.
+    shape : tuple of int
+        The shape of the tensor.
+    letters : str or None
+        The layout; None is the usual one. Numbers need none.
+    grouped : bool
+        Whether the layout needs C.
+    word : str, optional
+        What else the option takes, for a hint.
+    near : callable, optional
+        Takes what is no axis, and returns what may have been meant, for a hint.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such axis, or one is named twice.
+
+    Examples
+    --------
+    >>> axes_named("--over", "-1,h", (2, 3, 4, 5), None)
+    {2: 'H', 3: '3'}
+    """
+
+    def axis_of(name: str) -> int:
+        if is_number(name):
+            axis = int(name)
+            if not -len(shape) <= axis < len(shape):
+                raise ParameterError(f"a tensor of {len(shape)} axes has no axis {axis}", hint="axes count from 0")
+            return axis % len(shape)
+        known = Layout.of(letters, shape, grouped=grouped).letters
+        if name.upper() in known and len(name) == 1:
+            return known.index(name.upper())
+        meant = next((letter for word, letter in WORDS.items() if name.lower().rstrip("s") == word), None)
+        hint = f"did you mean {meant}?" if meant and meant in known else near(name)
+        choices = ", ".join([*known, "numbers of axes"]) + (f", or {word}" if word else "")
+        raise ParameterError(f"layout {known} has no axis {name!r}", hint=hint or f"choose from {choices}")
+
+    found: dict[int, str] = {}
+    for name in (part.strip() for part in text.split(",")):
+        axis = axis_of(name)
+        if axis in found:
+            raise ParameterError(f"{option} names axis {axis} twice")
+        found[axis] = str(axis) if is_number(name) else name.upper()
+    return dict(sorted(found.items()))
 
 
 def channels_last(shape: tuple[int, ...]) -> Layout | None:

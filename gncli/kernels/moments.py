@@ -127,6 +127,15 @@ class Moments(NamedTuple):
         mean = self._unscaled(hi + lo)
         return np.asarray(np.where(self.n > 0, mean, np.nan))
 
+    def less(self, origin: Floats) -> Floats:
+        """Return the mean less `origin`, which is on the scale of `hi`, as exactly as a float64 can hold it."""
+        if not _integral(self.min):
+            return (self.hi - origin) + self.lo
+        upper = self.min >> 11 << 11
+        base, rest = two_sum(upper.astype(np.float64), -origin, (self.min - upper).astype(np.float64))
+        hi, lo = two_sum(base, self.hi, self.lo + rest)
+        return hi + lo
+
     def scaled_var(self, ddof: int = 0) -> Floats:
         """Return the variance over ``4**power``; NaN where it is not defined."""
         left = self.n - ddof

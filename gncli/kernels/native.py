@@ -250,8 +250,8 @@ class Native:
         z: NDArray[Any] | None,
         y: NDArray[Any],
     ) -> Integers:
-        """See `plain.normalize`, which runs where values are scaled by powers of two."""
-        if cells.power is not None:
+        """See `plain.normalize`, which runs where values are scaled, or the axes of gamma are no neighbours."""
+        if cells.power is not None or (affine is not None and len(affine.shape) > 3):
             return plain.normalize(values, length, cells, affine, start, made, z, y)
         kept = {name: np.ascontiguousarray(array) for name, array in cells._asdict().items() if array is not None}
         task = _Map(
@@ -270,7 +270,9 @@ class Native:
     def audit(
         self, z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
     ) -> tuple[Integers, int]:
-        """See `plain.audit`."""
+        """See `plain.audit`, which runs where the axes of gamma are no neighbours."""
+        if affine is not None and len(affine.shape) > 3:
+            return plain.audit(z, affine, start, made, beyond, y)
         task = _Map(num_x=1, length=z.size, width=1, z=_at(z), y=_at(y), beyond=beyond, limit=made.limit)
         return self._named("audit", task, made, affine, start), int(task.zeros)
 

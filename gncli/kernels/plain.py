@@ -422,19 +422,20 @@ class Standardization(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """The affine map after the normalization: gamma and beta, one pair per channel.
+    """The affine map after the normalization: gamma and beta, one pair per channel, or per index of other axes.
 
     Attributes
     ----------
-    gamma, beta : ndarray of float64, shape (C,)
-        The factor and the offset of each channel.
+    gamma, beta : ndarray of float64, 1-D
+        The factors and the offsets, in storage order.
     shape : tuple of int
-        The tensor's elements in storage order, as (before the channels, C, after them).
+        The tensor's elements in storage order: the sizes of runs of axes, in turn of axes that gamma and beta lack, and
+        of those that they have; such as (before the channels, C, after them).
     """
 
     gamma: Floats
     beta: Floats
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     @property
     def identity(self) -> bool:
@@ -443,8 +444,17 @@ class Affine(NamedTuple):
 
     def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return gamma and beta of the elements at these places in storage."""
-        channels = places // self.shape[2] % self.shape[1]
-        return self.gamma[channels], self.beta[channels]
+        pairs, outer, unit = np.zeros_like(places), places, 1
+        for k in range(len(self.shape) - 1, 0, -2):
+            outer, own = np.divmod(outer // self.shape[k], self.shape[k - 1])
+            pairs += own * unit
+            unit *= self.shape[k - 1]
+        return self.gamma[pairs], self.beta[pairs]
+
+    def on_axes(self) -> tuple[Floats, Floats]:
+        """Return gamma and beta in a shape that broadcasts to `shape`."""
+        shape = [size if place % 2 else 1 for place, size in enumerate(self.shape)]
+        return self.gamma.reshape(shape), self.beta.reshape(shape)
 
 
 def normalize(
@@ -620,11 +630,13 @@ def _standardize(values: NDArray[Any], cells: Standardization, out: Floats) -> N
 def _apply(affine: Affine, start: int, values: Floats, bound: Floats | None) -> None:
     """Map `values`, whose first one is element `start` of the tensor in storage order, and carry their bound on."""
     done = 0
+    gammas, betas = affine.on_axes()
     for box in boxes(affine.shape, start, start + values.size):
         shape = tuple(part.stop - part.start for part in box)
         piece = slice(done, done + math.prod(shape))
         done = piece.stop
-        gamma, beta = affine.gamma[None, box[1], None], affine.beta[None, box[1], None]
+        own = tuple(part if place % 2 else slice(None) for place, part in enumerate(box))
+        gamma, beta = gammas[own], betas[own]
         product = values[piece].reshape(shape) * gamma
         result = product + beta
         if bound is not None:

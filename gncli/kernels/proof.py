@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import Sums, cell_sums
+from gncli.kernels.exact import GRAIN, Sums, cell_sums
 from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, is_wide_integer, on_scale, width
 from gncli.kernels.plain import LANES, UP, U
 from gncli.kernels.reduction import Rows, Visit
@@ -83,6 +83,49 @@ def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:
         mean = mean + lost
         m2 = m2 + lost * (2 * np.sqrt(n * whole) + n * lost)
     return Bounds(mean * UP, (m2 + n * (2 * lo + mean) * mean) * UP)
+
+
+def about_zero(cells: Moments) -> Moments:
+    """Return moments about 0 in place of the mean: `m2` is the sum of the squares."""
+    n = np.maximum(cells.n, 1.0)
+    mean = cells.less(np.zeros(cells.n.shape))
+    squares = n * mean * mean
+    m2 = cells.m2 + squares
+    extras = list(cells.extras)
+    for place, extra in enumerate(extras):
+        if isinstance(extra, Bounds):
+            error = extra.mean + 4 * U * np.abs(mean)
+            whole = extra.m2 + n * (2 * np.abs(mean) + error) * error + 4 * U * (m2 + squares)
+            extras[place] = Bounds(np.zeros_like(m2), whole * UP)
+        elif isinstance(extra, Sums):
+            extras[place] = extra._replace(first=extra.first * 0)
+    zero = cells.constant & (cells.min == 0)  # no other cell is constant, seen from 0
+    low, high = np.where(zero, 0.0, -np.inf), np.where(zero, 0.0, np.inf)
+    none = np.zeros_like(m2)
+    return cells._replace(hi=none, lo=none, m2=m2, min=low, max=high, extras=tuple(extras))
+
+
+def given_moments(mean: Floats, var: Floats, dtype: np.dtype[Any]) -> Moments:
+    """Return a mean and a variance per cell, which are exact, as the moments of one value.
+
+    Parameters
+    ----------
+    mean, var : ndarray of float64, shape (C,)
+        The moments that elements are standardized by.
+    dtype : numpy.dtype
+        The dtype of the elements.
+    """
+    one, none = np.ones_like(mean), np.zeros_like(mean)
+    first = np.array([_over_grain(value) for value in mean.tolist()], object)
+    second = np.array([_over_grain(value) << GRAIN for value in var.tolist()], object)
+    lost = U * np.abs(mean) if is_wide_integer(dtype) else none  # when an element becomes a float64
+    extras = (Bounds(lost, none), Sums(first, second + first * first))
+    return Moments(one, mean, none, var, none - np.inf, none + np.inf, extras=extras)
+
+
+def _over_grain(value: float) -> int:
+    over, under = value.as_integer_ratio()
+    return over * ((1 << GRAIN) // under)
 
 
 def without_bounds(cells: Moments) -> Moments:

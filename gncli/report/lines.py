@@ -69,7 +69,7 @@ def check_line(report: NormalizeReport) -> str:
     if check is None:
         return "check: skipped (--no-verify)"
     causes = check_failures(report)
-    found = [_count(check.groups, "group")]
+    found = [_count(check.groups, noun(parameters))]
     errors = [error for error in (check.mean_error, check.var_error) if error is not None]
     if errors and all(error <= 1 for error in errors):
         plain = parameters.gamma == 1 and parameters.beta == 0
@@ -95,15 +95,21 @@ def check_failures(report: NormalizeReport) -> list[str]:
     check = report.check
     assert check is not None  # it was asked for
     errors = {"mean": check.mean_error, "variance": check.var_error}
+    cell = noun(report.parameters)
     causes = [
-        f"the {name} of a group is off by {error:.3g} times the rounding bound"
+        f"the {name} of a {cell} is off by {error:.3g} times the rounding bound"
         if math.isfinite(error)
-        else f"the {name} of a group is undefined"
+        else f"the {name} of a {cell} is undefined"
         for name, error in errors.items()
         if error is not None and not error <= 1
     ]
     dtype = report.parameters.dtype
     return causes + ([f"{_count(check.overflowed, 'result')} beyond the largest {dtype}"] if check.overflowed else [])
+
+
+def noun(p: Parameters) -> str:
+    """Return what a cell is called: a group, a channel if the moments are given, or a cell of other axes."""
+    return "group" if p.groups is not None else "channel" if p.over is None else "cell"
 
 
 def verdict_line(report: DiffReport) -> str:
@@ -120,11 +126,26 @@ def output_line(output: str | None, *, written: bool = True) -> str:
 
 def done_line(p: Parameters) -> str:
     """Return what was computed, with every default resolved."""
-    group = "interleaved group" if p.interleaved else "group"
-    return (
-        f"layout {p.layout}, {_count(p.groups, group)} of {_count(p.group_size, 'channel')}, eps {_exact(p.eps)}, "
-        f"gamma {_exact(p.gamma)}, beta {_exact(p.beta)}, denominator {p.denominator}, dtype {p.dtype}"
-    )
+    layout = None if p.layout is None else f"layout {p.layout}"
+    if p.groups is not None and p.group_size is not None:
+        kind = "interleaved group" if p.interleaved else "group"
+        cells = f"{_count(p.groups, kind)} of {_count(p.group_size, 'channel')}"
+    elif p.over is not None:
+        cells = f"over {printable(p.over)}, {_count(math.prod(p.cells), noun(p))}"
+    else:
+        cells = f"{_count(math.prod(p.cells), noun(p))}, mean {_exact(p.mean)}, var {_exact(p.var)}"
+    per = "" if p.gamma_axes is None else f" on {printable(p.gamma_axes)}"
+    per = " per group" if p.gamma_per_group else per
+    gamma, beta = (_exact(each) + per * isinstance(each, str) for each in (p.gamma, p.beta))
+    parts = [
+        layout,
+        cells,
+        "rms" if p.rms else None,
+        f"eps {_exact(p.eps)}",
+        f"gamma {gamma}, beta {beta}",
+        f"denominator {p.denominator}, dtype {p.dtype}",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def more_lines(more: int) -> list[str]:
@@ -132,7 +153,7 @@ def more_lines(more: int) -> list[str]:
     return [f"... {more:,} more; --format csv for all"] if more > 0 else []
 
 
-def _exact(given: float | str) -> str:
+def _exact(given: float | str | None) -> str:
     return printable(given) if isinstance(given, str) else repr(given).removesuffix(".0")
 
 

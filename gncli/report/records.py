@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CELL_KEYS = ("size", *CELL_STATISTICS, *NONFINITE, "zeros")
 OBJECT_KEYS = ("object_type", "shape", "dtype", "size", "nbytes", "mean", "std", "min", "max", *NONFINITE, "zeros")
 
+FAMILY = ("interleaved", "over", "rms", "mean", "var", "gamma_axes", "gamma_per_group")  # of the other norms
+
 MOST_DRAWN = 12  # tensors in one picture
 
 AnyCell = TypeVar("AnyCell")
@@ -499,12 +501,12 @@ class Parameters(Items):
 
     Parameters
     ----------
-    groups, group_size : int
-        The number of groups, and of channels in each.
+    groups, group_size : int, optional
+        The number of groups, and of channels in each; None where the cells are not groups.
     eps : float
         Added to the variance.
-    layout : str
-        One letter per axis.
+    layout : str, optional
+        One letter per axis; None where axes are named by number, and no layout is said.
     denominator : str
         ``std`` or ``variance``.
     gamma, beta : float or str
@@ -513,6 +515,18 @@ class Parameters(Items):
         The dtype of the output.
     interleaved : bool
         Whether channel c is in group c % G.
+    cells : tuple of int
+        The shape of the cells: (N, G) for groups.
+    over : str, optional
+        The reduced axes, as the user typed them.
+    rms : bool
+        Whether the mean is not subtracted.
+    mean, var : float or str, optional
+        A number, or the tensor as the user typed it, if the moments are given.
+    gamma_axes : str, optional
+        The axes of gamma and beta, as the user typed them.
+    gamma_per_group : bool
+        Whether gamma and beta have one value per group.
 
     Examples
     --------
@@ -523,25 +537,34 @@ class Parameters(Items):
     8
     """
 
-    groups: int
-    group_size: int
+    groups: int | None
+    group_size: int | None
     eps: float
-    layout: str
+    layout: str | None
     denominator: str
     gamma: float | str
     beta: float | str
     dtype: str
     interleaved: bool = False
+    cells: tuple[int, ...] = ()
+    over: str | None = None
+    rms: bool = False
+    mean: float | str | None = None
+    var: float | str | None = None
+    gamma_axes: str | None = None
+    gamma_per_group: bool = False
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``parameters``."""
-        return dict(vars(self))
+        return vars(self) | {"cells": list(self.cells)}
 
     def attributes(self) -> dict[str, object]:
         """Return what is stored beside an HDF5 output: what is needed to make it again."""
-        kept = {name: getattr(self, name) for name in ("eps", "layout", "denominator")}
-        family = {"interleaved": True} if self.interleaved else {}
-        return {"num_groups": self.groups, **kept, "gamma": str(self.gamma), "beta": str(self.beta), **family}
+        kept = {"num_groups": self.groups, "eps": self.eps, "layout": self.layout, "denominator": self.denominator}
+        kept |= {"gamma": str(self.gamma), "beta": str(self.beta)}
+        family = {name: getattr(self, name) for name in FAMILY}
+        kept |= {name: value for name, value in family.items() if value not in (None, False)}
+        return {name: value for name, value in kept.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,9 +31,9 @@ from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, fold, merge
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import Affine, Standardization
-from gncli.kernels.proof import Proof, without_bounds
-from gncli.kernels.reduction import Both, Tree, Visit, folded
-from gncli.kernels.walk import Region
+from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
+from gncli.kernels.reduction import Both, Tree, Visit, each, folded
+from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 
@@ -41,6 +42,7 @@ class _Cells(NamedTuple):
     """The moments of whole cells before and after, their standardization, and what became of their elements."""
 
     before: Moments
+    by: Moments  # that they are standardized by
     mapping: Standardization
     z: Moments
     y: Moments
@@ -62,7 +64,7 @@ class _Counts(NamedTuple):
 class _Mapped(NamedTuple):
     """The result of a normalized visit: its moments per cell, and its elements if the caller must write them."""
 
-    moments: tuple[Moments, Moments] | None  # of the standardized values, and of the result
+    moments: tuple[Moments, Moments, Moments] | None  # of the input where others are given; of the two results
     counts: _Counts
     result: NDArray[Any] | None
 
@@ -130,34 +132,46 @@ class _Worker:
     stages: bool
     shows: bool
     reports: bool
+    given: Moments | None
 
     def normalize(self, visit: Visit) -> _Written:
         """Normalize whole spans."""
-        before = self.before.measure(visit).settled()
-        mapping = standardization(before, self.norm)
-        mapped = self.map(before, mapping, visit)
+        if self.given is None:
+            before = self.before.measure(visit).settled()
+            by = self.reference(before)
+        else:
+            by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
+        mapping = standardization(by, self.norm)
+        mapped = self.map(by, mapping, visit)
         if mapped.moments is None:
             return _Written(None, mapped.result)
-        spans = visit.region.last - visit.region.first
-        return _Written(self.summary(_Cells(before, mapping, *mapped.moments, mapped.counts), spans), mapped.result)
+        spans, (measured, z, y) = visit.region.last - visit.region.first, mapped.moments
+        before = before if self.given is None else measured.settled()
+        return _Written(self.summary(_Cells(before, by, mapping, z, y, mapped.counts), spans), mapped.result)
 
-    def map(self, before: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
+    def reference(self, before: Moments) -> Moments:
+        """Return the moments that cells are standardized by, from their own."""
+        return about_zero(before) if self.norm.rms else before
+
+    def map(self, by: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
         """Normalize a visit, and write it unless the caller must write in order."""
         buffers, size, sink, made = self.engine.buffers, visit.values.size, self.sink, self.made
         lent = None if sink is None else sink.lent(visit.region.start, visit.region.stop)
         y = buffers.take(size, made.dtype) if lent is None else lent
         z = buffers.take(size, made.checked) if self.normalized is not None else None
         places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, made, z=z, y=y)
-        became_zero = settle(visit, places, made, y, before, self.norm, self.affine)
+        became_zero = settle(visit, places, made, y, by, self.norm, self.affine)
         overflowed = made.resolve(y, self.overflow) if made.foreign else 0
         moments, misrounded = None, 0
         if self.reports:
             of_y = of_z = self.after.measure(visit._replace(values=y))
             if not made.foreign:
                 overflowed = int((of_y.number("posinf") + of_y.number("neginf")).sum())
+                if overflowed and self.given is not None:  # an infinity in the input spoils no more than itself
+                    overflowed = int(np.count_nonzero(np.isinf(y) & np.isfinite(visit.values)))
             if z is not None and self.normalized is not None:
                 of_z = self.normalized.measure(visit._replace(values=z))
-            moments = of_z, of_y
+            moments = by if self.given is None else self.before.measure(visit), of_z, of_y
         if z is not None:
             if made.foreign:
                 misrounded, more = self._audit(z, visit.region.start, places, y)
@@ -203,7 +217,7 @@ class _Worker:
         totals = {name: fold(moments, inner, False) for name, moments in nodes.items()}
         counts = cells.counts
         checked = replace(
-            check(cells.before, cells.z, self.norm, self.made.checked),
+            check(cells.before, cells.by, cells.z, self.norm, self.made.checked),
             overflowed=counts.overflowed,
             overflow=self.overflow,
         )
@@ -212,6 +226,11 @@ class _Worker:
         if cells.mapping.slope is not None:
             checked = replace(checked, proved=int(cells.y.n.sum()) - counts.settled, settled=counts.settled)
         return _Summary(totals, checked, kept, shown)
+
+
+def given_to(given: Moments, walk: Walk, spans: range) -> Moments:
+    """Return the given moments of the cells of some spans."""
+    return each(given, itemgetter(slice(spans.start * walk.span_cells, spans.stop * walk.span_cells)))
 
 
 class Normalization:
@@ -249,6 +268,8 @@ class Normalization:
         Whether iteration yields the mean and deviation of each cell, for a picture.
     reports : bool
         Whether there is an outcome; without it the result is written, and not measured.
+    given : tuple of two ndarray of float64, shape (C,), optional
+        The mean and the variance of each channel, if they are given; the source is then read once.
     """
 
     def __init__(
@@ -267,23 +288,31 @@ class Normalization:
         verify: bool = True,
         shows: bool = False,
         reports: bool = True,
+        given: tuple[Floats, Floats] | None = None,
     ) -> None:
         self.sink, self.grouping = sink, grouping
         extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
-        self._plan = Plan.of(source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else 2))
+        norm, proves = grouping.norm, made.mantissa < 52
+        by = None if given is None else given_moments(*given, source.dtype)
+        if by is not None and not proves:
+            by = without_bounds(by)
+        twice = 1 if norm.given else 2
+        self._plan = Plan.of(
+            source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else twice)
+        )
         # Of a span that is read twice, the exact sums must be known before the second time.
-        proof = None if made.mantissa == 52 else Proof(extras, exact=not self._plan.once)
+        proof = Proof(extras, exact=not self._plan.once) if proves and not norm.given else None
         before = MomentsOf(source.dtype, proof or extras)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
-        after = MomentsOf(made.dtype, extras, about_zero=affine.identity)
+        after = MomentsOf(made.dtype, extras, about_zero=affine.identity and norm.centered)
         apart = verify and (made.foreign or not affine.identity)
-        normalized = MomentsOf(made.checked, about_zero=True) if apart else None
+        normalized = MomentsOf(made.checked, about_zero=norm.centered) if apart else None
         self._worker = _Worker(
-            grouping.norm, affine, made, overflow, sink, engine, before, after, normalized, keep, stages, shows, reports
+            *(norm, affine, made, overflow, sink, engine, before, after, normalized, keep, stages, shows, reports, by),
         )
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._kept: list[tuple[Floats, ...]] = []
-        none = None if proof is None else 0
+        none = 0 if proves else None
         self._check = Check(0, None, None, overflow=overflow, proved=none, settled=none)
         if made.foreign:
             self._check = replace(self._check, became_zero=0, misrounded=0)
@@ -320,15 +349,18 @@ class Normalization:
             yield summary
 
     def _span(self, plan: Plan, span: range) -> _Summary | None:
-        worker = self._worker
-        (before,) = plan.reduce(worker.before, span)
-        before = before.settled()
-        mapping = standardization(before, worker.norm)
-        counts = _Counts()
+        worker, counts = self._worker, _Counts()
+        if worker.given is None:
+            (before,) = plan.reduce(worker.before, span)
+            before = before.settled()
+            by = worker.reference(before)
+        else:
+            by = given_to(worker.given, plan.walk, span)
+        mapping = standardization(by, worker.norm)
 
-        def mapped() -> Iterator[tuple[Region, tuple[Moments, Moments]]]:
+        def mapped() -> Iterator[tuple[Region, tuple[Moments, Moments, Moments]]]:
             nonlocal counts
-            for region, done in self._in_turn(plan.visits(partial(worker.map, before, mapping), span)):
+            for region, done in self._in_turn(plan.visits(partial(worker.map, by, mapping), span)):
                 counts = counts.plus(done.counts)
                 if done.moments is not None:
                     yield region, done.moments
@@ -336,8 +368,14 @@ class Normalization:
         if not worker.reports:
             deque(mapped(), maxlen=0)
             return None
-        ((z, y),) = folded(plan.walk, Both(worker.normalized or worker.after, worker.after), mapped())
-        return worker.summary(_Cells(before, mapping, z, y, counts), 1)
+        after = Both(worker.normalized or worker.after, worker.after)
+        if worker.given is None:
+            ((z, y),) = folded(plan.walk, after, ((region, (z, y)) for region, (_, z, y) in mapped()))
+        else:
+            both = ((region, (before, (z, y))) for region, (before, z, y) in mapped())
+            ((before, (z, y)),) = folded(plan.walk, Both(worker.before, after), both)
+            before = before.settled()
+        return worker.summary(_Cells(before, by, mapping, z, y, counts), 1)
 
     def _in_turn(self, visits: Iterable[tuple[Region, T]]) -> Iterator[tuple[Region, T]]:
         """Write the results that the workers could not write, in order."""

@@ -10,8 +10,8 @@ from gncli.errors import ParameterError
 from gncli.io.part import Box
 from gncli.io.source import Order
 from gncli.kernels.groupnorm import Grouping, GroupNorm
-from gncli.kernels.layout import Layout
-from gncli.kernels.partition import Partition, by_axes, by_group
+from gncli.kernels.layout import axes_named
+from gncli.kernels.partition import Partition, by_axes
 from gncli.names import nearest
 from gncli.tasks.requests import Cutting
 
@@ -55,17 +55,16 @@ class By:
         """The shape of one cell: that of the tensor without its cell axes."""
         if self.grouping is None:
             return tuple(size for axis, size in enumerate(self.shape) if axis not in self.axes)
-        layout, group_size = self.grouping.layout, self.grouping.group_size
-        sizes = ((axis, group_size if axis == layout.channel else size) for axis, size in enumerate(self.shape))
-        return tuple(size for axis, size in sizes if axis != layout.batch)
+        channel, group_size = self.grouping.channel, self.grouping.group_size
+        inner = [group_size if axis == channel else size for axis, size in enumerate(self.shape)]
+        return tuple(size for axis, size in enumerate(inner) if axis == channel or axis not in self.axes)
 
     def partition(self, shape: tuple[int, ...] | None = None) -> Partition:
         """Return the partition of the tensor, or of a part that has `shape`."""
         shape = self.shape if shape is None else shape
         if self.grouping is None:
             return by_axes(shape, self.order, self.axes)
-        layout = self.grouping.layout
-        return by_group(shape, self.order, layout, shape[layout.channel] // self.grouping.group_size)
+        return self.grouping.part(shape)
 
     def note(self, index: tuple[int, ...]) -> str:
         """Return the channels of a cell's group in words; an empty text without groups."""
@@ -77,7 +76,7 @@ class By:
 
     def unit(self, axis: int) -> int:
         """Return the number of entries of a cell axis per cell: the channels of a group, else one."""
-        if self.grouping is None or axis != self.grouping.layout.channel:
+        if self.grouping is None or axis != self.grouping.channel:
             return 1
         return self.grouping.group_size
 
@@ -116,36 +115,14 @@ def cut(cutting: Cutting, shape: tuple[int, ...], order: Order) -> By:
     ((6,), (2, 4))
     """
     text, layout, num_groups, group_size = cutting.by or "", cutting.layout, cutting.num_groups, cutting.group_size
-    names = [part.strip() for part in text.split(",")]
-    if names == ["group"]:
+    if text.strip() == "group":
         grouping = GroupNorm(num_groups, group_size, layout=layout).on(shape, order)
-        known = grouping.layout
-        axes = tuple(axis for axis in (known.batch, known.channel) if axis is not None)
-        return By(shape, order, axes, ("N", "G"), grouping)
+        return By(shape, order, grouping.kept, grouping.names, grouping)
     if num_groups is not None or group_size is not None:
         raise ParameterError("--groups needs --by group", hint="add --by group, or leave out --groups")
-    found: dict[int, str] = {}
-    for name in names:
-        axis = _axis(name, shape, layout)
-        if axis in found:
-            raise ParameterError(f"--by names axis {axis} twice")
-        found[axis] = name if name.lstrip("-").isdecimal() else name.upper()
-    axes = tuple(sorted(found))
-    labels = (str(axis) if found[axis].lstrip("-").isdecimal() else found[axis] for axis in axes)
-    return By(shape, order, axes, tuple(labels))
+    found = axes_named("--by", text, shape, layout, grouped=True, word="group", near=_near)
+    return By(shape, order, tuple(found), tuple(found.values()))
 
 
-def _axis(name: str, shape: tuple[int, ...], layout: str | None) -> int:
-    if name.lstrip("-").isdecimal():
-        axis = int(name)
-        if not -len(shape) <= axis < len(shape):
-            raise ParameterError(f"a tensor of {len(shape)} axes has no axis {axis}", hint="axes count from 0")
-        return axis % len(shape)
-    letters = Layout.of(layout, shape).letters
-    if name.upper() in letters and len(name) == 1:
-        return letters.index(name.upper())
-    words = {"batch": "N", "sample": "N", "channel": "C", "depth": "D", "height": "H", "width": "W", "length": "L"}
-    meant = next((letter for word, letter in words.items() if name.lower().rstrip("s") == word), None)
-    hint = f"did you mean {meant}?" if meant and meant in letters else nearest(name, ["group"])
-    known = f"choose from {', '.join(letters)}, numbers of axes, or group"
-    raise ParameterError(f"layout {letters} has no axis {name!r}", hint=hint or known)
+def _near(name: str) -> str | None:
+    return nearest(name, ["group"])

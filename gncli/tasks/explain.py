@@ -22,6 +22,7 @@ from gncli import io
 from gncli.errors import InputError, LimitError, ParameterError
 from gncli.io.pairs import Pair, paired, stored
 from gncli.io.source import Source
+from gncli.kernels.affine import Scaling
 from gncli.kernels.conventions import (
     EPS,
     Convention,
@@ -41,6 +42,7 @@ from gncli.kernels.conventions import (
     ulp,
 )
 from gncli.kernels.floats import FLOATS
+from gncli.kernels.groupnorm import Grouping
 from gncli.kernels.layout import Layout, doubt
 from gncli.kernels.moments import Floats, MomentsOf
 from gncli.kernels.partition import by_axes, whole
@@ -49,7 +51,7 @@ from gncli.kernels.walk import boxes
 from gncli.report.explain_records import ExplainReport, Hypothesis
 from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
-from gncli.tasks.normalize import read_channels
+from gncli.tasks.normalize import read_fitting
 from gncli.tasks.pairs import operand
 from gncli.tasks.requests import Explain
 
@@ -407,11 +409,10 @@ class ExplainRun:
             notes.append(f"{x.name}: {doubted}")
         self._notes = tuple(notes)
         gamma, beta = (
-            self._channels(given, what, grouping.channels)
-            for given, what in ((request.gamma, "gamma"), (request.beta, "beta"))
+            self._channels(given, what, grouping) for given, what in ((request.gamma, "gamma"), (request.beta, "beta"))
         )
         asked = Convention(
-            grouping.num_groups,
+            grouping.channels // grouping.group_size,
             request.norm.eps,
             str(grouping.layout),
             request.norm.denominator,
@@ -429,11 +430,11 @@ class ExplainRun:
         batch = [letter for letter in str(grouping.layout) if letter != "C"]
         self._names = {"gamma": str(request.gamma), "beta": str(request.beta), "batch": ",".join(batch)}
 
-    def _channels(self, given: str | float, what: str, channels: int) -> Floats:
+    def _channels(self, given: str | float, what: str, grouping: Grouping) -> Floats:
         if not isinstance(given, str):
-            return np.full(channels, float(given))
+            return np.full(grouping.channels, float(given))
         with io.open_source(given, policy=self.request.policy) as source:
-            return read_channels(source, channels, what)
+            return read_fitting(source, what, Scaling(), grouping)
 
     def report(self) -> ExplainReport:
         """Return the report: the explanation, or the nearest hypotheses.

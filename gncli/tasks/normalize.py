@@ -15,13 +15,13 @@ from gncli.inputs import Draw
 from gncli.io.pairs import stored
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
+from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.finish import finished
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import Grouping, output_float
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Floats, Moments
-from gncli.kernels.plain import Affine
 from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture, Stage, TensorStats
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome
@@ -91,11 +91,13 @@ class NormalizeRun:
         if request.norm.layout is None and (doubted := doubt(source.shape)):
             self._notes += (f"{source.name}: {doubted}",)
         self._inputs = [source]
-        self._affine = Affine(
-            self._channel_values(request.gamma, "gamma", stack),
-            self._channel_values(request.beta, "beta", stack),
-            grouping.channel_shape,
+        scaling = request.scaling
+        gamma, beta = (
+            self._values(given, what, scaling, stack)
+            for what, given in (("gamma", request.gamma), ("beta", request.beta))
         )
+        self._affine = scaling.affine(grouping, gamma, beta)
+        self._given = self._given_moments(stack)
         if request.dtype is None and source.stored_as is not None:
             raise ParameterError(
                 f"{source.dtype_name} can be read, but not written",
@@ -109,14 +111,21 @@ class NormalizeRun:
         self._path = _in_place(tensor, source, made.dtype) if request.output.in_place else request.output.path
         self._parameters = Parameters(
             groups=grouping.num_groups,
-            group_size=grouping.group_size,
+            group_size=None if grouping.num_groups is None else grouping.group_size,
             eps=request.norm.eps,
-            layout=str(grouping.layout),
+            layout=None if grouping.layout is None else str(grouping.layout),
             denominator=request.norm.denominator,
             gamma=request.gamma,
             beta=request.beta,
             dtype=self._made.name,
             interleaved=request.norm.interleaved,
+            cells=grouping.partition.cells,
+            over=request.norm.over,
+            rms=request.norm.rms,
+            mean=request.mean,
+            var=request.var,
+            gamma_axes=scaling.gamma_axes,
+            gamma_per_group=scaling.gamma_per_group,
         )
 
     def _source_of(self, tensor: str | Draw) -> Source:
@@ -124,16 +133,24 @@ class NormalizeRun:
             return io.RandomSource(tensor.shape, tensor.dist, tensor.seed, tensor.dtype)
         return io.open_source(tensor, policy=self.request.policy)
 
-    def _channel_values(self, given: str | float, what: str, stack: contextlib.ExitStack) -> Floats:
-        """Return gamma or beta, one value per channel, from a number or a tensor."""
-        channels = self._grouping.channels
+    def _values(self, given: str | float, what: str, scaling: Scaling, stack: contextlib.ExitStack) -> Floats:
+        """Return gamma, beta, a mean or a variance: from a number in shape (), or from a tensor that fits."""
         if not isinstance(given, str):
             if not math.isfinite(given):
                 raise ParameterError(f"{what} is {given}", hint="give a finite number, or a tensor")
-            return np.full(channels, float(given))
+            return np.array(float(given))
         source = stack.enter_context(io.open_source(given, policy=self.request.policy))
         self._inputs.append(source)
-        return read_channels(source, channels, what)
+        return read_fitting(source, what, scaling, self._grouping)
+
+    def _given_moments(self, stack: contextlib.ExitStack) -> tuple[Floats, Floats] | None:
+        """Return the mean and the variance of each channel, if they are given."""
+        if self.request.mean is None or self.request.var is None:
+            return None
+        per_channel = Scaling()
+        mean = self._values(self.request.mean, "mean", per_channel, stack)
+        var = self._values(self.request.var, "var", per_channel, stack)
+        return per_channel_moments(self._grouping, mean, var)
 
     def _open_outputs(self, stack: contextlib.ExitStack) -> None:
         output, save_moments = self.request.output, self.request.save_moments
@@ -178,6 +195,7 @@ class NormalizeRun:
             zeros=request.zeros,
             verify=request.verify or request.stages,
             shows=maps is not None,
+            given=self._given,
         )
         for shown in normalization:
             assert maps is not None  # nothing is shown where there is no picture
@@ -241,33 +259,37 @@ class NormalizeRun:
         sink = CountingSink(histogram.Bins(edges, self._made.dtype), self._bars)
         before = counted(self._source.again(), self._engine, edges)
         again = self._source.again()
-        Normalization(again, sink, self._grouping, self._affine, self._made, self._engine, verify=False).run()
+        run = Normalization(
+            again, sink, self._grouping, self._affine, self._made, self._engine, verify=False, given=self._given
+        )
+        run.run()
         limits = tuple(edges.tolist())
         return Histogram(limits, tuple(before.tolist())), Histogram(limits, tuple(sink.counts.tolist()))
 
 
-def read_channels(source: Source, channels: int, what: str) -> Floats:
-    """Return gamma or beta from a tensor of finite values, one per channel.
+def read_fitting(source: Source, what: str, scaling: Scaling, grouping: Grouping) -> Floats:
+    """Return a tensor of finite values, such as gamma, as float64.
 
     Raises
     ------
     ParameterError
-        If the shape is not (C,).
+        If its shape does not fit, see `Scaling.axes`.
     InputError
         If a value is not finite.
     """
-    if source.shape != (channels,):
-        raise ParameterError(
-            f"{what} has shape {source.shape}", subject=source.name, hint=f"the tensor needs ({channels},)"
-        )
-    values = np.empty(channels, source.dtype)
+    try:
+        scaling.axes(grouping, what, source.shape)
+    except ParameterError as error:
+        raise error.about(source.name) from None
+    values = np.empty(math.prod(source.shape), source.dtype)
     source.read_into(values, 0)
     source.verify_unchanged()
-    wide = values.astype(np.float64)
+    wide = values.astype(np.float64).reshape(source.shape, order=source.order)
     if not np.isfinite(wide).all():
-        channel = int(np.argmin(np.isfinite(wide)))
+        index = np.unravel_index(int(np.argmin(np.isfinite(wide))), wide.shape)
+        place = ",".join(map(str, index))
         raise InputError(
-            f"{what} is {wide[channel]} for channel {channel}",
+            f"{what} is {wide[index]} for {f'channel {place}' if wide.ndim == 1 else f'index {place}'}",
             subject=source.name,
             hint="all its values must be finite",
         )
@@ -280,7 +302,7 @@ class _Maps:
     def __init__(self, grouping: Grouping) -> None:
         self._partition = grouping.partition
         self._done = 0
-        self._planes = [Plane(("N", "G"), grouping.partition.cells) for _ in range(4)]
+        self._planes = [Plane(grouping.names, grouping.partition.cells) for _ in range(4)]
 
     def add(self, numbers: tuple[Floats, ...]) -> None:
         """Add mean and deviation, before and after, of the next groups in storage order."""

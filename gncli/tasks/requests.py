@@ -9,6 +9,7 @@ from gncli.inputs import STRICT, Draw, Policy
 
 if TYPE_CHECKING:
     from gncli.io import Listing
+    from gncli.kernels.affine import Scaling
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Expectation
 
@@ -311,7 +312,11 @@ class Normalize:
     norm : GroupNorm
         The groups, eps, layout and denominator.
     gamma, beta : str or float
-        A number, or a tensor of shape (C,).
+        A number, or a tensor with the axes that `scaling` says, such as (C,).
+    scaling : Scaling
+        How gamma and beta are applied.
+    mean, var : str or float, optional
+        A number, or a tensor of shape (C,), if ``norm.given``.
     dtype : str, optional
         The dtype of the result; by default that of a floating input, else ``np.result_type(input, np.float32)``.
     output : Output
@@ -338,6 +343,9 @@ class Normalize:
     norm: GroupNorm
     gamma: str | float = 1.0
     beta: str | float = 0.0
+    scaling: Scaling
+    mean: str | float | None = None
+    var: str | float | None = None
     dtype: str | None = None
     output: Output = NO_OUTPUT
     save_moments: str | None = None

@@ -89,7 +89,8 @@ def rows_of(values: NDArray[Any]) -> Moments:
 def checked(x: NDArray[Any], z: NDArray[Any], **norm: Any) -> Check:
     """Return the check of rows, each a group."""
     with np.errstate(all="ignore"):
-        return check(rows_of(x), rows_of(z), GroupNorm(1, **norm), z.dtype)
+        before = rows_of(x)
+        return check(before, before, rows_of(z), GroupNorm(1, **norm), z.dtype)
 
 
 def standardized(x: NDArray[Any], dtype: Any, eps: float = 1e-5, denominator: str = "std") -> NDArray[Any]:

@@ -131,7 +131,7 @@ def test_the_check_fails_where_values_differ_and_their_variance_is_0() -> None:
     x = np.array([[1.0, 2.0]])
     before = moments_of(x).settled()._replace(m2=np.zeros(1))
     z = moments_of(x)
-    found = check(before, z, GroupNorm(1, eps=0.0), np.dtype(np.float64))
+    found = check(before, before, z, GroupNorm(1, eps=0.0), np.dtype(np.float64))
     assert (found.ok, found.var_error) == (False, math.inf)
 
 
@@ -142,10 +142,11 @@ def test_the_check_is_the_same_with_powers_of_two_and_without(denominator: str, 
     norm, before = GroupNorm(1, eps=eps, denominator=denominator), moments_of(x).settled()
     z = moments_of((x - before.mean[:, None]) * factor(standardization(before, norm))[:, None])
     powers = np.zeros(40, np.int32)
-    found = check(before, z, norm, np.dtype(np.float64))
+    scaled = before._replace(power=powers)
+    found = check(before, before, z, norm, np.dtype(np.float64))
     assert found.var_error is not None
     assert 0 < found.var_error < 1
-    assert found == check(before._replace(power=powers), z._replace(power=powers), norm, np.dtype(np.float64))
+    assert found == check(scaled, scaled, z._replace(power=powers), norm, np.dtype(np.float64))
 
 
 def test_sets_of_zeros_and_of_nothing_have_every_scale() -> None:

@@ -61,7 +61,7 @@ def cells_of(rng: np.random.Generator, values: NDArray[Any], num_x: int, width: 
     rstd = np.asarray(10.0 ** rng.integers(-3, 4, shape), np.float64)
     rstd[rng.random(shape) < 0.2] = np.nan
     base = None
-    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and rng.random() < 0.5:
         base = np.full(shape, values.min(), values.dtype.newbyteorder("="))
     slope, offset = np.full(shape, 2.0**-40), np.full(shape, 2.0**-45)
     slope[rng.random(shape) < 0.1] = offset[0, 0] = 2.0**900  # nothing is known

@@ -105,6 +105,14 @@ def test_the_report_says_what_was_done(tmp_path: Path) -> None:
         "gamma": 2.0,
         "beta": -1.0,
         "dtype": "float32",
+        "interleaved": False,
+        "cells": [3, 3],
+        "over": None,
+        "rms": False,
+        "mean": None,
+        "var": None,
+        "gamma_axes": None,
+        "gamma_per_group": False,
     }
     y = np.load(out)
     assert report.before.value("mean") == pytest.approx(x.astype(float).mean(), rel=1e-13)

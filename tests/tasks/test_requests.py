@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from gncli.inputs import Draw
+from gncli.kernels.affine import Scaling
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Random, Stats
 
@@ -17,8 +18,8 @@ DRAW = Draw((2, 4))
 MISSPELT: list[Callable[[], object]] = [
     lambda: Stats(tensor=("x.npy",)),  # type: ignore[call-arg]
     lambda: Diff(a="x.npy", b="y.npy", rtoll=0.0),  # type: ignore[call-arg]
-    lambda: Normalize(tensor=DRAW, norm=GroupNorm(2), verfy=False),  # type: ignore[call-arg]
-    lambda: Normalize(tensor=DRAW, norm=GroupNorm(num_gruops=2)),  # type: ignore[call-arg]
+    lambda: Normalize(tensor=DRAW, norm=GroupNorm(2), scaling=Scaling(), verfy=False),  # type: ignore[call-arg]
+    lambda: Normalize(tensor=DRAW, norm=GroupNorm(num_gruops=2), scaling=Scaling()),  # type: ignore[call-arg]
     lambda: Random(draw=DRAW, statistic=()),  # type: ignore[call-arg]
     lambda: Output(inplace=True),  # type: ignore[call-arg]
     lambda: Cutting(group=2),  # type: ignore[call-arg]

@@ -49,7 +49,7 @@ def of_cells(x: NDArray[Any], by: By) -> list[NDArray[Any]]:
     """Return the elements of each cell, in C order of their index."""
     if by.grouping is not None:
         n, c, *_ = x.shape
-        x = x.reshape(n, by.grouping.num_groups, c // by.grouping.num_groups, -1)
+        x = x.reshape(n, c // by.grouping.group_size, by.grouping.group_size, -1)
         return [x[i, j].reshape(-1) for i in range(x.shape[0]) for j in range(x.shape[1])]
     moved = np.moveaxis(x, by.axes, range(len(by.axes)))
     return [moved[at].reshape(-1) for at in np.ndindex(*moved.shape[: len(by.axes)])]

@@ -1,0 +1,123 @@
+"""Gamma and beta: which axes of a tensor they have, and the map that follows the standardization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.errors import ParameterError
+from gncli.kernels.groupnorm import Grouping
+from gncli.kernels.layout import axes_named
+from gncli.kernels.moments import Floats
+from gncli.kernels.plain import Affine
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How gamma and beta are applied, before the tensor is known.
+
+    Attributes
+    ----------
+    gamma_axes : str or None
+        The axes of gamma and beta: letters of the layout, or numbers, comma-separated. None is the channels, or with
+        ``over`` the reduced axes or the channels, whichever fit.
+    gamma_per_group : bool
+        Whether gamma and beta have one value per group, in place of one per channel.
+    """
+
+    gamma_axes: str | None = None
+    gamma_per_group: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse options that exclude each other."""
+        if self.gamma_per_group and self.gamma_axes is not None:
+            raise ParameterError("the axes of gamma are said twice", hint="give --gamma-axes or --gamma-per-group")
+
+    def axes(self, grouping: Grouping, what: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the axes of the tensor, in ascending order, that gamma or beta of `shape` has.
+
+        Parameters
+        ----------
+        grouping : Grouping
+            The tensor, and its cells.
+        what : str
+            ``gamma`` or ``beta``, for an error.
+        shape : tuple of int
+            The shape of gamma or beta, which is no number.
+
+        Raises
+        ------
+        ParameterError
+            If the shape does not fit, or fits two sets of axes.
+        """
+        choices = self._choices(grouping)
+        sizes = [self._sizes(grouping, axes) for axes in choices]
+        fitting = [axes for axes, size in zip(choices, sizes, strict=True) if size == shape]
+        if not fitting:
+            needed = " or ".join(map(str, dict.fromkeys(sizes)))
+            raise ParameterError(f"{what} has shape {shape}", hint=f"the tensor needs {needed}")
+        if len(fitting) > 1:
+            both = " and ".join(",".join(map(str, axes)) for axes in fitting)
+            raise ParameterError(f"{what} of shape {shape} fits axes {both}", hint="say which by --gamma-axes")
+        return fitting[0]
+
+    def affine(self, grouping: Grouping, gamma: NDArray[Any], beta: NDArray[Any]) -> Affine:
+        """Return the map of gamma and beta, arrays of float64 that are numbers, of shape (), or fit the tensor.
+
+        Raises
+        ------
+        ParameterError
+            See `axes`; also if gamma and beta have different axes.
+        """
+        self._choices(grouping)
+        found = {
+            what: self.axes(grouping, what, values.shape)
+            for what, values in (("gamma", gamma), ("beta", beta))
+            if values.shape
+        }
+        if len(set(found.values())) > 1:
+            raise ParameterError(f"gamma has shape {gamma.shape}, beta {beta.shape}", hint="give both the same axes")
+        axes = next(iter(found.values()), ())
+        sizes = self._sizes(grouping, axes) if axes else ()
+
+        def laid(values: NDArray[Any]) -> Floats:
+            whole = np.broadcast_to(values, sizes)
+            if self.gamma_per_group and axes:
+                whole = whole[grouping.groups_of_channels]
+            return np.ascontiguousarray(whole.T if grouping.order == "F" else whole).reshape(-1)
+
+        return Affine(laid(gamma), laid(beta), grouping.runs(axes))
+
+    def _choices(self, grouping: Grouping) -> list[tuple[int, ...]]:
+        if self.gamma_per_group and grouping.num_groups is None:
+            raise ParameterError("--gamma-per-group needs groups", hint="leave it out, or give --groups")
+        if self.gamma_axes is not None:
+            return [tuple(axes_named("--gamma-axes", self.gamma_axes, grouping.shape, grouping.norm.layout))]
+        if grouping.norm.over is None:
+            return [(grouping.channel,)]
+        reduced = tuple(axis for axis in range(len(grouping.shape)) if axis not in grouping.kept)
+        return [reduced, (grouping.channel,)] if "C" in grouping.names else [reduced]
+
+    def _sizes(self, grouping: Grouping, axes: tuple[int, ...]) -> tuple[int, ...]:
+        if self.gamma_per_group and grouping.num_groups is not None:
+            return (grouping.num_groups,)
+        return tuple(grouping.shape[axis] for axis in axes)
+
+
+def per_channel_moments(grouping: Grouping, mean: Floats, var: Floats) -> tuple[Floats, Floats]:
+    """Return a given mean and variance, each in shape (C,), from numbers or arrays of a value per channel.
+
+    Raises
+    ------
+    ParameterError
+        If a variance is negative, or 0 where eps is 0.
+    """
+    mean, var = (np.ascontiguousarray(np.broadcast_to(values, (grouping.channels,))) for values in (mean, var))
+    if (wrong := np.flatnonzero(var < 0)).size:
+        raise ParameterError(f"var is {var[wrong[0]]} for channel {wrong[0]}", hint="give variances of at least 0")
+    if (wrong := np.flatnonzero(var + grouping.norm.eps == 0)).size:
+        raise ParameterError(f"var and eps are 0 for channel {wrong[0]}", hint="give an eps above 0")
+    return mean, var
