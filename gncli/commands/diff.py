@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from gncli.tasks.requests import Criteria, Execution, Output, Pairing
 
 _output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
+
+
+def most_pairs(forms: Sequence[str]) -> int | None:
+    """Return how many pairs the forms of a report show at most; None for all."""
+    from gncli.report.document import MOST_ROWS, MOST_ROWS_OF_A_PAGE
+
+    shown = {"table": MOST_ROWS, "svg": MOST_ROWS, "markdown": MOST_ROWS, "html": MOST_ROWS_OF_A_PAGE, "value": 0}
+    return max(shown[form] for form in forms) if shown.keys() >= set(forms) else None
 
 
 @click.command(cls=options.Command)
@@ -97,6 +106,7 @@ def diff(
             picture=charts.picture,
             page=charts.bins if look.file_form == "html" else None,
             most_cells=MOST_JSON_CELLS if "json" in look.forms else None,
+            most_pairs=most_pairs(look.forms),
             output=output,
             policy=policy,
             execution=execution,
@@ -108,8 +118,7 @@ def diff(
             files.commit()
     show(report, look)
     if isinstance(report, PairsReport):
-        for row in report.rows:
-            if row.error is not None:
-                terminal.say(error_line(row.error.about(row.name)))
+        for failure in report.failures:
+            terminal.say(error_line(failure.error.about(failure.name)))
         say_broken(report.broken)
     return report.status

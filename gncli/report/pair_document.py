@@ -56,7 +56,7 @@ class PairsDocument(Document):
 
     def answer(self) -> Answer:
         """Return the verdict, what cannot be read, and the expectations that did not hold."""
-        unread = [f"{printable(row.name)}: {printable(row.message)}" for row in self.report.rows if row.message]
+        unread = [f"{printable(failure.name)}: {printable(failure.message)}" for failure in self.report.failures]
         return Answer(self.report.status == 0, [*self.verdict(), *unread, *broken_lines(self.report.broken)])
 
     def histograms(self) -> list[tuple[str, Histogram]]:
@@ -82,7 +82,7 @@ class PairsDocument(Document):
         return Sheet(header, rows, right, under=[*self._more(most), *self.verdict()])
 
     def _more(self, most: int) -> list[str]:
-        return more_lines(len(self.report.rows) - most)
+        return more_lines(max(0, len(self.report.rows) - most) + self.report.more)
 
     def blocks(self) -> Iterator[Block]:
         """Return a paragraph per pair, and the verdict."""
@@ -111,7 +111,7 @@ class PairsDocument(Document):
 
     def rows(self) -> Iterator[Sequence[object]]:
         """Return a row per pair."""
-        failed = any(row.error is not None for row in self.report.rows)
+        failed = bool(self.report.failures)
         yield ["name", "verdict", "a", "b", *NUMBERS, *(["error"] if failed else [])]
         for row in self.report.rows:
             yield [*self._head(row), *map(row.number, NUMBERS), *([row.message] if failed else [])]

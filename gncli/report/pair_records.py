@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from gncli.errors import GncliError
 from gncli.report.diff_records import DiffReport, Operand
-from gncli.report.records import ALL_HOLD, Broken, Items, Record
+from gncli.report.records import ALL_HOLD, Broken, Failure, Items, Record
 from gncli.text import finite
 
 IDENTICAL, SAME, DIFFERENT, INCONCLUSIVE = "identical", "same", "different", "inconclusive"
@@ -97,6 +97,10 @@ class PairsReport(Record):
         The files or folders, as the user typed them.
     rows : tuple of PairRow
         The pairs that were compared, in the order to show.
+    more : int
+        The pairs to show after these, which the report does not hold.
+    failures : tuple of Failure
+        The pairs that cannot be read, shown or not.
     counts : Counter of str
         The number of all pairs by verdict.
     first : PairRow, optional
@@ -126,6 +130,8 @@ class PairsReport(Record):
     a: str
     b: str
     rows: tuple[PairRow, ...]
+    more: int = 0
+    failures: tuple[Failure, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     first: PairRow | None = None
     left: int = 0

@@ -387,7 +387,7 @@ class Cells(Sequence[AnyCell], Generic[AnyCell]):
 
 @dataclass(frozen=True)
 class Failure:
-    """A tensor that ``stats`` of several could not read."""
+    """A tensor or a pair, of several, that could not be read."""
 
     name: str
     error: GncliError

@@ -23,7 +23,7 @@ from gncli.kernels.reduction import Visit
 from gncli.names import PAIR_KEYS
 from gncli.report.diff_records import DiffReport, Operand
 from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, UNREADABLE, PairRow, PairsReport
-from gncli.report.records import MAX_BROKEN, Broken
+from gncli.report.records import MAX_BROKEN, Broken, Failure
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from gncli.tasks.manifest import matches
@@ -147,6 +147,8 @@ class PairsRun:
         """Compare all pairs, or as many as are wanted; one that cannot be read is a row."""
         request, pairing = self._request, self._request.pairing
         rows: list[PairRow] = []
+        failures: list[Failure] = []
+        num_rows, most = 0, math.inf if request.most_pairs is None or pairing.sort else request.most_pairs
         counts: Counter[str] = Counter()
         first, failed, status = None, False, 0
         with contextlib.closing(self._rows()) as every:
@@ -156,13 +158,19 @@ class PairsRun:
                 failed |= row.fails
                 status = max(status, 0 if row.error is None else row.error.status)
                 if not (pairing.only_different and row.same):
-                    rows.append(row)
+                    num_rows += 1
+                    rows += [row] if num_rows <= most else []
+                if row.error is not None:
+                    failures.append(Failure(row.name, row.error))
                 if row.fails and pairing.fail_fast:
                     break
+        shown = rows if pairing.sort is None else _sorted(rows, pairing.sort)[: request.most_pairs]
         return PairsReport(
             a=io.name_of(request.a),
             b=io.name_of(request.b),
-            rows=tuple(rows if pairing.sort is None else _sorted(rows, pairing.sort)),
+            rows=tuple(shown),
+            more=num_rows - len(shown),
+            failures=tuple(failures),
             counts=counts,
             first=first,
             left=len(self._matches) - counts.total(),

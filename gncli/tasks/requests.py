@@ -242,6 +242,8 @@ class Diff:
         The number of bins of the histogram of each pair that differs, in a page; None for no page.
     most_cells : int, optional
         The largest number of cells; None for the limit of open cells.
+    most_pairs : int, optional
+        The number of pairs that the report keeps; None for all. With ``--sort`` all are kept until they are sorted.
     output : Output
         The file for a - b.
     policy : Policy
@@ -264,6 +266,7 @@ class Diff:
     picture: int | None = None
     page: int | None = None
     most_cells: int | None = None
+    most_pairs: int | None = None
     output: Output = NO_OUTPUT
     policy: Policy = field(default=STRICT)
     execution: Execution = ON_THREADS

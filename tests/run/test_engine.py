@@ -230,6 +230,7 @@ def test_sizes_are_bytes_of_input() -> None:
         assert engine.tile_of(np.dtype(np.float32)) == 1 << 14
         assert engine.visit_of(ArraySource(ELEMENTS)) == 1 << 15
         assert engine.visit_of(Forward(ELEMENTS)) == 1 << 14
+        assert [engine.share_of(nbytes) for nbytes in (0, 12 << 20, 120 << 20)] == [1 << 20, 1 << 20, 10 << 20]
     with Engine(1, 1, 1) as engine:
         assert engine.tile_of(np.dtype(np.float32)) == 1
         assert engine.visit_of(Forward(ELEMENTS)) == 1

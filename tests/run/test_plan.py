@@ -41,6 +41,15 @@ def test_a_span_that_fits_a_visit_is_read_once(visit: int, passes: tuple[str, ..
     assert (plan.passes, list(plan.spans()), plan.notes) == (passes, spans, ())
 
 
+@pytest.mark.parametrize(("most", "visit"), [(None, 80), (10_000, 80), (320, 40), (3, 1)])
+def test_fewer_bytes_than_a_visit_may_be_read_at_once(most: int | None, visit: int) -> None:
+    plan = Plan.of(ArraySource(X), by_axes(X.shape, "C", (0, 1)), engine(640), most=most)
+    regions = [region for region, _ in plan.visits(lambda found: found.values.size)]
+    assert plan.visit == visit
+    assert max(region.stop - region.start for region in regions) == max(visit, X.shape[2])
+    assert (regions[0].start, regions[-1].stop) == (0, X.size)
+
+
 def test_a_span_that_is_read_twice_is_held_and_a_whole_source_that_is_read_again_is_held_whole() -> None:
     source = Forward(X)
     plan = Plan.of(source, by_axes(X.shape, "C", (0,)), engine(640), twice).begin()

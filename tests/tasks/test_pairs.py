@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.cli import main
+from gncli.commands.diff import most_pairs
 from gncli.errors import GncliError, InputError, ParameterError
 from gncli.io import ArraySource
 from gncli.report import document_of
@@ -277,6 +278,24 @@ def test_what_cannot_be_read_is_a_row_and_the_others_go_on(sides: tuple[str, str
     report = diff_many(*sides)
     assert (report.status, report.counts["unreadable"], report.counts["identical"]) == (3, 3, 0)
     assert report.failed
+
+
+def test_a_report_keeps_as_many_pairs_as_are_wanted_and_counts_the_others(sides: tuple[str, str]) -> None:
+    (Path(sides[0]) / "layers.99.w.npy").write_bytes(b"")
+    every = diff_many(*sides)
+    for sort in (None, "-name"):
+        whole, some = diff_many(*sides, sort=sort), diff_many(*sides, sort=sort, most_pairs=2)
+        assert [row.name for row in some.rows] == [row.name for row in whole.rows][:2]
+        assert (whole.more, some.more, some.counts) == (0, len(every.rows) - 2, every.counts)
+        assert [failure.name for failure in some.failures] == ["layers.99.w"]
+        assert document_of(some).sheet(1).under[0] == f"... {len(every.rows) - 1} more; --format csv for all"
+    nothing = diff_many(*sides, most_pairs=0)
+    assert (nothing.rows, nothing.status, list(document_of(nothing).values())) == ((), 3, ["DIFFERENT"])
+
+
+def test_a_command_keeps_as_many_pairs_as_its_forms_show() -> None:
+    assert most_pairs(["table"]) == most_pairs(["value", "svg"]) == 1000
+    assert (most_pairs(["value"]), most_pairs(["table", "html"]), most_pairs(["table", "csv"])) == (0, 10_000, None)
 
 
 def test_what_is_not_numeric_is_counted(tmp_path: Path) -> None:
