@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # `typing` is slow to import, and signals are taken before that
 if TYPE_CHECKING:
+    from gncli import testing
     from gncli.api import diff, get_stats, group_norm, normalize_file, stats
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
     from gncli.inputs import Draw, Policy
@@ -38,6 +39,7 @@ __all__ = [
     "kernel",
     "normalize_file",
     "stats",
+    "testing",
 ]
 
 __version__ = "0.1.0"
@@ -64,6 +66,7 @@ _HOMES = {
     "kernel": "kernels.loops",
     "normalize_file": "api",
     "stats": "api",
+    "testing": "testing",
 }
 
 
@@ -72,7 +75,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    found = globals()[name] = getattr(import_module(f"gncli.{_HOMES[name]}"), name)
+    home = import_module(f"gncli.{_HOMES[name]}")
+    found = globals()[name] = home if name == _HOMES[name] else getattr(home, name)
     return found
 
 

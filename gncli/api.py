@@ -18,17 +18,30 @@ from gncli.errors import GncliError, ParameterError
 from gncli.inputs import STRICT, Draw, Policy
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS
-from gncli.kernels.groupnorm import DEFAULT_EPS, GroupNorm, output_float
-from gncli.names import in_python, statistic_names
+from gncli.kernels.groupnorm import DEFAULT_EPS, LARGEST, GroupNorm, output_float
+from gncli.names import in_python, layouts_of, statistic_names
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from gncli.tasks.diff import DiffRun
 from gncli.tasks.normalize import NormalizeRun
-from gncli.tasks.requests import Cutting, Diff, Execution, Normalize, Output, Pairing, Stats
+from gncli.tasks.requests import Criteria, Cutting, Diff, Execution, Normalize, Output, Pairing, Stats
 from gncli.tasks.stats import StatsRun
 
 MOST_CELLS = 1 << 20
+RANGES: Mapping[str, tuple[float, float]] = {
+    "rtol": (0, LARGEST),
+    "atol": (0, LARGEST),
+    "max_fraction": (0, 1),
+    "ddof": (0, 1),
+    "bins": (1, 1 << 16),
+    "workers": (1, 1024),
+    "tile": (1, LARGEST),
+    "factor": (0, LARGEST),
+    "max_ulp": (0, LARGEST),
+    "near_zero": (0, LARGEST),
+}
+"""The least and the largest value of a parameter, as the options of the command line have them."""
 
 Path: TypeAlias = str | os.PathLike[str]
 """A tensor as the command line names it, ``FILE`` or ``FILE::NAME``, or a path."""
@@ -39,11 +52,13 @@ R = TypeVar("R")
 
 
 def in_words_of_python(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` with errors that name parameters, and not the options of the command line."""
+    """Return `function` with errors that name parameters, not options, also where a number is out of its range."""
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            for name in sorted(kwargs.keys() & RANGES.keys()):
+                _check(name, kwargs[name])
             return function(*args, **kwargs)
         except GncliError as error:
             error.problem, error.subject = in_python(error.problem), error.subject and in_python(error.subject)
@@ -51,6 +66,14 @@ def in_words_of_python(function: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return called
+
+
+def _check(name: str, number: Any) -> None:
+    """Raise unless a number is in its range; None is a default."""
+    low, high = RANGES[name]
+    if number is not None and not low <= number <= high:
+        hint = f"give a finite number, at least {low}" if high == LARGEST else f"give {low} to {high}"
+        raise ParameterError(f"{name} is {number}", hint=hint)
 
 
 @in_words_of_python
@@ -138,9 +161,11 @@ def group_norm(
             if values.shape:
                 Scaling().axes(grouping, what, values.shape)
         given = per_channel_moments(grouping, mean, var)
-    made = output_float(source.dtype) if dtype is None else FLOATS.get(np.dtype(dtype).name)
+    with contextlib.suppress(TypeError):  # NumPy does not know it
+        dtype = None if dtype is None else np.dtype(dtype).name
+    made = output_float(source.dtype) if dtype is None else FLOATS.get(dtype)
     if made is None or made.foreign:
-        raise ParameterError(f"{np.dtype(dtype)} cannot hold the result", hint="choose float16, float32 or float64")
+        raise ParameterError(f"{dtype} cannot hold the result", hint="choose float16, float32 or float64")
     sink = io.ArraySink(source.shape, made.dtype, source.order)
     with Engine() as engine:
         Normalization(source, sink, grouping, affine, made, engine, verify=False, reports=False, given=given).write()
@@ -174,8 +199,10 @@ def _values(given: Any, what: str, default: float) -> NDArray[np.float64]:
     return values.astype(np.float64).reshape(source.shape, order=source.order)
 
 
-def _listing(x: Any, name: str, policy: Policy) -> io.Listing:
-    """Return what a path or a name stands for, or an array, which errors call `name`."""
+def opened(x: Any, name: str, policy: Policy = STRICT) -> io.Listing:
+    """Return what a path or a name stands for, or an array, which errors call `name`; what is open already stays so."""
+    if isinstance(x, io.Listing):
+        return x
     if isinstance(x, str | os.PathLike):
         return io.open_sources(os.fspath(x), policy=policy)
     return io.lent(x, name)
@@ -262,7 +289,7 @@ def stats(
         raise ParameterError(error.args[0]) from None
     drawn = x if isinstance(x, Draw) else None
     with contextlib.ExitStack() as stack:
-        listings = [] if drawn else [stack.enter_context(_listing(x, "x", policy))]
+        listings = [] if drawn else [stack.enter_context(opened(x, "x", policy))]
         several = any(listing.many for listing in listings)
         run = StatsRun(
             Stats(
@@ -329,6 +356,13 @@ def diff(
     atol: float | None = None,
     max_fraction: float = 0.0,
     nan_differs: bool = False,
+    baseline: Any = None,
+    factor: float | None = None,
+    max_ulp: int | None = None,
+    near_zero: float | None = None,
+    faithful: bool = False,
+    exact: bool = False,
+    allow_vacuous: bool = False,
     by: By | None = None,
     layout: str | None = None,
     num_groups: int | None = None,
@@ -356,11 +390,28 @@ def diff(
         The fraction of the elements that may be outside.
     nan_differs : bool
         Whether a NaN differs from a NaN.
+    baseline : array_like, str or PathLike, optional
+        What an accepted implementation gives in the dtype of `a`: the largest error may be `factor` times its own, and
+        the rounding floor.
+    factor : float, optional
+        Used with `baseline`; by default 2.
+    max_ulp : int, optional
+        The largest distance in units of the dtype of `a` from `b`, which is rounded once to that dtype.
+    near_zero : float, optional
+        Used with `max_ulp`: below it, the distance may be `max_ulp` times the spacing at it; by default it is the
+        smallest normal number of that dtype.
+    faithful : bool
+        Whether each element must be one of the two neighbours of that of `b` in the dtype of `a`.
+    exact : bool
+        Whether dtype, shape and all bits must be equal.
+    allow_vacuous : bool
+        Whether the tensors may be the same where a tensor of zeros would be.
     by : str, int or iterable of these, optional
         The axes that have a cell per index, as letters of the layout or numbers, or ``"group"``: then `cells` says how
         each cell differs.
     layout : str, optional
-        One letter per axis, such as ``"NHWC"``, for `by`.
+        One letter per axis, such as ``"NHWC"``, for `by`. Two layouts, ``"NCHW,NHWC"``, are those of `a` and of `b`,
+        whose axes are taken in the order of those of `a`.
     num_groups, group_size : int, optional
         The number of groups, or of channels in each, for ``by="group"``.
     bins : int, optional
@@ -405,7 +456,9 @@ def diff(
     (False, 0.5, (1,), 0.301)
     """
     with contextlib.ExitStack() as stack:
-        sides = [stack.enter_context(_listing(x, name, policy)) for x, name in ((a, "a"), (b, "b"))]
+        sides = [stack.enter_context(opened(x, name, policy)) for x, name in ((a, "a"), (b, "b"))]
+        accepted = None if baseline is None else stack.enter_context(opened(baseline, "baseline", policy))
+        first, both = layouts_of(layout)
         request = Diff(
             a=sides[0],
             b=sides[1],
@@ -413,7 +466,17 @@ def diff(
             atol=atol,
             max_fraction=max_fraction,
             nan_differs=nan_differs,
-            cutting=_cutting(by, layout, num_groups, group_size),
+            criteria=Criteria(
+                baseline=accepted,
+                factor=factor,
+                max_ulp=max_ulp,
+                near_zero=near_zero,
+                exact=exact,
+                faithful=faithful,
+                allow_vacuous=allow_vacuous,
+            ),
+            layouts=both,
+            cutting=_cutting(by, None if by is None and both else first, num_groups, group_size),
             pairing=Pairing(renames=tuple((rename or {}).items()), match=match, fail_fast=fail_fast),
             bins=bins,
             output=Output(path=None if output is None else os.fspath(output), force=force),

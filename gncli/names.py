@@ -175,6 +175,18 @@ def statistic_names(given: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def layouts_of(given: str | None) -> tuple[str | None, tuple[str, str] | None]:
+    """Return the layout of A, and those of both if `given` has two.
+
+    Examples
+    --------
+    >>> layouts_of("NCHW"), layouts_of("NCHW, NHWC")
+    (('NCHW', None), ('NCHW', ('NCHW', 'NHWC')))
+    """
+    first, comma, second = (part.strip() for part in (given or "").partition(","))
+    return first or None, (first, second) if comma else None
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the question that suggests the nearest known name; None if no name is near.
 

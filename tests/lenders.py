@@ -54,14 +54,18 @@ class Holder:
         return np.array(self.array, dtype=dtype, copy=copy)
 
 
-class Reluctant(Speaker):
-    """A tensor like PyTorch's that needs a gradient, of a dtype that NumPy does not have: it must be detached."""
+class Foreign(Speaker):
+    """A tensor like PyTorch's of a dtype that NumPy does not have: NumPy is refused."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         raise TypeError("Got unsupported ScalarType BFloat16")
+
+
+class Reluctant(Foreign):
+    """The same, where it needs a gradient: it must be detached first."""
 
     def __dlpack__(self) -> object:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
 
     def detach(self) -> Speaker:
-        return Speaker(self.array, self.code)
+        return Foreign(self.array, self.code)

@@ -117,6 +117,8 @@ def test_other_arrays_are_normalized(tmp_path: Path) -> None:
     assert_same_bits(group_norm(Speaker(bits, 4), 3), group_norm(wide, 3))
     with pytest.raises(ParameterError, match="int8 cannot hold the result; choose float16, float32 or float64"):
         group_norm(x, 3, dtype=np.int8)
+    with pytest.raises(ParameterError, match="bfloat16 cannot hold the result"):
+        group_norm(x, 3, dtype="bfloat16")
     with pytest.raises(InputError, match=r"^gamma: is a masked array"):
         group_norm(x, 3, gamma=np.ma.ones(6))
     with pytest.raises(InputError, match=r"^x: is a masked array"):
@@ -236,6 +238,11 @@ WAYS_OUT = "32 is the default; say num_groups with one of 1, 2, 3, 6, or layout=
         (lambda x: stats(x[None, None], by="C"), "x: a tensor of 6 axes (1x1x2x6x4x32) has no usual layout; say"),
         (lambda x: stats(x, "medain"), "'medain' is not a statistic; did you mean median?"),
         (lambda x: normalize_file(Draw((2, 6)), num_groups=3, output="x.npz"), "x.npz: "),
+        (lambda x: stats(x, ddof=2), "ddof is 2; give 0 to 1"),
+        (lambda x: normalize_file(Draw((2, 6)), bins=0), "bins is 0; give 1 to 65536"),
+        (lambda x: diff(x, x, rtol=-1.0), "rtol is -1.0; give a finite number, at least 0"),
+        (lambda x: diff(x, x, atol=math.nan), "atol is nan; give a finite number, at least 0"),
+        (lambda x: diff(x, x, max_fraction=2, workers=0), "max_fraction is 2; give 0 to 1"),
     ],
 )  # fmt: skip
 def test_errors_speak_python(call: Any, problem: str) -> None:

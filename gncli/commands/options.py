@@ -29,6 +29,7 @@ from gncli.names import (
     REPORT_FORMS,
     STATISTICS,
     Distribution,
+    layouts_of,
     nearest,
     statistic,
     statistic_names,
@@ -808,13 +809,8 @@ cutting = gathered("cutting", _cutting, by, groups, group_size, layout)
 
 def _layouts(by: str | None, num_groups: int | None, group_size: int | None, layout: str | None) -> Compared:
     """Return the cells of two tensors, and their layouts if both are given."""
-    first, comma, second = (layout or "").partition(",")
-    both = (first.strip(), second.strip()) if comma else None
-    if both is not None and by is None:
-        layout = None
-    elif both is not None:
-        layout = both[0]
-    return Compared(_cutting(by, num_groups, group_size, layout), both)
+    first, both = layouts_of(layout)
+    return Compared(_cutting(by, num_groups, group_size, None if by is None and both else first), both)
 
 
 class Compared(NamedTuple):

@@ -68,7 +68,8 @@ def lend(x: Any, name: str) -> Source:
     ----------
     x : array_like
         An array; what has ``__array__``, such as a list, a scalar, an array of JAX; or what has ``__dlpack__``, such as
-        a tensor of PyTorch, on the CPU. bfloat16 and float8 (of PyTorch, of ml_dtypes) are read as their values.
+        a tensor of PyTorch, on the CPU. bfloat16 and float8 (of PyTorch, of ml_dtypes) are read as their values. Or a
+        source, which is returned.
     name : str
         What errors and reports call it.
 
@@ -77,6 +78,8 @@ def lend(x: Any, name: str) -> Source:
     InputError
         If it is masked, lies on another device, or its elements are no numbers that gncli reads.
     """
+    if isinstance(x, Source):
+        return x
     if _masked(x):
         raise InputError(
             "is a masked array", subject=name, hint="give its .filled(value), or its .compressed() elements"

@@ -15,7 +15,7 @@ from gncli.io.dtypes import FOREIGN
 from gncli.io.lending import StridedSource, lend
 from gncli.io.source import Source
 from tests.arrays import assert_same_bits
-from tests.lenders import Holder, Reluctant, Speaker
+from tests.lenders import Foreign, Holder, Reluctant, Speaker
 
 X = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
 WIDE = {
@@ -72,7 +72,7 @@ def test_an_array_is_read_where_it_lies() -> None:
 def test_what_numpy_does_not_have_is_read_by_its_bits(name: str, view: Any) -> None:
     _, code, bits = WIDE[name]
     raw = view(np.arange(1 << 8 * np.dtype(bits).itemsize, dtype=bits))
-    for make in (Speaker, Reluctant):
+    for make in (Speaker, Foreign, Reluctant):
         source = lend(make(raw, code), "x")
         assert (source.shape, source.dtype_name, source.stored_dtype) == (raw.shape, name, raw.dtype)
         np.testing.assert_array_equal(elements(source), values(raw, name))
@@ -132,6 +132,7 @@ class Silent:
         (np.array(["a"]), "holds strings, not numbers (dtype <U1)"),
         (np.array([b"a"]), "holds byte strings, not numbers (dtype |S1)"),
         (Broken(), "cannot be read as an array (the)"),
+        (Foreign(X), "cannot be read as an array (Got unsupported ScalarType BFloat16)"),
         (Silent(), "cannot be read as an array (OverflowError)"),
         (Speaker(X, device=2), f"lies on another device than the CPU (DLPack's device 2); {TO_THE_CPU}"),
         (Speaker(X, 11), "holds elements that gncli does not read (DLPack's code 11, 32 bits, 1 lanes)"),
