@@ -29,6 +29,7 @@ RECIPES = [pytest.param(recipe, id=recipe.title) for recipe in transcripts.recip
 FOR_A_CLUSTER = "A tensor larger than memory, and than one machine"
 WANTED = {
     "Check a kernel against gncli",
+    "Is my kernel as good as PyTorch's",
     "Two GroupNorms disagree",
     "Which channel is dead",
     "Gate a CI job on a tensor",
