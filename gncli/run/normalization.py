@@ -156,7 +156,7 @@ class _Worker:
     def map(self, by: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
         """Normalize a visit, and write it unless the caller must write in order."""
         buffers, size, sink, made = self.engine.buffers, visit.values.size, self.sink, self.made
-        lent = None if sink is None else sink.lent(visit.region.start, visit.region.stop)
+        lent = None if sink is None or sink.sequential else sink.lent(visit.region.start, visit.region.stop)
         y = buffers.take(size, made.dtype) if lent is None else lent
         z = buffers.take(size, made.checked) if self.normalized is not None else None
         places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, made, z=z, y=y)

@@ -258,7 +258,7 @@ def test_zsh_is_told_a_pattern_of_files_and_fish_the_files(folder: Path, monkeyp
         assert [line.partition("\t")[0] for line in answer(gncli, "fish_complete").splitlines()] == fish
 
 
-PATTERN = "(#i)*(.npy|.npz|.safetensors|.h5|.hdf5|.nc|.safetensors.index.json)(-.)"
+PATTERN = "(#i)*(.npy|.npz|.pt|.pth|.bin|.safetensors|.h5|.hdf5|.nc|.safetensors.index.json)(-.)"
 FILES = ("digits.h5", "my dir/", "names.h5", "two.npz", "x.npy")
 
 
