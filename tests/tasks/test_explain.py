@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gncli.commands.explain import explain
 from gncli.errors import InputError, LimitError, ParameterError
 from gncli.kernels.conventions import Convention
 from gncli.kernels.floats import FLOATS
@@ -344,7 +345,9 @@ def test_every_option_of_the_norm_is_what_was_asked_for() -> None:
     """A new option of the formula is a field of the convention, or explain would ignore it."""
     fields = {"num_groups": "groups", "group_size": "groups"}
     known = {fields.get(field.name, field.name) for field in dataclasses.fields(GroupNorm)}
-    assert known <= set(Convention._fields)
+    assert known - {"rms", "given"} <= set(Convention._fields)
+    offered = {name for parameter in explain.params for name in parameter.opts}
+    assert not {"--over", "--rms", "--mean", "--var"} & offered
 
 
 def test_memory_orders_and_byte_orders_do_not_matter(tmp_path: Path) -> None:

@@ -213,12 +213,16 @@ def test_only_a_npy_of_the_same_dtype_is_normalized_in_place(tmp_path: Path) -> 
     with h5py.File(container, "w") as file:
         file["x"] = images()
     for tensor in (container, Draw(SHAPE)):
-        with pytest.raises(ParameterError, match=r"--in-place needs a \.npy file; write to another file with -o"):
+        with pytest.raises(
+            ParameterError, match=r"in_place=True needs a \.npy file; write to another file with output"
+        ):
             normalize_file(tensor, num_groups=3, in_place=True)
     path = write_npy(tmp_path, images(dtype="u1"))
-    with pytest.raises(ParameterError, match="--in-place would turn uint8 into float32; write to another file with -o"):
+    with pytest.raises(
+        ParameterError, match="in_place=True would turn uint8 into float32; write to another file with output"
+    ):
         normalize_file(path, num_groups=3, in_place=True)
-    with pytest.raises(ParameterError, match="--in-place would turn float32 into float16"):
+    with pytest.raises(ParameterError, match="in_place=True would turn float32 into float16"):
         normalize_file(write_npy(tmp_path, images()), num_groups=3, in_place=True, dtype="float16")
     assert listed(tmp_path) == ["x.h5", "x.npy"]
 
