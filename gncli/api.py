@@ -19,7 +19,7 @@ from gncli.inputs import STRICT, Draw, Policy
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import DEFAULT_EPS, LARGEST, GroupNorm, output_float
-from gncli.names import in_python, layouts_of, statistic_names
+from gncli.names import difference_names, in_python, layouts_of, statistic_names
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
@@ -371,6 +371,7 @@ def diff(
     match: str | None = None,
     rename: Mapping[str, str] | None = None,
     fail_fast: bool = False,
+    statistics: str | Iterable[str] = (),
     output: Path | None = None,
     force: bool = False,
     policy: Policy = STRICT,
@@ -422,6 +423,8 @@ def diff(
         Regular expressions, and what replaces them in the names of the tensors of `a`.
     fail_fast : bool
         Whether to stop at the first pair that differs.
+    statistics : str or iterable of str
+        The names of the numbers to show, as ``diff -s`` takes them. `slope` and `offset` are measured only if named.
     output : str or PathLike, optional
         The file for a - b, such as ``"d.npy"``; by default it is not written.
     force : bool
@@ -454,7 +457,13 @@ def diff(
     >>> d = diff(np.array([1.0, 2.5]), np.array([1.0, 2.0]), rtol=0.1)
     >>> d.equal, d.max_abs, d.worst.index, d.smallest_atol
     (False, 0.5, (1,), 0.301)
+    >>> diff(np.array([1.0, 3.0]), np.array([0.0, 1.0]), statistics="slope,offset").slope
+    2.0
     """
+    try:
+        names = difference_names(statistics)
+    except KeyError as error:
+        raise ParameterError(error.args[0]) from None
     with contextlib.ExitStack() as stack:
         sides = [stack.enter_context(opened(x, name, policy)) for x, name in ((a, "a"), (b, "b"))]
         accepted = None if baseline is None else stack.enter_context(opened(baseline, "baseline", policy))
@@ -478,6 +487,8 @@ def diff(
             layouts=both,
             cutting=_cutting(by, None if by is None and both else first, num_groups, group_size),
             pairing=Pairing(renames=tuple((rename or {}).items()), match=match, fail_fast=fail_fast),
+            statistics=names,
+            sort=None if by is None else "name",  # so that cells[2] is the cell of index 2
             bins=bins,
             output=Output(path=None if output is None else os.fspath(output), force=force),
             policy=policy,

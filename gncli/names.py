@@ -37,6 +37,21 @@ class Statistic(NamedTuple):
     percentile: float | None = None
 
 
+class Difference(NamedTuple):
+    """A number that says how two tensors, or two cells of them, differ.
+
+    Parameters
+    ----------
+    field : str
+        Its name in JSON and CSV.
+    label : str
+        Its name in a report.
+    """
+
+    field: str
+    label: str
+
+
 STATISTICS: Mapping[str, Statistic] = {
     "object_type": Statistic("Object Type", reads=False, numeric=False),
     "shape": Statistic("Shape", reads=False, numeric=False),
@@ -76,19 +91,29 @@ DEFAULT_STATISTICS = ("object_type", "shape", "dtype", "mean", "std", "min", "ma
 NAMED_STATISTICS = ("object_type", "shape", "dimensions", "dtype", "mean", "std", "min", "max")
 """The default statistics of a tensor whose axes have names."""
 
-PAIR_KEYS: Mapping[str, str] = {
-    "name": "name",
-    "size": "size",
-    "outside": "outside",
-    "nan": "nan_mismatches",
-    "inf": "inf_mismatches",
-    "max": "max_abs",
-    "mean": "mean_abs",
-    "rmse": "rmse",
-    "rel": "rel",
-    "cosine": "cosine",
+DIFFERENCES: Mapping[str, Difference] = {
+    "size": Difference("size", "Size"),
+    "outside": Difference("outside", "Outside"),
+    "nan": Difference("nan_mismatches", "NaN Mismatches"),
+    "inf": Difference("inf_mismatches", "Infinity Mismatches"),
+    "max": Difference("max_abs", "Max |a - b|"),
+    "mean": Difference("mean_abs", "Mean |a - b|"),
+    "rmse": Difference("rmse", "RMSE"),
+    "rel": Difference("rel", "|a - b| / |b|"),
+    "cosine": Difference("cosine", "Cosine"),
+    "slope": Difference("slope", "Slope"),
+    "offset": Difference("offset", "Offset"),
 }
-"""What ``diff --sort`` takes, and what that is called in JSON."""
+"""Every number of ``diff -s`` by its name, in the order of the help page."""
+
+FITTED = ("slope", "offset")
+"""Those that take a line fitted to the pairs: a = slope b + offset."""
+
+CELL_DIFFERENCES = ("size", "outside", "nan", "inf", "max", "mean", "rmse")
+"""The default ones of a cell."""
+
+PAIR_DIFFERENCES = ("max", "rel", "cosine", "outside")
+"""The default ones of a pair of many."""
 
 CELL_STATISTICS = ("mean", "std", "min", "max")
 NONFINITE = ("nan", "posinf", "neginf")
@@ -185,6 +210,27 @@ def layouts_of(given: str | None) -> tuple[str | None, tuple[str, str] | None]:
     """
     first, comma, second = (part.strip() for part in (given or "").partition(","))
     return first or None, (first, second) if comma else None
+
+
+def difference_names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of `DIFFERENCES`, each once; a text is split at its commas.
+
+    Raises
+    ------
+    KeyError
+        If there is no such number; its message names the nearest one.
+
+    Examples
+    --------
+    >>> difference_names("slope, max"), difference_names(["rel", "rel"])
+    (('slope', 'max'), ('rel',))
+    """
+    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+    for name in names:
+        if name not in DIFFERENCES:
+            hint = nearest(name, DIFFERENCES) or "choose"
+            raise KeyError(f"{name!r} is no difference; {hint} ({', '.join(DIFFERENCES)})")
+    return tuple(dict.fromkeys(names))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

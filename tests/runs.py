@@ -31,7 +31,7 @@ NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved
 SCALING = ("gamma_axes", "gamma_per_group")
 OUTPUT = ("output", "force", "in_place", "compression")
 CRITERIA = ("baseline", "factor", "max_ulp", "near_zero", "exact", "faithful", "allow_vacuous")
-PAIRING = ("renames", "match", "sort", "fail_fast", "only_different", "unchanged", "changed")
+PAIRING = ("renames", "match", "fail_fast", "only_different", "unchanged", "changed")
 EXECUTION = ("workers", "tile", "executor", "scheduler")
 
 

@@ -237,6 +237,7 @@ WAYS_OUT = "32 is the default; say num_groups with one of 1, 2, 3, 6, or layout=
         (lambda x: stats(x, by="C", num_groups=3), "x: num_groups needs by='group'; add by='group', or leave out"),
         (lambda x: stats(x[None, None], by="C"), "x: a tensor of 6 axes (1x1x2x6x4x32) has no usual layout; say"),
         (lambda x: stats(x, "medain"), "'medain' is not a statistic; did you mean median?"),
+        (lambda x: diff(x, x, statistics="slop"), "'slop' is no difference; did you mean slope? (size, outside"),
         (lambda x: normalize_file(Draw((2, 6)), num_groups=3, output="x.npz"), "x.npz: "),
         (lambda x: stats(x, ddof=2), "ddof is 2; give 0 to 1"),
         (lambda x: normalize_file(Draw((2, 6)), bins=0), "bins is 0; give 1 to 65536"),

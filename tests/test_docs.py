@@ -198,7 +198,8 @@ def test_an_option_stands_in_the_section_that_names_it(name: str, left_out: set[
     for title, shown in sections.items():
         listed = [names[option] for option in SECTIONS[title] if option in names]
         assert not [option for option in listed if f"  {option} " not in shown.replace("-q, ", "  ")]
-    assert ("  -s, --stat NAMES" in sections["Options"]) is (name == "stats")
+    assert "  -s, --stat NAMES" in sections["Options"]
+    assert ("  --ddof N" in sections["Options"]) is (name == "stats")
     assert not re.search(r"^  (\[TENSOR\]|A|B) ", sections["Options"], re.MULTILINE)
 
 

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 _output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
 
 
-def most_pairs(forms: Sequence[str]) -> int | None:
-    """Return how many pairs the forms of a report show at most; None for all."""
+def most_pairs(forms: Sequence[str], statistics: Sequence[str]) -> int | None:
+    """Return how many pairs the forms of a report show at most; None for all, as numbers alone are."""
     from gncli.report.document import MOST_ROWS, MOST_ROWS_OF_A_PAGE
 
-    shown = {"table": MOST_ROWS, "svg": MOST_ROWS, "markdown": MOST_ROWS, "html": MOST_ROWS_OF_A_PAGE, "value": 0}
+    shown = {"table": MOST_ROWS, "svg": MOST_ROWS, "markdown": MOST_ROWS, "html": MOST_ROWS_OF_A_PAGE}
+    shown |= {} if statistics else {"value": 0}
     return max(shown[form] for form in forms) if shown.keys() >= set(forms) else None
 
 
@@ -34,6 +35,7 @@ def most_pairs(forms: Sequence[str]) -> int | None:
 @options.nan_differs
 @options.criteria
 @options.compared
+@options.numbering
 @options.pairing
 @options.writing(_output, options.force)
 @options.charts
@@ -48,6 +50,7 @@ def diff(
     nan_differs: bool,
     criteria: Criteria,
     compared: options.Compared,
+    numbers: options.Numbers,
     pairing: Pairing,
     output: Output,
     charts: options.Charts,
@@ -66,6 +69,7 @@ def diff(
     gncli diff y.npy expected.npy --max-ulp 4              in its own last digits
     gncli diff run1.npy run2.npy --exact                   bit for bit
     gncli diff y.npy expected.npy --by C                   which channel is worst
+    gncli diff y.npy expected.npy --by C -s slope,offset   what it was scaled by
     gncli diff y.npy expected.npy -o delta.npy --hist      a - b, its histogram
     gncli diff y.npy expected.npy --plot d.png             where they differ
     gncli diff before/ after.safetensors --sort -rel       all tensors, by name
@@ -102,11 +106,13 @@ def diff(
             layouts=compared.layouts,
             cutting=compared.cutting,
             pairing=pairing,
+            statistics=numbers.statistics,
+            sort=numbers.sort,
             bins=shown,
             picture=charts.picture,
             page=charts.bins if look.file_form == "html" else None,
             most_cells=MOST_JSON_CELLS if "json" in look.forms else None,
-            most_pairs=most_pairs(look.forms),
+            most_pairs=most_pairs(look.forms, numbers.statistics),
             output=output,
             policy=policy,
             execution=execution,

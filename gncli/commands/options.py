@@ -22,13 +22,14 @@ from gncli.commands import suggest
 from gncli.commands.terminal import deliver, is_terminal
 from gncli.errors import ParameterError
 from gncli.names import (
+    DIFFERENCES,
     FORMS,
     MAX_CHUNK,
-    PAIR_KEYS,
     PICTURE_FORMS,
     REPORT_FORMS,
     STATISTICS,
     Distribution,
+    difference_names,
     layouts_of,
     nearest,
     statistic,
@@ -51,6 +52,7 @@ Decorator = Callable[[F], F]
 
 OBJECT_FORMATS = frozenset({"json", "jsonl"})  # whose objects always count zeros: a comparison an element
 HIST_FORMS = ("table", "plain", "json", "jsonl")  # that have a place for a histogram
+DIFFERENCE_KEYS = ("name", *DIFFERENCES)  # what cells and pairs are ordered by
 DRAWN_DTYPES = ("float16", "float32", "float64")
 
 
@@ -118,17 +120,32 @@ class SortKey(_ParamType):
         return str(value)
 
 
-class PairSortKey(_ParamType):
-    """A number of a pair, or its name, with ``-`` before it for the largest first."""
+class DifferenceName(_ParamType):
+    """A number of a cell or pair, or its name, with ``-`` before it for the largest first."""
 
     name = "key"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the key, with its sign."""
-        if (key := value.removeprefix("-")) not in PAIR_KEYS:
-            hint = nearest(key, PAIR_KEYS) or "choose"
-            self.fail(f"{key!r} orders no pairs; {hint} ({', '.join(PAIR_KEYS)})", param, ctx)
+        if (key := value.removeprefix("-")) not in DIFFERENCE_KEYS:
+            hint = nearest(key, DIFFERENCE_KEYS) or "choose"
+            self.fail(f"{key!r} orders no pairs; {hint} ({', '.join(DIFFERENCE_KEYS)})", param, ctx)
         return str(value)
+
+
+class DifferenceNames(_ParamType):
+    """Numbers of a cell or pair, comma-separated, in the order to show."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names, each once."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return difference_names(value)
+        except KeyError as error:
+            self.fail(error.args[0], param, ctx)
 
 
 class Rename(_ParamType):
@@ -894,7 +911,6 @@ criteria = gathered(
 def _pairing(
     renames: tuple[tuple[str, str], ...],
     match: str | None,
-    sort: str | None,
     fail_fast: bool,
     only_different: bool,
     unchanged: tuple[str, ...],
@@ -905,7 +921,6 @@ def _pairing(
     return Pairing(
         renames=renames,
         match=match,
-        sort=sort,
         fail_fast=fail_fast,
         only_different=only_different,
         unchanged=unchanged,
@@ -925,13 +940,6 @@ pairing = gathered(
         help="Replace REGEX by TEXT in the names of A, as Python's re.sub does. May be repeated.",
     ),
     click.option("--match", metavar="GLOB", help="Compare only tensors whose name matches."),
-    click.option(
-        "--sort",
-        type=PairSortKey(),
-        metavar="KEY",
-        help=f"Order pairs by {', '.join(PAIR_KEYS)}; -KEY: largest first; default: natural order of names.",
-        shell_complete=suggest.words(*PAIR_KEYS, *(f"-{key}" for key in PAIR_KEYS)),
-    ),
     click.option("--fail-fast", is_flag=True, help="Stop at the first difference."),
     click.option("--only-different", is_flag=True, help="Leave out pairs that are the same."),
     click.option(
@@ -951,6 +959,36 @@ pairing = gathered(
     ),
 )
 
+
+class Numbers(NamedTuple):
+    """Which numbers of a comparison are shown, and in which order its cells or pairs come."""
+
+    statistics: tuple[str, ...]
+    sort: str | None
+
+
+numbering = gathered(
+    "numbers",
+    lambda statistics, sort: Numbers(statistics or (), sort),
+    click.option(
+        "-s",
+        "--stat",
+        "statistics",
+        type=DifferenceNames(),
+        metavar="NAMES",
+        help=f"Numbers to show, in this order, comma-separated: {' '.join(DIFFERENCES)}. rel is |a - b| / |b|; slope "
+        "and offset are those of the least-squares line a = slope b + offset.",
+        shell_complete=suggest.words(*DIFFERENCES),
+    ),
+    click.option(
+        "--sort",
+        type=DifferenceName(),
+        metavar="NAME",
+        help="Order cells or pairs by one of these numbers, or by name; -NAME: largest first. Default: -max for cells, "
+        "name for pairs.",
+        shell_complete=suggest.words(*DIFFERENCE_KEYS, *(f"-{key}" for key in DIFFERENCE_KEYS)),
+    ),
+)
 
 rtol = click.option(
     "--rtol",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from gncli.names import Value
+from gncli.names import CELL_DIFFERENCES, DIFFERENCES, Value
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Sheet
 from gncli.report.lines import more_lines, output_line, place_line, verdict_line
@@ -13,17 +13,6 @@ from gncli.report.poster import NAMES, Map, Panel, Poster, legend
 from gncli.report.records import Histogram
 from gncli.report.style import UNDEFINED
 from gncli.text import printable, without_surrogates
-
-CELL_LABELS = {
-    "size": "Size",
-    "outside": "Outside",
-    "nan_mismatches": "NaN Mismatches",
-    "inf_mismatches": "Infinity Mismatches",
-    "max_abs": "Max |a - b|",
-    "mean_abs": "Mean |a - b|",
-    "rmse": "RMSE",
-}
-"""The numbers of a cell, each with its label."""
 
 COLUMNS = (
     "equal", "rtol", "atol", "size", "nan_mismatches", "inf_mismatches", "outside", "max_abs",
@@ -69,6 +58,8 @@ class DiffDocument(Document):
         ]
         if not report.compared:
             return found
+        if report.selected:
+            return [*found, *(Labelled(DIFFERENCES[name].label, report.number(name)) for name in report.selected)]
         found.append(Labelled("NaN Mismatches", report.nan_mismatches))
         found.append(Labelled("Infinity Mismatches", report.inf_mismatches))
         if report.first_mismatch is not None:
@@ -115,8 +106,10 @@ class DiffDocument(Document):
         values = Sheet(["", ""], rows, [False, False], drawn)
         if not self._cells():
             return [values._replace(under=under)]
-        worst = report.most_different
-        differs = [] if worst is None else [f"differs most: {place_line(worst.place, worst.note)}"]
+        worst, differs = report.most_different, []
+        if worst is not None:
+            how = "NaN and infinities" if worst.mismatches else DIFFERENCES["max"].label.lower()
+            differs = [f"differs most, by {how}: {place_line(worst.place, worst.note)}"]
         more = more_lines(len(self._cells()) - most)
         return [values, self._cell_sheet(most)._replace(under=[*more, *differs, *under])]
 
@@ -128,9 +121,14 @@ class DiffDocument(Document):
 
     def _cell_sheet(self, most: int) -> Sheet:
         rows: list[list[Value]] = [
-            [place_line(cell.place, cell.note), *cell.numbers.values()] for cell in self._cells()[:most]
+            [place_line(cell.place, cell.note), *map(cell.number, self._columns())] for cell in self._cells()[:most]
         ]
-        return Sheet(["Cell", *CELL_LABELS.values()], rows, [False, *([True] * len(CELL_LABELS))])
+        labels = [DIFFERENCES[name].label for name in self._columns()]
+        return Sheet(["Cell", *labels], rows, [False, *([True] * len(labels))])
+
+    def _columns(self) -> tuple[str, ...]:
+        """Return the names of the numbers of a cell."""
+        return self.report.selected or CELL_DIFFERENCES
 
     def _cells(self) -> tuple[DiffCell, ...]:
         return () if self.report.cells is None else self.report.cells.kept
@@ -139,13 +137,17 @@ class DiffDocument(Document):
         """Return one paragraph, which ends in the verdict."""
         entries: list[tuple[str, Value]] = [(label, value) for label, value, _ in self.entries()]
         for cell in self._cells():
-            numbers = ((CELL_LABELS[name], UNDEFINED if n is None else n) for name, n in cell.numbers.items())
+            known = ((DIFFERENCES[name].label, cell.number(name)) for name in self._columns())
+            numbers = ((label, UNDEFINED if number is None else number) for label, number in known)
             entries.append((place_line(cell.place, cell.note), ", ".join(f"{label} {n}" for label, n in numbers)))
         yield Block(entries, self.report.histogram, verdict_line(self.report))
 
     def values(self) -> Iterator[Value]:
-        """Return the verdict in a word."""
-        yield self.report.verdict
+        """Return the verdict in a word, or the selected numbers, of each cell if there are cells."""
+        if not self.report.selected:
+            yield self.report.verdict
+        for of in self._cells() or (self.report,) if self.report.selected else ():
+            yield from map(of.number, self.report.selected)
 
     def body(self) -> dict[str, object]:
         """Return all there is."""
@@ -162,18 +164,19 @@ class DiffDocument(Document):
         if self.report.cells is None:
             yield self._object()
         else:
-            yield from (cell.as_dict() for cell in self._cells())
+            yield from (cell.as_dict(self.report.selected) for cell in self._cells())
 
     def rows(self) -> Iterator[Sequence[object]]:
         """Return a row per cell, or one of the whole tensors."""
         report = self.report
         if report.cells is not None:
-            yield [*report.cells.names, *CELL_LABELS]
-            yield from ([*cell.place.values(), *cell.numbers.values()] for cell in report.cells.kept)
+            yield [*report.cells.names, *(DIFFERENCES[name].field for name in self._columns())]
+            yield from ([*cell.place.values(), *map(cell.number, self._columns())] for cell in report.cells.kept)
             return
-        found = report.as_dict() | {"max_abs": None if report.worst is None else report.worst.difference}
-        yield ["a", "b", *COLUMNS]
-        yield [report.a.name, report.b.name, *(found.get(name) for name in COLUMNS)]
+        found = report.as_dict() | {"max_abs": report.max_abs}
+        columns = [DIFFERENCES[name].field for name in report.selected] or COLUMNS
+        yield ["a", "b", *columns]
+        yield [report.a.name, report.b.name, *(found.get(name) for name in columns)]
 
     def poster(self) -> Poster:
         """Return one panel of a - b; none where the shapes differ."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass
 
+from gncli.names import CELL_DIFFERENCES, DIFFERENCES
 from gncli.report.gates import SAME, Gate, Shapes, WithinTolerance, decided
 from gncli.report.records import Cells, Histogram, Items, Picture, Record
 from gncli.text import finite
@@ -82,6 +83,8 @@ class DiffCell(Items):
         Pairs that differ, and those of them that differ by a NaN, by an infinity.
     max_abs, mean_abs, rmse : float, optional
         Over finite pairs; None where there are none.
+    rel, cosine, slope, offset : float, optional
+        As in `DiffReport`.
     """
 
     place: Mapping[str, int]
@@ -93,21 +96,30 @@ class DiffCell(Items):
     max_abs: float | None
     mean_abs: float | None
     rmse: float | None
+    rel: float | None = None
+    cosine: float | None = None
+    slope: float | None = None
+    offset: float | None = None
 
     @property
-    def rank(self) -> tuple[float, ...]:
-        """A key that grows with the difference: mismatches, then elements outside, then the largest distance."""
-        largest = -1.0 if self.max_abs is None else self.max_abs
-        return (self.nan_mismatches + self.inf_mismatches, self.outside, largest)
+    def key(self) -> tuple[int, ...]:
+        """What orders cells by name: their index."""
+        return tuple(self.place.values())
 
     @property
-    def numbers(self) -> dict[str, int | float | None]:
-        """The numbers of the cell by name."""
-        return {name: number for name, number in vars(self).items() if name not in ("place", "note")}
+    def mismatches(self) -> int:
+        """The number of pairs that differ by a NaN or an infinity."""
+        return self.nan_mismatches + self.inf_mismatches
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the cell's JSON object."""
-        return {"index": dict(self.place)} | {name: finite(number) for name, number in self.numbers.items()}
+    def number(self, name: str) -> int | float | None:
+        """Return a number by its name in `gncli.names.DIFFERENCES`."""
+        found: int | float | None = getattr(self, DIFFERENCES[name].field)
+        return found
+
+    def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
+        """Return the cell's JSON object; `extra` are numbers that follow those which every object has."""
+        names = dict.fromkeys((*CELL_DIFFERENCES, *extra))
+        return {"index": dict(self.place)} | {DIFFERENCES[name].field: finite(self.number(name)) for name in names}
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,6 +151,8 @@ class DiffReport(Record):
         The pair that lies farthest apart; None where no pair is finite.
     mean_abs, rmse, rel, psnr, cosine : float, optional
         Over finite pairs; `rel` is the norm of a - b over that of b, and the peak of PSNR is the range of `b`.
+    slope, offset : float, optional
+        Of the least-squares line a = slope b + offset, if it was asked for; None where b is constant.
     ulp : Ulps, optional
         For floats of one dtype.
     smallest_atol : float, optional
@@ -147,8 +161,10 @@ class DiffReport(Record):
         The largest error that b has once it is rounded to the dtype of a; where the dtypes differ.
     gates : tuple of Gate
         What the tensors must satisfy to be the same; they decide the verdict.
+    selected : tuple of str
+        The names of the numbers to show; empty for the default ones.
     cells : Cells of DiffCell, optional
-        With ``--by``; all of them are kept.
+        With ``--by``; all of them are kept, in the order to show.
     histogram : Histogram, optional
         Of a - b.
     picture : Picture, optional
@@ -184,10 +200,13 @@ class DiffReport(Record):
     rel: float | None = None
     psnr: float | None = None
     cosine: float | None = None
+    slope: float | None = None
+    offset: float | None = None
     ulp: Ulps | None = None
     smallest_atol: float | None = None
     rounding_floor: float | None = None
     gates: tuple[Gate, ...] = ()
+    selected: tuple[str, ...] = ()
     cells: Cells[DiffCell] | None = None
     histogram: Histogram | None = None
     picture: Picture | None = None
@@ -224,12 +243,17 @@ class DiffReport(Record):
         """The fraction of the pairs that are outside."""
         return self.outside / self.size if self.size else 0.0
 
+    def number(self, name: str) -> int | float | None:
+        """Return a number by its name in `gncli.names.DIFFERENCES`."""
+        found: int | float | None = getattr(self, DIFFERENCES[name].field)
+        return found
+
     @property
     def most_different(self) -> DiffCell | None:
-        """The cell that differs most; None if no cell differs."""
+        """The first cell with the most NaNs and infinities that differ, else the largest |a - b|; None without any."""
         cells = () if self.cells is None else self.cells.kept
-        worst = max(cells, key=lambda cell: cell.rank, default=None)
-        return worst if worst is not None and any(each > 0 for each in worst.rank) else None
+        worst = max(cells, key=lambda cell: (cell.mismatches, cell.max_abs or 0.0), default=None)
+        return worst if worst is not None and (worst.mismatches or worst.max_abs) else None
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object, without schema and command."""
@@ -263,8 +287,9 @@ class DiffReport(Record):
             "rounding_floor": finite(self.rounding_floor),
             "gates": {gate.name: gate.as_dict() for gate in self.gates},
         }
+        found |= {DIFFERENCES[name].field: finite(self.number(name)) for name in self.selected}
         if self.cells is not None:
-            found["cells"] = [cell.as_dict() for cell in self.cells.kept]
+            found["cells"] = [cell.as_dict(self.selected) for cell in self.cells.kept]
         if self.histogram is not None:
             found["histogram"] = self.histogram.as_dict()
         return found

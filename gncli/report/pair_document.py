@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gncli.names import Value
+from gncli.names import DIFFERENCES, PAIR_DIFFERENCES, Value
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, Sheet
 from gncli.report.lines import broken_lines, more_lines, skipped_lines, verdict_line
 from gncli.report.pair_records import NUMBERS, VERDICTS, PairRow, PairsReport
@@ -12,20 +12,14 @@ from gncli.report.poster import Poster
 from gncli.report.records import Histogram
 from gncli.text import printable, strict, without_surrogates
 
-LABELS = {
-    "max_abs": "Max |a - b|",
-    "rel": "|a - b| / |b|",
-    "cosine": "Cosine",
-    "outside": "Outside",
-}
-"""The numbers that a reader sees, each with its label."""
-
 
 class PairsDocument(Document):
     """What ``diff`` found about many pairs."""
 
     def __init__(self, report: PairsReport) -> None:
         self.report = report
+        self._columns = report.selected or PAIR_DIFFERENCES
+        self._labels = [DIFFERENCES[name].label for name in self._columns]
 
     @property
     def title(self) -> str:
@@ -73,12 +67,12 @@ class PairsDocument(Document):
         """Return the table with a row per pair; under it the verdict."""
         shown = self.report.rows[:most]
         failed = any(row.error is not None for row in shown)
-        header = ["Name", "Verdict", *LABELS.values(), *(["Error"] if failed else [])]
+        header = ["Name", "Verdict", *self._labels, *(["Error"] if failed else [])]
         rows: list[list[Value]] = []
         for row in shown:
-            cells: list[Value] = [Foldable(printable(row.name)), _verdict(row), *map(row.number, LABELS)]
+            cells: list[Value] = [Foldable(printable(row.name)), _verdict(row), *map(row.number, self._columns)]
             rows.append(cells + ([Foldable(printable(row.message))] if failed else []))
-        right = [False, False, *([True] * len(LABELS)), *([False] if failed else [])]
+        right = [False, False, *([True] * len(self._labels)), *([False] if failed else [])]
         return Sheet(header, rows, right, under=[*self._more(most), *self.verdict()])
 
     def _more(self, most: int) -> list[str]:
@@ -91,13 +85,16 @@ class PairsDocument(Document):
             if row.error is not None:
                 entries.append(("Error", printable(row.message)))
             else:
-                entries += [(label, row.number(name)) for name, label in LABELS.items()]
+                entries += zip(self._labels, map(row.number, self._columns), strict=True)
             yield Block(entries)
         yield Block([], None, "\n".join(self.verdict()))
 
     def values(self) -> Iterator[Value]:
-        """Return the verdict in a word."""
-        yield self.report.verdict
+        """Return the verdict in a word, or the selected numbers of each pair."""
+        if not self.report.selected:
+            yield self.report.verdict
+        for row in self.report.rows if self.report.selected else ():
+            yield from map(row.number, self.report.selected)
 
     def body(self) -> dict[str, object]:
         """Return all there is."""
@@ -107,14 +104,16 @@ class PairsDocument(Document):
 
     def objects(self) -> Iterator[dict[str, object]]:
         """Return an object per pair."""
-        return (strict(row.as_dict()) for row in self.report.rows)
+        return (strict(row.as_dict(self.report.selected)) for row in self.report.rows)
 
     def rows(self) -> Iterator[Sequence[object]]:
         """Return a row per pair."""
         failed = bool(self.report.failures)
-        yield ["name", "verdict", "a", "b", *NUMBERS, *(["error"] if failed else [])]
+        names = self.report.selected or NUMBERS
+        fields = [DIFFERENCES[name].field for name in names]
+        yield ["name", "verdict", "a", "b", *fields, *(["error"] if failed else [])]
         for row in self.report.rows:
-            yield [*self._head(row), *map(row.number, NUMBERS), *([row.message] if failed else [])]
+            yield [*self._head(row), *map(row.number, names), *([row.message] if failed else [])]
 
     def _head(self, row: PairRow) -> list[object]:
         return [row.name, row.verdict, *(None if side is None else side.name for side in (row.a, row.b))]

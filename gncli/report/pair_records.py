@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from gncli.errors import GncliError
+from gncli.names import DIFFERENCES, FITTED
 from gncli.report.diff_records import DiffReport, Operand
 from gncli.report.records import ALL_HOLD, Broken, Failure, Items, Record
-from gncli.text import finite
+from gncli.text import finite, natural
 
 IDENTICAL, SAME, DIFFERENT, INCONCLUSIVE = "identical", "same", "different", "inconclusive"
 UNREADABLE = "unreadable"
@@ -18,8 +19,10 @@ ONLY_A, ONLY_B = "only in A", "only in B"
 VERDICTS = (IDENTICAL, SAME, DIFFERENT, INCONCLUSIVE, UNREADABLE, ONLY_A, ONLY_B)
 """The verdicts on a pair, in the order in which they are counted."""
 
-NUMBERS = ("size", "outside", "nan_mismatches", "inf_mismatches", "max_abs", "mean_abs", "rmse", "rel", "cosine")
-"""The numbers of a pair, by their names in JSON."""
+NUMBERS = tuple(name for name in DIFFERENCES if name not in FITTED)
+"""The numbers of a pair that every object of JSON has."""
+
+_NAMES = {difference.field: name for name, difference in DIFFERENCES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +54,25 @@ class PairRow(Items):
     fails: bool = False
 
     def number(self, name: str) -> int | float | None:
-        """Return one of `NUMBERS`; None where it is unknown. Identical tensors lie 0 apart, at an angle of 0."""
+        """Return one of `DIFFERENCES` by its name; None where it is unknown.
+
+        Identical tensors lie 0 apart, at an angle of 0, and on the line a = b.
+        """
         if self.verdict == IDENTICAL:
-            return {"size": self.b.size if self.b else None, "cosine": 1.0}.get(name, 0)
+            return {"size": self.b.size if self.b else None, "cosine": 1.0, "slope": 1.0}.get(name, 0)
         if self.report is None or not self.report.compared:
             return None
-        found: int | float | None = getattr(self.report, name)
-        return finite(found)
+        return finite(self.report.number(name))
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What orders pairs by name, as people count."""
+        return natural(self.name)
 
     def __getattr__(self, name: str) -> Any:
-        """Return one of `NUMBERS`."""
-        if name in NUMBERS:
-            return self.number(name)
+        """Return one of `DIFFERENCES` by its name in JSON."""
+        if name in _NAMES:
+            return self.number(_NAMES[name])
         raise AttributeError(name)
 
     @property
@@ -75,8 +85,8 @@ class PairRow(Items):
         """Why the pair cannot be read, without a name; nothing if it can be."""
         return "" if self.error is None else "; ".join(filter(None, (self.error.problem, self.error.hint)))
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the JSON object."""
+    def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
+        """Return the JSON object; `extra` are numbers that follow those which every object has."""
         found: dict[str, object] = {"name": self.name, "verdict": self.verdict}
         found |= {side: None if of is None else of.as_dict() for side, of in (("a", self.a), ("b", self.b))}
         if self.error is not None:
@@ -84,7 +94,7 @@ class PairRow(Items):
         if self.report is not None:
             found |= {"rtol": self.report.rtol, "atol": self.report.atol}
             found |= {"gates": {gate.name: gate.as_dict() for gate in self.report.gates}}
-        return found | {name: self.number(name) for name in NUMBERS}
+        return found | {DIFFERENCES[name].field: self.number(name) for name in dict.fromkeys((*NUMBERS, *extra))}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -101,6 +111,8 @@ class PairsReport(Record):
         The pairs to show after these, which the report does not hold.
     failures : tuple of Failure
         The pairs that cannot be read, shown or not.
+    selected : tuple of str
+        The names of the numbers to show; empty for the default ones.
     counts : Counter of str
         The number of all pairs by verdict.
     first : PairRow, optional
@@ -132,6 +144,7 @@ class PairsReport(Record):
     rows: tuple[PairRow, ...]
     more: int = 0
     failures: tuple[Failure, ...] = ()
+    selected: tuple[str, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     first: PairRow | None = None
     left: int = 0

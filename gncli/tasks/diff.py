@@ -18,9 +18,10 @@ from gncli import io
 from gncli.errors import LimitError, ParameterError
 from gncli.io.pairs import Derived, InCOrder, Pair, paired
 from gncli.io.source import Sink, Source
-from gncli.kernels import histogram, percentiles
+from gncli.kernels import fit, histogram, percentiles
 from gncli.kernels.agreement import Agreement
 from gncli.kernels.counts import UlpCounts
+from gncli.kernels.fit import Fit, FitOf
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import Layout, axes_between
 from gncli.kernels.moments import NOWHERE
@@ -28,6 +29,7 @@ from gncli.kernels.partition import whole
 from gncli.kernels.plain import ULPS, Tolerance, distance
 from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
 from gncli.kernels.tally import Tally, TallyOf, delta, merge, split
+from gncli.names import FITTED
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps, Worst
 from gncli.report.gates import Shapes
 from gncli.report.pair_records import PairsReport
@@ -36,9 +38,11 @@ from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
 from gncli.tasks.by import By, cut
 from gncli.tasks.judging import Judge, check, index_of, rounded_up
+from gncli.tasks.order import difference, ordered
 from gncli.tasks.pairs import PairsRun, many, operand
 from gncli.tasks.requests import Cutting, Diff
 from gncli.tasks.survey import counted, select
+from gncli.text import finite
 
 LARGEST = sys.float_info.max
 MAX_MAPPED = 1 << 18  # cells of a map where no ``--by`` was given: 500 bytes each
@@ -206,7 +210,7 @@ class Comparison:
         partition = whole(pair.shape) if mapped is None else mapped.partition()
         most = engine.share_of(math.prod(pair.shape) * pair.dtype.itemsize)
         plan = Plan.of(pair, partition, engine, lambda _walk, _once: ("compare",), after, most).begin()
-        tallies, counts, agreement = self._measured(plan)
+        tallies, counts, agreement, fits = self._measured(plan)
         total = fold_cells(tallies, merge) if tallies.n.size else Tally.nothing(left.dtype, right.dtype)
         smallest = _smallest_atol(pair, total, tolerance, request.max_fraction, engine)
         gates = self.judge.gates(total, agreement, smallest, pair)
@@ -220,11 +224,13 @@ class Comparison:
             first_mismatch=index_of(total.first, pair),
             worst=_worst(total, pair, self.axes),
             **_numbers(total),
+            **self._line(fits),
+            selected=request.statistics,
             ulp=None if counts is None else _ulps(counts),
             smallest_atol=smallest,
             rounding_floor=self.judge.floor(agreement),
             gates=gates,
-            cells=None if self.cells is None else _cells(tallies, self.cells),
+            cells=None if self.cells is None else _cells(tallies, fits, self.cells, request.sort or "-max"),
             output=request.output.path,
             notes=(*self._notes(plan), *engine.notes),
         )
@@ -250,23 +256,38 @@ class Comparison:
         pictured = request.picture is not None or request.page is not None
         return replace(report, histogram=shown, picture=Picture(drawn, maps) if pictured else None)
 
-    def _measured(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None, Agreement | None]:
-        """Return the tally of each cell in storage order, the ULP counts and the agreement; write a - b.
+    def _measured(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None, Agreement | None, Fit | None]:
+        """Return the tally of each cell in storage order, the ULP counts, the agreement and the lines; write a - b.
 
-        There are ULP counts for floats of one dtype only, and an agreement only where the verdict needs it.
+        There are ULP counts for floats of one dtype only, an agreement only where the verdict needs it, and lines only
+        if they were asked for.
         """
-        pair, judge = self.pair, self.judge
-        a, b = pair.a, pair.b
-        tally = TallyOf(a.dtype, b.dtype, pair.shape, pair.order, judge.tolerance)
-        agreement = judge.reduction(pair)
-        law: Reduction[Any] = tally if agreement is None else Both(tally, agreement)
-        if a.dtype.kind != "f" or a.dtype_name != b.dtype_name or self._given:
-            found, counts = _reduced(plan, law, self._writing), None
-        else:
-            ulps = UlpCounts(a.dtype, b.dtype, None if a.stored_as is None else a.stored_as.bits)
-            found, counted = _reduced(plan, Both(law, ulps), self._writing)
-            counts = counted.number
-        return (found, counts, None) if agreement is None else (found[0], counts, found[1])
+        request, pair, a, b = self.request, self.pair, self.pair.a, self.pair.b
+        law: Reduction[Any] = TallyOf(a.dtype, b.dtype, pair.shape, pair.order, self.judge.tolerance)
+        ulps = a.dtype.kind == "f" and a.dtype_name == b.dtype_name and not self._given
+        line = not {*request.statistics, (request.sort or "").removeprefix("-")}.isdisjoint(FITTED)
+        further: list[Reduction[Any] | None] = [
+            UlpCounts(a.dtype, b.dtype, None if a.stored_as is None else a.stored_as.bits) if ulps else None,
+            self.judge.reduction(pair),
+            FitOf(a.dtype, b.dtype) if line else None,
+        ]
+        for reduction in filter(None, further):
+            law = Both(law, reduction)
+        found = _reduced(plan, law, self._writing)
+        parts: list[Any] = []
+        for reduction in reversed(further):  # the last one is the outermost
+            found, part = found if reduction is not None else (found, None)
+            parts.append(part)
+        fits, agreement, counts = parts
+        return found, None if counts is None else counts.number, agreement, fits
+
+    def _line(self, fits: Fit | None) -> dict[str, Any]:
+        """Return slope and offset of the whole tensors, if they were asked for."""
+        if fits is None:
+            return {}
+        nothing = FitOf(self.pair.a.dtype, self.pair.b.dtype).nothing()
+        slope, offset = (fold_cells(fits, fit.merge) if fits.product.size else nothing).line()
+        return {"slope": finite(slope[0]), "offset": finite(offset[0])}
 
     def _notes(self, plan: Plan) -> tuple[str, ...]:
         read = self.pair.sources
@@ -404,8 +425,9 @@ def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
     return select(plan, span, range(1), {(0, rank)})[0, rank]
 
 
-def _cells(tallies: Tally, by: By) -> Cells[DiffCell]:
-    """Return the cells in C order of their index."""
+def _cells(tallies: Tally, fits: Fit | None, by: By, sort: str) -> Cells[DiffCell]:
+    """Return the cells in an order; equals are in C order of their index."""
+    lines = [values.tolist() for values in fits.line()] if fits is not None else []
     place = by.partition().arrange(np.arange(tallies.n.size)).reshape(-1)
     index = np.stack(np.unravel_index(np.arange(tallies.n.size), by.sizes), axis=1)
     cells = []
@@ -424,9 +446,12 @@ def _cells(tallies: Tally, by: By) -> Cells[DiffCell]:
                 max_abs=float(one.worst[0]) if one.n[0] else None,
                 mean_abs=numbers["mean_abs"],
                 rmse=numbers["rmse"],
+                rel=numbers["rel"],
+                cosine=numbers["cosine"],
+                **{name: finite(values[cell]) for name, values in zip(FITTED, lines, strict=False)},
             )
         )
-    return Cells(tuple(by.names), tuple(cells), len(cells))
+    return Cells(tuple(by.names), tuple(ordered(cells, sort, difference)), len(cells))
 
 
 def _mapped(pair: Pair) -> By | None:

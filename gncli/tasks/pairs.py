@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,13 +20,13 @@ from gncli.io.pairs import Pair, Stored, paired
 from gncli.io.source import Source, list_names
 from gncli.kernels.partition import whole
 from gncli.kernels.reduction import Visit
-from gncli.names import PAIR_KEYS
 from gncli.report.diff_records import DiffReport, Operand
 from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, UNREADABLE, PairRow, PairsReport
 from gncli.report.records import MAX_BROKEN, Broken, Failure
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from gncli.tasks.manifest import matches
+from gncli.tasks.order import difference, ordered
 from gncli.tasks.requests import BY_NAME, WHOLE, Diff, Pairing
 from gncli.text import natural
 
@@ -47,8 +47,11 @@ def many(sides: Sequence[Listing], request: Diff) -> bool:
     named = not any(side.lone for side in sides[:2])
     if not (named and (request.pairing != BY_NAME or any(side.many for side in sides[:2]))):
         if request.pairing != BY_NAME:
-            options = "--map, --match, --sort, --fail-fast, --only-different, --expect-unchanged and --expect-changed"
+            options = "--map, --match, --fail-fast, --only-different, --expect-unchanged and --expect-changed"
             raise ParameterError(f"{options} are about files or folders of tensors, and there are only two tensors")
+        if request.sort is not None and request.cutting == WHOLE:
+            problem = "--sort is about cells, or about files or folders of tensors, and there are only two tensors"
+            raise ParameterError(problem, hint="--by C compares them channel by channel")
         return False
     alone = {
         "--layout A,B": request.layouts is not None,
@@ -148,7 +151,7 @@ class PairsRun:
         request, pairing = self._request, self._request.pairing
         rows: list[PairRow] = []
         failures: list[Failure] = []
-        num_rows, most = 0, math.inf if request.most_pairs is None or pairing.sort else request.most_pairs
+        num_rows, most = 0, math.inf if request.most_pairs is None or request.sort else request.most_pairs
         counts: Counter[str] = Counter()
         first, failed, status = None, False, 0
         with contextlib.closing(self._rows()) as every:
@@ -164,13 +167,14 @@ class PairsRun:
                     failures.append(Failure(row.name, row.error))
                 if row.fails and pairing.fail_fast:
                     break
-        shown = rows if pairing.sort is None else _sorted(rows, pairing.sort)[: request.most_pairs]
+        shown = rows if request.sort is None else ordered(rows, request.sort, difference)[: request.most_pairs]
         return PairsReport(
             a=io.name_of(request.a),
             b=io.name_of(request.b),
             rows=tuple(shown),
             more=num_rows - len(shown),
             failures=tuple(failures),
+            selected=request.statistics,
             counts=counts,
             first=first,
             left=len(self._matches) - counts.total(),
@@ -265,16 +269,3 @@ def _bits(values: NDArray[Any]) -> NDArray[Any]:
     """Return elements as unsigned integers of their byte order."""
     order = values.dtype.byteorder if values.dtype.itemsize > 1 else "|"
     return values.view(f"{order}u{values.dtype.itemsize}")
-
-
-def _sorted(rows: Collection[PairRow], sort: str) -> list[PairRow]:
-    """Return rows in the order of a number or of their names; those without the number come last."""
-    name, falling = sort.removeprefix("-"), sort.startswith("-")
-    if name == "name":
-        return sorted(rows, key=lambda row: natural(row.name), reverse=falling)
-
-    def key(row: PairRow) -> float:
-        number = row.number(PAIR_KEYS[name])
-        return math.inf if number is None else -number if falling else number
-
-    return sorted(rows, key=key)

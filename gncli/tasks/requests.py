@@ -154,8 +154,6 @@ class Pairing:
         Regular expressions and what replaces them in the names of A, in turn.
     match : str, optional
         A pattern that names must match, after they were replaced.
-    sort : str, optional
-        The number to order pairs by, or ``name``; with ``-`` before it, the largest first.
     fail_fast : bool
         Whether to stop at the first difference.
     only_different : bool
@@ -166,7 +164,6 @@ class Pairing:
 
     renames: tuple[tuple[str, str], ...] = ()
     match: str | None = None
-    sort: str | None = None
     fail_fast: bool = False
     only_different: bool = False
     unchanged: tuple[str, ...] = ()
@@ -234,6 +231,10 @@ class Diff:
         The cells of each tensor.
     pairing : Pairing
         How many tensors are paired.
+    statistics : tuple of str
+        The names of the numbers to show, in that order; an empty tuple is the default ones.
+    sort : str, optional
+        The number to order cells or pairs by, or ``name``; with ``-`` before it, the largest first.
     bins : int, optional
         The number of bins of a histogram of a - b; None for no histogram.
     picture : int, optional
@@ -262,6 +263,8 @@ class Diff:
     layouts: tuple[str, str] | None = None
     cutting: Cutting = WHOLE
     pairing: Pairing = BY_NAME
+    statistics: tuple[str, ...] = ()
+    sort: str | None = None
     bins: int | None = None
     picture: int | None = None
     page: int | None = None

@@ -243,20 +243,70 @@ def test_cells_tell_which_differs_most_and_the_delta_is_written(tmp_path: Path) 
     out = tmp_path / "delta.npy"
     report = found(tmp_path, a, b, by="C", output=str(out))
     assert report.cells is not None
-    assert [cell.outside for cell in report.cells.kept] == [0, 0, 1, 0, 25, 0]
+    assert [place_line(cell.place) for cell in report.cells.kept] == ["C 2", "C 4", "C 0", "C 1", "C 3", "C 5"]
+    assert [cell.outside for cell in report.cells.kept] == [1, 25, 0, 0, 0, 0]
     assert report.most_different is not None
     assert place_line(report.most_different.place) == "C 2"  # a NaN is worse than any number
-    assert report.cells.kept[4].max_abs == pytest.approx(0.5, rel=1e-6)
+    assert report.cells.kept[1].max_abs == pytest.approx(0.5, rel=1e-6)
     np.testing.assert_array_equal(np.load(out), a - b)
     groups = found(tmp_path, a, b, by="group", num_groups=2, output=str(out), force=True)
     assert groups.cells is not None
     assert [place_line(cell.place, cell.note) for cell in groups.cells.kept] == [
-        f"N {n}  G {g}  channels {3 * g}-{3 * g + 2}" for n in (0, 1) for g in (0, 1)
+        f"N {n}  G {g}  channels {3 * g}-{3 * g + 2}" for n, g in ((0, 0), (1, 1), (0, 1), (1, 0))
     ]
     with pytest.raises(LimitError, match="has 300 cells; diff shows at most 10"):
         found(tmp_path, a, b, by="N,C,H,W", most_cells=10)
     with pytest.raises(ParameterError, match="layout NCHW has no axis 'D'"):
         found(tmp_path, a, b, by="D")
+
+
+def test_each_cell_and_the_whole_have_a_line_where_it_is_asked_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    b = rng.standard_normal((3, 4, 70, 5)).astype(np.float32)
+    a = (b * np.array([2, -1, 0.5, 0])[:, None, None] + np.array([0, 3, 0, 1])[:, None, None]).astype(np.float32)
+    b[:, 2] = 7
+    b[0, 0, 0, 0] = np.nan
+    for order in ("C", "F"):
+        report = found(
+            tmp_path,
+            np.asarray(a, order=order),
+            np.asarray(b, order=order),
+            by="C",
+            statistics=("slope", "offset"),
+            sort="name",
+        )
+        assert report.cells is not None
+        lines = [(cell.slope, cell.offset) for cell in report.cells.kept]
+        assert lines[2] == (None, None) and lines[3] == (0.0, 1.0)
+        assert lines[0] == pytest.approx((2.0, 0.0), abs=1e-15) and lines[1] == pytest.approx((-1.0, 3.0), rel=1e-6)
+        x, y = (values.ravel()[1:].astype(float) for values in (a, b))
+        assert (report.slope, report.offset) == pytest.approx(tuple(np.polyfit(y, x, 1)), rel=1e-9)
+        for cell, x, y in zip(report.cells.kept, a.swapaxes(0, 1), b.swapaxes(0, 1), strict=True):
+            both = np.isfinite(y)
+            x, y = x[both].astype(float), y[both].astype(float)
+            assert cell.rel == pytest.approx(np.linalg.norm(x - y) / np.linalg.norm(y), rel=1e-12)
+            assert cell.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-12)
+    assert found(tmp_path, a, b, by="C").cells.kept[0].slope is None  # type: ignore[union-attr]
+    nothing = found(tmp_path, a[:0], b[:0], statistics=("slope",))
+    assert (nothing.slope, nothing.offset, nothing.selected) == (None, None, ("slope",))
+
+
+def test_cells_are_ordered_by_any_number(tmp_path: Path) -> None:
+    b = np.ones((2, 3, 4))
+    a = b + np.array([0.5, 0, 0.25])[:, None]
+    a[0, 1, 0], a[1, 1, 1] = 1.125, np.inf
+
+    def order(**options: Any) -> list[int]:
+        cells = found(tmp_path, a, b, by="C", layout="NCL", **options).cells
+        assert cells is not None
+        return [cell.place["C"] for cell in cells.kept]
+
+    assert order() == order(sort="-max") == [1, 0, 2]
+    assert order(sort="max") == [2, 0, 1]
+    assert order(sort="name") == [0, 1, 2] and order(sort="-name") == [2, 1, 0]
+    assert order(sort="mean") == [1, 2, 0] and order(sort="-inf") == [1, 0, 2]
+    with pytest.raises(ParameterError, match="--sort is about cells, or about files or folders of tensors"):
+        found(tmp_path, a, b, sort="max")
 
 
 def test_a_delta_of_integers_is_floating_and_what_is_the_same_is_0(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from gncli.cli import main
 from gncli.commands.diff import most_pairs
 from gncli.errors import GncliError, InputError, ParameterError
 from gncli.io import ArraySource
+from gncli.names import DIFFERENCES
 from gncli.report import document_of
 from gncli.report.pair_records import NUMBERS, PairsReport
 from gncli.run.engine import Engine
@@ -103,7 +104,7 @@ def test_the_numbers_of_a_pair_are_those_of_the_two_tensors_alone(tmp_path: Path
         alone = diff(f"{a}::{row.name}", f"{b}::{row.name}", rtol=0.1, atol=0.5)
         x, y = (arrays(seed)[row.name].astype(np.float64) for seed in (0, 1))
         assert alone.worst is not None
-        assert row.number("max_abs") == alone.worst.difference == np.abs(x - y).max()
+        assert row.number("max") == alone.worst.difference == np.abs(x - y).max()
         assert row.number("outside") == alone.outside == int((np.abs(x - y) > 0.5 + 0.1 * np.abs(y)).sum())
         assert row.number("rel") == pytest.approx(np.linalg.norm(x - y) / np.linalg.norm(y), rel=1e-14)
         assert row.number("cosine") == alone.cosine
@@ -230,6 +231,40 @@ def test_rows_are_sorted_and_left_out(sides: tuple[str, str]) -> None:
     assert (report.counts["identical"], report.first and report.first.name) == (1, "layers.2.w")
 
 
+def test_what_differs_by_a_nan_is_farthest_and_names_are_ordered_as_people_count(tmp_path: Path) -> None:
+    x = np.arange(4.0)
+    a = npz(tmp_path / "a.npz", {"w.9": x, "w.10": x, "v": x})
+    b = npz(tmp_path / "b.npz", {"w.9": x + 1, "w.10": np.where(x > 2, np.nan, x), "v": x})
+    for sort, expected in {
+        "-max": ["w.10", "w.9", "v"],
+        "max": ["v", "w.9", "w.10"],
+        "name": ["v", "w.9", "w.10"],
+        "-nan": ["w.10", "v", "w.9"],
+    }.items():
+        assert list(verdicts(diff_many(a, b, sort=sort))) == expected
+
+
+def test_the_numbers_that_are_asked_for_are_shown_in_every_form(
+    sides: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["-s", "offset,slope,size", "--sort", "-slope", "--match", "*.1*"]
+    table = run(capfd, *sides, *options)[1].splitlines()
+    assert [title.strip() for title in table[1].split("│")[1:-1]] == ["Name", "Verdict", "Offset", "Slope", "Size"]
+    rows = run(capfd, *sides, *options, "--format", "csv")[1].splitlines()
+    assert rows[0] == "name,verdict,a,b,offset,slope,size"
+    assert rows[1].startswith("layers.1.w,identical,") and rows[1].endswith(",0,1.0,12")
+    lines = run(capfd, *sides, *options, "--format", "jsonl")[1].splitlines()
+    objects = [json.loads(line) for line in lines]
+    assert [list(found)[-2:] for found in objects] == [["offset", "slope"]] * 2
+    x, y = (np.load(f"{side}/layers.10.w.npy").ravel().astype(float) for side in sides)
+    slope, offset = np.polyfit(y, x, 1)
+    assert objects[1]["slope"] == pytest.approx(slope, rel=1e-12)
+    assert objects[1]["offset"] == pytest.approx(offset, rel=1e-12)
+    values = run(capfd, *sides, *options, "--format", "value")[1].splitlines()
+    assert values == ["0", "1.0", "12", repr(objects[1]["offset"]), repr(objects[1]["slope"]), "12"]
+    assert "slope" not in json.loads(run(capfd, *sides, "--format", "jsonl")[1].splitlines()[0])
+
+
 def test_a_number_that_is_unknown_comes_last(tmp_path: Path) -> None:
     a = npz(tmp_path / "a.npz", {"x": np.ones(2), "y": np.ones(3), "z": np.ones(4)})
     b = npz(tmp_path / "b.npz", {"x": np.ones(3), "y": np.ones(3), "z": np.zeros(4)})
@@ -294,8 +329,9 @@ def test_a_report_keeps_as_many_pairs_as_are_wanted_and_counts_the_others(sides:
 
 
 def test_a_command_keeps_as_many_pairs_as_its_forms_show() -> None:
-    assert most_pairs(["table"]) == most_pairs(["value", "svg"]) == 1000
-    assert (most_pairs(["value"]), most_pairs(["table", "html"]), most_pairs(["table", "csv"])) == (0, 10_000, None)
+    assert most_pairs(["table"], ()) == most_pairs(["value", "svg"], ()) == 1000
+    assert (most_pairs(["value"], ()), most_pairs(["value"], ["slope"])) == (0, None)
+    assert (most_pairs(["table", "html"], ()), most_pairs(["table", "csv"], ())) == (10_000, None)
 
 
 def test_what_is_not_numeric_is_counted(tmp_path: Path) -> None:
@@ -368,7 +404,7 @@ def test_every_form_has_every_pair(sides: tuple[str, str], capfd: pytest.Capture
     assert [json.loads(line) for line in lines] == body["pairs"]
     assert body["pairs"][2]["error"] == "ends inside the .npy header (6 of 8 bytes)"
     rows = run(capfd, *sides, "--format", "csv")[1].splitlines()
-    assert rows[0] == f"name,verdict,a,b,{','.join(NUMBERS)},error"
+    assert rows[0] == f"name,verdict,a,b,{','.join(DIFFERENCES[name].field for name in NUMBERS)},error"
     assert [row.split(",")[1] for row in rows[1:]] == ["identical", "different", "unreadable", "same", "different"]
     assert run(capfd, *sides, "--format", "value")[1] == "DIFFERENT\n"
     last = "first different: layers.2.w: 1 of 12 elements outside |a - b| <= 1e-05 + 1.3e-06 |b|; --atol"
