@@ -29,12 +29,15 @@ class Statistic(NamedTuple):
         Whether its value is a single number.
     percentile : float, optional
         The percentile, 0 to 100; None for other statistics.
+    short : str, default: ""
+        The name above a column of a table of many, where `label` would be wider than its numbers.
     """
 
     label: str
     reads: bool = True
     numeric: bool = True
     percentile: float | None = None
+    short: str = ""
 
 
 class Difference(NamedTuple):
@@ -56,11 +59,11 @@ STATISTICS: Mapping[str, Statistic] = {
     "object_type": Statistic("Object Type", reads=False, numeric=False),
     "shape": Statistic("Shape", reads=False, numeric=False),
     "dimensions": Statistic("Dimensions", reads=False, numeric=False),
-    "dtype": Statistic("Data Type", reads=False, numeric=False),
+    "dtype": Statistic("Data Type", reads=False, numeric=False, short="Type"),
     "size": Statistic("Size", reads=False),
     "nbytes": Statistic("Bytes", reads=False),
     "mean": Statistic("Mean"),
-    "std": Statistic("Standard Deviation"),
+    "std": Statistic("Standard Deviation", short="Std"),
     "var": Statistic("Variance"),
     "min": Statistic("Min"),
     "max": Statistic("Max"),
@@ -69,8 +72,8 @@ STATISTICS: Mapping[str, Statistic] = {
     "sum": Statistic("Sum"),
     "median": Statistic("Median", percentile=50.0),
     "nan": Statistic("NaN"),
-    "posinf": Statistic("+Infinity"),
-    "neginf": Statistic("-Infinity"),
+    "posinf": Statistic("+Infinity", short="+Inf"),
+    "neginf": Statistic("-Infinity", short="-Inf"),
     "first_nan": Statistic("First NaN", numeric=False),
     "first_inf": Statistic("First Infinity", numeric=False),
     "zeros": Statistic("Zeros"),

@@ -27,24 +27,31 @@ def error_line(error: GncliError) -> str:
     """Return the line that tells the user of an error."""
     subject = f"{printable(error.subject)}: " if error.subject else ""
     facts = "; ".join(filter(None, (error.problem, error.hint)))
-    return f"gncli: error: {subject}{printable(facts, limit=2000)}"
+    return f"{terminal.ERROR} {subject}{printable(facts, limit=2000)}"
 
 
-def show(report: Report, look: options.Look) -> None:
-    """Print a report. Where stdout carries only data, everything else goes to stderr."""
-    from gncli.report import render
+def show(report: Report, look: options.Look, *, answered: bool = False) -> None:
+    """Print a report. Where stdout carries only data, everything else goes to stderr.
+
+    A quiet table is left out if the answer is `answered` elsewhere: on stderr, or in a file. Of a comparison, its
+    verdict is left.
+    """
+    from gncli.report import render, verdict_of
     from gncli.report.style import Style
 
     style = Style(
         precision=look.precision,
-        color=options.colored(look.color, terminal.is_terminal(sys.stdout)),
+        color=terminal.colored(look.color, terminal.is_terminal(sys.stdout)),
         width=options.terminal_width(),
         encoding=getattr(sys.stdout, "encoding", "utf-8"),
-        quiet=look.quiet,
+        quiet=look.quiet > 0,
     )
-    if not (look.quiet and look.form == "table" and report.output is not None):  # the data are in the file
+    verdict = verdict_of(report) if look.quiet and look.form == "table" else None
+    if verdict is not None and look.quiet == 1:
+        terminal.deliver(f"{verdict}\n")
+    elif look.quiet < 2 and not (look.quiet and look.form == "table" and (answered or report.output is not None)):
         terminal.deliver(render(report, look.form, style))
-    if look.form != "table" or look.quiet:
+    if look.quiet < 2 and (look.form != "table" or look.quiet):
         say_aside(report)
 
 
@@ -71,6 +78,6 @@ def session(look: options.Look) -> Iterator[None]:
     if look.quiet or not terminal.is_terminal(sys.stderr) or os.environ.get("TERM", "") in progress.DUMB:
         yield
         return
-    color = options.colored(look.color, stream_is_terminal=True)
+    color = terminal.colored(look.color, stream_is_terminal=True)
     with progress.shown(sys.stderr.fileno(), color=color, encoding=sys.stderr.encoding):
         yield

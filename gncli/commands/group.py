@@ -52,6 +52,7 @@ def gncli() -> None:
 
 for command in (stats, normalize, diff, explain, random, completion, help_):
     gncli.add_command(command)
+    command.epilog = gncli.epilog = "Documentation: gncli help; its pages are in the package too, in gncli/docs."
 
 
 def run(arguments: list[str]) -> int:

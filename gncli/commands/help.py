@@ -24,6 +24,7 @@ TOPICS: Mapping[str, str] = {
     "tour": "Every feature, with its output.",
     "recipes": "Five tasks, ten lines each.",
     "reference": "Every option, how a tensor is named, every error.",
+    "statistics": "Each name that -s takes, with its formula.",
     "numbers": "The formula, how exact it is, and the check.",
     "reliability": "What is promised when things go wrong, and how it is kept.",
     "speed": "How fast it is, and why it is not faster.",

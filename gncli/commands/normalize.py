@@ -116,7 +116,7 @@ def normalize(
     if streams:
         say_aside(report, *([] if look.quiet else [check_line(report)]))
     else:
-        show(report, look)
+        show(report, look, answered=bool(charts.plot or look.report_file))
     if report.status:
         left = "discard what was written to stdout" if streams else "nothing was written"
         raise CheckFailed(f"the check failed: {' and '.join(check_failures(report))}", subject=report.input, hint=left)

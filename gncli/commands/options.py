@@ -56,8 +56,14 @@ DIFFERENCE_KEYS = ("name", *DIFFERENCES)  # what cells and pairs are ordered by
 DRAWN_DTYPES = ("float16", "float32", "float64")
 
 
+class Integer(click.IntRange):
+    """An integer, which may have bounds."""
+
+    name = "integer"  # what is not one is told so: click says "integer range"
+
+
 class Shape(_ParamType):
-    """A shape: ``64,16,112,112`` or ``64x16x112x112``; ``()`` for a scalar."""
+    """A shape: ``64,16,112,112``, ``64x16x112x112`` or ``(64, 16, 112, 112)``; ``()`` for a scalar."""
 
     name = "shape"
 
@@ -65,7 +71,8 @@ class Shape(_ParamType):
         """Return the lengths of the axes."""
         if isinstance(value, tuple):
             return value
-        lengths = () if value == "()" else re.split("[,x]", value)
+        inner = value[1:-1].removesuffix(",") if value[:1] + value[-1:] == "()" else value  # as tables print it
+        lengths = () if value == "()" else re.split(", ?|x", inner)
         if not all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths) or len(lengths) > 64:
             self.fail(f"{value!r} is not a shape; write 64,16,112,112 or 64x16x112x112", param, ctx)
         shape = tuple(map(int, lengths))
@@ -385,7 +392,13 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 
 # Not click's own callbacks: their text would go through Python's buffer, where a full disk is noticed too late.
 version = click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
 )
 verbose = click.option(
     "-v",
@@ -410,9 +423,9 @@ class Look(NamedTuple):
 
     form: str
     report_file: str | None
-    precision: int
+    precision: int | None
     color: str
-    quiet: bool
+    quiet: int
 
     @property
     def file_form(self) -> str | None:
@@ -460,11 +473,10 @@ form = click.option(
 )
 precision = click.option(
     "--precision",
-    type=click.IntRange(1, 17),
+    type=Integer(1, 17),
     metavar="N",
-    default=8,
     envvar="GNCLI_PRECISION",
-    help="Significant digits in tables; default: 8.",
+    help="Significant digits in tables; default: 8, and 5 where a table has a row per tensor, cell or pair.",
 )
 color = click.option(
     "--color",
@@ -481,7 +493,13 @@ report_file = click.option(
     metavar="FILE",
     help=f"Write the report to FILE as well: {', '.join(REPORT_FORMS)}; .html is a page with tables that sort.",
 )
-quiet = click.option("-q", "--quiet", is_flag=True, help="Print only data on stdout.")
+quiet = click.option(
+    "-q",
+    "--quiet",
+    count=True,
+    help="Print only data on stdout: diff prints its verdict alone, stats with --expect only what failed, and with "
+    "--plot, --report or -o there is no table. -qq prints nothing.",
+)
 
 statistics = click.option(
     "-s",
@@ -506,7 +524,7 @@ by = click.option(
 hist = click.option("--hist", is_flag=True, help="Draw a histogram; this takes one more pass over the data.")
 bins = click.option(
     "--bins",
-    type=click.IntRange(1, 1 << 16),
+    type=Integer(1, 1 << 16),
     metavar="INT",
     default=64,
     help="Number of bins of the histogram; default: 64.",
@@ -549,7 +567,7 @@ total = click.option("--total", is_flag=True, help="Add a row for all tensors to
 
 workers = click.option(
     "--workers",
-    type=click.IntRange(1, 1024),
+    type=Integer(1, 1024),
     metavar="N",
     envvar="GNCLI_WORKERS",
     help="Number of threads; it does not change the result; default: one per CPU.",
@@ -601,7 +619,7 @@ dist = click.option(
 )
 seed = click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=Integer(min=0),
     metavar="INT",
     help="Seed of NumPy's default_rng; default: one is chosen and shown.",
 )
@@ -681,13 +699,13 @@ groups = click.option(
     "-G",
     "--groups",
     "num_groups",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     metavar="INT",
     help="Number of groups (num_groups); it must divide the number of channels; default: 32.",
 )
 group_size = click.option(
     "--group-size",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     metavar="INT",
     help="Number of channels per group; instead of --groups.",
 )
@@ -1048,16 +1066,10 @@ class Drawing(NamedTuple):
 drawing = gathered("drawing", Drawing, random, dist, seed)
 
 
-def colored(choice: str, stream_is_terminal: bool) -> bool:
-    """Return whether to colour, given --color: ``auto`` respects NO_COLOR and a dumb terminal."""
-    if choice != "auto":
-        return choice == "always"
-    return stream_is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def terminal_width() -> int | None:
-    """Return the columns of the terminal that stdout is, or None where it is something else."""
+    """Return the columns of the terminal that stdout is, or $COLUMNS where it is something else; None is no limit."""
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or None
     except (AttributeError, OSError, ValueError):  # closed, a pipe or a file, replaced
-        return None
+        columns = os.environ.get("COLUMNS", "")
+        return int(columns) or None if columns.isdecimal() and len(columns) < 6 else None

@@ -114,7 +114,7 @@ def stats(
                 raise report.failures[0].error
             files.write(report)
             files.commit()
-    show(report, look)
+    show(report, look, answered=bool(expect or manifest or charts.plot or look.report_file))
     for failure in report.failures:
         terminal.say(error_line(failure.error.about(failure.name)))
     say_broken(report.broken)

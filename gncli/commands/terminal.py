@@ -14,6 +14,9 @@ from gncli.descriptors import write_fully
 from gncli.errors import OutputError, ParameterError
 from gncli.names import TENSOR_SUFFIXES
 
+ERROR = "gncli: error:"
+"""How an error begins."""
+
 
 def deliver(text: str) -> None:
     """Write all of `text` to stdout, without Python's buffer, so that an exit status of 0 means that it arrived."""
@@ -33,8 +36,17 @@ def say(line: str) -> None:
     """Write a line to stderr; an error is ignored, since it could be reported nowhere else."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     progress.clear()
+    if line.startswith(ERROR) and colored("auto", is_terminal(sys.stderr)):
+        line = f"\x1b[1;31m{ERROR}\x1b[0m{line.removeprefix(ERROR)}"
     with contextlib.suppress(OSError):
         os.write(2, f"{line}\n".encode(encoding, "backslashreplace"))
+
+
+def colored(choice: str, stream_is_terminal: bool) -> bool:
+    """Return whether to colour, given --color: ``auto`` respects NO_COLOR and a dumb terminal."""
+    if choice != "auto":
+        return choice == "always"
+    return stream_is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def is_terminal(stream: Any) -> bool:

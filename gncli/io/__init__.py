@@ -100,8 +100,8 @@ class Listing(Closing, Iterator[Source]):
         """Return the names of the numeric tensors; without any, that of a lone other, which says why when opened."""
         names, others = self._container.names(), self._container.skipped
         if not names and len(others) != 1:
-            hint = self._container.hint if others else None
-            raise InputError(f"holds no numeric tensor ({len(others):,} others)", subject=self.name, hint=hint)
+            problem, hint = f"holds no numeric tensor ({len(others):,} others)", self._container.hint
+            raise InputError(problem, subject=self.name, hint=hint)
         self.skipped = len(others) if names else 0
         return names or others
 
@@ -171,7 +171,12 @@ def open_sources(text: str | Listing, *, policy: Policy = STRICT, stdin: int | N
         container = recognized(pipe).stream(pipe) or open_file(pipe.spool(), pipe.name, policy)
         return Listing(container, pipe.name)
     path, member = _split(text)
-    return Listing(opened(path, text, policy), text, member)
+    try:
+        return Listing(opened(path, text, policy), text, member)
+    except InputError as error:
+        if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            error.hint = _meant(path)
+        raise
 
 
 def open_source(text: str | Listing, *, policy: Policy = STRICT, stdin: int | None = None) -> Source:
@@ -184,6 +189,23 @@ def open_source(text: str | Listing, *, policy: Policy = STRICT, stdin: int | No
         read to its end: `Source.verify_unchanged` refuses them.
     """
     return open_sources(text, policy=policy, stdin=stdin).only()
+
+
+def _meant(path: str) -> str | None:
+    """Return what could have been meant by a path that is none; None where nothing is near."""
+    import difflib  # needed only once a name is wrong
+
+    if re.match("[a-z][a-z0-9+.-]+://", path):
+        return "copy it to a file, or pipe it: curl -L URL | gncli stats -"
+    for cut in re.finditer("[:/ ]+", path):
+        if os.path.isfile(path[: cut.start()]):
+            return f"a tensor in a file is named {path[: cut.start()]}::{path[cut.end() :]}"
+    folder, name = os.path.split(path)
+    if folder == "/":
+        return f"a tensor in a file is named FILE::{path}"
+    known = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+    near = difflib.get_close_matches(name, known, 1, 0.8)
+    return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 
 
 def is_npy(text: str) -> bool:

@@ -86,6 +86,7 @@ class Folder(Container):
     """
 
     many = True
+    hint = "only files that end as those of a format do are looked at: .npy, .npz, .pt, .safetensors, .h5, ..."
 
     def __init__(self, path: str, policy: Policy) -> None:
         self.skipped: list[str] = []

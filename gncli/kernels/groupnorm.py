@@ -365,6 +365,13 @@ class Check:
     misrounded : int, optional
         The number of stored elements that are not the rounding of their float64 value, the settled ones apart; known
         for the same dtypes.
+    new_nan : int
+        How many more NaN the output has than the input: every element of a group that holds a NaN or an infinity.
+    damped_groups : int
+        The number of groups, not constant, in which eps is more than a tenth of var + eps: their deviation is not
+        near 1.
+    eps_share : float, optional
+        The largest eps / (var + eps) of these; None if there is none.
     proved, settled : int, optional
         The numbers of finite elements of the output that float64 and a bound of its error proved to be correctly
         rounded, and that were settled by exact arithmetic: together all of them. None for an output of float64.
@@ -385,6 +392,9 @@ class Check:
     overflow: str | None = None
     became_zero: int | None = None
     misrounded: int | None = None
+    new_nan: int = 0
+    damped_groups: int = 0
+    eps_share: float | None = None
     proved: int | None = None
     settled: int | None = None
 
@@ -400,8 +410,10 @@ class Check:
         return self.overflowed if self.overflow is None else 0
 
     def as_dict(self) -> dict[str, object]:
-        """Return the JSON object ``verified``."""
-        return {"ok": self.ok} | {name: finite(number) for name, number in vars(self).items()}
+        """Return the JSON object ``verified``; ``mean_error`` and ``var_error`` are older names of the ratios."""
+        found = {name: finite(number) for name, number in vars(self).items()}
+        ratios = {f"{name}_ratio": found[name] for name in ("mean_error", "var_error")}
+        return {"ok": self.ok, "groups": self.groups, **ratios, **found}
 
 
 def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
@@ -422,6 +434,7 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
         The dtype of the standardized values.
     """
     groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
+    nan_before, nan_after = (0 if each.nan is None else int(each.nan.sum()) for each in (before, z))
     held = ~nonfinite & (before.n > 0)
     own = by is before
     if not held.all():
@@ -429,6 +442,7 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
     lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
     expected, shift = _expected(before, before if own else by, z, norm)
     expected = np.where(lost, np.nan, expected)
+    damped_groups, eps_share = _damped(_scaled_for_eps(by, norm.eps), norm)
     info = np.finfo(dtype)
     # The check ignores results below 2**-500, in any dtype.
     mean, u = z.mean, float(info.eps) / 2
@@ -443,7 +457,20 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
         var_error=_worst(np.abs(z.scaled_var() - expected), allowed),
         constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
         nonfinite_groups=int(np.count_nonzero(nonfinite)),
+        new_nan=nan_after - nan_before,
+        damped_groups=damped_groups,
+        eps_share=eps_share,
     )
+
+
+def _damped(before: Moments, norm: GroupNorm) -> tuple[int, float | None]:
+    """Return in how many groups eps is more than a tenth of var + eps, and its largest share of that."""
+    var, eps = before.scaled_var(), _scaled_eps(norm, before)
+    damped = (var < 9 * eps) & (var > 0)
+    if not damped.any():
+        return 0, None
+    share = np.broadcast_to(eps, var.shape)[damped] / (var + eps)[damped]
+    return share.size, float(share.max())
 
 
 def _expected(before: Moments, by: Moments, z: Moments, norm: GroupNorm) -> tuple[Floats, Floats]:
@@ -490,6 +517,9 @@ def all_checks(checks: Sequence[Check]) -> Check:
             overflow=total.overflow or part.overflow,
             became_zero=_added(total.became_zero, part.became_zero),
             misrounded=_added(total.misrounded, part.misrounded),
+            new_nan=total.new_nan + part.new_nan,
+            damped_groups=total.damped_groups + part.damped_groups,
+            eps_share=_larger(total.eps_share, part.eps_share),
             proved=_added(total.proved, part.proved),
             settled=_added(total.settled, part.settled),
         )

@@ -81,6 +81,11 @@ def render(report: Report, form: str, style: Style | None = None, origin: Origin
     return forms.FORMS[form](document, style)
 
 
+def verdict_of(report: Report) -> str | None:
+    """Return the verdict of a comparison in a line; None for other reports."""
+    return document_of(report).verdict_alone
+
+
 def aside(report: Report) -> list[str]:
     """Return the lines that go to stderr where stdout carries data: a chosen seed, what was skipped, and notes."""
     return document_of(report).aside()

@@ -47,7 +47,7 @@ def bars(histogram: Histogram, style: Style) -> list[str]:
         for row in range(HEIGHT - 1, -1, -1)
     ]
     labels = [f"{most:,}".rjust(margin), *[" " * margin] * (HEIGHT - 1)]
-    low, high = (f"{edge:.{style.precision}g}" for edge in (histogram.edges[0], histogram.edges[-1]))
+    low, high = map(style.rounded, (histogram.edges[0], histogram.edges[-1]))
     ends = low + high.rjust(max(room - len(low), len(high) + 1))
     return [
         *(f"{label}{side}{row}" for label, row in zip(labels, rows, strict=True)),

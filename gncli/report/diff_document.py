@@ -85,6 +85,11 @@ class DiffDocument(Document):
         found += [Labelled(*row) for gate in report.gates for row in gate.rows()]
         return [*found, *([] if tolerance is None else [Labelled("Smallest --atol", report.smallest_atol)])]
 
+    @property
+    def verdict_alone(self) -> str:
+        """The verdict."""
+        return verdict_line(self.report)
+
     def answer(self) -> Answer:
         """Return the verdict."""
         return Answer(self.report.equal, [verdict_line(self.report)])
@@ -124,7 +129,7 @@ class DiffDocument(Document):
             [place_line(cell.place, cell.note), *map(cell.number, self._columns())] for cell in self._cells()[:most]
         ]
         labels = [DIFFERENCES[name].label for name in self._columns()]
-        return Sheet(["Cell", *labels], rows, [False, *([True] * len(labels))])
+        return Sheet(["Cell", *labels], rows, [False, *([True] * len(labels))], wide=True)
 
     def _columns(self) -> tuple[str, ...]:
         """Return the names of the numbers of a cell."""

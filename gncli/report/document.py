@@ -41,6 +41,10 @@ class Sheet(NamedTuple):
         Drawn under the table, each with the name of its tensor.
     under : sequence of str
         The lines under the table.
+    above : str, default: ""
+        The file that all its rows are of; nothing where they are of several.
+    wide : bool, default: False
+        Whether it has a row per tensor, cell or pair, and so many numbers that each is shown in few digits.
     """
 
     header: list[str]
@@ -48,6 +52,8 @@ class Sheet(NamedTuple):
     right: list[bool]
     histograms: Sequence[tuple[str, Histogram]] = ()
     under: Sequence[str] = ()
+    above: str = ""
+    wide: bool = False
 
 
 class Block(NamedTuple):
@@ -105,6 +111,11 @@ class Document(Stream):
     def line(self) -> str:
         """The answer in a line."""
         return self.title
+
+    @property
+    def verdict_alone(self) -> str | None:
+        """The verdict of a comparison; None for other reports."""
+        return None
 
     @abstractmethod
     def aside(self) -> list[str]:

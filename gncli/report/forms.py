@@ -55,15 +55,17 @@ def markdown(document: Document, style: Style) -> str:
     sheet = document.sheet()
     rule = ["---:" if right else "---" for right in sheet.right]
     header = [_literal(title) for title in sheet.header]
-    rows = [[_literal(style.rounded(cell)) for cell in row] for row in sheet.rows]
+    rows = [[_literal(style.rounded(cell, wide=sheet.wide)) for cell in row] for row in sheet.rows]
     table = "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))
     return table + "".join(f"\n{_literal(line)}\n" for line in sheet.under)
 
 
 def _exact(value: object, undefined: str) -> str:
-    """Return a value for a program: a shape as ``--random`` takes it, floats that round-trip."""
+    """Return a value for a program: a shape as ``--random`` takes it, floats that round-trip, booleans as in JSON."""
     if isinstance(value, tuple):
         return shape_text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return undefined if value is None else str(value)
 
 

@@ -76,9 +76,27 @@ def check_line(report: NormalizeReport) -> str:
         where = "" if plain else " before gamma and beta"
         found.append(f"worst error {_percent(max(errors))} of the rounding bound{where}")
     odd = {"constant": check.constant_groups, "with NaN or infinity": check.nonfinite_groups}
+    if check.new_nan and not causes:  # "ok" alone would be misread
+        spoiled, elements = _count(odd.pop("with NaN or infinity"), "group"), _count(check.new_nan, "element")
+        found[0] = f"{spoiled} held NaN or infinity and became NaN ({elements})"
     found += [f"{groups} {what}" for what, groups in odd.items() if groups]
     verdict = f"FAILED: {' and '.join(causes)};" if causes else "ok,"
+    if check.new_nan and not causes:
+        verdict = f"{check.groups - check.nonfinite_groups:,} of {_count(check.groups, 'group')} ok;"
     return f"check: {verdict} {', '.join(found)}{_rounded(check)}"
+
+
+def damping_lines(report: NormalizeReport) -> list[str]:
+    """Return the note about groups whose deviation is not near 1, because eps is no small part of var + eps."""
+    check = report.check
+    if check is None or check.eps_share is None or report.parameters.denominator != "std":
+        return []
+    share, several = check.eps_share, check.damped_groups > 1
+    up, down, their = ("up to ", "as little as ", "their") if several else ("", "", "its")
+    return [
+        f"eps is {up}{_percent(share)} of var + eps in {_count(check.damped_groups, 'group')}: "
+        f"{their} deviation is {down}{math.sqrt(1 - share):.2g}, not 1"
+    ]
 
 
 def _rounded(check: Check) -> str:
@@ -172,4 +190,4 @@ def _percent(fraction: float) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -17,11 +17,16 @@ def html(document: Document) -> str:
 
 
 def _parts(sheet: Sheet) -> list[Markup]:
+    above = element("caption", in_python(sheet.above)) if sheet.above else ""
     head = element("thead", _row("th", sheet.header, sheet.right))
     body = element("tbody", *(_row("td", row, sheet.right) for row in sheet.rows))
     drawn = ["\n".join(filter(None, (name, *bars(histogram, STYLE)))) for name, histogram in sheet.histograms]
     under = [in_python(line) for line in sheet.under]
-    return [element("table", head, body), *(element("pre", text) for text in drawn), *(element("p", t) for t in under)]
+    return [
+        element("table", above, head, body),
+        *(element("pre", text) for text in drawn),
+        *(element("p", t) for t in under),
+    ]
 
 
 def _row(tag: str, cells: list[str] | list[Value], right: list[bool]) -> Markup:

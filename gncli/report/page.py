@@ -40,6 +40,7 @@ p { margin: .25rem 0 }
 .answer.good p:first-child { color: var(--good) }
 .wide { overflow-x: auto; margin: 1rem 0 .5rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal }
+caption { text-align: left; font-weight: bold }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .75rem; text-align: left; vertical-align: top }
 th, .right { white-space: nowrap }
 .right { text-align: right }
@@ -197,17 +198,20 @@ def _table(sheet: Sheet, style: Style) -> Markup:
     ]
     head = element("thead", element("tr", *titles)) if any(sheet.header) else ""
     rows = [
-        element("tr", *(_cell(value, right, style) for value, right in zip(row, sheet.right, strict=True)))
+        element(
+            "tr", *(_cell(value, right, style, wide=sheet.wide) for value, right in zip(row, sheet.right, strict=True))
+        )
         for row in sheet.rows
     ]
-    inside = Markup("\n").join([head, element("tbody", Markup("\n".join(rows)))])
+    above = element("caption", sheet.above) if sheet.above else ""
+    inside = Markup("\n").join([above, head, element("tbody", Markup("\n".join(rows)))])
     table = element("table", Markup(inside), **({"class_": "sorts"} if sorts else {}))
     return element("div", table, class_="wide")
 
 
-def _cell(value: Value, right: bool, style: Style) -> Markup:
+def _cell(value: Value, right: bool, style: Style, *, wide: bool) -> Markup:
     """Return a cell as a table shows it; a float that is rounded there keeps its exact value."""
-    shown = style.rounded(value)
+    shown = style.rounded(value, wide=wide)
     exact = {"data_value": repr(value).replace("inf", "Infinity")} if isinstance(value, float) else {}
     return element("td", shown, class_="right" if right else "left", **exact)
 
@@ -220,7 +224,7 @@ def _figure(name: str, histogram: Histogram, style: Style) -> Markup:
     most = max(merged.counts)
     heights = [max(1.0, 100 * count / most) if count else 0.0 for count in merged.counts]
     steps = "".join(f"V{100 - height:.4g}h1" for height in heights)
-    low, high = (f"{edge:.{style.precision}g}" for edge in (merged.edges[0], merged.edges[-1]))
+    low, high = map(style.rounded, (merged.edges[0], merged.edges[-1]))
     said = f"{len(merged.counts):,} bins, at most {most:,} element{'' if most == 1 else 's'} in one"
     bars = element(
         "svg",

@@ -31,6 +31,11 @@ class PairsDocument(Document):
         """The operands, and the counts of all verdicts."""
         return printable(f"{self.report.a}, {self.report.b}: {self.verdict()[0]}")
 
+    @property
+    def verdict_alone(self) -> str:
+        """The counts of all verdicts."""
+        return self.verdict()[0]
+
     def aside(self) -> list[str]:
         """Return what was skipped, and notes."""
         return [*skipped_lines(self.report.skipped), *map(printable, self.report.notes)]
@@ -60,13 +65,15 @@ class PairsDocument(Document):
 
     def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return one table."""
-        sheet = self.sheet(most)
-        return [sheet._replace(under=[*self._more(most), *([] if quiet else self.aside()), *self.verdict()])]
+        sheet = self._sheet(most, error=any(row.error is not None for row in self.report.rows[:most]))
+        return [sheet._replace(under=[*self._more(most), *([] if quiet else self.aside()), *self.verdict()], wide=True)]
 
     def sheet(self, most: int = MOST_ROWS) -> Sheet:
-        """Return the table with a row per pair; under it the verdict."""
-        shown = self.report.rows[:most]
-        failed = any(row.error is not None for row in shown)
+        """Return the table with a row per pair; its columns do not depend on the data, and the verdict is under it."""
+        return self._sheet(most, error=True)
+
+    def _sheet(self, most: int, *, error: bool) -> Sheet:
+        shown, failed = self.report.rows[:most], error
         header = ["Name", "Verdict", *self._labels, *(["Error"] if failed else [])]
         rows: list[list[Value]] = []
         for row in shown:
@@ -107,13 +114,11 @@ class PairsDocument(Document):
         return (strict(row.as_dict(self.report.selected)) for row in self.report.rows)
 
     def rows(self) -> Iterator[Sequence[object]]:
-        """Return a row per pair."""
-        failed = bool(self.report.failures)
+        """Return a row per pair; the columns do not depend on the data."""
         names = self.report.selected or NUMBERS
-        fields = [DIFFERENCES[name].field for name in names]
-        yield ["name", "verdict", "a", "b", *fields, *(["error"] if failed else [])]
+        yield ["name", "verdict", "a", "b", *(DIFFERENCES[name].field for name in names), "error"]
         for row in self.report.rows:
-            yield [*self._head(row), *map(row.number, names), *([row.message] if failed else [])]
+            yield [*self._head(row), *map(row.number, names), row.message]
 
     def _head(self, row: PairRow) -> list[object]:
         return [row.name, row.verdict, *(None if side is None else side.name for side in (row.a, row.b))]

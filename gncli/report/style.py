@@ -14,8 +14,8 @@ class Style(NamedTuple):
 
     Parameters
     ----------
-    precision : int
-        Significant digits of floats in tables; integers are whole.
+    precision : int, optional
+        Significant digits of floats in tables; integers are whole. None is 8, and 5 in wide tables.
     color : bool
         Whether tables are coloured.
     width : int, optional
@@ -28,17 +28,17 @@ class Style(NamedTuple):
         Whether the table is a page of its own: as wide as it needs to be, with lines broken at words.
     """
 
-    precision: int = 8
+    precision: int | None = None
     color: bool = False
     width: int | None = None
     encoding: str = "utf-8"
     quiet: bool = False
     page: bool = False
 
-    def rounded(self, value: Value) -> str:
+    def rounded(self, value: Value, *, wide: bool = False) -> str:
         """Return a value as tables show it."""
         if isinstance(value, float):
-            return f"{value:.{self.precision}g}"
+            return f"{value:.{self.precision or (5 if wide else 8)}g}"
         return UNDEFINED if value is None else str(value)
 
     def fitted(self, text: str) -> str:

@@ -12,13 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gncli.names import NONFINITE, STATISTICS, Value
 from gncli.report.bars import bars
 from gncli.report.document import Document, Foldable, Sheet
 from gncli.report.style import Style
 from gncli.text import printable
 
 NARROWEST_NAME = 24  # columns that a folded name keeps on a narrow terminal
+GOOD, BAD = "green", "bold red"
 PAGE_WIDTH = 100  # columns of a page of its own; more if its table needs them
+
+
+_COUNTS = {text for name in NONFINITE for text in (STATISTICS[name].label, STATISTICS[name].short) if text}
 
 
 def table(document: Document, style: Style) -> str:
@@ -60,6 +65,8 @@ def _drawn(sheets: Sequence[Sheet], style: Style) -> Console:
         _environ={},  # COLUMNS, FORCE_COLOR and TERM have been weighed already, in options.py
     )
     for sheet, (tables, _) in zip(sheets, laid, strict=True):
+        if sheet.above:
+            console.print(Text(style.fitted(sheet.above), style="bold"), soft_wrap=style.width is None)
         for part in tables:
             console.print(part)
         for name, histogram in sheet.histograms:
@@ -68,8 +75,8 @@ def _drawn(sheets: Sequence[Sheet], style: Style) -> Console:
                 console.print(Text(style.fitted(line)), soft_wrap=True)
         for line in sheet.under:
             text = Text(style.fitted(line))
-            text.highlight_words(["check: ok"], "green")
-            text.highlight_words(["check: FAILED"], "bold red")
+            text.highlight_regex("^(?:check: ok|SAME)", GOOD)
+            text.highlight_regex("^(?:check: FAILED|DIFFERENT|expectation failed)", BAD)
             # On a terminal and on a page lines are broken at words; in a pipe they stay whole.
             console.print(text, soft_wrap=style.width is None and not style.page)
     return console
@@ -86,7 +93,7 @@ def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
     """
     right = sheet.right
     header = [style.fitted(title) for title in sheet.header]
-    rows = [[style.fitted(style.rounded(cell)) for cell in row] for row in sheet.rows]
+    rows = [[style.fitted(style.rounded(cell, wide=sheet.wide)) for cell in row] for row in sheet.rows]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
 
@@ -108,6 +115,9 @@ def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
     while style.width is not None and total(everything) > style.width and widths != floors:
         widest = max(everything, key=lambda i: widths[i] - floors[i])
         widths[widest] -= 1
+    longest = max(cell_len(text) for text in columns[0])
+    if style.width is not None and total(everything) > style.width:  # in parts anyway: names are rather not folded
+        widths[0] = max(widths[0], min(longest, style.width // 2))
     parts = [everything[:1]]
     for i in everything[1:]:
         full = style.width is not None and total([*parts[-1], i]) > style.width
@@ -115,15 +125,48 @@ def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
             parts.append([0])
         parts[-1].append(i)
 
+    def first(part: Sequence[int]) -> int:
+        """Return the columns of the first column of a part: what the others of the part leave."""
+        return widths[0] if style.width is None else min(longest, max(widths[0], widths[0] + style.width - total(part)))
+
     unicode = style.fits("╭─┬╮│├┼┤╰┴╯")
 
     def table_of(part: Sequence[int]) -> Table:
         table = Table(box=box.ROUNDED if unicode else box.ASCII, border_style="dim", header_style="bold")
+        wide = {i: widths[i] if i else first(part) for i in part}
         for i in part:
             justify = "right" if right[i] else "left"
-            table.add_column(Text(header[i]), width=widths[i], justify=justify, overflow="fold")  # type: ignore[arg-type]
-        for cells in rows:
-            table.add_row(*(Text(cells[i], style="" if i else "cyan") for i in part))
+            table.add_column(Text(header[i]), width=wide[i], justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for cells, row in zip(rows, sheet.rows, strict=True):
+            texts = [_broken(cells[i], wide[i]) if isinstance(row[i], Foldable) else cells[i] for i in part]
+            about = [header[i] if header[0] else cells[0].strip() for i in part]
+            looks = [_look(title, row[i]) if i else "cyan" for i, title in zip(part, about, strict=True)]
+            table.add_row(*(Text(text, style=look) for text, look in zip(texts, looks, strict=True)))
         return table
 
-    return [table_of(part) for part in parts], max(total(part) for part in parts)
+    return [table_of(part) for part in parts], max(total(part) + first(part) - widths[0] for part in parts)
+
+
+def _broken(text: str, width: int) -> str:
+    r"""Return a name in lines that fit, broken after ``.`` ``/`` or ``:`` or a space; a longer piece is left to rich.
+
+    Examples
+    --------
+    >>> _broken("layers.10.attention.weight", 12)
+    'layers.10.\nattention.\nweight'
+    """
+    lines = [""]
+    for piece in re.findall(r"[^./: ]*[./: ]*", text):
+        if lines[-1] and cell_len(lines[-1]) + cell_len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
+def _look(title: str, value: Value) -> str:
+    """Return how a value under a title is coloured: what is good or bad news stands out."""
+    if title in _COUNTS and value:
+        return BAD
+    if title == "Verdict":
+        return GOOD if value in ("identical", "same") else BAD
+    return BAD if title == "Error" and value else ""

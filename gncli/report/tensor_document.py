@@ -11,6 +11,7 @@ from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, 
 from gncli.report.lines import (
     broken_lines,
     check_line,
+    damping_lines,
     done_line,
     more_lines,
     output_line,
@@ -30,6 +31,7 @@ from gncli.report.records import (
     StatsReport,
     Summary,
     TensorStats,
+    Total,
 )
 from gncli.report.style import UNDEFINED
 from gncli.text import printable, without_surrogates
@@ -64,6 +66,8 @@ class TensorDocument(Document):
         Whether a table has a column per entry, and not a row.
     headed : bool
         Whether each paragraph of ``plain`` begins with its heading.
+    fallible : bool
+        Whether an entry may be an error, for which ``csv`` and ``markdown`` have a column, whether there is one or not.
     """
 
     key: str
@@ -71,6 +75,7 @@ class TensorDocument(Document):
     selected: tuple[str, ...] = ()
     upright: bool
     headed: bool
+    fallible: bool
 
     @abstractmethod
     def under(self) -> list[str]:
@@ -78,23 +83,37 @@ class TensorDocument(Document):
 
     def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return one table."""
-        sheet = self._upright() if self.upright else self.sheet(most)
-        return [sheet._replace(histograms=self.histograms(), under=[] if quiet else self.under())]
+        sheet = self._upright() if self.upright else self._wide()
+        under = [] if quiet else [*sheet.under, *self.under()]
+        return [sheet._replace(histograms=self.histograms(), under=under)]
 
     def _upright(self) -> Sheet:
         known = _known(self.entries)
         header = ["", *(printable(entry.heading) for entry in self.entries)]
         rows: list[list[Value]] = [
-            [statistic(name).label, *(_told(stats, name) for stats in known)] for name in shown(self.selected, known)
+            [statistic(name).label, *(_told(stats, name) for stats in known)]
+            for name in shown(self.selected, known, counts=True)
         ]
         return Sheet(header, rows, [False] * len(header))
 
+    def _wide(self) -> Sheet:
+        """Return the table for a reader with a row per entry: the file's name once, and no column that says nothing."""
+        known, selected = _known(self.entries), self.selected
+        file = _file_of([entry.heading for entry in self.entries if not isinstance(entry.stats, Total)])
+        rows: list[tuple[list[Value], Summary | Failure]] = [
+            ([Foldable(printable(entry.heading.removeprefix(file)))], entry.stats) for entry in self.entries
+        ]
+        names = [name for name in shown(selected, known) if selected or name != "object_type"]
+        sheet = _sheet([self.key.capitalize()], rows, names, error=len(known) < len(self.entries), wide=True)
+        return sheet._replace(above=printable(file.removesuffix("::")), under=_finite_lines(selected, known))
+
     def sheet(self, most: int = MOST_ROWS) -> Sheet:
-        """Return the table with a row per entry."""
-        heads: list[tuple[list[Value], Summary | Failure]] = [
+        """Return the table with a row per entry; its columns do not depend on the data."""
+        rows: list[tuple[list[Value], Summary | Failure]] = [
             ([Foldable(printable(entry.heading))], entry.stats) for entry in self.entries
         ]
-        return _sheet([self.key.capitalize()], heads, shown(self.selected, _known(self.entries)))
+        names = self.selected or (*DEFAULT_STATISTICS, *NONFINITE)
+        return _sheet([self.key.capitalize()], rows, names, error=self.fallible)
 
     def blocks(self) -> Iterator[Block]:
         """Return one line per statistic for each entry."""
@@ -111,12 +130,11 @@ class TensorDocument(Document):
             yield from (_told(stats, name) for name in self.selected or DEFAULT_STATISTICS)
 
     def rows(self) -> Iterator[Sequence[object]]:
-        """Return a row per entry; counts of non-finite values are among the default columns, whatever they are."""
+        """Return a row per entry; the columns do not depend on the data."""
         names = self.selected or (*DEFAULT_STATISTICS, *NONFINITE)
-        failed = any(isinstance(entry.stats, Failure) for entry in self.entries)
-        yield [self.key, *names, *(["error"] if failed else [])]
+        yield [self.key, *names, *(["error"] if self.fallible else [])]
         for entry in self.entries:
-            yield [entry.heading, *_values(entry.stats, names, error=failed)]
+            yield [entry.heading, *_values(entry.stats, names, error=self.fallible)]
 
     def objects(self) -> Iterator[dict[str, object]]:
         """Return an object per entry."""
@@ -127,6 +145,7 @@ class StatsDocument(TensorDocument):
     """What ``stats`` or ``random`` found."""
 
     key = "name"
+    fallible = True
 
     def __init__(self, report: StatsReport) -> None:
         self.report, self.selected = report, report.selected
@@ -204,10 +223,14 @@ class CellsDocument(StatsDocument):
 
     def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return one table."""
-        sheet = self.sheet(most)
+        sheet = self._cell_sheet(most, fixed=False)
         return [sheet._replace(under=[*sheet.under, *([] if quiet else self.under())])]
 
     def sheet(self, most: int = MOST_ROWS) -> Sheet:
+        """Return the table with a row per cell; its columns do not depend on the data."""
+        return self._cell_sheet(most, fixed=True)
+
+    def _cell_sheet(self, most: int, *, fixed: bool) -> Sheet:
         """Return the table with a row per cell, and one per tensor that has none."""
         several, left = len(self.entries) > 1, most
         rows: list[tuple[list[Value], Summary | Failure]] = []
@@ -220,8 +243,11 @@ class CellsDocument(StatsDocument):
             left -= len(cells.kept[:left])
         total = sum(entry.cells.total for entry in self.entries if entry.cells is not None)
         known = [stats for _, stats in rows if isinstance(stats, Summary)]
-        sheet = _sheet(["Name", "Cell"] if several else ["Cell"], rows, shown(self.selected or CELL_STATISTICS, known))
-        return sheet._replace(under=more_lines(total - (most - left)))
+        names = shown(self.selected or CELL_STATISTICS, known, counts=fixed and not self.selected)
+        failed = len(known) < len(rows)
+        sheet = _sheet(["Name", "Cell"] if several else ["Cell"], rows, names, error=fixed or failed, wide=not fixed)
+        finite = [] if fixed else _finite_lines(self.selected, known)
+        return sheet._replace(under=[*more_lines(total - (most - left)), *finite])
 
     def blocks(self) -> Iterator[Block]:
         """Return nothing."""
@@ -289,6 +315,7 @@ class NormalizeDocument(TensorDocument):
 
     key = "stage"
     upright = True
+    fallible = False
 
     def __init__(self, report: NormalizeReport) -> None:
         self.report = report
@@ -308,7 +335,7 @@ class NormalizeDocument(TensorDocument):
 
     def aside(self) -> list[str]:
         """Return the seed and notes."""
-        return [*seed_lines(self.report.seed), *map(printable, self.report.notes)]
+        return [*damping_lines(self.report), *seed_lines(self.report.seed), *map(printable, self.report.notes)]
 
     def under(self) -> list[str]:
         """Return what was computed, where it went, and the check."""
@@ -359,11 +386,35 @@ class NormalizeDocument(TensorDocument):
         return Poster(f"Group Normalization of {report.input}", [panel], caption)
 
 
-def shown(selected: Sequence[str], found: Sequence[Summary]) -> list[str]:
-    """Return the statistics that a reader sees: those selected, and counts of non-finite values where there are any."""
+def shown(selected: Sequence[str], found: Sequence[Summary], *, counts: bool = False) -> list[str]:
+    """Return the statistics that a reader sees: those selected, and counts of non-finite values where there are any.
+
+    Without a selection, `counts` shows these where there are none too.
+    """
     named = not selected and any(stats.has("dimensions") for stats in found)
     chosen = list(selected or (NAMED_STATISTICS if named else DEFAULT_STATISTICS))
-    return chosen + [name for name in NONFINITE if name not in chosen and any(s.values.get(name) for s in found)]
+    always = counts and (not selected or tuple(selected) == CELL_STATISTICS)
+    return chosen + [
+        name for name in NONFINITE if name not in chosen and (always or any(s.values.get(name) for s in found))
+    ]
+
+
+def _finite_lines(selected: Sequence[str], found: Sequence[Summary]) -> list[str]:
+    """Return the line that says that there is no NaN and no infinity, in place of three columns of zeros."""
+    none = found and not selected and not any(stats.values.get(name) for stats in found for name in NONFINITE)
+    return ["no NaN or infinity"] if none else []
+
+
+def _file_of(headings: Sequence[str]) -> str:
+    """Return what the names of several tensors begin with, to the ``::``, if they are all of one file.
+
+    Examples
+    --------
+    >>> _file_of(["a.pt::x", "a.pt::y.z"]), _file_of(["a.pt::x", "b.pt::x"]), _file_of(["a.pt::x"])
+    ('a.pt::', '', '')
+    """
+    files = {file + mark for file, mark, _ in (heading.partition("::") for heading in headings)}
+    return files.pop() if len(headings) > 1 and len(files) == 1 and "::" in next(iter(files)) else ""
 
 
 def tensor_object(found: Summary | Failure, selected: Sequence[str] = ()) -> dict[str, object]:
@@ -409,18 +460,25 @@ def _values(found: Summary | Failure, names: Sequence[str], *, error: bool = Fal
     return [*(_told(found, name) for name in names), *([""] if error else [])]
 
 
-def _sheet(heads: list[str], rows: Sequence[tuple[list[Value], Summary | Failure]], names: Sequence[str]) -> Sheet:
-    """Return a table of statistics; with a column of errors if there are any."""
-    failed = any(isinstance(found, Failure) for _, found in rows)
-    header = [*heads, *(statistic(name).label for name in names), *(["Error"] if failed else [])]
-    right = [*([False] * len(heads)), *(statistic(name).numeric for name in names), *([False] if failed else [])]
+def _sheet(
+    heads: list[str],
+    rows: Sequence[tuple[list[Value], Summary | Failure]],
+    names: Sequence[str],
+    *,
+    error: bool,
+    wide: bool = False,
+) -> Sheet:
+    """Return a table of statistics; with a column of errors if `error`, with short headings and numbers if `wide`."""
+    labels = [(statistic(name).short if wide else "") or statistic(name).label for name in names]
+    header = [*heads, *labels, *(["Error"] if error else [])]
+    right = [*([False] * len(heads)), *(statistic(name).numeric for name in names), *([False] if error else [])]
     cells: list[list[Value]] = []
     for head, found in rows:
-        values = _values(found, names, error=failed)
+        values = _values(found, names, error=error)
         if isinstance(found, Failure):
             values[-1] = Foldable(printable(found.message))
         cells.append([*head, *values])
-    return Sheet(header, cells, right)
+    return Sheet(header, cells, right, wide=wide)
 
 
 def _panel(found: TensorStats, *, alone: bool) -> Panel:

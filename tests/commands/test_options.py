@@ -11,6 +11,7 @@ import click
 import pytest
 
 from gncli.commands import options
+from gncli.commands.terminal import colored as colors
 from gncli.errors import ParameterError
 from gncli.inputs import Draw
 from gncli.names import ALL_STATISTICS, STATISTICS
@@ -177,7 +178,7 @@ def test_colour_is_for_terminals_that_want_it(
     monkeypatch.setenv("TERM", "xterm")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert options.colored(choice, terminal) is colored
+    assert colors(choice, terminal) is colored
 
 
 def test_the_width_is_that_of_the_terminal_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +207,12 @@ def test_a_compression_is_gzip_with_a_level() -> None:
     for wrong in ("lzf", "gzip=10", "gzip=", "GZIP"):
         with pytest.raises(click.BadParameter, match="is no compression; write gzip or gzip=LEVEL"):
             compression.convert(wrong, None, None)
+
+
+@pytest.mark.parametrize(("columns", "width"), [("100", 100), ("0", None), ("", None), ("-5", None), ("9" * 99, None)])
+def test_columns_are_heeded_where_stdout_is_no_terminal(
+    columns: str, width: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setenv("COLUMNS", columns)
+    assert options.terminal_width() == width

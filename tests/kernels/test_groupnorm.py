@@ -405,9 +405,33 @@ def test_the_variance_after_is_var_over_var_plus_eps(dtype: str, eps: float) -> 
 
 def test_checks_add_up_to_the_check_of_all() -> None:
     parts = [
-        Check(2, 0.5, None, constant_groups=1, overflowed=3),
-        Check(1, None, None, nonfinite_groups=1),
-        Check(4, 0.1, 0.2, overflowed=1),
+        Check(2, 0.5, None, constant_groups=1, overflowed=3, damped_groups=1, eps_share=0.3),
+        Check(1, None, None, nonfinite_groups=1, new_nan=8),
+        Check(4, 0.1, 0.2, overflowed=1, damped_groups=2, eps_share=0.2),
     ]
-    assert all_checks(parts) == Check(7, 0.5, 0.2, constant_groups=1, nonfinite_groups=1, overflowed=4)
+    assert all_checks(parts) == Check(
+        7, 0.5, 0.2, constant_groups=1, nonfinite_groups=1, overflowed=4, new_nan=8, damped_groups=3, eps_share=0.3
+    )
     assert all_checks([]) == Check(0, None, None)
+
+
+def test_groups_that_eps_damps_are_counted_and_the_largest_share_is_kept() -> None:
+    x = np.array([[-1.0, 1], [-0.001, 0.001], [-0.002, 0.002], [3, 3], [-0.01, 0.01]])
+    found = checked(x, standardized(x, np.float64, eps=1e-5))
+    assert (found.damped_groups, found.constant_groups, found.ok) == (2, 1, True)  # 1e-4 is nine tenths of the last
+    assert found.eps_share == pytest.approx(1e-5 / (1e-6 + 1e-5), rel=1e-12)
+    assert checked(x[:3], standardized(x[:3], np.float64, eps=0), eps=0).eps_share is None
+    tiny = x[:3] * 2.0**-300
+    assert checked(tiny, standardized(tiny, np.float64, eps=1e-5)).eps_share == 1.0
+
+
+def test_new_nan_are_those_that_were_not_in_the_input() -> None:
+    x = np.array([[1.0, np.nan, 2, 3], [1, 2, 3, np.inf], [1, 2, 3, 4]])
+    z = np.where(np.isfinite(x).all(axis=1, keepdims=True), x, np.nan)
+    assert (checked(x, z).new_nan, checked(x, z).nonfinite_groups) == (3 + 4, 2)
+
+
+def test_json_says_ratios_and_keeps_the_older_names() -> None:
+    told = Check(3, 0.5, None, new_nan=4).as_dict()
+    assert (told["mean_error_ratio"], told["var_error_ratio"]) == (0.5, None)
+    assert (told["mean_error"], told["var_error"], told["new_nan"], told["ok"]) == (0.5, None, 4, True)

@@ -9,7 +9,7 @@ import pytest
 
 from gncli.kernels.groupnorm import Check
 from gncli.report import aside, render
-from gncli.report.lines import check_line
+from gncli.report.lines import check_line, damping_lines
 from gncli.report.records import Parameters, StatsReport
 from tests.report.samples import CHECK, DIFFERS, NORMALIZED, PARAMETERS, X
 
@@ -59,6 +59,23 @@ CHECKS = [
     ),
     (Check(0, None, None), PARAMETERS, "check: ok, 0 groups"),
     (
+        Check(256, 0.01, 0.5, constant_groups=2, nonfinite_groups=1, new_nan=2047, proved=520_000, settled=0),
+        PARAMETERS,
+        "check: 255 of 256 groups ok; 1 group held NaN or infinity and became NaN (2,047 elements), worst error 50 % "
+        "of the rounding bound, 2 constant; 520,000 elements proved correctly rounded",
+    ),
+    (
+        Check(1000, 0.5, 0.5, nonfinite_groups=1000, new_nan=1),
+        PARAMETERS,
+        "check: 0 of 1,000 groups ok; 1,000 groups held NaN or infinity and became NaN (1 element), worst error 50 % "
+        "of the rounding bound",
+    ),
+    (
+        Check(4, 2.0, 0.5, nonfinite_groups=1, new_nan=5),
+        PARAMETERS,
+        "check: FAILED: the mean of a group is off by 2 times the rounding bound; 4 groups, 1 with NaN or infinity",
+    ),
+    (
         Check(1, 0.022, 0.5, constant_groups=1, overflowed=3),
         replace(PARAMETERS, gamma=1e6, dtype="float16"),
         "check: FAILED: 3 results beyond the largest float16; "
@@ -101,3 +118,28 @@ def test_a_check_holds_within_its_allowance_and_without_overflow(check: Check, o
     assert check.ok is ok
     assert replace(NORMALIZED, check=check).status == (0 if ok else 1)
     assert check.as_dict()["ok"] is ok
+
+
+@pytest.mark.parametrize(
+    ("check", "denominator", "lines"),
+    [
+        (None, "std", []),
+        (Check(4, 0.5, 0.5), "std", []),
+        (Check(4, 0.5, 0.5, damped_groups=1, eps_share=0.715), "variance", []),
+        (
+            Check(4, 0.5, 0.5, damped_groups=1, eps_share=0.715),
+            "std",
+            ["eps is 72 % of var + eps in 1 group: its deviation is 0.53, not 1"],
+        ),
+        (
+            Check(64, 0.5, 0.5, damped_groups=32, eps_share=0.11),
+            "std",
+            ["eps is up to 11 % of var + eps in 32 groups: their deviation is as little as 0.94, not 1"],
+        ),
+    ],
+)
+def test_a_large_eps_is_noted_without_the_word_check(check: Check | None, denominator: str, lines: list[str]) -> None:
+    report = replace(NORMALIZED, check=check, parameters=replace(PARAMETERS, denominator=denominator))
+    assert damping_lines(report) == lines
+    assert all(f"\n{line}\n" in render(report, "table") for line in lines)
+    assert "check" not in "".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from gncli.report import render
 from gncli.report.records import NormalizeReport, Stage, StatsReport
 from gncli.report.style import Style
+from tests.archives import ARRAY
+from tests.files import write_npy
 from tests.report.samples import NORMALIZED, ONE, REPORTS, SEVERAL, STAGED, VALUES, X
+from tests.runs import diff
 
 
 def wide(columns: int) -> NormalizeReport:
@@ -111,3 +115,47 @@ def test_a_picture_of_a_table_asks_no_other_host(name: str) -> None:
     picture = render(REPORTS[name], "svg")
     assert ElementTree.fromstring(picture).tag.endswith("svg")
     assert not re.search("@font-face|url\\(http|src=|href=|@import", picture)
+
+
+def test_a_checkpoint_of_fifty_tensors_fits_an_old_terminal() -> None:
+    names = [f"{of}.{what}" for of in ("attention.wq", "attention.wk", "norm", "mlp.w1", "mlp.w2") for what in "wb"]
+    fifty = [replace(X, name=f"model.pt::model.layers.{at}.{name}") for at in range(5) for name in names]
+    text = render(StatsReport(tuple(fifty)), "table", Style(width=80))
+    lines = text.splitlines()
+    assert (lines[0], lines[-1]) == ("model.pt", "no NaN or infinity")
+    assert len(lines) < 120
+    assert max(map(len, lines)) <= 80
+    assert "Object Type" not in text
+    assert text.count("layers.4.mlp.w2.b ") == text.count("numpy.ndarray") + 2  # one row in each of two parts
+
+
+def test_names_of_several_files_stay_whole_and_break_after_a_stop_or_a_slash() -> None:
+    tensors = tuple(replace(X, name=f"{file}.npz::encoder.layers.attention.weight") for file in ("first", "second"))
+    text = render(StatsReport(tensors, ("shape", "mean", "std", "min", "max")), "table", Style(width=76))
+    names = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    assert names == [
+        "Name", "first.npz::encoder.layers.", "attention.weight", "second.npz::encoder.", "layers.attention.weight",
+    ]  # fmt: skip
+
+
+def test_wide_tables_have_five_digits_unless_more_are_asked_for() -> None:
+    wide, more = (render(SEVERAL, "table", Style(precision=precision)) for precision in (None, 17))
+    assert (" 0.50006 " in wide, f" {VALUES['mean']:.17g} " in more) == (True, True)
+    assert " 0.50005663 " in render(ONE, "table")
+
+
+RED, GREEN = "\x1b[1;31m", "\x1b[32m"
+
+
+def test_what_matters_is_coloured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_npy(tmp_path, ARRAY, "y.npy")
+    bad = replace(X, values=VALUES | {"nan": 7})
+    style = Style(color=True)
+    assert RED not in render(ONE, "table", style)
+    for report in (StatsReport((bad,)), StatsReport((bad, X))):
+        assert re.search(r"\x1b\[1;31m *7 *\x1b\[0m", render(report, "table", style))
+    assert f"{RED}64 bytes are missing" in render(SEVERAL, "table", style)
+    assert f"{RED}DIFFERENT" in render(REPORTS["differs"], "table", style)
+    assert f"{GREEN}SAME" in render(diff("y.npy", "y.npy"), "table", style)
+    assert f"{GREEN}check: ok" in render(NORMALIZED, "table", style)

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from gncli.io.formats.npz import NpzSink as NpzSink
 
 SHOWN_NBYTES = 8  # of a file that nothing recognizes
+COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip -c"),
+    b"\x28\xb5\x2f\xfd": ("Zstandard", "zstd -dc"),
+    b"BZh": ("bzip2", "bunzip2 -c"),
+    b"\xfd7zXZ": ("xz", "xz -dc"),
+}
+"""What compressed files begin with, by what, and the tool that undoes it."""
 LEGACY_PYTORCH = b"\x80\x02\x8a\n" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # a pickle of this number
 
 
@@ -323,6 +330,9 @@ def recognized(file: Beginning) -> Format:
     start = file.head(SHOWN_NBYTES)
     if not start:
         raise InputError("is empty (0 bytes)", subject=file.name)
+    for magic, (what, tool) in COMPRESSED.items():
+        if start.startswith(magic):
+            raise InputError(f"is compressed with {what}", subject=file.name, hint=f"{tool} FILE | gncli stats -")
     if file.head(len(LEGACY_PYTORCH)) == LEGACY_PYTORCH:
         hint = "load it with PyTorch, and torch.save it again"
         raise InputError("is a file of PyTorch before version 1.6, a bare pickle", subject=file.name, hint=hint)

@@ -26,6 +26,7 @@ from gncli.io.rawfile import FileSink, FileSource, RawFile, as_bytes
 from gncli.io.source import Archive, Container, Source, not_found
 
 _SUFFIX = ".npy"
+_KERAS = "model.weights.h5"  # in a .keras
 
 
 class NpzFile(Container):
@@ -58,6 +59,9 @@ class NpzFile(Container):
         self._file, self._name, self._policy = file, name, policy
         self._members: dict[str, Member] = {}
         for member in members(file, name):
+            if member.name == _KERAS:
+                hint = f"extract its weights: unzip FILE {_KERAS}, and give that"
+                raise InputError("is a model of Keras", subject=name, hint=hint)
             called = member.name.removesuffix(_SUFFIX) or member.name
             if called in self._members:
                 raise InputError(f"has more than one member {called}", subject=name, hint="write it again")

@@ -117,7 +117,8 @@ class ShardedFile(Container):
             raise InputError(f"names the shard {shard}, which is not there", subject=self._name)
         with RawFile(real, path) as file:
             if file.head(1, 8) != b"{" or int.from_bytes(file.head(8), "little") > LONGEST:
-                raise InputError("is no .safetensors, and the index names it as a shard", subject=path)
+                hint = "shards of PyTorch are read as a folder: name that" if shard.endswith(".bin") else None
+                raise InputError("is no .safetensors, and the index names it as a shard", subject=path, hint=hint)
             offset, entries = read_header(file, path)
             file.verify_unchanged()
             for called in sorted(entries.keys() - members):
