@@ -20,6 +20,7 @@ import pytest
 
 import gncli
 from gncli.kernels.build import compiler
+from tests import share
 from tests.transcripts import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -123,6 +124,8 @@ def test_the_wheel_holds_the_package_and_no_more(built: Path) -> None:
         for path in (ROOT / "gncli").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    data = f"gncli-{gncli.__version__}.data/data/share"
+    package |= {f"{data}/{path}" for path in share.files()}
     library = {"gncli/kernels/native.bin"}
     assert names - library == package - library | {
         f"{folder}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
