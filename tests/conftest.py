@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the loops in place if they are missing or old, so that every kernel is tested if there is a compiler."""
+    os.environ.pop("COLUMNS", None)  # gncli heeds it, and who runs the tests in parallel sets it
     if not hasattr(config, "workerinput"):
         code = "from gncli.kernels import native; raise SystemExit(not native.bodies())"
         # Another process looks: one that has loaded an old library would be given it again.

@@ -89,7 +89,7 @@ def recipes(markdown: str) -> list[Recipe]:
 
 def environment() -> dict[str, str]:
     """Return an environment in which gncli is found, and nothing of this one's terminal is; its kernel stays."""
-    kept = {k: v for k, v in os.environ.items() if k == "GNCLI_KERNEL" or not k.startswith("GNCLI_")}
+    kept = {k: v for k, v in os.environ.items() if k == "GNCLI_KERNEL" or not k.startswith(("GNCLI_", "COLUMNS"))}
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONUNBUFFERED"):
         kept.pop(name, None)
     path = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), kept["PATH"]])

@@ -21,7 +21,7 @@ from tests.transcripts import environment
 ASKED = [
     ("", ["stats", "normalize", "diff", "explain", "random", "completion", "help", *helping.TOPICS]),
     ("no", ["normalize"]),
-    ("s", ["stats", "speed", "scale"]),
+    ("s", ["stats", "statistics", "speed", "scale"]),
     ("x", []),
 ]
 
