@@ -15,7 +15,7 @@ from gncli import __version__
 from gncli.commands.group import gncli
 from gncli.commands.shells import script
 
-SHARE = Path(__file__).parents[1] / "share"
+SHARE = Path(__file__).parents[1] / "gncli" / "share"
 
 
 def manual() -> str:

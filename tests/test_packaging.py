@@ -122,7 +122,7 @@ def test_the_wheel_holds_the_package_and_no_more(built: Path) -> None:
     package = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "gncli").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", "share"} & {*path.parts}
     }
     data = f"gncli-{gncli.__version__}.data/data/share"
     package |= {f"{data}/{path}" for path in share.files()}
