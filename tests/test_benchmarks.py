@@ -74,7 +74,7 @@ def test_every_case_is_about_what_there_is(name: str) -> None:
 
 
 def test_inputs_are_the_same_each_time(tmp_path: Path) -> None:
-    for name in ("float16", "fortran", "chunks of h5py's choice", "tiny", "8 GB sparse"):
+    for name in ("float16", "fortran", "chunks of h5py's choice", "tiny", "8 GB sparse", "50,000 tensors"):
         paths = [str(tmp_path / f"{turn}{INPUTS[name].suffix}") for turn in "ab"]
         for path in paths:
             make(name, 0.001, path)

@@ -216,12 +216,14 @@ def _many_chunks() -> Case:
     return Case(tuple(competitors), competitors, (Target("16,384 chunks", "256 chunks", 1.25),))
 
 
-def _diff() -> Case:
+def _diff(a: str, b: str, most: float | None) -> Case:
+    both = f"'{{{a}}}' '{{{b}}}' > /dev/null"
     competitors = {
-        "gncli diff": _shell(shlex.join(gncli()) + " diff '{float32}' '{reference}' > /dev/null; test $? -le 1"),
-        "cat A B > /dev/null": _shell("cat '{float32}' '{reference}' > /dev/null"),
+        "gncli diff": _shell(f"{shlex.join(gncli())} diff {both}; test $? -le 1"),
+        "cat A B > /dev/null": _shell(f"cat {both}"),
     }
-    return Case(("float32", "reference"), competitors, (Target("gncli diff", "cat A B > /dev/null", 4),))
+    targets = () if most is None else (Target("gncli diff", "cat A B > /dev/null", most),)
+    return Case(tuple(dict.fromkeys((a, b))), competitors, targets)
 
 
 def _hist() -> Case:
@@ -255,7 +257,12 @@ CASES: dict[str, Callable[[], Case]] = {
     "stats -s median": lambda: _against_cat("3 GB", 6, "-s", "median"),
     "stats --by C, NCHW": lambda: _against_cat("3 GB", 2, "--by", "C"),
     "stats --by C, NHWC": lambda: _against_cat("nhwc", 2, "--by", "C", "--layout", "NHWC"),
-    "diff": _diff,
+    "diff": lambda: _diff("float32", "reference", 4),
+    "diff, equal": lambda: _diff("float32", "float32", 4),
+    "diff of 200 pairs": lambda: _diff("200 tensors", "200 other tensors", 5),
+    "diff of 200 equal pairs": lambda: _diff("200 tensors", "200 tensors", 3),
+    "diff of 50,000 pairs": lambda: _diff("50,000 tensors", "50,000 other tensors", None),
+    "diff of 50,000 equal pairs": lambda: _diff("50,000 tensors", "50,000 tensors", None),
     "stats --hist": lambda: _against_cat("3 GB", 3.5, "--hist"),
     "histogram": _hist,
 }

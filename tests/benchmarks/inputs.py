@@ -5,6 +5,8 @@ They are made by a process of their own: the memory of the one that starts the c
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 import zlib
@@ -17,7 +19,7 @@ PIECE = 1 << 22  # elements drawn at a time
 
 
 class Input(NamedTuple):
-    """A tensor in a file.
+    """A tensor in a file, or many.
 
     Attributes
     ----------
@@ -32,6 +34,8 @@ class Input(NamedTuple):
         precision, as activations often are, and take about half the room.
     sparse : bool
         Whether it is zeros that take no room on the disk.
+    tensors : bool
+        Whether each sample is a tensor of its own, in a .safetensors of float32.
     """
 
     shape: tuple[int, ...]
@@ -39,10 +43,13 @@ class Input(NamedTuple):
     order: str = "C"
     chunks: tuple[int, ...] | bool = False
     sparse: bool = False
+    tensors: bool = False
 
     @property
     def suffix(self) -> str:
         """Of the file's name."""
+        if self.tensors:
+            return ".safetensors"
         return ".h5" if self.chunks else ".npy"
 
     def scaled(self, scale: float) -> tuple[int, ...]:
@@ -73,6 +80,10 @@ INPUTS = {
     "chunks of h5py's choice": Input(FIRST, chunks=True),
     "16,384 chunks": Input(FIRST, chunks=(1, 4, 56, 56)),
     "256 chunks": Input(FIRST, chunks=(1, 64, 112, 112)),
+    "200 tensors": Input((200, 2500, 1000), tensors=True),
+    "200 other tensors": Input((200, 2500, 1000), tensors=True),
+    "50,000 tensors": Input((50_000, 16), tensors=True),
+    "50,000 other tensors": Input((50_000, 16), tensors=True),
 }
 
 
@@ -85,6 +96,9 @@ def make(name: str, scale: float, path: str) -> None:
     seed = zlib.crc32(name.encode())
     if source.chunks:
         _make_chunked(path, shape, source.chunks, seed)
+        return
+    if source.tensors:
+        _make_tensors(path, shape, seed)
         return
     array = np.lib.format.open_memmap(path, "w+", source.dtype, shape, fortran_order=source.order == "F")
     offset, size = os.path.getsize(path) - array.nbytes, array.size
@@ -99,6 +113,22 @@ def make(name: str, scale: float, path: str) -> None:
             if source.dtype == "uint8":  # as a photograph has them
                 values = np.clip(values * 40 + 128, 0, 255)
             values.astype(source.dtype).tofile(out)
+
+
+def _make_tensors(path: str, shape: tuple[int, ...], seed: int) -> None:
+    import numpy as np
+
+    nbytes = 4 * math.prod(shape[1:])
+    header = {
+        f"layers.{k}.weight": {"dtype": "F32", "shape": shape[1:], "data_offsets": [k * nbytes, (k + 1) * nbytes]}
+        for k in range(shape[0])
+    }
+    text = json.dumps(header).encode()
+    drawn = np.random.default_rng(seed)
+    with open(path, "wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for _ in range(shape[0]):
+            drawn.standard_normal(shape[1:], np.float32).tofile(out)
 
 
 def _make_chunked(path: str, shape: tuple[int, ...], chunks: Any, seed: int) -> None:
