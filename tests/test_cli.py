@@ -99,6 +99,14 @@ def test_normalize_has_the_defaults_of_the_paper(run: Run) -> None:
         "gamma": 1.0,
         "beta": 0.0,
         "dtype": "float64",
+        "interleaved": False,
+        "cells": [1, 32],
+        "over": None,
+        "rms": False,
+        "mean": None,
+        "var": None,
+        "gamma_axes": None,
+        "gamma_per_group": False,
     }
 
 

@@ -90,6 +90,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
     def run(*arguments: str) -> tuple[int, str]:
         status = main(arguments)
         out, err = capfd.readouterr()
+        err = re.sub("gncli: eps is .* not 1\n", "", err)  # of so small deviations
         assert err == "" or (status == 1 and FAILED.fullmatch(err)), (err, arguments)
         assert status in (0, 1)
         return status, out
@@ -106,7 +107,8 @@ def test_statistics_and_differences_of_hostile_values(dtype: str, run: Run) -> N
         run("stats", name, "-s", "all", "--ddof", "1", "--total", "--hist")
         if shape:
             run("stats", name, "--by", "0", "-s", "all,p25", "--format", "csv")
-        assert run("diff", name, name, "--hist")[0] == 0
+        status, out = run("diff", name, name, "--hist")
+        assert (status, "INCONCLUSIVE: b holds no finite element" in out) in ((0, False), (1, True))
     for (left, shape), (right, other) in zip(files, files[len(SHAPES) :], strict=False):
         assert shape == other
         for options in (["--hist"], ["--rtol", "10", "--max-fraction", "0.6"]):

@@ -60,7 +60,7 @@ WHOLE = Engine(1, executor=Inline())
 @settings(max_examples=3, deadline=None)
 @given(
     made=st.sampled_from([name for name in FLOATS if name != "float64"]),
-    overflow=st.sampled_from([None, "saturate", "nonfinite"]),
+    overflow=st.sampled_from(["saturate", "nonfinite"]),
     seed=st.integers(0, 2**31),
     eps=st.sampled_from([0.0, 1e-5, 0.1]),
     denominator=st.sampled_from(["std", "variance"]),
@@ -70,13 +70,13 @@ def test_every_element_is_correctly_rounded(
     engine: Engine,
     kind: str,
     made: str,
-    overflow: str | None,
+    overflow: str,
     seed: int,
     eps: float,
     denominator: str,
     affine: str,
 ) -> None:
-    overflow = overflow if FLOATS[made].foreign else None
+    said = overflow if FLOATS[made].foreign else None  # float8 has no default
     rng = np.random.default_rng(seed)
     x = MAKERS[kind](rng, SHAPE)
     gamma, beta = np.ones(4), np.zeros(4)
@@ -87,7 +87,7 @@ def test_every_element_is_correctly_rounded(
     options: dict[str, Any] = {"eps": eps, "denominator": denominator, "gamma": gamma, "beta": beta, "dtype": made}
     overflowed, became_zero = 0, 0
     with np.errstate(all="ignore"):
-        y, outcome = normalized(x, 2, "NCHW", engine, overflow=overflow, **options)
+        y, outcome = normalized(x, 2, "NCHW", engine, overflow=said, **options)
         for n, g in np.ndindex(2, 2):
             channels = slice(2 * g, 2 * g + 2)
             group = x[n, channels].reshape(2, -1)
@@ -98,7 +98,7 @@ def test_every_element_is_correctly_rounded(
             moments = exact.Group.of(group, eps, denominator)
             for c, i in np.argwhere(expected == 0):
                 became_zero += moments.side(group[c, i], gamma[2 * g + c], beta[2 * g + c], Fraction(0)) != 0
-            FLOATS[made].resolve(expected, overflow)
+            FLOATS[made].resolve(expected.reshape(-1), said)
             assert_same_bits(y[n, channels].reshape(2, -1), expected, (n, g))
     check = outcome.check
     assert check.proved is not None

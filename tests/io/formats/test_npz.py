@@ -189,9 +189,8 @@ def test_a_deflated_array_is_kept_only_where_another_order_is_read(tmp_path: Pat
     np.savez_compressed(tmp_path / "d.npz", c=ARRAY, f=np.asfortranarray(ARRAY))
     name = str(tmp_path / "d.npz")
     assert diff(f"{name}::c", f"{name}::c", bins=3).notes == ()
-    kept, turned = diff(f"{name}::c", f"{name}::f").notes
+    (kept,) = diff(f"{name}::c", f"{name}::f").notes
     assert kept == f"{name}::f: kept in a file in $TMPDIR, to be read more than once"
-    assert turned.startswith("the tensors lie in different memory orders")
 
 
 def test_a_pipe_is_spooled(tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ def test_a_member_is_no_file_to_be_normalized_in_place(tmp_path: Path, monkeypat
     before = {name: Path(name).read_bytes() for name in os.listdir()}
     for name in ("x.npz::x.npy", "y.npy"):
         assert not is_npy(name)
-        with pytest.raises(ParameterError, match=r"--in-place needs a \.npy file"):
+        with pytest.raises(ParameterError, match=r"in_place=True needs a \.npy file"):
             normalize_file(name, num_groups=1, in_place=True)
     assert {name: Path(name).read_bytes() for name in os.listdir()} == before
     assert not is_npy("-")

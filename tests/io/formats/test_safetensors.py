@@ -136,7 +136,7 @@ def test_normalize_of_what_numpy_has_not_needs_a_dtype(tmp_path: Path) -> None:
             normalize_file(f"{SMALL}::{kind}", num_groups=2)
         assert (
             str(caught.value)
-            == f"{SMALL}::{kind}: {name} can be read, but not written; say --dtype float16, float32 or float64"
+            == f"{SMALL}::{kind}: {name} can be read, but not written; say dtype='float16', float32 or float64"
         )
     out = tmp_path / "y.npy"
     report = normalize_file(f"{SMALL}::BF16", num_groups=2, dtype="float16", output=str(out), stages=True)
