@@ -226,12 +226,12 @@ def faults(asked: Convention, shape: tuple[int, ...], gamma: Floats, beta: Float
         )
 
     divisors = [number for number in range(1, channels + 1) if channels % number == 0]
-    others = [letters for letters in _layouts(shape) if letters != asked.layout]
+    others = [letters for letters in layouts(shape) if letters != asked.layout]
     shaped: list[Change] = [*({"groups": number} for number in divisors), *({"layout": letters} for letters in others)]
     return [change for change in (*FAULTS, *shaped) if matters(change)]
 
 
-def _layouts(shape: tuple[int, ...]) -> Iterator[str]:
+def layouts(shape: tuple[int, ...]) -> Iterator[str]:
     """Yield the layouts that a tensor of `shape` may have."""
     yield DEFAULT_LAYOUTS.get(len(shape), "")
     yield str(channels_last(shape) or "")

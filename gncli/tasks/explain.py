@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gncli import io
 from gncli.errors import InputError, LimitError, ParameterError
-from gncli.io.pairs import Pair, paired, stored
+from gncli.io.pairs import InCOrder, Pair, paired, storage, stored
 from gncli.io.source import Source
 from gncli.kernels.affine import Scaling
 from gncli.kernels.conventions import (
@@ -36,6 +36,7 @@ from gncli.kernels.conventions import (
     from_outputs,
     inside,
     labels,
+    layouts,
     merge,
     predicted,
     said,
@@ -43,7 +44,7 @@ from gncli.kernels.conventions import (
 )
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import Grouping
-from gncli.kernels.layout import Layout, doubt
+from gncli.kernels.layout import Layout, axes_between, doubt
 from gncli.kernels.moments import Floats, MomentsOf
 from gncli.kernels.partition import by_axes, whole
 from gncli.kernels.reduction import Reduction, Visit, concatenate
@@ -385,12 +386,6 @@ class ExplainRun:
         request = self.request
         self._engine = stack.enter_context(Engine(request.execution.workers, request.execution.tile))
         y, x = (stack.enter_context(io.open_source(n, policy=request.policy)) for n in (request.y, request.given))
-        if y.shape != x.shape:
-            raise ParameterError(
-                f"has shape {y.shape}, and {x.name} has {x.shape}",
-                subject=y.name,
-                hint="store both with the same axes, in the same order",
-            )
         for output in (y, *([] if request.is_input else [x])):
             if output.dtype_name not in FLOATS:
                 raise InputError(
@@ -402,9 +397,13 @@ class ExplainRun:
             grouping = request.norm.on(x.shape, x.order)
         except ParameterError as error:
             raise error.about(x.name) from None
+        assert grouping.layout is not None  # groups are of channels
+        axes, letters = _axes(x, y, grouping.layout)
         self.operands = operand(y), operand(x)
         notes = [*x.notes, *y.notes]
         notes += [kept_in_file(source.name) for source in (y, x) if source.sequential]
+        if axes is not None:
+            notes.append(f"the axes of {x.name} are taken as {grouping.layout}, and those of {y.name} as {letters}")
         if request.norm.layout is None and (doubted := doubt(x.shape)):
             notes.append(f"{x.name}: {doubted}")
         self._notes = tuple(notes)
@@ -419,7 +418,9 @@ class ExplainRun:
             request.norm.interleaved,
         )
         x, y = (stack.enter_context(stored(source)) if source.sequential else source for source in (x, y))
-        self._pair = paired(stack, x, y)
+        self._pair = paired(stack, x, y, axes=axes)
+        if axes is not None:
+            y = InCOrder(y, x.shape, tuple(axes.index(axis) for axis in storage(y)))
         self._model = _Model(x, y, asked, gamma, beta, request.is_input, self._engine)
         if not self._model.possible(asked):
             raise LimitError(
@@ -471,3 +472,25 @@ class ExplainRun:
             rmse=math.sqrt(float(found.square[0]) / n),
             rounding=float(found.excess[0]),
         )
+
+
+def _axes(x: Source, y: Source, layout: Layout) -> tuple[tuple[int, ...] | None, str]:
+    """Return the axis of `y` that is each axis of `x`, and the layout of `y`; None where both have the same axes.
+
+    Raises
+    ------
+    ParameterError
+        If no usual layout makes the shape of `y` that of `x`.
+    """
+    if y.shape == x.shape:
+        return None, str(layout)
+    for letters in filter(None, layouts(y.shape)):
+        if sorted(letters) == sorted(str(layout)):
+            axes = axes_between(layout, Layout(letters))
+            if tuple(y.shape[axis] for axis in axes) == x.shape:
+                return axes, letters
+    raise ParameterError(
+        f"has shape {y.shape}, and {x.name} has {x.shape}",
+        subject=y.name,
+        hint=f"explain needs the same axes, in the order of {layout} or of another usual layout",
+    )

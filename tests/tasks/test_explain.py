@@ -350,6 +350,21 @@ def test_every_option_of_the_norm_is_what_was_asked_for() -> None:
     assert not {"--over", "--rms", "--mean", "--var"} & offered
 
 
+@pytest.mark.parametrize("is_input", [True, False])
+@pytest.mark.parametrize("channels", [8, 1])
+@pytest.mark.parametrize(("ours", "theirs"), [("NCHW", "NHWC"), ("NHWC", "NCHW")])
+def test_tensors_of_two_layouts_are_compared_by_their_letters(
+    ours: str, theirs: str, channels: int, is_input: bool, tmp_path: Path
+) -> None:
+    x = tensor(ours, channels=channels)
+    y = made(x, ours, eps=0.1, groups=channels, scale="1", shift="0")
+    given = x if is_input else made(x, ours, groups=channels, scale="1", shift="0")
+    y = np.ascontiguousarray(np.einsum(f"{ours}->{theirs}", y))
+    report = explained(tmp_path, y, given, is_input=is_input, affine=False, layout=ours, num_groups=channels)
+    assert "eps 0.1" in all_words(report)
+    assert f"are taken as {ours}, and those of " in report.notes[0] and report.notes[0].endswith(f" as {theirs}")
+
+
 def test_memory_orders_and_byte_orders_do_not_matter(tmp_path: Path) -> None:
     x = tensor()
     y = made(x, "NCHW", eps=1e-3)
@@ -427,7 +442,7 @@ def test_a_reference_may_have_divided_by_the_variance(eps: float, tmp_path: Path
 @pytest.mark.parametrize(
     ("y", "given", "options", "error", "said"),
     [
-        (np.zeros((2, 8, 3), "f4"), np.zeros((2, 3, 8), "f4"), {}, ParameterError, "has shape (2, 8, 3), and "),
+        (np.zeros((2, 8, 3), "f4"), np.zeros((2, 8, 4), "f4"), {}, ParameterError, "has shape (2, 8, 3), and "),
         (np.zeros((2, 8, 3), "i4"), np.zeros((2, 8, 3), "f4"), {}, InputError, "holds int32, and the output"),
         (np.zeros((2, 8, 3)), np.zeros((2, 8, 3), "i4"), {"is_input": False}, InputError, "holds int32, and the"),
         (np.zeros((0, 8, 3)), np.zeros((0, 8, 3)), {}, InputError, "has no elements"),
