@@ -128,7 +128,12 @@ def test_no_name_writes_a_control_byte_to_a_terminal(tmp_path: Path) -> None:
     leader, follower = os.openpty()
     arguments = ["stats", *(f"./{name}" for name in names), *(f"none{name}" for name in names), "--format", "csv"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gncli", *arguments], cwd=tmp_path, stdin=follower, stdout=follower, stderr=follower
+        [sys.executable, "-m", "gncli", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"NO_COLOR": "1"},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
     )
     os.close(follower)
     written = b""
