@@ -156,11 +156,10 @@ def group_norm(
     affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))
     given = None
     if norm.given:
-        mean, var = _values(mean, "mean", 0.0), _values(var, "var", 0.0)
-        for what, values in (("mean", mean), ("var", var)):
-            if values.shape:
-                Scaling().axes(grouping, what, values.shape)
-        given = per_channel_moments(grouping, mean, var)
+        moments = (
+            Scaling().fitted(grouping, what, _values(of, what, 0.0)) for what, of in (("mean", mean), ("var", var))
+        )
+        given = per_channel_moments(grouping, *moments)
     with contextlib.suppress(TypeError):  # NumPy does not know it
         dtype = None if dtype is None else np.dtype(dtype).name
     made = output_float(source.dtype) if dtype is None else FLOATS.get(dtype)
@@ -522,6 +521,8 @@ def normalize_file(
     zeros: bool = False,
     bins: int | None = None,
     compression: int | None = None,
+    npy_bits: bool = False,
+    overflow: str | None = None,
     policy: Policy = STRICT,
     workers: int | None = None,
     tile: int | None = None,
@@ -569,6 +570,11 @@ def normalize_file(
         The number of bins of histograms before and after; by default there are none.
     compression : int, optional
         The deflate level of an HDF5 output, 0 to 9; by default it is not compressed.
+    npy_bits : bool
+        Whether a .npy may hold bfloat16 or float8, which it cannot name.
+    overflow : {"saturate", "nonfinite"}, optional
+        What becomes of a result beyond the largest number: the largest, or an infinity (NaN in float8_e4m3fn). float8
+        needs it, bfloat16 takes it.
     policy : Policy, optional
         What the inputs may do and ask for.
     workers, tile : int, optional
@@ -628,7 +634,14 @@ def normalize_file(
         mean=named(mean),
         var=named(var),
         dtype=dtype,
-        output=Output(path=named(output), force=force, in_place=in_place, compression=compression),
+        output=Output(
+            path=named(output),
+            force=force,
+            in_place=in_place,
+            compression=compression,
+            npy_bits=npy_bits,
+            overflow=overflow,
+        ),
         save_moments=named(save_moments),
         stages=stages,
         verify=verify,

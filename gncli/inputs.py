@@ -20,7 +20,7 @@ class Draw:
     seed : int, optional
         The seed of NumPy's default generator; with None a seed is chosen and reported.
     dtype : str, default: "float64"
-        ``float16``, ``float32`` or ``float64``.
+        ``float16``, ``float32``, ``float64``, ``bfloat16``, ``float8_e4m3fn`` or ``float8_e5m2``.
 
     Examples
     --------
@@ -50,6 +50,9 @@ class Policy:
         Whether a dataset may declare far more than it stores.
     max_chunk : int
         The largest size of an HDF5 chunk in bytes; a whole chunk must fit in memory.
+    as_dtype : str, optional
+        What the raw elements of a .npy are, whose header does not say it: ``bfloat16``, ``float8_e4m3fn`` or
+        ``float8_e5m2``.
 
     Examples
     --------
@@ -60,6 +63,7 @@ class Policy:
     plugins: bool = False
     sparse: bool = False
     max_chunk: int = MAX_CHUNK
+    as_dtype: str | None = None
 
 
 STRICT = Policy()

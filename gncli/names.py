@@ -135,7 +135,7 @@ TENSOR_SUFFIXES = (
 )
 """The suffixes of files that hold tensors, the same as in `gncli.io.formats.FORMATS`."""
 
-OUTPUT_SUFFIXES = (".npy", ".h5", ".hdf5")
+OUTPUT_SUFFIXES = (".npy", ".safetensors", ".h5", ".hdf5")
 """The suffixes of files that tensors are written to."""
 
 MAX_CHUNK = 64 << 20
@@ -271,6 +271,7 @@ _IN_PYTHON: Mapping[str, str] = {
     "--stat": "statistics",
     "--hist": "bins",
     "--map": "rename",
+    "--as-dtype": "policy=Policy(as_dtype={})",
     "--max-chunk": "policy=Policy(max_chunk={})",
     "--allow-plugins": "policy=Policy(plugins=True)",
     "--allow-sparse": "policy=Policy(sparse=True)",
@@ -287,6 +288,7 @@ _IN_PYTHON: Mapping[str, str] = {
             "in_place",
             "interleaved",
             "nan_differs",
+            "npy_bits",
             "rms",
             "round_before_affine",
             "stages",
@@ -296,7 +298,8 @@ _IN_PYTHON: Mapping[str, str] = {
 }
 """What Python calls an option, if it is not ``like_this`` for ``--like-this``, with the value if it has one."""
 
-_VALUE = r"'[^']*'|[-+]?[0-9](?:[\w.+-]*\w)?|[A-Z]+\b|(?:group|threads|dask|csv|b?float[0-9]\w*|u?int[0-9]+)\b"
+_WORDS = r"group|threads|dask|csv|saturate|nonfinite|b?float[0-9]\w*|u?int[0-9]+"
+_VALUE = rf"'[^']*'|[-+]?[0-9](?:[\w.+-]*\w)?|[A-Z]+\b|(?:{_WORDS})\b"
 _OPTION = re.compile(rf"(?<![\w-])(--[a-z][a-z0-9-]*|-[Gos])(?![\w-])(?: ({_VALUE}))?")
 
 

@@ -72,6 +72,11 @@ def group_norm(
     return np.array(rows, kind.dtype)
 
 
+def nearest(exact: Fraction, kind: Float) -> Any:
+    """Return the number of the dtype that is the nearest to `exact`, as `Group.rounded` does."""
+    return _nearest(lambda boundary: _sign(exact - boundary), kind)
+
+
 def _sign(number: Fraction) -> int:
     return (number > 0) - (number < 0)
 

@@ -107,6 +107,7 @@ def test_normalize_has_the_defaults_of_the_paper(run: Run) -> None:
         "var": None,
         "gamma_axes": None,
         "gamma_per_group": False,
+        "overflow": None,
     }
 
 

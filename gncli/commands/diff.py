@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from gncli.inputs import Policy
     from gncli.tasks.requests import Criteria, Execution, Output, Pairing
 
-_output = click.option("-o", "--output", metavar="OUT", help="Write a - b to FILE.npy or FILE.h5[::NAME].")
+_output = click.option(
+    "-o", "--output", metavar="OUT", help="Write a - b to FILE.npy, FILE.h5[::NAME] or FILE.safetensors[::NAME]."
+)
 
 
 def most_pairs(forms: Sequence[str], statistics: Sequence[str]) -> int | None:
@@ -37,7 +39,14 @@ def most_pairs(forms: Sequence[str], statistics: Sequence[str]) -> int | None:
 @options.compared
 @options.numbering
 @options.pairing
-@options.writing(_output, options.force)
+@click.option(
+    "--dtype",
+    type=options.DtypeName(),
+    shell_complete=suggest.words(*options.FLOAT_DTYPES),
+    metavar="DTYPE",
+    help=f"Dtype of a - b in OUT: {', '.join(options.FLOAT_DTYPES)}; default: that of A and B.",
+)
+@options.writing(_output, options.overflow, options.npy_bits, options.force)
 @options.charts
 @options.permitting
 @options.common
@@ -52,6 +61,7 @@ def diff(
     compared: options.Compared,
     numbers: options.Numbers,
     pairing: Pairing,
+    dtype: str | None,
     output: Output,
     charts: options.Charts,
     policy: Policy,
@@ -87,6 +97,8 @@ def diff(
     """
     if output.path == "-":
         raise click.UsageError("stdout carries the report; write a - b to a file")
+    if dtype is not None and output.path is None:
+        raise click.UsageError("--dtype is about a - b in a file; give -o OUT too")
     inputs = (a, b, criteria.baseline) if isinstance(criteria.baseline, str) else (a, b)
     shown = charts.shown(look.form)
     options.named_tensors(inputs, None)
@@ -114,6 +126,7 @@ def diff(
             most_cells=MOST_JSON_CELLS if "json" in look.forms else None,
             most_pairs=most_pairs(look.forms, numbers.statistics),
             output=output,
+            dtype=dtype,
             policy=policy,
             execution=execution,
         )

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 @click.option(
     "--dtype",
     type=options.DtypeName(),
-    shell_complete=suggest.words(*options.DRAWN_DTYPES),
+    shell_complete=suggest.words(*options.FLOAT_DTYPES),
     metavar="DTYPE",
-    help="Dtype of the output: float16, float32 or float64; default: that of a floating-point input.",
+    help=f"Dtype of the output: {', '.join(options.FLOAT_DTYPES)}; default: that of a floating-point input.",
 )
-@options.writing(options.output, options.compression, options.force, options.in_place)
+@options.writing(
+    options.output, options.overflow, options.npy_bits, options.compression, options.force, options.in_place
+)
 @click.option(
     "--save-moments",
     metavar="FILE.npz",
@@ -60,6 +62,8 @@ def normalize(
     gncli normalize x.npy --groups 4
     gncli normalize x.npy --groups 4 -o y.npy
     gncli normalize m.h5::/x --gamma m.h5::/gamma --beta m.h5::/beta -o y.h5
+    gncli normalize x.npy --groups 4 --dtype bfloat16 -o y.safetensors
+    gncli normalize x.npy --groups 4 --dtype float8_e4m3fn --overflow saturate
     gncli normalize x.npy --groups 4 --hist
     gncli normalize x.npy --groups 4 --plot x.png --report x.html
     gncli normalize --random 64,16,112,112 --groups 4 --stages

@@ -53,7 +53,9 @@ Decorator = Callable[[F], F]
 OBJECT_FORMATS = frozenset({"json", "jsonl"})  # whose objects always count zeros: a comparison an element
 HIST_FORMS = ("table", "plain", "json", "jsonl")  # that have a place for a histogram
 DIFFERENCE_KEYS = ("name", *DIFFERENCES)  # what cells and pairs are ordered by
-DRAWN_DTYPES = ("float16", "float32", "float64")
+FOREIGN_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # which NumPy lacks
+FLOAT_DTYPES = ("float16", "float32", "float64", *FOREIGN_DTYPES)
+OVERFLOWS = ("saturate", "nonfinite")
 
 
 class Integer(click.IntRange):
@@ -173,15 +175,15 @@ class Rename(_ParamType):
 
 
 class DtypeName(_ParamType):
-    """A dtype that can be drawn and written."""
+    """A floating dtype that can be drawn and written."""
 
     name = "dtype"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return NumPy's name of it."""
-        if value not in DRAWN_DTYPES:
-            hint = nearest(value, DRAWN_DTYPES) or "choose one of"
-            self.fail(f"{value!r} is not a dtype for this; {hint} ({', '.join(DRAWN_DTYPES)})", param, ctx)
+        """Return its name."""
+        if value not in FLOAT_DTYPES:
+            hint = nearest(value, FLOAT_DTYPES) or "choose one of"
+            self.fail(f"{value!r} is not a dtype for this; {hint} ({', '.join(FLOAT_DTYPES)})", param, ctx)
         return str(value)
 
 
@@ -626,13 +628,19 @@ seed = click.option(
 dtype = click.option(
     "--dtype",
     type=DtypeName(),
-    shell_complete=suggest.words(*DRAWN_DTYPES),
+    shell_complete=suggest.words(*FLOAT_DTYPES),
     metavar="DTYPE",
-    help="Dtype of the random tensor: float16, float32 or float64; default: float64.",
+    help=f"Dtype of the random tensor: {', '.join(FLOAT_DTYPES)}; default: float64.",
 )
 
 # What an input may do.
 
+_as_dtype = click.option(
+    "--as-dtype",
+    type=click.Choice(FOREIGN_DTYPES),
+    metavar="DTYPE",
+    help=f"What the raw elements (V2, V1) of a .npy are, which does not say it: {', '.join(FOREIGN_DTYPES)}.",
+)
 _allow_plugins = click.option(
     "--allow-plugins", is_flag=True, help="Let HDF5 load filter plugins, which are code, from HDF5_PLUGIN_PATH."
 )
@@ -650,13 +658,13 @@ _max_chunk = click.option(
 )
 
 
-def _policy(allow_plugins: bool, allow_sparse: bool, max_chunk: int) -> Policy:
+def _policy(as_dtype: str | None, allow_plugins: bool, allow_sparse: bool, max_chunk: int) -> Policy:
     from gncli.inputs import Policy
 
-    return Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk)
+    return Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk, as_dtype=as_dtype)
 
 
-permitting = gathered("policy", _policy, _allow_plugins, _allow_sparse, _max_chunk)
+permitting = gathered("policy", _policy, _as_dtype, _allow_plugins, _allow_sparse, _max_chunk)
 
 
 # What is written.
@@ -665,7 +673,7 @@ output = click.option(
     "-o",
     "--output",
     metavar="OUT",
-    help="Write FILE.npy, FILE.h5[::NAME], or - (.npy on stdout).",
+    help="Write FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME], or - (.npy on stdout).",
     shell_complete=suggest.outputs,
 )
 compression = click.option(
@@ -682,10 +690,38 @@ in_place = click.option(
 )
 
 
-def _output(output: str | None, force: bool = False, in_place: bool = False, compression: int | None = None) -> Output:
+npy_bits = click.option(
+    "--npy-bits",
+    is_flag=True,
+    help="Write bfloat16 or float8 to a .npy all the same, as raw elements (V2, V1); reading them takes --as-dtype.",
+)
+overflow = click.option(
+    "--overflow",
+    type=click.Choice(OVERFLOWS),
+    metavar="HOW",
+    help="What a result beyond the largest float8 becomes: saturate (the largest), nonfinite (infinity, or NaN in "
+    "float8_e4m3fn). float8 needs it, bfloat16 takes it; overflows are then counted, and no failure.",
+)
+
+
+def _output(
+    output: str | None,
+    force: bool = False,
+    in_place: bool = False,
+    compression: int | None = None,
+    npy_bits: bool = False,
+    overflow: str | None = None,
+) -> Output:
     from gncli.tasks.requests import Output
 
-    return Output(path=output, force=force, in_place=in_place, compression=compression)
+    return Output(
+        path=output,
+        force=force,
+        in_place=in_place,
+        compression=compression,
+        npy_bits=npy_bits,
+        overflow=overflow,
+    )
 
 
 def writing(*decorators: Decorator[Any]) -> Decorator[Any]:
@@ -726,14 +762,14 @@ gamma = click.option(
     "--gamma",
     type=NumberOrTensor(),
     default=1.0,
-    help="Scale: a number, or a TENSOR of shape (C,); default: 1.",
+    help="Scale: a number, or a TENSOR of shape (C,), or (1, C, 1, 1) and alike; default: 1.",
     shell_complete=suggest.tensors,
 )
 beta = click.option(
     "--beta",
     type=NumberOrTensor(),
     default=0.0,
-    help="Shift: a number, or a TENSOR of shape (C,); default: 0.",
+    help="Shift: a number, or a TENSOR of shape (C,), or (1, C, 1, 1) and alike; default: 0.",
     shell_complete=suggest.tensors,
 )
 denominator = click.option(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @options.dist
 @options.seed
 @options.dtype
-@options.writing(options.output, options.compression, options.force)
+@options.writing(options.output, options.overflow, options.npy_bits, options.compression, options.force)
 @options.statistics
 @options.common
 def random(
@@ -39,6 +39,7 @@ def random(
     \b
     gncli random 64,16,112,112 --seed 0 -o x.npy
     gncli random 64x16x112x112 --dist normal | gncli normalize - -G 4
+    gncli random 64,16,112,112 --dtype bfloat16 -o x.safetensors
 
     SHAPE is the length of each axis. Without -o the .npy goes to stdout; on a terminal the statistics are shown
     instead.

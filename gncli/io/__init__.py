@@ -18,12 +18,24 @@ from gncli.inputs import STRICT, Policy
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
 from gncli.io.folder import open_file, opened
-from gncli.io.formats import NPY, Output, npz_sink, recognized, stream_sink, unknown_suffix, versions, written
+from gncli.io.foreign import Narrowed
+from gncli.io.formats import (
+    NPY,
+    Output,
+    WrittenFormat,
+    npz_sink,
+    recognized,
+    stream_sink,
+    unknown_suffix,
+    versions,
+    written,
+)
 from gncli.io.lending import Lent, lend
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Archive, Closing, Container, Identity, Order, Sink, Source, list_names
+from gncli.kernels.floats import Float
 
 __all__ = [
     "ArraySink",
@@ -168,7 +180,7 @@ def open_sources(text: str | Listing, *, policy: Policy = STRICT, stdin: int | N
         return text
     if text == "-":
         pipe = Pipe(0 if stdin is None else stdin)
-        container = recognized(pipe).stream(pipe) or open_file(pipe.spool(), pipe.name, policy)
+        container = recognized(pipe).stream(pipe, policy) or open_file(pipe.spool(), pipe.name, policy)
         return Listing(container, pipe.name)
     path, member = _split(text)
     try:
@@ -258,13 +270,14 @@ def open_sink(
     text: str,
     *,
     shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    dtype: np.dtype[Any] | Float,
     order: Order = "C",
     attributes: Mapping[str, object] | None = None,
     force: bool = False,
     inputs: Sequence[Source] = (),
     in_place: bool = False,
     compression: int | None = None,
+    npy_bits: bool = False,
     stdout: int | None = None,
 ) -> Sink:
     """Return the sink that OUT names, begun: whatever forbids writing it is raised here, before any computation.
@@ -272,13 +285,16 @@ def open_sink(
     Parameters
     ----------
     text : str
-        ``FILE.npy``, ``FILE.h5``, ``FILE.hdf5``, either of these with ``::NAME``, or ``-``.
-    shape, dtype : tuple of int, numpy.dtype
-        Of the tensor.
+        ``FILE.npy``, ``FILE.h5``, ``FILE.hdf5``, ``FILE.safetensors``, one of the last three with ``::NAME``, or
+        ``-``.
+    shape : tuple of int
+        Shape of the tensor.
+    dtype : numpy.dtype or Float
+        Its dtype. Numbers of one that NumPy lacks are written from float32.
     order : {"C", "F"}, default: "C"
-        The order in which the runs come. A .npy is written in that order, HDF5 in C order.
+        The order in which the runs come. A .npy is written in that order, the other formats in C order.
     attributes : mapping, optional
-        The attributes of an HDF5 dataset.
+        The attributes of an HDF5 dataset; the metadata of a .safetensors.
     force : bool, default: False
         Whether an existing file may be replaced.
     inputs : sequence of Source, optional
@@ -287,13 +303,16 @@ def open_sink(
         Whether OUT is meant to be the first of `inputs`.
     compression : int, optional
         Level of deflate of an HDF5 dataset, 0 to 9; by default the data are stored as they are.
+    npy_bits : bool, default: False
+        Whether a .npy may hold the bits of a dtype that it cannot name.
     stdout : int, optional
         The descriptor behind ``-``, 1 by default.
 
     Raises
     ------
     ParameterError
-        If no format has this suffix, or ``-`` is a terminal, or the format is not compressed.
+        If no format has this suffix, or ``-`` is a terminal, or the format is not compressed, or cannot name the
+        dtype.
     OutputError
         If it cannot be written, or may not be written over.
     """
@@ -301,18 +320,35 @@ def open_sink(
     if compression is not None and not (format_ and format_.compresses):
         hint = "leave out --compression, or write to FILE.h5"
         raise ParameterError("only HDF5 is compressed", subject=STDOUT if text == "-" else text, hint=hint)
+    kind = dtype if isinstance(dtype, Float) and dtype.foreign else None
+    stored = dtype.stored.newbyteorder("=") if isinstance(dtype, Float) else dtype
+    if text != "-" and format_ is None:
+        raise unknown_suffix(text)
+    _check_nameable(NPY if format_ is None else format_, kind, npy_bits, STDOUT if text == "-" else text)
     if text == "-":
         fd = 1 if stdout is None else stdout
         if os.isatty(fd):
             raise ParameterError("is a terminal, which takes no binary data", subject=STDOUT, hint="redirect it")
-        return stream_sink(shape, dtype, order, fd)
-    if format_ is None:
-        raise unknown_suffix(text)
+        sink = stream_sink(shape, stored, order, fd, kind is not None)
+        return sink if kind is None else Narrowed(sink, kind)
 
     def begin() -> AtomicFile:
         return AtomicFile(path, name=text, force=force, inputs=inputs, in_place=in_place)
 
-    return format_.sink(Output(text, path, member, begin, shape, dtype, order, attributes or {}, compression))
+    assert format_ is not None  # it has a suffix
+    output = Output(text, path, member, begin, shape, stored, order, attributes or {}, compression, kind)
+    return format_.sink(output) if kind is None else Narrowed(format_.sink(output), kind)
+
+
+def _check_nameable(format_: WrittenFormat, kind: Float | None, npy_bits: bool, subject: str) -> None:
+    """Raise ParameterError if a format cannot name the dtype of an output, and `npy_bits` does not help it."""
+    if npy_bits and (kind is None or format_ is not NPY):
+        problem = "--npy-bits is about a .npy of bfloat16 or float8"
+        raise ParameterError(problem, subject=subject, hint="leave it out")
+    if kind is not None and not format_.names_dtypes and not npy_bits:
+        bits = f", or say --npy-bits: its elements are then raw, V{kind.stored.itemsize}" if format_ is NPY else ""
+        hint = f"write to FILE.safetensors{bits}"
+        raise ParameterError(f"{format_.name} cannot name {kind.name}", subject=subject, hint=hint)
 
 
 def open_npz(text: str, *, force: bool = False, inputs: Sequence[Source] = ()) -> Archive:

@@ -94,7 +94,7 @@ class Fingerprint(Wrapping):
             stored = out
             if self.stored_as is not None:
                 stored = np.empty(out.size, self.stored_dtype)
-                self.inner.read_stored(stored, start)
+                self.stored_as.narrow(out, stored)
             self._take(stored, start)
         except BaseException:
             with self._turn:  # nobody waits for what does not come

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
 from gncli.io.source import Source
+from gncli.kernels.floats import FLOATS, Float
 
 Distribution = Literal["uniform", "normal"]
 
@@ -21,22 +22,24 @@ _PIECE = 1 << 15  # elements that are drawn at a time
 class _Draws:
     """A generator that knows how many elements it has drawn."""
 
-    def __init__(self, dist: Distribution, dtype: np.dtype[Any], seed: int) -> None:
-        self.position = 0
+    def __init__(self, dist: Distribution, made: Float, seed: int) -> None:
+        self.position = self.became_zero = 0
+        self._made = made
         self._generator = np.random.default_rng(seed)
         self._fill: Callable[..., object] = (
             self._generator.random if dist == "uniform" else self._generator.standard_normal
         )
-        self._drawn: Any = np.float64 if dtype.itemsize == 8 else np.float32  # float16 is the float32 draw, rounded
+        self._drawn: Any = np.float64 if made.mantissa == 52 else np.float32  # of narrower ones the draw is rounded
         self._scratch = np.empty(_PIECE, self._drawn)
 
     def draw(self, out: NDArray[Any]) -> None:
         for start in range(0, out.size, _PIECE):
             piece = out[start : start + _PIECE]
-            drawn = piece if piece.dtype == self._drawn else self._scratch[: piece.size]
+            drawn = piece if self._made.name == np.dtype(self._drawn).name else self._scratch[: piece.size]
             self._fill(dtype=self._drawn, out=drawn)
             if drawn is not piece:
-                piece[...] = drawn
+                self._made.round_into(drawn.astype(np.float64), piece)
+                self.became_zero += int(np.count_nonzero((piece == 0) & (drawn != 0)))
         self.position += out.size
 
     def skip(self, count: int) -> None:
@@ -62,13 +65,16 @@ class RandomSource(Source):
         ``Generator.random``, uniform on [0, 1), or ``Generator.standard_normal``.
     seed : int, optional
         The argument of ``np.random.default_rng``, at least 0; without it, a seed is chosen.
-    dtype : dtype-like
-        float16, float32 or float64; float16 is the float32 draw, rounded.
+    dtype : str
+        float16, float32, float64, bfloat16, float8_e4m3fn or float8_e5m2. A float64 is drawn as such; the others are
+        the float32 draw, rounded once. No draw is beyond the largest of them.
 
     Attributes
     ----------
     seed : int
         The seed that was given or chosen.
+    made : Float
+        The dtype.
 
     Raises
     ------
@@ -84,19 +90,21 @@ class RandomSource(Source):
         shape: tuple[int, ...],
         dist: Distribution = "uniform",
         seed: int | None = None,
-        dtype: np.dtype[Any] | str = "float64",
+        dtype: str = "float64",
     ) -> None:
         self.name = " ".join(["random", "x".join(map(str, shape))]).rstrip()
         self.shape = shape
         self.dist: Distribution = dist
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float16, np.float32, np.float64):
-            raise ParameterError(f"{self.dtype} cannot be drawn", hint="choose float16, float32 or float64")
+        if dtype not in FLOATS:
+            *names, last = FLOATS
+            raise ParameterError(f"{dtype} cannot be drawn", hint=f"choose {', '.join(names)} or {last}")
+        self.made = FLOATS[dtype]
+        self.dtype, self.stored_as = self.made.dtype, self.made if self.made.foreign else None
         if seed is not None and seed < 0:
             raise ParameterError(f"the seed {seed} is negative", hint="choose one from 0 on")
         self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-        self._draws = _Draws(dist, self.dtype, self.seed)
-        self._again = _Draws(dist, self.dtype, self.seed)
+        self._draws = _Draws(dist, self.made, self.seed)
+        self._again = _Draws(dist, self.made, self.seed)
         self._held = self._again.state()
         self._lock = threading.Lock()
 
@@ -126,6 +134,11 @@ class RandomSource(Source):
         self._again.skip(start - self._again.position)
         self._again.draw(out)
 
+    @property
+    def became_zero(self) -> int:
+        """How many of the numbers that were drawn so far are not 0, and were rounded to it."""
+        return self._draws.became_zero
+
     def again(self) -> RandomSource:
         """Return the same tensor, drawn anew from its seed."""
-        return RandomSource(self.shape, self.dist, self.seed, self.dtype)
+        return RandomSource(self.shape, self.dist, self.seed, self.made.name)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gncli.errors import ChangedError, GncliError, InputError
-from gncli.io.source import Closing, Committing, Identity, Order, Sink, Source
+from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError
+from gncli.io.source import Closing, Committing, Identity, Order, Sink, Source, list_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,6 +162,34 @@ class RawFile(Closing):
 
     def __del__(self) -> None:  # a worker process keeps some files open, and drops the oldest
         self.close()
+
+
+def check_lost(target: str, name: str, kept: str, others: Callable[[RawFile], list[str]]) -> None:
+    """Raise OutputError if a file that will be replaced holds anything besides `kept`, which a new file would lose.
+
+    Parameters
+    ----------
+    target : str
+        The file.
+    name : str
+        The output as the user typed it.
+    kept : str
+        The name of what is written.
+    others : callable
+        Takes the file, which it closes, and returns the names of what else it holds.
+    """
+    try:
+        raw = RawFile(target, name)
+        if raw.identity.nbytes == 0:
+            raw.close()
+            return
+        found = others(raw)
+    except (InputError, LimitError) as error:
+        problem = f"holds what cannot be listed, and would be lost: {error.problem}"
+        raise OutputError(problem, subject=name, hint="choose another name") from error
+    if found:
+        problem = f"holds more than {kept}, and would lose {list_names(found)}"
+        raise OutputError(problem, subject=name, hint="choose another name")
 
 
 class FileSource(Source):

@@ -169,7 +169,12 @@ class Source(Closing, ABC):
 
     def read_stored(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` (1-D, contiguous, of `stored_dtype`) with the bits of the elements from `start` on."""
-        self.read_into(out, start)
+        if self.stored_as is None:
+            self.read_into(out, start)
+            return
+        values = np.empty(out.size, self.dtype)
+        self.read_into(values, start)
+        self.stored_as.narrow(values, out)
 
     def hold(self, start: int, stop: int) -> None:  # most sources can be read again
         """Declare that ``[start, stop)`` will be read again, from `start`, after it was read once.

@@ -37,7 +37,10 @@ class Scaling:
             raise ParameterError("the axes of gamma are said twice", hint="give --gamma-axes or --gamma-per-group")
 
     def axes(self, grouping: Grouping, what: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the axes of the tensor, in ascending order, that gamma or beta of `shape` has.
+        """Return the axes of the tensor, in ascending order, that gamma or beta of `shape` has; none if it is a number.
+
+        A shape fits axes if it is that of the tensor along them, or broadcasts to the tensor: of channels (C,), and for
+        NCHW (1, C, 1, 1) and (C, 1, 1).
 
         Parameters
         ----------
@@ -46,7 +49,7 @@ class Scaling:
         what : str
             ``gamma`` or ``beta``, for an error.
         shape : tuple of int
-            The shape of gamma or beta, which is no number.
+            The shape of gamma or beta.
 
         Raises
         ------
@@ -55,7 +58,19 @@ class Scaling:
         """
         choices = self._choices(grouping)
         sizes = [self._sizes(grouping, axes) for axes in choices]
-        fitting = [axes for axes, size in zip(choices, sizes, strict=True) if size == shape]
+        ndim = len(grouping.shape)
+        if len(shape) <= ndim and set(shape) <= {1}:
+            return ()
+        whole = (1,) * (ndim - len(shape)) + shape
+
+        def broadcasts(axes: tuple[int, ...]) -> bool:
+            return whole == tuple(grouping.shape[axis] if axis in axes else 1 for axis in range(ndim))
+
+        fitting = [
+            axes
+            for axes, size in zip(choices, sizes, strict=True)
+            if size == shape or (not self.gamma_per_group and broadcasts(axes))
+        ]
         if not fitting:
             needed = " or ".join(map(str, dict.fromkeys(sizes)))
             raise ParameterError(f"{what} has shape {shape}", hint=f"the tensor needs {needed}")
@@ -64,24 +79,31 @@ class Scaling:
             raise ParameterError(f"{what} of shape {shape} fits axes {both}", hint="say which by --gamma-axes")
         return fitting[0]
 
+    def fitted(self, grouping: Grouping, what: str, values: Floats) -> Floats:
+        """Return gamma or beta without axes of its own: in shape () if it is a number, else with the size of each axis.
+
+        Raises
+        ------
+        ParameterError
+            See `axes`.
+        """
+        axes = self.axes(grouping, what, values.shape)
+        return values.reshape(self._sizes(grouping, axes) if axes else ())
+
     def affine(self, grouping: Grouping, gamma: NDArray[Any], beta: NDArray[Any]) -> Affine:
-        """Return the map of gamma and beta, arrays of float64 that are numbers, of shape (), or fit the tensor.
+        """Return the map of gamma and beta, arrays of float64 that fit the tensor.
 
         Raises
         ------
         ParameterError
             See `axes`; also if gamma and beta have different axes.
         """
-        self._choices(grouping)
-        found = {
-            what: self.axes(grouping, what, values.shape)
-            for what, values in (("gamma", gamma), ("beta", beta))
-            if values.shape
-        }
-        if len(set(found.values())) > 1:
+        found = {self.axes(grouping, what, values.shape) for what, values in (("gamma", gamma), ("beta", beta))} - {()}
+        if len(found) > 1:
             raise ParameterError(f"gamma has shape {gamma.shape}, beta {beta.shape}", hint="give both the same axes")
-        axes = next(iter(found.values()), ())
+        axes = next(iter(found), ())
         sizes = self._sizes(grouping, axes) if axes else ()
+        gamma, beta = self.fitted(grouping, "gamma", gamma), self.fitted(grouping, "beta", beta)
 
         def laid(values: NDArray[Any]) -> Floats:
             whole = np.broadcast_to(values, sizes)

@@ -350,6 +350,8 @@ def rounded(high: Floats, low: Floats, made: Float) -> NDArray[Any]:
     The sum is rounded to odd first: to the neighbour whose last bit is 1, unless it is a float64. The second rounding
     then finds the same as the sum would (Boldo and Melquiond 2008).
     """
+    if made.mantissa == 52:  # `high` is the nearest float64 itself
+        return high
     even = (high.view(np.int64) & 1) == 0
     odd = np.where((low != 0) & even, np.nextafter(high, np.copysign(np.inf, low)), high)
     found = np.empty(high.shape, made.dtype)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.errors import ParameterError
+
 _EXPONENT = np.int64(0x7FF << 52)  # of a float64
 
 
@@ -37,6 +39,11 @@ class Float(NamedTuple):
     def foreign(self) -> bool:
         """Whether NumPy lacks it; all of these have fewer than 10 bits of mantissa."""
         return self.mantissa < 10
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether overflow has two conventions, and no default: that of float8."""
+        return self.mantissa < 7
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -129,9 +136,9 @@ class Float(NamedTuple):
             np.take(_values(self), raw, out=out, mode="clip")  # "raise" would make a copy
 
     def narrow(self, values: NDArray[np.float32], out: NDArray[Any]) -> None:
-        """Fill `out` with the bits of `values`, for a dtype that NumPy lacks; each NaN is the usual one.
+        """Fill `out` with the bits of `values`, for a dtype that NumPy lacks.
 
-        A number that has more digits loses them.
+        A number that has more digits loses them, and so does a NaN.
         """
         upper = np.right_shift(values.view(np.uint32), 16)
         if out.itemsize == 2:
@@ -166,22 +173,25 @@ def _values(kind: Float) -> NDArray[np.float32]:
         last = exponents == (1 << kind.exponent) - 1
         values[last & (mantissas == 0)] = np.inf
         last &= mantissas > 0
-    found = np.asarray(np.copysign(values, np.where(codes < 128, 1, -1)), np.float32)
-    found.view(np.uint32)[last] = (codes[last] >> 7 << 31) + 0x7FC00000 + mantissas[last]
-    return found
+    nans = 0x7F800000 | mantissas.astype(np.uint32) << (23 - kind.mantissa)  # which differ as their bytes do
+    values[last] = nans.view(np.float32)[last]
+    signs = (codes >> 7).astype(np.uint32) << 31
+    return np.asarray(values.view(np.uint32) | signs).view(np.float32)
 
 
 @functools.cache
 def _codes(kind: Float) -> NDArray[np.uint8]:
     """Return the byte of each number by the upper half of its float32, of shape (65536,).
 
-    Numbers between two neighbours have the code of the one nearer to 0. All NaN have that of the usual NaN.
+    Numbers between two neighbours have the code of the one nearer to 0. A NaN has the code that it was widened from.
     """
     upper = (np.arange(1 << 15, dtype=np.uint32) << 16).view(np.float32)
     values = _values(kind)[:128]
     numbers = values[~np.isnan(values)]
     codes = np.searchsorted(numbers, upper, side="right").astype(np.uint8) - np.uint8(1)
-    codes[np.isnan(upper)] = 0x7F if not kind.infinite else 0x7F - (1 << kind.mantissa - 1) + 1
+    nans = np.flatnonzero(np.isnan(upper))
+    upper_bits = nans >> 7 - kind.mantissa & (1 << kind.mantissa) - 1 if kind.infinite else 7
+    codes[nans] = (0x7F - ((1 << kind.mantissa) - 1)) | upper_bits
     return np.concatenate([codes, codes | np.uint8(0x80)])
 
 
@@ -197,3 +207,37 @@ FLOATS = {
     )
 }
 """The floating dtypes, by name."""
+
+
+def chosen(name: str | None, default: Float, overflow: str | None) -> Float:
+    """Return the dtype of a result.
+
+    Parameters
+    ----------
+    name : str, optional
+        The dtype that was asked for, as NumPy or the table above names it.
+    default : Float
+        The dtype without a name.
+    overflow : {"saturate", "nonfinite"}, optional
+        What becomes of results that overflow.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such dtype, or `overflow` is missing, or means nothing.
+    """
+    made = default if name is None else FLOATS.get(name) or FLOATS.get(np.dtype(name).name)
+    if made is None:
+        *names, last = FLOATS
+        raise ParameterError(f"{name} cannot hold the result", hint=f"choose {', '.join(names)} or {last}")
+    if made.ambiguous and overflow is None:
+        what = "infinity" if made.infinite else "NaN"
+        raise ParameterError(
+            f"{made.name} has two conventions for a result beyond its largest number, {made.largest:g}",
+            hint=f"say --overflow saturate (it becomes {made.largest:g}) or --overflow nonfinite (it becomes {what})",
+        )
+    if overflow is not None and not made.foreign:
+        raise ParameterError(
+            f"--overflow is about bfloat16 and float8, and the result is {made.name}", hint="leave it out"
+        )
+    return made

@@ -411,7 +411,7 @@ class Check:
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``verified``; ``mean_error`` and ``var_error`` are older names of the ratios."""
-        found = {name: finite(number) for name, number in vars(self).items()}
+        found = {name: finite(number) for name, number in vars(self).items() if name != "overflow"}
         ratios = {f"{name}_ratio": found[name] for name in ("mean_error", "var_error")}
         return {"ok": self.ok, "groups": self.groups, **ratios, **found}
 

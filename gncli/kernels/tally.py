@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.loops import loops
-from gncli.kernels.moments import NOWHERE, ZERO, Floats
+from gncli.kernels.moments import NOWHERE, ZERO, Floats, two_sum
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import Tolerance, distance, mismatches
 from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, in_c_order, measure_blocks, repeat, reshape
@@ -259,9 +259,20 @@ def tally(
 
 def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     """Return a - b in float64: 0 where both are the same NaN or infinity, NaN or infinite where only one is."""
+    return exact_delta(a, b)[0]
+
+
+def exact_delta(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return `delta`, and what rounding it left: their sum is the exact difference."""
     a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
     x, y = a.astype(np.float64), b.astype(np.float64)
-    gap, exact = distance(a, b, x, y)
-    difference = np.subtract(x, y) if exact is None else np.where(np.less(a, b), -gap, gap)
-    difference[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
-    return np.asarray(difference)
+    _, exact = distance(a, b, x, y)
+    if exact is None:
+        high, low = two_sum(x, -y, np.zeros_like(x))
+    else:
+        upper = exact >> np.uint64(11) << np.uint64(11)  # a float64 has 53 bits
+        sign = np.where(np.less(a, b), -1.0, 1.0)
+        high, low = two_sum(sign * upper, sign * (exact - upper), np.zeros_like(x))
+    high[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
+    low[~np.isfinite(low)] = 0.0
+    return high, low

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gncli.names import CELL_DIFFERENCES, DIFFERENCES, Value
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Sheet
-from gncli.report.lines import more_lines, output_line, place_line, verdict_line
+from gncli.report.lines import more_lines, output_line, place_line, rounded_lines, verdict_line
 from gncli.report.poster import NAMES, Map, Panel, Poster, legend
 from gncli.report.records import Histogram
 from gncli.report.style import UNDEFINED
@@ -47,7 +47,7 @@ class DiffDocument(Document):
 
     def aside(self) -> list[str]:
         """Return notes."""
-        return [printable(note) for note in self.report.notes]
+        return [*rounded_lines(self.report.rounded), *map(printable, self.report.notes)]
 
     def entries(self) -> list[Labelled]:
         """Return what there is to say of the whole tensors, in order."""

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from gncli.names import CELL_DIFFERENCES, DIFFERENCES
 from gncli.report.gates import SAME, Gate, Shapes, WithinTolerance, decided
-from gncli.report.records import Cells, Histogram, Items, Picture, Record
+from gncli.report.records import Cells, Histogram, Items, Picture, Record, Rounded
 from gncli.text import finite
 
 
@@ -171,6 +171,8 @@ class DiffReport(Record):
         With ``--plot``: of a - b.
     output : str, optional
         Where a - b was written.
+    rounded : Rounded, optional
+        What became of it, if NumPy lacks its dtype.
     notes : tuple of str
         Facts about the run that the user should know.
 
@@ -211,6 +213,7 @@ class DiffReport(Record):
     histogram: Histogram | None = None
     picture: Picture | None = None
     output: str | None = None
+    rounded: Rounded | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -287,6 +290,8 @@ class DiffReport(Record):
             "rounding_floor": finite(self.rounding_floor),
             "gates": {gate.name: gate.as_dict() for gate in self.gates},
         }
+        if self.rounded is not None:
+            found["rounded"] = self.rounded.as_dict()
         found |= {DIFFERENCES[name].field: finite(self.number(name)) for name in self.selected}
         if self.cells is not None:
             found["cells"] = [cell.as_dict(self.selected) for cell in self.cells.kept]

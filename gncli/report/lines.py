@@ -13,7 +13,7 @@ from gncli.text import printable
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import Check
     from gncli.report.diff_records import DiffReport
-    from gncli.report.records import Broken, NormalizeReport, Parameters, TensorStats
+    from gncli.report.records import Broken, NormalizeReport, Parameters, Rounded, TensorStats
 
 
 def place_line(place: Mapping[str, int], note: str = "") -> str:
@@ -83,7 +83,7 @@ def check_line(report: NormalizeReport) -> str:
     verdict = f"FAILED: {' and '.join(causes)};" if causes else "ok,"
     if check.new_nan and not causes:
         verdict = f"{check.groups - check.nonfinite_groups:,} of {_count(check.groups, 'group')} ok;"
-    return f"check: {verdict} {', '.join(found)}{_rounded(check)}"
+    return f"check: {verdict} {', '.join(found)}{_rounded(check)}{_lost(check)}"
 
 
 def damping_lines(report: NormalizeReport) -> list[str]:
@@ -108,6 +108,32 @@ def _rounded(check: Check) -> str:
     return f"; {elements:,} element{'' if elements == 1 else 's'} proved correctly rounded{settled}"
 
 
+def _lost(check: Check) -> str:
+    """Return how many results overflowed and were allowed to, and how many became 0; nothing if none did."""
+    found = [_overflowed(check.overflow, check.overflowed)] if check.overflow and check.overflowed else []
+    found += [f"{check.became_zero:,} became 0"] if check.became_zero else []
+    return f"; {', '.join(found)}" if found else ""
+
+
+def _overflowed(overflow: str | None, count: int) -> str:
+    return f"{count:,} overflowed ({'saturated' if overflow == 'saturate' else 'not finite'})"
+
+
+def rounded_lines(rounded: Rounded | None) -> list[str]:
+    """Return the line about results that were rounded to a dtype that NumPy lacks; None is no line.
+
+    Examples
+    --------
+    >>> from gncli.report.records import Rounded
+    >>> rounded_lines(Rounded("float8_e5m2", "saturate", 0, 1200))
+    ['rounded to float8_e5m2: 0 overflowed (saturated), 1,200 became 0']
+    """
+    if rounded is None:
+        return []
+    counts = f"{_overflowed(rounded.overflow, rounded.overflowed)}, {rounded.became_zero:,} became 0"
+    return [f"rounded to {rounded.dtype}: {counts}"]
+
+
 def check_failures(report: NormalizeReport) -> list[str]:
     """Return what failed in the check."""
     check = report.check
@@ -122,7 +148,11 @@ def check_failures(report: NormalizeReport) -> list[str]:
         if error is not None and not error <= 1
     ]
     dtype = report.parameters.dtype
-    return causes + ([f"{_count(check.overflowed, 'result')} beyond the largest {dtype}"] if check.overflowed else [])
+    if check.failures:
+        causes.append(f"{_count(check.failures, 'result')} beyond the largest {dtype}")
+    if check.misrounded:
+        causes.append(f"{_count(check.misrounded, 'element')} not rounded to the nearest {dtype}")
+    return causes
 
 
 def noun(p: Parameters) -> str:

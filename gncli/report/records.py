@@ -416,6 +416,30 @@ class Broken:
 ALL_HOLD = Broken()
 
 
+@dataclass(frozen=True)
+class Rounded:
+    """What became of results that were rounded to a dtype that NumPy lacks.
+
+    Parameters
+    ----------
+    dtype : str
+        The dtype.
+    overflow : {"saturate", "nonfinite"}, optional
+        What results that overflow become; without it they are not finite.
+    overflowed, became_zero : int
+        The number of results that overflowed; of those that are not 0, and became it.
+    """
+
+    dtype: str
+    overflow: str | None
+    overflowed: int
+    became_zero: int
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON object ``rounded``."""
+        return dict(vars(self))
+
+
 @dataclass(frozen=True, repr=False)
 class StatsReport(Record):
     """What ``stats`` or ``random`` found: a sequence of records, which are items by name too.
@@ -442,6 +466,8 @@ class StatsReport(Record):
         Facts about the run that the user should know.
     by : bool
         Whether cells were asked for.
+    rounded : Rounded, optional
+        What became of the draws, if NumPy lacks their dtype.
 
     Examples
     --------
@@ -460,6 +486,7 @@ class StatsReport(Record):
     broken: Broken = ALL_HOLD
     notes: tuple[str, ...] = ()
     by: bool = False
+    rounded: Rounded | None = None
 
     def __iter__(self) -> Iterator[TensorStats | Failure]:
         """Iterate over `tensors`."""
@@ -527,6 +554,8 @@ class Parameters(Items):
         The axes of gamma and beta, as the user typed them.
     gamma_per_group : bool
         Whether gamma and beta have one value per group.
+    overflow : {"saturate", "nonfinite"}, optional
+        What became of results that overflow; None if they fail the check.
 
     Examples
     --------
@@ -553,6 +582,7 @@ class Parameters(Items):
     var: float | str | None = None
     gamma_axes: str | None = None
     gamma_per_group: bool = False
+    overflow: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``parameters``."""
@@ -562,7 +592,7 @@ class Parameters(Items):
         """Return what is stored beside an HDF5 output: what is needed to make it again."""
         kept = {"num_groups": self.groups, "eps": self.eps, "layout": self.layout, "denominator": self.denominator}
         kept |= {"gamma": str(self.gamma), "beta": str(self.beta)}
-        family = {name: getattr(self, name) for name in FAMILY}
+        family = {name: getattr(self, name) for name in (*FAMILY, "overflow")}
         kept |= {name: value for name, value in family.items() if value not in (None, False)}
         return {name: value for name, value in kept.items() if value is not None}
 

@@ -16,6 +16,7 @@ from gncli.report.lines import (
     more_lines,
     output_line,
     place_line,
+    rounded_lines,
     seed_lines,
     skipped_lines,
     stats_line,
@@ -178,7 +179,8 @@ class StatsDocument(TensorDocument):
     def aside(self) -> list[str]:
         """Return the seed, what was skipped, and notes."""
         report = self.report
-        return [*seed_lines(report.seed), *skipped_lines(report.skipped), *map(printable, report.notes)]
+        rounded = rounded_lines(report.rounded)
+        return [*seed_lines(report.seed), *rounded, *skipped_lines(report.skipped), *map(printable, report.notes)]
 
     def under(self) -> list[str]:
         """Return where a drawn tensor went, and what goes to stderr otherwise."""
@@ -199,7 +201,8 @@ class StatsDocument(TensorDocument):
         objects = [tensor_object(tensor, self.selected) for tensor in self.report.tensors]
         total = self.report.total
         together = {} if total is None else {"total": tensor_object(total, self.selected)}
-        return {"command": self.report.command, "tensors": objects, **together}
+        rounded = {} if self.report.rounded is None else {"rounded": self.report.rounded.as_dict()}
+        return {"command": self.report.command, "tensors": objects, **together, **rounded}
 
     def poster(self) -> Poster:
         """Return a panel per tensor, for the first ones."""

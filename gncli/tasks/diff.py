@@ -22,13 +22,15 @@ from gncli.kernels import fit, histogram, percentiles
 from gncli.kernels.agreement import Agreement
 from gncli.kernels.counts import UlpCounts
 from gncli.kernels.fit import Fit, FitOf
+from gncli.kernels.floats import chosen
+from gncli.kernels.groupnorm import output_float
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import Layout, axes_between
 from gncli.kernels.moments import NOWHERE
 from gncli.kernels.partition import whole
 from gncli.kernels.plain import ULPS, Tolerance, distance
 from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
-from gncli.kernels.tally import Tally, TallyOf, delta, merge, split
+from gncli.kernels.tally import Tally, TallyOf, delta, exact_delta, merge, split
 from gncli.names import FITTED
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps, Worst
 from gncli.report.gates import Shapes
@@ -41,6 +43,7 @@ from gncli.tasks.judging import Judge, check, index_of, rounded_up
 from gncli.tasks.order import difference, ordered
 from gncli.tasks.pairs import PairsRun, many, operand
 from gncli.tasks.requests import Cutting, Diff
+from gncli.tasks.rounding import Rounding
 from gncli.tasks.survey import counted, select
 from gncli.text import finite
 
@@ -149,17 +152,20 @@ class Comparison:
             self.mapped = _mapped(self.pair)
         if request.output.path is not None:
             floats = left.dtype.kind == right.dtype.kind == "f"
-            kind = np.dtype(np.result_type(left.dtype, right.dtype) if floats else np.float64).newbyteorder("=")
+            default = output_float(np.dtype(np.result_type(left.dtype, right.dtype) if floats else np.float64))
+            made = chosen(request.dtype, default, request.output.overflow)
             self._sink = io.open_sink(
                 request.output.path,
                 shape=self.pair.shape,
-                dtype=kind,
+                dtype=made,
                 order=self.pair.order,
                 force=request.output.force,
                 inputs=self.sources,
+                npy_bits=request.output.npy_bits,
             )
             stack.callback(self._sink.abort)
-            self._writing = _Delta(self._sink, left.dtype, right.dtype, kind)
+            rounding = Rounding(made, request.output.overflow)
+            self._writing = _Delta(self._sink, left.dtype, right.dtype, rounding)
         self.engine = self._given or stack.enter_context(Engine(request.execution.workers, request.execution.tile))
 
     def _axes(self) -> tuple[int, ...] | None:
@@ -232,6 +238,7 @@ class Comparison:
             gates=gates,
             cells=None if self.cells is None else _cells(tallies, fits, self.cells, request.sort or "-max"),
             output=request.output.path,
+            rounded=None if self._writing is None else self._writing.rounding.report(),
             notes=(*self._notes(plan), *engine.notes),
         )
         report = self._drawn(report, tallies, total)
@@ -309,13 +316,13 @@ class Comparison:
 class _Delta:
     """Writes a - b during the comparison."""
 
-    def __init__(self, sink: Sink, a: np.dtype[Any], b: np.dtype[Any], dtype: np.dtype[Any]) -> None:
-        self._sink, self._a, self._b, self._dtype = sink, a, b, dtype
+    def __init__(self, sink: Sink, a: np.dtype[Any], b: np.dtype[Any], rounding: Rounding) -> None:
+        self._sink, self._a, self._b, self.rounding = sink, a, b, rounding
 
     def write(self, visit: Visit) -> None:
         """Write a - b for a visit, whose values hold the elements of both tensors."""
-        difference = delta(*split(visit.values, self._a, self._b))
-        self._sink.write_from(difference.astype(self._dtype), visit.region.start)
+        difference = exact_delta(*split(visit.values, self._a, self._b))
+        self._sink.write_from(self.rounding.rounded(*difference), visit.region.start)
 
 
 def _reduced(plan: Plan, law: Reduction[R], writing: _Delta | None) -> R:

@@ -435,7 +435,7 @@ class ExplainRun:
         if not isinstance(given, str):
             return np.full(grouping.channels, float(given))
         with io.open_source(given, policy=self.request.policy) as source:
-            return read_fitting(source, what, Scaling(), grouping)
+            return np.broadcast_to(read_fitting(source, what, Scaling(), grouping), grouping.channels)
 
     def report(self) -> ExplainReport:
         """Return the report: the explanation, or the nearest hypotheses.

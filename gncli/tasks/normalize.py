@@ -17,7 +17,7 @@ from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.finish import finished
-from gncli.kernels.floats import FLOATS
+from gncli.kernels.floats import FLOATS, Float, chosen
 from gncli.kernels.groupnorm import Grouping, output_float
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import doubt
@@ -98,17 +98,9 @@ class NormalizeRun:
         )
         self._affine = scaling.affine(grouping, gamma, beta)
         self._given = self._given_moments(stack)
-        if request.dtype is None and source.stored_as is not None:
-            raise ParameterError(
-                f"{source.dtype_name} can be read, but not written",
-                subject=source.name,
-                hint="say --dtype float16, float32 or float64",
-            )
-        made = FLOATS.get(np.dtype(request.dtype).name) if request.dtype else output_float(source.dtype)
-        if made is None:
-            raise ParameterError(f"{request.dtype} cannot hold the result", hint="choose float16, float32 or float64")
-        self._made = made
-        self._path = _in_place(tensor, source, made.dtype) if request.output.in_place else request.output.path
+        default = source.stored_as or output_float(source.dtype)
+        self._made = made = chosen(request.dtype, default, request.output.overflow)
+        self._path = _in_place(tensor, source, made) if request.output.in_place else request.output.path
         self._parameters = Parameters(
             groups=grouping.num_groups,
             group_size=None if grouping.num_groups is None else grouping.group_size,
@@ -126,6 +118,7 @@ class NormalizeRun:
             var=request.var,
             gamma_axes=scaling.gamma_axes,
             gamma_per_group=scaling.gamma_per_group,
+            overflow=request.output.overflow,
         )
 
     def _source_of(self, tensor: str | Draw) -> Source:
@@ -158,13 +151,14 @@ class NormalizeRun:
             self._sink = io.open_sink(
                 self._path,
                 shape=self._source.shape,
-                dtype=self._made.dtype,
+                dtype=self._made,
                 order=self._source.order,
                 attributes=self._parameters.attributes(),
                 force=output.force or output.in_place,
                 inputs=self._inputs,
                 in_place=output.in_place,
                 compression=output.compression,
+                npy_bits=output.npy_bits,
             )
             stack.callback(self._sink.abort)
         if save_moments is not None:
@@ -190,6 +184,7 @@ class NormalizeRun:
             self._affine,
             self._made,
             self._engine,
+            overflow=request.output.overflow,
             keep=self._archive is not None,
             stages=request.stages,
             zeros=request.zeros,
@@ -245,7 +240,7 @@ class NormalizeRun:
         before = _tensor_stats(source.name, source.shape, source.dtype, outcome.before)
         before = replace(before, dtype=source.dtype_name, axis_names=source.dimensions, not_stored=source.not_stored)
         after = _tensor_stats(output or "", source.shape, self._made.dtype, outcome.after)
-        return before, replace(after, axis_names=source.dimensions)
+        return before, replace(after, dtype=self._made.name, axis_names=source.dimensions)
 
     def _histograms(self, outcome: Outcome) -> tuple[Histogram, Histogram] | None:
         """Return the histograms before and after on the same edges, from two more passes; None without a request."""
@@ -260,7 +255,15 @@ class NormalizeRun:
         before = counted(self._source.again(), self._engine, edges)
         again = self._source.again()
         run = Normalization(
-            again, sink, self._grouping, self._affine, self._made, self._engine, verify=False, given=self._given
+            again,
+            sink,
+            self._grouping,
+            self._affine,
+            self._made,
+            self._engine,
+            overflow=self.request.output.overflow,
+            verify=False,
+            given=self._given,
         )
         run.run()
         limits = tuple(edges.tolist())
@@ -293,7 +296,7 @@ def read_fitting(source: Source, what: str, scaling: Scaling, grouping: Grouping
             subject=source.name,
             hint="all its values must be finite",
         )
-    return wide
+    return scaling.fitted(grouping, what, wide)
 
 
 class _Maps:
@@ -320,7 +323,7 @@ class _Maps:
 def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: TensorStats) -> tuple[Stage, ...]:
     """Return the stages of ``--stages``, each with its shape and statistics."""
     double = np.dtype(np.float64)
-    dtype = np.dtype(after.dtype)
+    dtype = FLOATS[after.dtype].checked
     return (
         Stage("input", before),
         Stage("reshaped", replace(before, shape=grouping.split_shape, axis_names=())),
@@ -331,12 +334,12 @@ def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: Te
     )
 
 
-def _in_place(tensor: str | Draw, source: Source, dtype: np.dtype[Any]) -> str:
+def _in_place(tensor: str | Draw, source: Source, made: Float) -> str:
     if isinstance(tensor, Draw) or not (tensor.lower().endswith(".npy") and io.is_npy(tensor)):
         raise ParameterError("--in-place needs a .npy file", subject=source.name, hint="write to another file with -o")
-    if source.dtype != dtype:
+    if source.dtype_name != made.name or not source.dtype.isnative:
         raise ParameterError(
-            f"--in-place would turn {source.dtype.name} into {dtype.name}",
+            f"--in-place would turn {source.dtype_name} into {made.name}",
             subject=source.name,
             hint="write to another file with -o",
         )

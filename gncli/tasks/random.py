@@ -8,9 +8,11 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from gncli import io
+from gncli.inputs import Draw
 from gncli.io.random import RandomSource
 from gncli.io.source import Sink, Source, Wrapping
-from gncli.report.records import StatsReport
+from gncli.kernels.floats import FLOATS, chosen
+from gncli.report.records import Rounded, StatsReport
 from gncli.run.engine import Engine
 from gncli.tasks.requests import Random
 from gncli.tasks.survey import describe, measured
@@ -33,16 +35,18 @@ class RandomRun:
     def __enter__(self) -> Self:
         draw, output = self.request.draw, self.request.output
         with contextlib.ExitStack() as stack:
-            self._source = RandomSource(draw.shape, draw.dist, draw.seed, draw.dtype)
+            made = chosen(draw.dtype, FLOATS[Draw.dtype], output.overflow)
+            self._source = RandomSource(draw.shape, draw.dist, draw.seed, made.name)
             self._engine = stack.enter_context(Engine(self.request.execution.workers, self.request.execution.tile))
             if output.path is not None:
                 self._sink = io.open_sink(
                     output.path,
                     shape=self._source.shape,
-                    dtype=self._source.dtype,
+                    dtype=made,
                     attributes={"dist": draw.dist, "seed": self._source.seed},
                     force=output.force,
                     compression=output.compression,
+                    npy_bits=output.npy_bits,
                 )
                 stack.callback(self._sink.abort)
             self._stack = stack.pop_all()
@@ -68,8 +72,15 @@ class RandomRun:
             seed=source.seed if request.draw.seed is None else None,
             command="random",
             output=request.output.path,
+            rounded=self._rounded(),
             notes=self._engine.notes,
         )
+
+    def _rounded(self) -> Rounded | None:
+        """Return what became of the draws: none of them is beyond the largest number."""
+        made = self._source.made
+        overflow = self.request.output.overflow
+        return Rounded(made.name, overflow, 0, self._source.became_zero) if made.foreign else None
 
     def commit(self) -> None:
         """Make the tensor visible under its name, if it was written."""

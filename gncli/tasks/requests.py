@@ -70,12 +70,18 @@ class Output:
         Whether the input is replaced; `path` is then None.
     compression : int, optional
         The level of deflate of an HDF5 output, 0 to 9; by default the output is not compressed.
+    npy_bits : bool
+        Whether a .npy may hold the bits of a dtype that it cannot name: bfloat16 or a float8.
+    overflow : {"saturate", "nonfinite"}, optional
+        What becomes of elements that overflow, in these dtypes.
     """
 
     path: str | None = None
     force: bool = False
     in_place: bool = False
     compression: int | None = None
+    npy_bits: bool = False
+    overflow: str | None = None
 
 
 WHOLE = Cutting()
@@ -247,6 +253,8 @@ class Diff:
         The number of pairs that the report keeps; None for all. With ``--sort`` all are kept until they are sorted.
     output : Output
         The file for a - b.
+    dtype : str, optional
+        The dtype of a - b there; by default that of both tensors if they are floating, else float64.
     policy : Policy
         The limits for the input files.
     execution : Execution
@@ -271,6 +279,7 @@ class Diff:
     most_cells: int | None = None
     most_pairs: int | None = None
     output: Output = NO_OUTPUT
+    dtype: str | None = None
     policy: Policy = field(default=STRICT)
     execution: Execution = ON_THREADS
 

@@ -62,9 +62,14 @@ INVALID: list[tuple[Any, str, str]] = [
     (
         options.DtypeName(),
         "flaot32",
-        "'flaot32' is not a dtype for this; did you mean float32? (float16, float32, float64)",
+        "'flaot32' is not a dtype for this; did you mean float32? "
+        "(float16, float32, float64, bfloat16, float8_e4m3fn, float8_e5m2)",
     ),
-    (options.DtypeName(), "x", "'x' is not a dtype for this; choose one of (float16, float32, float64)"),
+    (
+        options.DtypeName(),
+        "x",
+        "'x' is not a dtype for this; choose one of (float16, float32, float64, bfloat16, float8_e4m3fn, float8_e5m2)",
+    ),
     (options.Fraction(), "2", "'2' is not a number from 0 to 1"),
     (options.Fraction(), "x", "'x' is not a number from 0 to 1"),
     (

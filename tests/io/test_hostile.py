@@ -121,7 +121,7 @@ INPUTS: dict[str, tuple[Make, int, str, bool]] = {
     "objects": (npy("'<f4'", "'|O'"), 3, "Python objects", True),
     "a structure": (npy("'<f4'", "[('a', '<f4')]"), 3, "records", True),
     "raw bytes": (npy("'<f4'", "'|V4'"), 3, "raw or structured records", True),
-    "bfloat16": (npy("'<f4'", "'|V2'"), 3, "bfloat16 saved as raw bytes?", True),
+    "bfloat16": (npy("'<f4'", "'|V2'"), 3, "if they are bfloat16, say --as-dtype bfloat16", True),
     "strings": (npy("'<f4'", "'<U1'"), 3, "strings, not numbers", True),
     "no bytes": (npy("'<f4'", "'|S0'"), 3, "byte strings", True),
     "dates": (npy("'<f4'", "'<M8[s]'"), 3, "dates, not numbers (dtype <M8[s]); save them as integers", True),

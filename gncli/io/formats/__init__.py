@@ -20,6 +20,7 @@ from gncli.io.atomic import AtomicFile, aborting
 from gncli.io.pipe import Pipe
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Container, Order, Sink
+from gncli.kernels.floats import Float
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -67,6 +68,8 @@ class Output(NamedTuple):
         What an HDF5 dataset says of itself.
     compression : int or None
         Level of deflate, 0 to 9; None stores the elements as they are.
+    kind : Float or None
+        The dtype, where NumPy lacks it; `dtype` is then that of its bits.
     """
 
     text: str
@@ -78,6 +81,7 @@ class Output(NamedTuple):
     order: Order
     attributes: Mapping[str, object]
     compression: int | None
+    kind: Float | None = None
 
 
 class Format(ABC):
@@ -105,7 +109,7 @@ class Format(ABC):
     def open(self, file: RawFile, name: str, policy: Policy) -> Container:
         """Return the tensors of the file, which the container owns from now on; errors call it `name`."""
 
-    def stream(self, pipe: Pipe) -> Container | None:
+    def stream(self, pipe: Pipe, policy: Policy) -> Container | None:
         """Return the tensors of a pipe; None where a pipe has to be copied to a file first."""
         return None
 
@@ -134,11 +138,14 @@ class WrittenFormat(Format):
         Whether an output may be ``FILE::NAME``.
     compresses : bool, default: False
         Whether an output may be compressed.
+    names_dtypes : bool, default: False
+        Whether it names the dtypes that NumPy lacks.
     """
 
     written: tuple[str, ...]
     takes_names: bool = False
     compresses: bool = False
+    names_dtypes: bool = False
 
     @abstractmethod
     def sink(self, output: Output) -> Sink:
@@ -159,13 +166,13 @@ class Npy(WrittenFormat):
         """Return the tensor of the file, whose name is empty."""
         from gncli.io.formats.npy import NpyFile
 
-        return NpyFile(file, name)
+        return NpyFile(file, name, policy.as_dtype)
 
-    def stream(self, pipe: Pipe) -> Container:
+    def stream(self, pipe: Pipe, policy: Policy) -> Container:
         """Return the tensors of the pipe, one after the other."""
         from gncli.io.formats.npy import NpyStream
 
-        return NpyStream(pipe)
+        return NpyStream(pipe, policy.as_dtype)
 
     def sink(self, output: Output) -> Sink:
         """Return the sink of a .npy."""
@@ -173,7 +180,7 @@ class Npy(WrittenFormat):
 
         file = output.begin()
         with aborting(file):
-            return npy_sink(file, output.shape, output.dtype, output.order)
+            return npy_sink(file, output.shape, output.dtype, output.order, output.kind is not None)
 
 
 class Npz(Format):
@@ -216,11 +223,13 @@ class PyTorch(Format):
         return PyTorchFile(file, name, policy)
 
 
-class Safetensors(Format):
-    """Several tensors, after one header of JSON."""
+class Safetensors(WrittenFormat):
+    """Several tensors, after one header of JSON; written with one."""
 
     name = ".safetensors"
-    suffixes = (".safetensors",)
+    suffixes = written = (".safetensors",)
+    takes_names = names_dtypes = True
+    tensor = "data"  # where OUT has no ::NAME
     longest = 100_000_000  # bytes of a header, the format's own limit: no other format, and no text, begins with less
 
     def recognizes(self, file: Beginning) -> bool:
@@ -233,6 +242,20 @@ class Safetensors(Format):
         from gncli.io.formats.safetensors import SafetensorsFile
 
         return SafetensorsFile(file, name)
+
+    def sink(self, output: Output) -> Sink:
+        """Return the sink of a new file with one tensor."""
+        from gncli.io.formats import safetensors
+
+        member = self.tensor if output.member is None else output.member
+        if not member or member == safetensors.METADATA:
+            raise ParameterError("names no tensor after ::", subject=output.text, hint="write FILE.safetensors::NAME")
+        file = output.begin()
+        with aborting(file):
+            if file.replaces:
+                safetensors.check_replaceable(file.target, output.text, member)
+            dtype = output.kind or output.dtype
+            return safetensors.safetensors_sink(file, member, output.shape, dtype, output.order, output.attributes)
 
 
 class Hdf5(WrittenFormat):
@@ -368,11 +391,11 @@ def unknown_suffix(text: str, known: str | None = None) -> ParameterError:
     return ParameterError(problem, subject=text, hint=f"choose {known}")
 
 
-def stream_sink(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, fd: int) -> Sink:
+def stream_sink(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, fd: int, raw: bool) -> Sink:
     """Return the sink of a tensor on a pipe: a .npy."""
     from gncli.io.formats.npy import StreamSink
 
-    return StreamSink(shape, dtype, order, fd)
+    return StreamSink(shape, dtype, order, fd, raw)
 
 
 def npz_sink(file: AtomicFile) -> NpzSink:

@@ -15,6 +15,7 @@ import re
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,16 +24,20 @@ from numpy.typing import NDArray
 from gncli.descriptors import write_fully
 from gncli.errors import InputError
 from gncli.io.atomic import AtomicFile, writing
-from gncli.io.dtypes import NUMERIC, holdable, refuse_dtype
+from gncli.io.dtypes import NUMERIC, NotNumericError, holdable, refuse_dtype
+from gncli.io.foreign import Widened
 from gncli.io.pipe import PIECE, STDIN, STDOUT, Pipe, Spool, widen
 from gncli.io.rawfile import RawFile, RawSink, RawSource, as_bytes, read_fully, reading
 from gncli.io.source import Container, Order, Sink, Source
+from gncli.kernels.floats import FLOATS, Float
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_NBYTES = 1 << 16
 
 _ALIGN = 64
 _GROWTH_DIGITS = 21  # NumPy leaves room for the first dimension to grow in place
+RAW = frozenset({"V1", "V2", "f1"})
+"""How `np.save` writes the elements of dtypes that other libraries define: float8 and bfloat16."""
 _RESAVE = "load it with NumPy, where it is trusted, and save it again"
 
 _SPACE = r"[ \t\r\n]*"
@@ -50,14 +55,19 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
     order: Order
     offset: int
+    stored_as: Float | None = None
 
     @property
     def nbytes(self) -> int:
         """Size of the data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def meant(self, source: Source) -> Source:
+        """Return the tensor whose elements, or the bits of these, are in `source`."""
+        return source if self.stored_as is None else Widened(source, self.stored_as)
 
-def read_header(read: Callable[[int], bytes], name: str) -> Header:
+
+def read_header(read: Callable[[int], bytes], name: str, as_dtype: str | None = None) -> Header:
     """Return the header of a .npy.
 
     Parameters
@@ -66,6 +76,8 @@ def read_header(read: Callable[[int], bytes], name: str) -> Header:
         ``read(n)`` returns the next `n` bytes, fewer only at the end of the file. Nothing after the header is read.
     name : str
         The input that errors are about.
+    as_dtype : str, optional
+        What raw elements are.
 
     Raises
     ------
@@ -89,17 +101,20 @@ def read_header(read: Callable[[int], bytes], name: str) -> Header:
     except UnicodeDecodeError as error:
         raise _malformed("is not UTF-8", name) from error
     fields = _fields(text, name)
-    dtype = _dtype(fields["descr"], name)
+    dtype, stored_as = _dtype(fields["descr"], name, as_dtype)
     return Header(
         _shape(fields["shape"], dtype.itemsize, name),
         dtype,
         "F" if _flag(fields["fortran_order"], name) else "C",
         len(start) + length.size + nbytes,
+        stored_as,
     )
 
 
-def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> bytes:
+def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, raw: bool = False) -> bytes:
     """Return the header that `np.save` writes; version 1.0 is enough for every numeric array.
+
+    Elements that are `raw` are void for it, as it writes those of a dtype that NumPy lacks.
 
     Examples
     --------
@@ -108,7 +123,8 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> 
     """
     # To NumPy an array that is contiguous in both orders is C-ordered.
     fortran = order == "F" and 0 not in shape and sum(extent != 1 for extent in shape) > 1
-    text = f"{{'descr': {dtype.str!r}, 'fortran_order': {fortran}, 'shape': {shape!r}, }}"
+    descr = f"{dtype.str[0]}V{dtype.itemsize}" if raw else dtype.str
+    text = f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape!r}, }}"
     if shape:
         text += " " * (_GROWTH_DIGITS - len(repr(shape[-1 if fortran else 0])))
     used = len(MAGIC) + 4 + len(text) + 1
@@ -116,7 +132,7 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> 
     return MAGIC + b"\x01\x00" + struct.pack("<H", len(text)) + text.encode("ascii")
 
 
-def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None) -> RawSource:
+def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None, as_dtype: str | None = None) -> Source:
     """Return the tensor of a .npy, whose size must be exactly the one that its header declares.
 
     Parameters
@@ -127,6 +143,8 @@ def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None) 
         What errors call it.
     start, stop : int, optional
         The offsets in bytes between which it lies, where the file holds more than this .npy.
+    as_dtype : str, optional
+        What raw elements are.
 
     Raises
     ------
@@ -134,14 +152,14 @@ def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None) 
         If the header is malformed, or the data are shorter or longer than it says.
     """
     stop = file.identity.nbytes if stop is None else stop
-    header = header_at(file, start, stop, name)
+    header = header_at(file, start, stop, name, as_dtype)
     offset = start + header.offset
     if stop - offset != header.nbytes:
         raise size_error(header, stop - offset, name)
-    return RawSource(file, offset, header.shape, header.dtype, header.order, name)
+    return header.meant(RawSource(file, offset, header.shape, header.dtype, header.order, name))
 
 
-def header_at(file: RawFile, start: int, stop: int, name: str) -> Header:
+def header_at(file: RawFile, start: int, stop: int, name: str, as_dtype: str | None = None) -> Header:
     """Return the header of a .npy that lies from `start` to `stop` in the file; see `read_header`."""
     position = start
 
@@ -151,12 +169,14 @@ def header_at(file: RawFile, start: int, stop: int, name: str) -> Header:
         position += len(data)
         return data
 
-    return read_header(read, name)
+    return read_header(read, name, as_dtype)
 
 
-def npy_sink(file: AtomicFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> RawSink:
+def npy_sink(
+    file: AtomicFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, raw: bool = False
+) -> RawSink:
     """Return the sink of a .npy file, its header written."""
-    header = header_bytes(shape, dtype, order)
+    header = header_bytes(shape, dtype, order, raw)
     return RawSink(file, [(0, header)], len(header), shape, dtype)
 
 
@@ -177,21 +197,23 @@ class NpyFile(Container):
         The file, which is closed with this.
     name : str
         The file as the user typed it.
+    as_dtype : str, optional
+        What raw elements are.
     """
 
-    def __init__(self, file: RawFile, name: str) -> None:
+    def __init__(self, file: RawFile, name: str, as_dtype: str | None = None) -> None:
         self.skipped = []
-        self._file, self._name = file, name
+        self._file, self._name, self._as_dtype = file, name, as_dtype
 
     def names(self) -> list[str]:
         """Return the one name, which is empty."""
         return [""]
 
-    def open(self, member: str, name: str) -> RawSource:
+    def open(self, member: str, name: str) -> Source:
         """Return the tensor."""
         if member:
             raise InputError("a .npy holds one tensor, without a name", subject=name, hint="leave out the ::NAME")
-        return open_npy(self._file.duplicate(), name)
+        return open_npy(self._file.duplicate(), name, as_dtype=self._as_dtype)
 
     def close(self) -> None:
         """Close the file; a source that was opened keeps what it needs of it."""
@@ -205,26 +227,30 @@ class NpyStream(Container):
     ----------
     pipe : Pipe
         At the first byte.
+    as_dtype : str, optional
+        What raw elements are.
     """
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, as_dtype: str | None = None) -> None:
         self.skipped = []
-        self._pipe = pipe
+        self._pipe, self._as_dtype = pipe, as_dtype
 
     def names(self) -> list[str]:
         """Return the name of the first one, which is empty: nobody knows how many more will come."""
         return [""]
 
-    def open(self, member: str, name: str) -> StreamSource:
+    def open(self, member: str, name: str) -> Source:
         """Return the tensor, which must be the only one."""
-        return StreamSource(self._pipe, name)
+        source = StreamSource(self._pipe, name, as_dtype=self._as_dtype)
+        return source.header.meant(source)
 
     def openers(self, members: Sequence[str], name: str) -> Iterator[Callable[[], Source]]:
         """Yield what opens each tensor; what was not read of one is skipped before the next."""
         count = 0
         while count == 0 or self._pipe.peek(1):
-            source = StreamSource(self._pipe, f"{name}[{count}]" if count else name, alone=False)
-            yield lambda source=source: source  # type: ignore[misc]
+            called = f"{name}[{count}]" if count else name
+            source = StreamSource(self._pipe, called, alone=False, as_dtype=self._as_dtype)
+            yield partial(source.header.meant, source)
             source.finish()
             count += 1
 
@@ -240,6 +266,13 @@ class StreamSource(Source):
         What errors call it.
     alone : bool
         Whether nothing may follow the array; `verify_unchanged` then checks that the stream ends.
+    as_dtype : str, optional
+        What raw elements are.
+
+    Attributes
+    ----------
+    header : Header
+        The header. Of raw elements, `dtype` is an integer dtype of their size.
 
     Raises
     ------
@@ -250,12 +283,12 @@ class StreamSource(Source):
     sequential = True
     holds_in_file = True
 
-    def __init__(self, pipe: Pipe, name: str = STDIN, *, alone: bool = True) -> None:
+    def __init__(self, pipe: Pipe, name: str = STDIN, *, alone: bool = True, as_dtype: str | None = None) -> None:
         self.name = name
         self._pipe = pipe
         self._alone = alone
-        self._header = read_header(pipe.read, name)
-        self.shape, self.dtype, self.order = self._header.shape, self._header.dtype, self._header.order
+        self.header = read_header(pipe.read, name, as_dtype)
+        self.shape, self.dtype, self.order = self.header.shape, self.header.dtype, self.header.order
         self._position = 0  # in bytes, of the data
         self._held = (0, 0)
         self._spool: Spool | None = None
@@ -283,16 +316,16 @@ class StreamSource(Source):
 
     def verify_unchanged(self) -> None:
         """Raise InputError if the array was read to its end, must be alone, and bytes follow it."""
-        if self._alone and self._position == self._header.nbytes and self._pipe.peek(1):
+        if self._alone and self._position == self.header.nbytes and self._pipe.peek(1):
             raise InputError(
-                f"has bytes after the array, whose header declares {self._header.nbytes:,} bytes of data",
+                f"has bytes after the array, whose header declares {self.header.nbytes:,} bytes of data",
                 subject=self.name,
                 hint="several concatenated arrays are for stats",
             )
 
     def finish(self) -> None:
         """Read the rest of the array, so that the next one can be read."""
-        self._skip_to(self._header.nbytes)
+        self._skip_to(self.header.nbytes)
 
     def close(self) -> None:
         """Remove the copy."""
@@ -303,8 +336,8 @@ class StreamSource(Source):
         count = self._pipe.read_into(view)
         here = self._position
         if count < len(view):
-            self._position = self._header.nbytes  # the stream has ended: nothing is left to skip
-            raise size_error(self._header, here + count, self.name)
+            self._position = self.header.nbytes  # the stream has ended: nothing is left to skip
+            raise size_error(self.header, here + count, self.name)
         first, last = max(self._held[0], here), min(self._held[1], here + count)
         if self._spool is not None and first < last:
             self._spool.write(view[first - here : last - here], first - self._held[0])
@@ -337,16 +370,20 @@ class StreamSink(Sink):
         Shape, dtype and storage order of the tensor.
     fd : int
         The stream; it is not closed.
+    raw : bool
+        Whether the elements are those of a dtype that NumPy lacks.
     """
 
     sequential = True
     name = STDOUT
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, fd: int = 1) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, fd: int = 1, raw: bool = False
+    ) -> None:
         self._fd = fd
         widen(fd)
         self._dtype = dtype
-        self._header = header_bytes(shape, dtype, order)
+        self._header = header_bytes(shape, dtype, order, raw)
         self._nbytes = math.prod(shape) * dtype.itemsize
         self._position = 0
 
@@ -417,19 +454,36 @@ def _fields(text: str, name: str) -> dict[str, str]:
     return fields
 
 
-def _dtype(value: str, name: str) -> np.dtype[Any]:
+def _dtype(value: str, name: str, as_dtype: str | None) -> tuple[np.dtype[Any], Float | None]:
+    """Return the dtype of what is read, and the one that its bits are of, if the former are raw."""
     descr = _DESCR.fullmatch(value[1:-1]) if value[0] in "'\"" else None
     if descr is None:
         raise _malformed(f"has a descr that is no dtype ({value[:40]})", name)
     byte_order, code, kind, digits = descr[1], descr[2], descr[3], descr[4]
     size = int(digits[:9] or 0)
+    if code in RAW and byte_order != ">" and not descr[5]:
+        return _raw(descr[0], 1 if code == "f1" else size, name, as_dtype)
     if code not in NUMERIC or descr[5]:
         if kind in "OSaUMmcV" or code in ("f12", "f16"):
             raise refuse_dtype(kind, size, descr[0], name)
         raise _malformed(f"has a descr that is no dtype ({value[:40]})", name)
     if byte_order not in ("<", ">") and not (byte_order == "|" and size == 1):
         raise _malformed(f"has a descr without a byte order ({value})", name)
-    return np.dtype(descr[0])
+    return np.dtype(descr[0]), None
+
+
+def _raw(descr: str, size: int, name: str, as_dtype: str | None) -> tuple[np.dtype[Any], Float]:
+    """Return the integers that raw elements are read as, and what they are: nobody guesses that."""
+    known = [kind for kind in FLOATS.values() if kind.foreign and kind.stored.itemsize == size]
+    if as_dtype is None:
+        names = " or ".join(kind.name for kind in known)
+        problem = f"holds raw elements of {size} byte{'s' if size > 1 else ''} (dtype {descr})"
+        raise NotNumericError(problem, subject=name, hint=f"if they are {names}, say --as-dtype {known[0].name}")
+    kind = FLOATS[as_dtype]
+    if kind not in known:
+        problem = f"holds raw elements of {size} byte{'s' if size > 1 else ''} (dtype {descr}), which are no {as_dtype}"
+        raise NotNumericError(problem, subject=name, hint=f"say --as-dtype {known[0].name}")
+    return kind.stored, kind
 
 
 def _flag(value: str, name: str) -> bool:

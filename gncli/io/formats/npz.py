@@ -83,9 +83,9 @@ class NpzFile(Container):
         try:
             start = member.begin(self._file, self._name)
             if member.deflated:
-                read_header(Inflater(self._file, member, start, self._name).read, self._name)
+                read_header(Inflater(self._file, member, start, self._name).read, self._name, self._policy.as_dtype)
             else:
-                header_at(self._file, start, start + member.nbytes, self._name)
+                header_at(self._file, start, start + member.nbytes, self._name, self._policy.as_dtype)
         except NotNumericError:
             return False
         except InputError:
@@ -118,8 +118,10 @@ class NpzFile(Container):
         file = self._file.duplicate()
         try:
             if found.deflated:
-                return DeflatedSource(file, Inflater(file, found, start, name), found.nbytes, name)
-            return open_npy(file, name, start, start + found.nbytes)
+                inflater = Inflater(file, found, start, name)
+                source = DeflatedSource(file, inflater, found.nbytes, name, self._policy.as_dtype)
+                return source.header.meant(source)
+            return open_npy(file, name, start, start + found.nbytes, self._policy.as_dtype)
         except BaseException:
             file.close()
             raise
@@ -142,6 +144,8 @@ class DeflatedSource(FileSource):
         The size of the inflated member.
     name : str
         What errors call it.
+    as_dtype : str, optional
+        What raw elements are.
 
     Raises
     ------
@@ -151,8 +155,8 @@ class DeflatedSource(FileSource):
 
     sequential = True
 
-    def __init__(self, file: RawFile, inflater: Inflater, nbytes: int, name: str) -> None:
-        header = read_header(inflater.read, name)
+    def __init__(self, file: RawFile, inflater: Inflater, nbytes: int, name: str, as_dtype: str | None = None) -> None:
+        self.header = header = read_header(inflater.read, name, as_dtype)
         if nbytes - header.offset != header.nbytes:
             raise size_error(header, nbytes - header.offset, name)
         super().__init__(file, header.shape, header.dtype, header.order, name)

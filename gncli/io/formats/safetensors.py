@@ -1,4 +1,4 @@
-"""The .safetensors format: a header of JSON, then the bytes of every tensor, which are read by offset, as in a .npy.
+"""The .safetensors format: a header of JSON, then the bytes of every tensor, read and written by offset, as in a .npy.
 
 Notes
 -----
@@ -13,20 +13,26 @@ import json
 import math
 import re
 import struct
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gncli.errors import InputError, LimitError
 from gncli.io.dtypes import FOREIGN, MAX_NBYTES, holdable, refuse_dtype, refuse_type
 from gncli.io.foreign import Widened
-from gncli.io.rawfile import RawFile, RawSource
-from gncli.io.source import MAX_MEMBERS, Container, Source, not_found
+from gncli.io.rawfile import RawFile, RawSink, RawSource, check_lost
+from gncli.io.source import MAX_MEMBERS, Container, Order, Sink, Source, not_found
+from gncli.io.transposition import in_c_order
+from gncli.kernels.floats import Float
+
+if TYPE_CHECKING:
+    from gncli.io.atomic import AtomicFile
 
 MAX_ENTRY_NBYTES = 4096  # an entry with 64 axes takes less
 
 _LENGTH = struct.Struct("<Q")
-_METADATA = "__metadata__"
+METADATA = "__metadata__"
 _DTYPES = {
     "BOOL": "|b1",
     "I8": "|i1",
@@ -133,7 +139,7 @@ def _entries(header: bytes, name: str) -> dict[str, Entry]:
         if called in seen:
             raise _malformed(f"has more than one tensor {called}", name)
         seen.add(called)
-        if called != _METADATA:
+        if called != METADATA:
             found[called] = _entry(entry[0], f"{name}::{called}")
             if len(found) > MAX_MEMBERS:
                 raise LimitError(f"has more than {MAX_MEMBERS:,} tensors", subject=name)
@@ -244,6 +250,44 @@ def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> Source:
     except BaseException:
         file.close()
         raise
+
+
+def check_replaceable(target: str, name: str, member: str) -> None:
+    """Raise OutputError if the file holds anything besides `member`, which a new file would lose."""
+
+    def others(raw: RawFile) -> list[str]:
+        with raw:
+            return [called for called in read_header(raw, name)[1] if called != member]
+
+    check_lost(target, name, member, others)
+
+
+def safetensors_sink(
+    file: AtomicFile,
+    member: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any] | Float,
+    order: Order,
+    attributes: Mapping[str, object],
+) -> Sink:
+    """Return the sink of a new file with one C-ordered tensor, whose runs come in `order`.
+
+    For a dtype that NumPy lacks, the runs are those of its bits.
+    """
+    stored = dtype.stored if isinstance(dtype, Float) else dtype
+    names = {np.dtype(code): name for name, code in _DTYPES.items()}
+    foreign = {kind: name for name, kind in FOREIGN.items()}
+    entry = {
+        "dtype": foreign[dtype] if isinstance(dtype, Float) else names[dtype],
+        "shape": shape,
+        "data_offsets": (0, math.prod(shape) * stored.itemsize),
+    }
+    metadata = {key: str(value) for key, value in attributes.items()}
+    text = json.dumps({METADATA: metadata, member: entry} if metadata else {member: entry}).encode()
+    text += b" " * (-len(text) % _LENGTH.size)
+    header = _LENGTH.pack(len(text)) + text
+    sink = RawSink(file, [(0, header)], len(header), shape, stored)
+    return in_c_order(sink, file, shape, stored, order)
 
 
 def _malformed(problem: str, name: str) -> InputError:

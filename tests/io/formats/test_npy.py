@@ -99,7 +99,7 @@ BAD_HEADERS = [
     ("'<f4'", "'<M8[ns]'", "dates"),
     ("'<f4'", "'<m8[25s]'", "time differences"),
     ("'<f4'", "'<c8'", "complex numbers"),
-    ("'<f4'", "'|V2'", "bfloat16 saved as raw bytes?"),
+    ("'<f4'", "'|V2'", "if they are bfloat16, say --as-dtype bfloat16"),
     ("'<f4'", "'|V7'", "raw or structured"),
     ("'<f4'", "'<f16'", "differs between machines"),
     ("'<f4'", "[('a', '<f4'), ('b', '<i2')]", "structured"),

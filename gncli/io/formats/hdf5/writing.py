@@ -21,30 +21,23 @@ import numpy as np
 from h5py import h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 from numpy.typing import NDArray
 
-from gncli.errors import InputError, LimitError, OutputError
+from gncli.errors import OutputError
 from gncli.io.atomic import AtomicFile
 from gncli.io.formats.hdf5.assembly import ChunkAssembly
 from gncli.io.formats.hdf5.guard import GuardedHdf5File
-from gncli.io.rawfile import RawFile, RawSink, read_fully
-from gncli.io.source import Order, Sink, list_names
-from gncli.io.transposition import Cut, TransposingSink
+from gncli.io.rawfile import RawFile, RawSink, check_lost, read_fully
+from gncli.io.source import Order, Sink
+from gncli.io.transposition import Cut, in_c_order
 
 
 def check_replaceable(target: str, name: str, dataset: str) -> None:
     """Raise OutputError if the file holds anything besides `dataset`, which a new file would lose."""
-    try:
-        raw = RawFile(target, name)
-        if raw.identity.nbytes == 0:
-            raw.close()
-            return
+
+    def others(raw: RawFile) -> list[str]:
         with GuardedHdf5File(raw, name) as file:
-            others = file.others_than(dataset)
-    except (InputError, LimitError) as error:
-        problem = f"holds what cannot be listed, and would be lost: {error.problem}"
-        raise OutputError(problem, subject=name, hint="choose another name") from error
-    if others:
-        problem = f"holds more than {dataset}, and would lose {list_names(others)}"
-        raise OutputError(problem, subject=name, hint="choose another name")
+            return file.others_than(dataset)
+
+    check_lost(target, name, dataset, others)
 
 
 def hdf5_sink(
@@ -62,13 +55,7 @@ def hdf5_sink(
     it is a scalar or empty.
     """
     sink = _c_ordered_sink(file, dataset, shape, dtype, attributes, compression)
-    if order == "C" or len(shape) < 2 or 0 in shape:
-        return sink
-    try:
-        return TransposingSink(sink, file.scratch(), shape, dtype)
-    except BaseException:
-        sink.abort()
-        raise
+    return in_c_order(sink, file, shape, dtype, order)
 
 
 def _c_ordered_sink(
