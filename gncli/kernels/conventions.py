@@ -341,9 +341,10 @@ def from_outputs(
     conventions: tuple[Convention, Convention],
     output: Float,
     weight: Floats,
+    spacings: Sequence[Floats],
     *,
     affine_y: bool,
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Return the line that makes the input, up to what no output depends on, from a standardized reference.
 
     Parameters
@@ -356,15 +357,18 @@ def from_outputs(
         The dtype of the reference.
     weight : ndarray of float64
         The inverse variance of the rounding of `y` before gamma and beta, up to a factor.
+    spacings : sequence of two ndarray of float64
+        The ULP of the largest usual values of both outputs in each of these cells, also before gamma and beta.
     affine_y : bool
         Whether `y` is an affine function of the reference in each cell of both; otherwise, with an activation, the
         cells of `y` must lie in those of the reference.
 
     Returns
     -------
-    slope, offset, doubt : ndarray of float64
+    slope, offset, doubt, drift : ndarray of float64
         Arrays that broadcast to the tensor; `doubt` is how far, relatively, the deviation of an output from the mean
-        may be off, since V is known to its rounding only.
+        may be off, and `drift` how far the mean of the input may be, since both are known to the rounding of the
+        outputs only.
 
     Notes
     -----
@@ -384,7 +388,8 @@ def from_outputs(
         inverse = (1 - var) / asked.eps if asked.eps else 0 * var
     if not affine_y:
         scale = np.maximum(inverse, LEAST) ** -0.5
-        return scale, 0 * scale, np.minimum(made.eps / 2 * error, MOST_DOUBT)
+        drift = scale * _error_of_mean(spacings[0], reference.size, of_y, output)
+        return scale, 0 * scale, np.minimum(made.eps / 2 * error, MOST_DOUBT), drift
     joint = both(of_reference, of_y)
     one, two = (
         Statistics(found.mean, found.m2 * weight, found.size * weight).pooled(joint) for found in (reference, y)
@@ -397,7 +402,15 @@ def from_outputs(
     if made.denominator == "variance" and asked.denominator == "std":
         low, high = (np.maximum(inverse + sign * error, LEAST) ** -0.5 for sign in (1, -1))
         scale = np.clip(_divisor(y.pooled(of_y).var, made.eps), low, high)
-    return scale * a, scale * b, np.minimum(made.eps / 2 * error, MOST_DOUBT)
+    of_ref, of_made = (_error_of_mean(spacing, reference.size, joint, output) for spacing in spacings)
+    drift = scale * (a * of_ref + 2 * of_made)  # the mean of y counts twice: in b, and in that of its own cell
+    return scale * a, scale * b, np.minimum(made.eps / 2 * error, MOST_DOUBT), drift
+
+
+def _error_of_mean(spacing: Floats, size: Floats, labels: Sequence[NDArray[np.intp] | None], output: Float) -> Floats:
+    """Return how far the mean of a standardized output may be off in unions of cells: seven standard deviations."""
+    pooled = Statistics(0 * spacing, size * spacing**2, size).pooled(labels)
+    return np.asarray(noise(output) / 2 + 2 * np.sqrt(pooled.var / pooled.size))
 
 
 MOST_DOUBT = 2.0**-10
@@ -432,6 +445,8 @@ class Elements(NamedTuple):
         What makes the input of `x`, where that is another output: ``slope * x + offset``.
     doubt : ndarray of float64
         How far the deviation of an output from the mean may be off, relatively.
+    drift : ndarray of float64
+        How far the mean of the input may be off.
     mean, m2, size : ndarray of float64
         The statistics of the cell.
     scale, shift : ndarray of float64
@@ -443,6 +458,7 @@ class Elements(NamedTuple):
     slope: Floats
     offset: Floats
     doubt: Floats
+    drift: Floats
     mean: Floats
     m2: Floats
     size: Floats
@@ -505,7 +521,7 @@ def predicted(elements: Elements, convention: Convention, output: Float) -> tupl
         z = rounded.astype(np.float64)
     slope = np.abs(rstd * elements.scale)
     allowed = noise(output) * ((np.abs(x) + np.abs(elements.mean)) * slope + np.abs(elements.shift))
-    allowed += elements.doubt * np.abs(x - elements.mean) * slope
+    allowed += (elements.doubt * np.abs(x - elements.mean) + elements.drift) * slope
     return ACTIVATIONS[convention.activation](z * elements.scale + elements.shift), allowed, slope
 
 

@@ -135,11 +135,11 @@ class _Model:
             self._finest[source, axes] = Statistics(*arranged)
         return self._finest[source, axes]
 
-    def _line(self, convention: Convention) -> tuple[Floats, Floats, Floats]:
-        """Return the slope and the offset that make the input of `x`, and the doubt of that."""
+    def _line(self, convention: Convention) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return the slope and the offset that make the input of `x`, and the doubt and the drift of that."""
         if self.reference is None:
             nothing = np.zeros([1] * len(self.x.shape))
-            return nothing + 1, nothing, nothing
+            return nothing + 1, nothing, nothing, nothing
         axes = self.cell_axes(convention)
         factors = [self.factors(each) for each in (self.asked, convention)]
         one, two = (
@@ -149,8 +149,13 @@ class _Model:
         linear = convention.activation == "none"
         made = (self.asked, convention)
         (scale, shift), (scale_y, _) = factors
-        slope, offset, doubt = from_outputs(one, two, made, self.reference, scale_y**2, affine_y=linear)
-        return slope / scale, offset - slope * shift / scale, doubt
+        spacings = [
+            ulp(kind, np.abs(shift) + np.abs(scale) * 2 * np.sqrt(found.var)) / np.abs(scale)
+            for found, kind, (scale, shift) in zip((one, two), (self.reference, self.output), factors, strict=True)
+        ]
+        weight = scale_y**2
+        slope, offset, doubt, drift = from_outputs(one, two, made, self.reference, weight, spacings, affine_y=linear)
+        return slope / scale, offset - slope * shift / scale, doubt, drift
 
     def factors(self, convention: Convention) -> tuple[Floats, Floats]:
         """Return what scales and what is added, in shapes that broadcast to the tensor."""
@@ -168,11 +173,11 @@ class _Model:
         key = convention._replace(
             eps=0.0, ddof=0, denominator="std", gamma="1", beta="0", rounded=False, activation="none"
         )
-        slope, offset, doubt = self._line(convention)
+        line = self._line(convention)
         if not self.is_input or key not in self._pooled:
-            cells = self.finest(self.x, self.cell_axes(convention)).moved(slope, offset)
+            cells = self.finest(self.x, self.cell_axes(convention)).moved(*line[:2])
             self._pooled[key] = cells.pooled(labels(convention, cells.mean.shape))
-        return (slope, offset, doubt, *self._pooled[key], *self.factors(convention))
+        return (*line, *self._pooled[key], *self.factors(convention))
 
 
 class _Misfits(Reduction[Errors]):
@@ -410,6 +415,11 @@ class ExplainRun:
         gamma, beta = (
             self._channels(given, what, grouping) for given, what in ((request.gamma, "gamma"), (request.beta, "beta"))
         )
+        if not request.is_input and not gamma.all():
+            raise ParameterError(
+                f"gamma is 0 for channel {int(np.argmin(gamma != 0))}, so {x.name} does not show its input",
+                hint="explain it with --input",
+            )
         asked = Convention(
             grouping.channels // grouping.group_size,
             request.norm.eps,

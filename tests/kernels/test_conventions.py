@@ -119,7 +119,7 @@ def test_an_ulp_is_the_distance_to_the_next_number(kind: Float) -> None:
 def found(y: float, mean: float = 0.0, kind: str = "float16", **convention: Any) -> Errors:
     """Return the errors of one element whose input is 1.5, in a cell of variance 1."""
     one = np.ones(1)
-    elements = Elements(1.5 * one, y * one, one, 0 * one, 0 * one, mean * one, 4 * one, 4 * one, one, 0 * one)
+    elements = Elements(1.5 * one, y * one, one, 0 * one, 0 * one, 0 * one, mean * one, 4 * one, 4 * one, one, 0 * one)
     return errors(elements, ASKED._replace(eps=0.0, **convention), FLOATS[kind], None)
 
 
