@@ -94,6 +94,7 @@ def group_norm(
     var: Any = None,
     gamma_axes: str | None = None,
     gamma_per_group: bool = False,
+    gamma_offset: float = 0.0,
 ) -> NDArray[Any]:
     """Return the group normalization of `x` (Wu & He 2018), or another norm of its family, each element rounded once.
 
@@ -127,6 +128,8 @@ def group_norm(
         The axes that gamma and beta have; by default the channels, or with `over` the reduced axes.
     gamma_per_group : bool
         Whether gamma and beta have shape (G,).
+    gamma_offset : float
+        Added to gamma, exactly: with 1 the factor is 1 + gamma.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def group_norm(
     source = io.lend(x, "x")
     norm = _norm(num_groups, None, eps, layout, denominator, interleaved, over, rms, mean, var)
     grouping = norm.on(source.shape, source.order)
-    scaling = Scaling(gamma_axes, gamma_per_group)
+    scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset)
     affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))
     given = None
     if norm.given:
@@ -534,6 +537,7 @@ def normalize_file(
     var: str | float | None = None,
     gamma_axes: str | None = None,
     gamma_per_group: bool = False,
+    gamma_offset: float = 0.0,
 ) -> NormalizeReport:
     """Return the statistics before and after Group Normalization (Wu & He 2018), and write the result to `output`.
 
@@ -594,6 +598,8 @@ def normalize_file(
         The axes that gamma and beta have; by default the channels, or with `over` the reduced axes.
     gamma_per_group : bool
         Whether gamma and beta have shape (G,).
+    gamma_offset : float
+        Added to gamma, exactly: with 1 the factor is 1 + gamma.
 
     Returns
     -------
@@ -628,7 +634,7 @@ def normalize_file(
     request = Normalize(
         tensor=named(tensor),
         norm=_norm(num_groups, group_size, eps, layout, denominator, interleaved, over, rms, mean, var),
-        scaling=Scaling(gamma_axes, gamma_per_group),
+        scaling=Scaling(gamma_axes, gamma_per_group, gamma_offset),
         gamma=named(gamma),
         beta=named(beta),
         mean=named(mean),

@@ -290,7 +290,6 @@ _IN_PYTHON: Mapping[str, str] = {
             "nan_differs",
             "npy_bits",
             "rms",
-            "round_before_affine",
             "stages",
         )
     },

@@ -97,7 +97,8 @@ def expected(
             mean, var = (Fraction(float(each[cell])) for each in moments)
             group = exact.Group(1, mean, var + Fraction(norm.eps), norm.denominator)
         for index in zip(*np.nonzero(own), strict=True):
-            y[index] = group.rounded(x[index], float(gamma[index]), float(beta[index]), FLOATS[y.dtype.name])
+            factor: Any = Fraction(float(gamma[index])) + Fraction(case.scaling.gamma_offset)
+            y[index] = group.rounded(x[index], factor, float(beta[index]), FLOATS[y.dtype.name])
     return y
 
 
@@ -178,6 +179,8 @@ def test_every_element_of_every_norm_is_correctly_rounded(kind: str, seed: int) 
         else np.broadcast_to(each, shape)
         for each in (gamma, beta)
     ]
+    if rng.random() < 0.4:  # 1 + gamma is no float64, as a rule
+        case = case._replace(scaling=replace(case.scaling, gamma_offset=float(rng.choice([1.0, 0.1, -1.0]))))
     right = expected(x, case, made, laid[0], laid[1], moments)
     for engine in ENGINES:
         for forward in (False, True):
@@ -209,6 +212,24 @@ def test_gamma_of_the_reduced_axes_or_of_the_channels_must_be_said_where_both_fi
     with pytest.raises(ParameterError) as caught:
         group_norm(x[:, :, :3], over="L", gamma=np.ones(4), beta=np.ones(3))
     assert str(caught.value) == "gamma has shape (4,), beta (3,); give both the same axes"
+
+
+def test_an_offset_of_gamma_is_added_exactly() -> None:
+    x = np.array([[1.0, 1.0 + 2.0**-23]], np.float32)
+    options: dict[str, Any] = {"mean": 0.0, "var": 1.0, "eps": 0.0, "beta": 2.0**-24, "gamma_offset": 1.0}
+    for gamma, right in (
+        (0.0, [1.0, 1.0 + 2.0**-22]),  # ties, which go to even
+        (2.0**-80, [1.0 + 2.0**-23, 1.0 + 2.0**-22]),  # 1 + gamma is no float64
+        (-(2.0**-80), [1.0, 1.0 + 2.0**-23]),
+    ):
+        assert group_norm(x, layout="NC", gamma=gamma, **options).tolist() == [right]
+    grouping = GroupNorm(1).on((1, 2), "C")
+    for gamma, identity in ((0.0, True), (2.0**-80, False)):  # where the factor is 1 but for what it lost
+        assert Scaling(gamma_offset=1.0).affine(grouping, np.array(gamma), np.zeros(())).identity is identity
+    assert group_norm(x, layout="NC", gamma=np.array([np.inf, 1.0]), **options).tolist() == [[np.inf, 2 + 2.0**-22]]
+    with pytest.raises(ParameterError) as caught:
+        group_norm(x, 1, gamma_offset=np.nan)
+    assert str(caught.value) == "the offset of gamma is nan; give a finite gamma_offset"
 
 
 def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
@@ -272,5 +293,7 @@ def test_every_option_is_said_and_kept(tmp_path: Path) -> None:
     assert stages(over="0,-1", rms=True) == [(2, 12, 3, 5), (1, 12, 3, 1)]
     found = np.load(moments)
     np.testing.assert_allclose(found["rstd"], ((x.astype(float) ** 2).mean((0, 3)) + 1e-5) ** -0.5, rtol=1e-12)
+    assert stages(num_groups=2, gamma_offset=1.0)[0] == (2, 2, 6, 3, 5)
+    assert stages(mean=0.0, var=2.0)[1] == (1, 12, 1, 1)
     assert stages(mean=str(tmp_path / "mean.npy"), var=2.0) == [(2, 12, 3, 5), (1, 12, 1, 1)]
     assert np.load(moments)["rstd"].shape == (12,)

@@ -810,6 +810,14 @@ gamma_axes = click.option(
 )
 gamma_per_group = click.option("--gamma-per-group", is_flag=True, help="gamma and beta have shape (G,), as in ONNX 18.")
 
+gamma_offset = click.option(
+    "--gamma-offset",
+    type=float,
+    metavar="FLOAT",
+    default=0.0,
+    help="Added to gamma: with 1 the factor is 1 + gamma, as in Gemma; default: 0.",
+)
+
 
 def check_grouping(num_groups: int | None, group_size: int | None) -> None:
     """Raise if the groups are said in both ways."""
@@ -860,7 +868,7 @@ grouping = gathered("formula", _formula, *_grouped)
 """What a command has that is about Group Normalization."""
 normalizing = _together(
     gathered("formula", _formula, *_grouped, over, rms, mean, var),
-    gathered("scaling", _scaling, gamma_axes, gamma_per_group),
+    gathered("scaling", _scaling, gamma_axes, gamma_per_group, gamma_offset),
 )
 """What a command has that applies any norm of the family."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from gncli.errors import ParameterError
 from gncli.kernels.groupnorm import Grouping
 from gncli.kernels.layout import axes_named
-from gncli.kernels.moments import Floats
+from gncli.kernels.moments import Floats, two_sum
 from gncli.kernels.plain import Affine
 
 
@@ -26,15 +27,20 @@ class Scaling:
         ``over`` the reduced axes or the channels, whichever fit.
     gamma_per_group : bool
         Whether gamma and beta have one value per group, in place of one per channel.
+    gamma_offset : float
+        Added to gamma, exactly: with 1 the factor is 1 + gamma.
     """
 
     gamma_axes: str | None = None
     gamma_per_group: bool = False
+    gamma_offset: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other."""
         if self.gamma_per_group and self.gamma_axes is not None:
             raise ParameterError("the axes of gamma are said twice", hint="give --gamma-axes or --gamma-per-group")
+        if not math.isfinite(self.gamma_offset):
+            raise ParameterError(f"the offset of gamma is {self.gamma_offset}", hint="give a finite --gamma-offset")
 
     def axes(self, grouping: Grouping, what: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the axes of the tensor, in ascending order, that gamma or beta of `shape` has; none if it is a number.
@@ -111,7 +117,11 @@ class Scaling:
                 whole = whole[grouping.groups_of_channels]
             return np.ascontiguousarray(whole.T if grouping.order == "F" else whole).reshape(-1)
 
-        return Affine(laid(gamma), laid(beta), grouping.runs(axes))
+        none = np.zeros(gamma.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total, rest = two_sum(gamma, none + self.gamma_offset, none)
+        rest = np.where(np.isfinite(total), rest, 0.0)
+        return Affine(laid(total), laid(beta), grouping.runs(axes), laid(rest) if rest.any() else None)
 
     def _choices(self, grouping: Grouping) -> list[tuple[int, ...]]:
         if self.gamma_per_group and grouping.num_groups is None:

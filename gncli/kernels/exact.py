@@ -225,36 +225,37 @@ class Cell(NamedTuple):
         over, under = self.eps.as_integer_ratio()
         return self.n * self.second - self.first**2 + (self.n**2 * over << 2 * GRAIN) // under
 
-    def settled(self, x: NDArray[Any], gamma: Floats, beta: Floats, made: Float) -> NDArray[Any]:
+    def settled(self, x: NDArray[Any], gamma: Floats, rest: Floats, beta: Floats, made: Float) -> NDArray[Any]:
         """Return the result for some elements of the cell, correctly rounded.
 
         Parameters
         ----------
         x : ndarray, 1-D
             The elements, in the dtype of the input.
-        gamma, beta : ndarray of float64, 1-D
-            The factor and the offset of each.
+        gamma, rest, beta : ndarray of float64, 1-D
+            The factor of each, in two parts, and the offset.
         made : Float
             The dtype of the result.
         """
-        found, open_ = self._double_double(x, gamma, beta, made)
+        found, open_ = self._double_double(x, gamma, rest, beta, made)
         if open_.any():
-            cases = np.stack([_keys(x[open_]), gamma[open_].view(np.int64), beta[open_].view(np.int64)])
+            parts = (each[open_].view(np.int64) for each in (gamma, rest, beta))
+            cases = np.stack([_keys(x[open_]), *parts])
             _, where, back = np.unique(cases, axis=1, return_index=True, return_inverse=True)
             at = np.flatnonzero(open_)[where]
-            decided = [self._decided(*case, made) for case in zip(x[at], gamma[at], beta[at], strict=True)]
+            decided = [self._decided(*case, made) for case in zip(x[at], gamma[at], rest[at], beta[at], strict=True)]
             found[open_] = np.array(decided, made.dtype)[back.reshape(-1)]
         return found
 
-    def zero(self, x: Any, gamma: float, beta: float) -> bool:
+    def zero(self, x: Any, gamma: float, rest: float, beta: float) -> bool:
         """Return whether the exact result for one element is 0."""
-        product, shift = Fraction(gamma) * self._deviation(x) * (1 << GRAIN), Fraction(beta)
+        product, shift = (Fraction(gamma) + Fraction(rest)) * self._deviation(x) * (1 << GRAIN), Fraction(beta)
         if self.root:
             return product * shift <= 0 and product**2 == shift**2 * self.spread
         return product * self.n * (1 << GRAIN) == -shift * self.spread
 
     def _double_double(
-        self, x: NDArray[Any], gamma: Floats, beta: Floats, made: Float
+        self, x: NDArray[Any], gamma: Floats, rest: Floats, beta: Floats, made: Float
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the results, and which of them are still open."""
         spread, values = self.spread, x.astype(np.float64)
@@ -276,7 +277,7 @@ class Cell(NamedTuple):
         z, z_low = _two_sum(z, z_low + (d * rstd_low + d_low * rstd))
         z_error = d_error * rstd + 2.0**-98 * np.abs(z) + 2.0**-1000
         y, y_low = _two_product(z, gamma)
-        y_low += z_low * gamma
+        y_low += z_low * gamma + z * rest
         sum_, low = _two_sum(y, beta)
         y, y_low = _two_sum(sum_, low + y_low)
         error = np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
@@ -291,12 +292,12 @@ class Cell(NamedTuple):
         exact = Fraction(int(x)) if isinstance(x, np.integer | np.bool_) else Fraction(float(x))
         return self.n * exact - Fraction(self.first, 1 << GRAIN)
 
-    def _decided(self, x: Any, gamma: float, beta: float, made: Float) -> Any:
+    def _decided(self, x: Any, gamma: float, rest: float, beta: float, made: Float) -> Any:
         """Return the result for one element, by integers alone."""
         deviation = self._deviation(x)
         if deviation == 0 or gamma == 0:
             return _rounded_one(0.0 * gamma + beta, 0.0, made)
-        factor, shift, spread = Fraction(gamma), Fraction(beta), self.spread
+        factor, shift, spread = Fraction(gamma) + Fraction(rest), Fraction(beta), self.spread
         root = math.isqrt(spread)
         if not self.root:
             return _nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, made)
@@ -450,7 +451,7 @@ def settle(
         np.add.at(second, index, found[1])
     if norm.rms:
         first = first * 0  # the mean is taken as 0
-    gamma, beta = affine.of(visit.region.start + places)
+    gamma, rest, beta = affine.of(visit.region.start + places)
     # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
     values = visit.values[places]
     zero = values == _exact_means(first, cells.n[opened], values.dtype)[part]
@@ -462,6 +463,6 @@ def settle(
     for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
         k, at = part[some[0]], places[some]
         exact = Cell(int(cells.n[opened[k]]), first[k], second[k], norm.eps, norm.denominator == "std")
-        y[at] = exact.settled(values[some], gamma[some], beta[some], made)
-        became_zero += sum(not exact.zero(values[i], gamma[i], beta[i]) for i in some[y[at] == 0])
+        y[at] = exact.settled(values[some], gamma[some], rest[some], beta[some], made)
+        became_zero += sum(not exact.zero(values[i], gamma[i], rest[i], beta[i]) for i in some[y[at] == 0])
     return became_zero

@@ -431,25 +431,29 @@ class Affine(NamedTuple):
     shape : tuple of int
         The tensor's elements in storage order: the sizes of runs of axes, in turn of axes that gamma and beta lack, and
         of those that they have; such as (before the channels, C, after them).
+    rest : ndarray of float64, 1-D, or None
+        What the factors lost when an offset was added to gamma: exactly, they are ``gamma + rest``. None is 0.
     """
 
     gamma: Floats
     beta: Floats
     shape: tuple[int, ...]
+    rest: Floats | None = None
 
     @property
     def identity(self) -> bool:
         """Whether gamma is 1 and beta is 0 for every channel."""
-        return not (np.count_nonzero(self.gamma != 1) or np.count_nonzero(self.beta))
+        return self.rest is None and not (np.count_nonzero(self.gamma != 1) or np.count_nonzero(self.beta))
 
-    def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Return gamma and beta of the elements at these places in storage."""
+    def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+        """Return gamma, its rest and beta of the elements at these places in storage."""
         pairs, outer, unit = np.zeros_like(places), places, 1
         for k in range(len(self.shape) - 1, 0, -2):
             outer, own = np.divmod(outer // self.shape[k], self.shape[k - 1])
             pairs += own * unit
             unit *= self.shape[k - 1]
-        return self.gamma[pairs], self.beta[pairs]
+        rest = np.zeros(pairs.shape) if self.rest is None else self.rest[pairs]
+        return self.gamma[pairs], rest, self.beta[pairs]
 
     def on_axes(self) -> tuple[Floats, Floats]:
         """Return gamma and beta in a shape that broadcasts to `shape`."""

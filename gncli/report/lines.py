@@ -72,7 +72,7 @@ def check_line(report: NormalizeReport) -> str:
     found = [_count(check.groups, noun(parameters))]
     errors = [error for error in (check.mean_error, check.var_error) if error is not None]
     if errors and all(error <= 1 for error in errors):
-        plain = parameters.gamma == 1 and parameters.beta == 0
+        plain = (parameters.gamma, parameters.gamma_offset, parameters.beta) == (1, 0, 0)
         where = "" if plain else " before gamma and beta"
         found.append(f"worst error {_percent(max(errors))} of the rounding bound{where}")
     odd = {"constant": check.constant_groups, "with NaN or infinity": check.nonfinite_groups}
@@ -185,6 +185,7 @@ def done_line(p: Parameters) -> str:
     per = "" if p.gamma_axes is None else f" on {printable(p.gamma_axes)}"
     per = " per group" if p.gamma_per_group else per
     gamma, beta = (_exact(each) + per * isinstance(each, str) for each in (p.gamma, p.beta))
+    gamma = f"{_exact(p.gamma_offset)} + {gamma}" if p.gamma_offset else gamma
     parts = [
         layout,
         cells,

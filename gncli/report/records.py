@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 CELL_KEYS = ("size", *CELL_STATISTICS, *NONFINITE, "zeros")
 OBJECT_KEYS = ("object_type", "shape", "dtype", "size", "nbytes", "mean", "std", "min", "max", *NONFINITE, "zeros")
 
-FAMILY = ("interleaved", "over", "rms", "mean", "var", "gamma_axes", "gamma_per_group")  # of the other norms
+FAMILY = (
+    "interleaved",
+    "over",
+    "rms",
+    "mean",
+    "var",
+    "gamma_axes",
+    "gamma_per_group",
+    "gamma_offset",
+)  # of the other norms
 
 MOST_DRAWN = 12  # tensors in one picture
 
@@ -554,6 +563,8 @@ class Parameters(Items):
         The axes of gamma and beta, as the user typed them.
     gamma_per_group : bool
         Whether gamma and beta have one value per group.
+    gamma_offset : float
+        Added to gamma.
     overflow : {"saturate", "nonfinite"}, optional
         What became of results that overflow; None if they fail the check.
 
@@ -582,6 +593,7 @@ class Parameters(Items):
     var: float | str | None = None
     gamma_axes: str | None = None
     gamma_per_group: bool = False
+    gamma_offset: float = 0.0
     overflow: str | None = None
 
     def as_dict(self) -> dict[str, object]:
@@ -593,7 +605,7 @@ class Parameters(Items):
         kept = {"num_groups": self.groups, "eps": self.eps, "layout": self.layout, "denominator": self.denominator}
         kept |= {"gamma": str(self.gamma), "beta": str(self.beta)}
         family = {name: getattr(self, name) for name in (*FAMILY, "overflow")}
-        kept |= {name: value for name, value in family.items() if value not in (None, False)}
+        kept |= {name: value for name, value in family.items() if value != getattr(Parameters, name)}
         return {name: value for name, value in kept.items() if value is not None}
 
 

@@ -193,7 +193,7 @@ class _Worker:
         wrong, zeros = loops().audit(z, affine, start, self.made, self.made.beyond(self.overflow), y)
         exactly = z[places]
         if affine is not None:
-            gamma, beta = affine.of(start + places)
+            gamma, _, beta = affine.of(start + places)
             exactly = exactly * gamma + beta
         settled = np.count_nonzero((y[places] == 0) & (exactly != 0))
         return np.setdiff1d(wrong, places, assume_unique=True).size, zeros - int(settled)

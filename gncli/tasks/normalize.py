@@ -118,6 +118,7 @@ class NormalizeRun:
             var=request.var,
             gamma_axes=scaling.gamma_axes,
             gamma_per_group=scaling.gamma_per_group,
+            gamma_offset=scaling.gamma_offset,
             overflow=request.output.overflow,
         )
 

@@ -112,6 +112,7 @@ def test_the_report_says_what_was_done(tmp_path: Path) -> None:
         "var": None,
         "gamma_axes": None,
         "gamma_per_group": False,
+        "gamma_offset": 0.0,
         "overflow": None,
     }
     y = np.load(out)
