@@ -76,7 +76,11 @@ def diff(
     gncli normalize x.npy -G 4 -o - | gncli diff y.npy -   is y the group norm?
     gncli diff y.npy nhwc.npy --layout NCHW,NHWC           axes in another order
     gncli diff y16.npy y64.npy --baseline torch16.npy      is y as good as torch?
+    gncli diff y16.npy y64.npy --baseline torch16.npy --factor 3 --atol 1e-6
     gncli diff y.npy expected.npy --max-ulp 4              in its own last digits
+    gncli diff y.npy ref.npy --max-ulp 4 --near-zero 1e-3  those of 1e-3 below
+    gncli diff y16.npy y64.npy --faithful                  truncation passes too
+    gncli diff y.npy ref.npy --atol 1 --allow-vacuous      zeros would pass too
     gncli diff run1.npy run2.npy --exact                   bit for bit
     gncli diff y.npy expected.npy --by C                   which channel is worst
     gncli diff y.npy expected.npy --by C -s slope,offset   what it was scaled by
@@ -84,7 +88,9 @@ def diff(
     gncli diff y.npy expected.npy --plot d.png             where they differ
     gncli diff before/ after.safetensors --sort -rel       all tensors, by name
     gncli diff a.h5 b.npz --map '^/?model/=' --fail-fast   which layer is first
+    gncli diff a/ b/ --match 'layers.*' --only-different   the same left out
     gncli diff a/ b/ --expect-unchanged 'backbone.*'       what training changed
+    gncli diff a/ b/ --expect-changed 'head.*'             what must have changed
     gncli diff a/ b/ --report r.html                       tables that sort
 
     The verdict is SAME, exit status 0, if |a - b| <= atol + rtol |b| for every element, and NaN and infinities are
