@@ -71,6 +71,23 @@ def test_danger_2_channels_last_without_a_layout_are_noticed(gncli: Gncli) -> No
     assert "--layout NHWC" in err
 
 
+def test_danger_3_one_dead_channel_is_seen_in_a_picture(gncli: Gncli) -> None:
+    """A field was the mean of its cells, on a scale from 0: a dead channel was as good as its neighbours."""
+    pytest.importorskip("matplotlib")
+    x = np.random.default_rng(0).normal(size=(2, 600, 8))
+    x[:, 100] = 0
+    np.save("x.npy", x)
+    for by in ("C", "N,C"):
+        status, out, err = gncli("stats", "x.npy", "--by", by, "--plot", "x.svg", "-f", "-q")
+        assert (status, out, err) == (0, "", "")
+        picture = Path("x.svg").read_text()
+        assert "0 at C 100 to " in picture or "0 at N 0, C 100 to " in picture
+        assert "exactly 0" in picture
+    status, out, err = gncli("normalize", "x.npy", "-G", "4", "--layout", "NCL", "--plot", "x.svg", "-f", "-q")
+    assert (status, out, err) == (0, "", "")
+    assert "deviation - 1, after" in Path("x.svg").read_text()
+
+
 def test_danger_4_the_check_says_what_eps_and_nan_did(gncli: Gncli) -> None:
     """It said ok of new NaN, and nothing of an eps that was as large as the variance."""
     x = saved(2, 8, 6, 6, scale=2e-3) * 2e-3

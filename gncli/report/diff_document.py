@@ -9,7 +9,7 @@ from gncli.names import CELL_DIFFERENCES, DIFFERENCES, Value
 from gncli.report.diff_records import DiffCell, DiffReport, Ulps
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Sheet
 from gncli.report.lines import more_lines, output_line, place_line, rounded_lines, verdict_line
-from gncli.report.poster import NAMES, Map, Panel, Poster, legend
+from gncli.report.poster import Panel, Poster, legend, maps_of
 from gncli.report.records import Histogram
 from gncli.report.style import UNDEFINED
 from gncli.text import printable, without_surrogates
@@ -191,8 +191,8 @@ class DiffDocument(Document):
         said = [verdict_line(report), ", ".join(operands)]
         if report.picture is None:
             return Poster(title, [], said)
-        maps = [[Map(NAMES[kind], kind, heatmap)] for kind, heatmap in report.picture.maps.items()]
-        panel = Panel("", [("", report.picture.histogram)], "a - b", maps)
+        maps = [each for kind, heatmap in report.picture.maps.items() for each in maps_of(kind, heatmap)]
+        panel = Panel("", [("", report.picture.histogram)], "a - b", [[each] for each in maps])
         if report.nan_mismatches or report.inf_mismatches:
             said.append(
                 f"{report.nan_mismatches:,} differ by a NaN, {report.inf_mismatches:,} by an infinity: "

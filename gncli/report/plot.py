@@ -4,8 +4,9 @@ Notes
 -----
 A report goes in, and the bytes of a file come out; all numbers were computed before. The same report gives the same
 bytes on the same machine: a file has no date, and no matplotlibrc is read. Magnitudes are shown in viridis and cividis,
-which are ordered by lightness too, and means in PuOr around 0. Series differ by hatch and line as well as colour. So a
-picture can be read in gray and by the colour-blind. A map is hatched where nothing is finite.
+which are ordered by lightness too, and means in PuOr around their middle. Series differ by hatch and line as well as
+colour. So a picture can be read in gray and by the colour-blind. Cells that are exactly 0, infinite, or have no number
+have colours of their own, with a legend, and the colours of all others span what a few cells cannot stretch.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import io
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gncli.errors import ParameterError
 from gncli.report import document_of
-from gncli.report.poster import MOST_BARS, Map, Panel, Poster, axis_title, finite_fields
+from gncli.report.poster import MOST_BARS, Map, Panel, Poster, Span, axis_title
 from gncli.text import printable
 
 if TYPE_CHECKING:
@@ -37,9 +39,12 @@ MARGIN = 0.08  # inches
 BODY, SMALL, HEAD = 8.0, 6.5, 10.0  # points
 HISTOGRAM = 1.9  # inches of height
 LEAST, MOST = 0.45, 2.6  # inches of height of a map
+LINE, LEGEND = 0.9, 0.25  # inches of height of a line, and of a legend
 
 INK, SOFT = "0.15", "0.4"
 BLUE, PALE, RED = "#0072B2", "#c9dfef", "#D55E00"  # of Okabe and Ito, for the colour-blind
+PINK, CYAN = "#E7298A", "#00B7EB"  # in no map of colours: exact zeros, and what has no number
+HATCHED: Mapping[str, Any] = {"facecolor": CYAN, "edgecolor": "0.3", "hatch": "xxxx"}
 SETTINGS: Mapping[str, Any] = {
     "font.size": BODY,
     "axes.titlesize": BODY,
@@ -207,20 +212,29 @@ class _Page:
         """Return the file."""
         written = io.BytesIO()
         metadata: dict[str, Any] = {"Software": "gncli", "Title": self._title}
-        if self._form == "svg":
+        svg = self._form == "svg"
+        if svg:
             metadata = {"Creator": "gncli", "Date": None, "Title": self._title}
         self.figure.savefig(written, format=self._form, dpi=DPI, metadata=metadata)
-        return written.getvalue()
+        # A rotation by nothing stands at each text of an SVG.
+        return re.sub(rb' transform="rotate\(-0 [^"]*"', b"", written.getvalue()) if svg else written.getvalue()
 
 
 def _height(panel: Panel) -> float:
     """Return the height of a panel in inches, with labels and titles."""
-    return HISTOGRAM + sum(_map_height(row) + 0.62 for row in panel.maps)
+    return HISTOGRAM + sum(map(_row_height, panel.maps)) + (LEGEND if _marks(panel) else 0.0)
+
+
+def _row_height(row: Sequence[Map]) -> float:
+    """Return the height in inches of a row of maps, with labels, titles and notes."""
+    return _map_height(row) + 0.62 + 1.35 * SMALL / 72 * max(len(each.notes()) for each in row)
 
 
 def _map_height(row: Sequence[Map]) -> float:
     """Return the height in inches of a row of maps: fields are square, as far as the page allows."""
     heatmap = row[0].heatmap
+    if row[0].lies:
+        return LINE
     short, long = sorted(heatmap.sizes)
     fields = min(-(-size // merged) for size, merged in zip(heatmap.sizes, heatmap.merged, strict=True))
     width = WIDTH / len(row) - 1.2
@@ -229,12 +243,35 @@ def _map_height(row: Sequence[Map]) -> float:
 
 def _draw_panel(part: SubFigure, panel: Panel) -> None:
     columns = max((len(row) for row in panel.maps), default=1)
-    ratios = [HISTOGRAM, *(_map_height(row) + 0.62 for row in panel.maps)]
+    ratios = [HISTOGRAM, *map(_row_height, panel.maps)]
     grid = part.add_gridspec(len(ratios), columns, height_ratios=ratios)
     _draw_histograms(part.add_subplot(grid[0, :]), panel)
     for below, row in enumerate(panel.maps, start=1):
         for column, each in enumerate(row):
-            _draw_map(part, part.add_subplot(grid[below, column]), each)
+            axes = part.add_subplot(grid[below, :] if len(row) == 1 else grid[below, column])
+            _head(axes, each)
+            if each.lies:
+                _draw_line(axes, each)
+            else:
+                _draw_map(part, axes, each)
+    if marks := _marks(panel):
+        from matplotlib.patches import Patch
+
+        known = [Patch(label=label, linewidth=0.5, **look) for label, look in marks.items()]
+        part.legend(handles=known, loc="outside lower left", ncols=len(known), fontsize=SMALL, handlelength=1.2)
+
+
+def _marks(panel: Panel) -> dict[str, dict[str, Any]]:
+    """Return how cells that have a colour of their own look, by what they are."""
+    maps = [each for row in panel.maps for each in row]
+    fields = [(value, each) for each in maps for row in each.fields() for value in row]
+    zeros = {_zero(each) for value, each in fields if value == 0}
+    found: dict[str, dict[str, Any]] = {f"exactly 0{more}": {"facecolor": look} for more, look in sorted(zeros)}
+    if any(math.isnan(value) for value, _ in fields):
+        found["nothing finite"] = dict(HATCHED)
+    if any(value == math.inf for value, _ in fields):
+        found["infinite"] = {"facecolor": RED}
+    return found
 
 
 def _draw_histograms(axes: Axes, panel: Panel) -> None:
@@ -265,6 +302,68 @@ def _draw_histograms(axes: Axes, panel: Panel) -> None:
     return None
 
 
+def _head(axes: Axes, each: Map) -> None:
+    """Write above a map what it shows, and below the title the range of its numbers."""
+    notes = each.notes()
+    axes.set_title(each.title, pad=6 + 1.35 * SMALL * len(notes))
+    style: dict[str, Any] = {"fontsize": SMALL, "color": SOFT, "linespacing": 1.35, "va": "bottom"}
+    axes.annotate(
+        "\n".join(notes), (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points", **style
+    )
+
+
+def _limits(each: Map, span: Span) -> tuple[float, float]:
+    """Return the ends of the colours of a map, or of the axis of a line."""
+    low, high = span.low, span.high
+    if each.kind == "mean" and each.lies:
+        low, high = min(low, each.middle - each.scale), max(high, each.middle + each.scale)
+    elif each.kind == "mean":
+        # Around the middle of the means, rounded, so that what is far below the deviations is nothing.
+        half = max(each.middle - low, high - each.middle, each.scale) or abs(each.middle) or 1.0
+        step = 10.0 ** math.floor(math.log10(half))
+        centre = round(each.middle / step) * step
+        half = max(centre - low, high - centre, each.scale) or half
+        low, high = centre - half, centre + half
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if low < high else (-1.0, 1.0)
+
+
+def _draw_line(axes: Axes, each: Map) -> None:
+    """Draw the cells of a single axis as a line, with a band where they share fields."""
+    from matplotlib.ticker import MaxNLocator
+
+    heatmap, shared, span = each.heatmap, each.heatmap.merged[1], each.span()
+    (fields,) = each.fields()
+    at = [x * shared + (shared - 1) / 2 for x in range(len(fields))]
+    _label(axes.set_xlabel, axes.xaxis, heatmap.names[1], heatmap.sizes[1])
+    if span is None and math.inf not in fields:
+        return _empty(axes, "nothing finite" if fields else "no cells")
+    low, high = _limits(each, span or Span(0.0, 1.0))
+    exponent = _exponent([low, high])
+    offset = each.offset
+    rows = [heatmap.least[0], heatmap.mean[0], heatmap.largest[0], (low + offset, high + offset, 0.0)]
+    least, mean, largest, (low, high, zero) = (_by_power([v - offset for v in row], exponent) for row in rows)
+    axes.fill_between(at, least, largest, color=PALE, linewidth=0)
+    axes.plot(at, mean, color=BLUE, linewidth=1.0, marker="o" if len(at) <= 64 else "", markersize=2.5)
+    marks = [
+        ([x for x, value in zip(at, largest, strict=True) if value > high], high, "^", BLUE),
+        ([x for x, value in zip(at, least, strict=True) if value < low], low, "v", BLUE),
+        ([x for x, value in zip(at, fields, strict=True) if math.isnan(value)], low, "s", CYAN),
+        ([x for x, value in zip(at, fields, strict=True) if value == math.inf], high, "X", RED),
+        ([x for x, value in zip(at, fields, strict=True) if value == 0], zero, "o", _zero(each)[1]),
+    ]
+    for places, height, marker, color in marks:
+        axes.scatter(places, [min(max(height, low), high)] * len(places), s=14, c=color, marker=marker, zorder=3)
+    room = 0.06 * (high - low)
+    axes.set(xlim=(-0.5, heatmap.sizes[1] - 0.5), ylim=(low - room, high + room))
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    if exponent:
+        axes.set_ylabel(f"1e{exponent}", fontsize=SMALL)
+    return None
+
+
 def _draw_map(part: SubFigure, axes: Axes, each: Map) -> None:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -272,46 +371,52 @@ def _draw_map(part: SubFigure, axes: Axes, each: Map) -> None:
     from matplotlib.ticker import MaxNLocator
 
     heatmap = each.heatmap
-    names, sizes, merged, rows = heatmap.names, heatmap.sizes, heatmap.merged, heatmap.rows
+    names, sizes, merged, rows = heatmap.names, heatmap.sizes, heatmap.merged, each.fields()
     if sizes[0] > sizes[1]:  # the longer side lies across
-        names, sizes, merged, rows = names[::-1], sizes[::-1], merged[::-1], tuple(zip(*rows, strict=True))
-    axes.set_title(each.title)
-    if known := finite_fields(heatmap):
-        axes.set_title(f"{min(known):.4g} to {max(known):.4g}", loc="right", fontsize=SMALL, color=SOFT)
+        names, sizes, merged, rows = names[::-1], sizes[::-1], merged[::-1], list(map(list, zip(*rows, strict=True)))
     _label(axes.set_xlabel, axes.xaxis, names[1], sizes[1])
     _label(axes.set_ylabel, axes.yaxis, names[0], sizes[0])
     for spine in axes.spines.values():
         spine.set_visible(True)
-    axes.patch.set(facecolor="0.95", edgecolor="0.6", hatch="xxxx", linewidth=0)
+    axes.patch.set(linewidth=0, **HATCHED)
     crossed = [(x, y) for y, row in enumerate(rows) for x, number in enumerate(row) if number == math.inf]
-    if not known and not crossed:
-        return _empty(axes, "no cells" if not math.prod(sizes) else "nothing finite")
-    largest = max([abs(number) for number in known] + [each.scale * (each.kind == "mean")], default=0.0) or 1.0
-    exponent = _exponent([largest])
-    (limit,) = _by_power([largest], exponent)
-    step = 10.0 ** (math.floor(math.log10(limit)) - 1)
-    limit = math.ceil(limit / step - 1e-6) * step
+    span = each.span()
+    if span is None and not crossed:
+        return _empty(axes, "nothing finite" if math.prod(sizes) else "no cells")
+    low, high = _limits(each, span or Span(0.0, 1.0))
+    exponent = _exponent([low, high])
     named = {"mean": "PuOr_r", "std": "cividis", "max_abs": "viridis"}[each.kind]
-    colors = colormaps[named].with_extremes(bad=(1.0, 1.0, 1.0, 0.0), over=RED)
-    mappable = ScalarMappable(Normalize(-limit if each.kind == "mean" else 0.0, limit), colors)
-    # Coloured here field by field, so that nothing is interpolated; infinity lies above the range.
-    fields = [[2 * limit if value == math.inf else value for value in _by_power(row, exponent)] for row in rows]
+    colors = colormaps[named].with_extremes(bad=(1.0, 1.0, 1.0, 0.0))
+    mappable = ScalarMappable(Normalize(*_by_power([low, high], exponent)), colors)
+    # Coloured here field by field, so that nothing is interpolated.
+    shown = [[value - each.offset if math.isfinite(value) else math.nan for value in row] for row in rows]
+    image = mappable.to_rgba([_by_power(row, exponent) for row in shown], bytes=True)
+    for is_marked, color in ((0.0, _zero(each)[1]), (math.inf, RED)):
+        image[[[value == is_marked for value in row] for row in rows]] = [*_bytes(color), 255]
     right, bottom = len(rows[0]) * merged[1] - 0.5, len(rows) * merged[0] - 0.5
-    axes.imshow(
-        mappable.to_rgba(fields, bytes=True),
-        extent=(-0.5, right, bottom, -0.5),
-        aspect="auto",
-        interpolation="nearest",
-    )
+    axes.imshow(image, extent=(-0.5, right, bottom, -0.5), aspect="auto", interpolation="nearest")
     axes.set(xlim=(-0.5, sizes[1] - 0.5), ylim=(sizes[0] - 0.5, -0.5))
     at = [(x * merged[1] + (merged[1] - 1) / 2, y * merged[0] + (merged[0] - 1) / 2) for x, y in crossed]
     axes.scatter([x for x, _ in at], [y for _, y in at], s=12, c="black", marker="x", linewidths=0.8)
-    bar = part.colorbar(mappable, ax=axes, pad=0.02, aspect=max(6.0, 9.0 * _map_height([each]) / LEAST / 2))
+    if span is None:
+        return None
+    beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    tall = max(6.0, 9.0 * _map_height([each]) / LEAST / 2)
+    bar = part.colorbar(mappable, ax=axes, pad=0.02, aspect=tall, extend=beyond[span.below > 0, span.above > 0])
     bar.ax.yaxis.set_major_locator(MaxNLocator(3))
     bar.outline.set_linewidth(0.6)
     if exponent:
         bar.set_label(f"1e{exponent}", fontsize=SMALL)
     return None
+
+
+def _zero(each: Map) -> tuple[str, str]:
+    """Return how exact zeros are called in the legend, and their colour: calm where tensors are equal there."""
+    return (": equal", PALE) if each.kind == "max_abs" else ("", PINK)
+
+
+def _bytes(color: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(color[1:]))
 
 
 def _label(put: Callable[[str], object], axis: Any, name: str, size: int) -> None:

@@ -596,6 +596,11 @@ class Parameters(Items):
     gamma_offset: float = 0.0
     overflow: str | None = None
 
+    @property
+    def unit_deviation(self) -> bool:
+        """Whether the deviation of a cell of the output is 1, but for eps."""
+        return self.denominator == "std" and self.gamma == 1 and not self.rms and self.mean is None and self.var is None
+
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``parameters``."""
         return vars(self) | {"cells": list(self.cells)}

@@ -21,7 +21,7 @@ from gncli.report.lines import (
     skipped_lines,
     stats_line,
 )
-from gncli.report.poster import NAMES, Map, Panel, Poster, described, legend, scaled
+from gncli.report.poster import Panel, Poster, described, legend, maps_of, scaled
 from gncli.report.records import (
     MOST_DRAWN,
     Cell,
@@ -379,8 +379,17 @@ class NormalizeDocument(TensorDocument):
         pictures = [
             (name, of.picture) for name, of in (("before", report.before), ("after", report.after)) if of.picture
         ]
+        unit = report.parameters.unit_deviation
         columns = [
-            scaled([Map(f"{NAMES[kind]}, {stage}", kind, picture.maps[kind]) for kind in ("mean", "std")])
+            scaled(
+                [
+                    each
+                    for kind in ("mean", "std")
+                    for each in maps_of(
+                        kind, picture.maps[kind], stage, float(unit and (stage, kind) == ("after", "std"))
+                    )
+                ]
+            )
             for stage, picture in pictures
         ]
         series = [(stage, picture.histogram) for stage, picture in pictures]
@@ -487,6 +496,8 @@ def _sheet(
 def _panel(found: TensorStats, *, alone: bool) -> Panel:
     assert found.picture is not None
     picture = found.picture
-    maps = [Map(name, kind, picture.maps[kind]) for kind, name in NAMES.items() if kind in picture.maps]
+    maps = scaled([each for kind, heatmap in picture.maps.items() for each in maps_of(kind, heatmap)])
     title = "" if alone else f"{found.name}   {found.dtype} {found.shape}"
-    return Panel(title, [("", picture.histogram)], "value", [scaled(maps)] if maps else [])
+    # Where fields are shared there are three maps: the mean lies above the least and the largest deviation.
+    rows = [row for row in (maps[:-2], maps[-2:]) if row]
+    return Panel(title, [("", picture.histogram)], "value", rows)

@@ -474,7 +474,7 @@ def _maps(found: Tally, by: By | None) -> dict[str, Heatmap]:
     """Return the map of the largest |a - b| per cell; infinite where the tensors differ by a NaN or an infinity."""
     if by is None:
         return {}
-    plane = Plane(by.names, by.sizes, largest=True)
+    plane = Plane(by.names, by.sizes)
     worst = np.where(found.n > 0, found.worst, np.nan)
     plane.add(in_storage(by.partition(), 0, worst.size), np.where(found.nan + found.inf > 0, np.inf, worst))
     return {"max_abs": plane.heatmap()}

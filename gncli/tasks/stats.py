@@ -158,7 +158,7 @@ class StatsRun:
         for cells in survey:
             for cell in cells if request.expect else ():
                 self._check(cell.stats, f"{source.name}: {place_line(cell.place, cell.note)}")
-            for name, plane in planes.items():
+            for name, plane in planes.items() if cells else ():
                 index = np.array([tuple(cell.place.values()) for cell in cells], np.int64).reshape(len(cells), -1)
                 plane.add(index, np.array([cell.stats.value(name) for cell in cells], np.float64))
             yield survey.header, cells

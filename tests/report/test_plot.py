@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
 from gncli.inputs import Draw
-from gncli.kernels.heatmap import Heatmap
+from gncli.kernels.heatmap import Plane
 from gncli.report import document_of, plot
 from gncli.report.lines import verdict_line
+from gncli.report.poster import Map, span
 from gncli.report.records import MOST_DRAWN, Histogram, Picture, StatsReport, TensorStats
 from tests import transcripts
 from tests.marks import slow_but
@@ -28,7 +29,7 @@ from tests.runs import diff, normalize, stats
 
 pytest.importorskip("matplotlib")
 
-RED, YELLOW = (213, 94, 0), (254, 232, 56)  # of the line after, and of the largest deviations
+RED, PINK, CYAN = (213, 94, 0), (231, 41, 138), (0, 183, 235)  # the line after and infinities, exact zeros, and NaN
 
 
 def words(svg: bytes) -> list[str]:
@@ -73,13 +74,11 @@ def test_a_normalization_is_a_histogram_and_four_maps(saved: Callable[..., str])
     assert image.shape[1] == round(plot.WIDTH * plot.DPI)
     assert (image[0] == 255).all() and (image[-1] == 255).all() and (image[:, -1] == 255).all()
     assert count(image, RED) > 1000
-    right = image[:, image.shape[1] // 2 :]
-    assert count(right, YELLOW) > 40_000  # after, all deviations are the largest
-    assert count(right, YELLOW) > 3 * count(image[:, : image.shape[1] // 2], YELLOW)
+    assert not count(image, CYAN)
     found = words(plot.draw(report, "svg"))
     for said in (
         "Group Normalization of x.npy", "before", "after", "value", "elements in a bin", "sample N", "group G",
-        "mean, before", "mean, after", "deviation, before", "deviation, after", "float32 (6, 8, 5), 240 elements",
+        "mean, before", "mean, after", "deviation, before", "deviation - 1, after", "float32 (6, 8, 5), 240 elements",
         "layout NCL, 4 groups of 2 channels, eps 1e-05, gamma 1, beta 0, denominator std, dtype float32",
         "histogram of 20 bins; maps of 6 samples x 4 groups",
     ):  # fmt: skip
@@ -95,11 +94,11 @@ def test_the_maps_hold_the_moments_of_the_groups_in_any_layout(saved: Callable[.
         assert before is not None and after is not None
         assert before.histogram.edges == after.histogram.edges
         assert sum(before.histogram.counts) == sum(after.histogram.counts) == x.size
-        assert before.maps["mean"][:3] == (("N", "G"), (3, 4), (1, 1))
-        np.testing.assert_allclose(before.maps["mean"].rows, groups.mean(2), rtol=1e-6)
-        np.testing.assert_allclose(before.maps["std"].rows, groups.std(2), rtol=1e-6)
-        np.testing.assert_allclose(after.maps["mean"].rows, np.full((3, 4), 3.0), rtol=1e-6)
-        np.testing.assert_allclose(after.maps["std"].rows, np.full((3, 4), 2.0), rtol=1e-4)
+        assert before.maps["mean"][:4] == (("N", "G"), ("N", "G"), (3, 4), (1, 1))
+        np.testing.assert_allclose(before.maps["mean"].mean, groups.mean(2), rtol=1e-6)
+        np.testing.assert_allclose(before.maps["std"].mean, groups.std(2), rtol=1e-6)
+        np.testing.assert_allclose(after.maps["mean"].mean, np.full((3, 4), 3.0), rtol=1e-6)
+        np.testing.assert_allclose(after.maps["std"].mean, np.full((3, 4), 2.0), rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -115,10 +114,10 @@ X = normal(4, 6, 5)
 HOLED = np.where(np.arange(120).reshape(4, 6, 5) < 30, np.nan, X)
 WHOLES = {
     "none": (np.zeros((0, 4, 3)), ["no finite elements", "no cells"]),
-    "nan": (np.full((2, 4, 3), np.nan), ["no finite elements", "nothing finite", "hatched: nothing finite"]),
-    "constant": (np.full((2, 4, 3), 0.3), ["0.3 to 0.3", "0 to 0"]),
+    "nan": (np.full((2, 4, 3), np.nan), ["no finite elements", "nothing finite", "cells: 2 with nothing finite"]),
+    "constant": (np.full((2, 4, 3), 0.3), ["all 0.3", "all 0", "all -1", "cells: 2 exactly 0", "exactly 0"]),
     "one": (np.ones((1, 1, 1)), ["float64 (1, 1, 1), 1 element", "maps of 1 samples x 1 groups"]),
-    "holed": (HOLED, ["hatched: nothing finite", "not in the histogram: 30 NaN"]),
+    "holed": (HOLED, ["nothing finite", "not in the histogram: 30 NaN"]),
     "huge": (X.astype(float) * 1e307, ["value (1e307)", "1e307"]),
     "tiny": (X.astype(float) * 1e-310, ["value (1e-308)"]),
 }
@@ -175,21 +174,114 @@ def test_cells_of_a_pipe_and_their_histogram_come_from_what_was_kept(tmp_path: P
     with open(tmp_path / "x.npy", "rb") as pipe:
         done = subprocess.run(command, stdin=pipe, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0 and b"C 5" in done.stdout
-    assert "histogram of 64 bins; maps of 6 channels" in words((tmp_path / "x.svg").read_bytes())
+    assert "histogram of 64 bins; lines over 6 channels" in words((tmp_path / "x.svg").read_bytes())
 
 
-def test_many_cells_share_fields_and_the_caption_says_so(saved: Callable[..., str]) -> None:
-    x = normal(700, 3, 2)
+def test_many_cells_share_fields_and_none_is_lost(saved: Callable[..., str]) -> None:
+    x = normal(700, 5, 4)
+    x[333, 2], x[20, 1], x[100, 3], x[50, 4] = 0.0, np.nan, 300 * x[100, 3], 1000.0
     report = stats([saved(x)], by="N,C", picture=2000)
     (found,) = report.tensors
     assert isinstance(found, TensorStats) and found.picture is not None
-    means = x.astype(float).mean(2)
-    np.testing.assert_allclose(found.picture.maps["mean"].rows[0], means[:3].mean(0), rtol=1e-6)
-    caption = document_of(report).poster().caption
-    assert caption[-1] == (
-        "histogram of 2,000 bins, drawn as 500; maps of 700 samples x 3 channels, a field is the mean of 3 x 1 cells"
+    maps = {each.title: each for row in document_of(report).poster().panels[0].maps for each in row}
+    cells = {"mean": x.astype(float).mean(2), "deviation": x.astype(float).std(2)}
+    for title, one in maps.items():
+        numbers = cells[title.split()[-1]].reshape(-1)[: 699 * 5].reshape(233, 3, 5)
+        far = {"farthest": abs(numbers - one.middle), "least": -numbers, "largest": numbers}[one.shown]
+        wanted = np.take_along_axis(numbers, far.argmax(axis=1)[:, None], axis=1)[:, 0]
+        np.testing.assert_allclose(
+            one.fields()[:233], np.where(np.isnan(numbers).any(axis=1), np.nan, wanted), rtol=1e-6
+        )
+    assert list(maps) == ["mean", "least deviation", "largest deviation"]
+    low = cells["mean"][~np.isnan(cells["mean"])].min()
+    place = "N {}, C {}".format(*np.argwhere(cells["mean"] == low)[0])
+    assert maps["mean"].notes()[:2] == [
+        f"{low:.4g} at {place} to 1000 at N 50, C 4", "cells: 1 exactly 0, 1 with nothing finite"
+    ]  # fmt: skip
+    assert maps["mean"].notes()[2].startswith("colours -") and maps["mean"].notes()[2].endswith(" beyond")
+    assert maps["least deviation"].notes()[0].startswith("0 at N 50, C 4 to ")
+    assert document_of(report).poster().caption[-1] == (
+        "histogram of 2,000 bins, drawn as 500; maps of 700 samples x 5 channels, a field is the farthest from the "
+        "middle, of deviations the least and the largest, of 3 x 1 cells"
     )
-    assert count(pixels(plot.draw(report, "png")), (0, 34, 78), 60) > 10
+    image = pixels(plot.draw(report, "png"))
+    assert count(image, PINK) > 50 and count(image, CYAN) > 50
+
+
+def test_cells_along_one_axis_are_a_line_with_a_band(saved: Callable[..., str]) -> None:
+    x = normal(2, 600, 8)
+    x[:, 100], x[:, 200], x[:, 300] = 0, np.nan, 90 * x[:, 300]
+    report = stats([saved(x)], by="C", picture=4)
+    ((mean, deviation),) = document_of(report).poster().panels[0].maps
+    assert mean.lies and deviation.lies
+    assert deviation.notes()[0].startswith("0 at C 100 to ") and deviation.notes()[0].endswith(" at C 300")
+    assert deviation.notes()[2].startswith("axis ") and deviation.notes()[2].endswith(" beyond")
+    found = words(plot.draw(report, "svg"))
+    assert "histogram of 4 bins; lines over 600 channels, with a band from the least to the largest of 3 cells" in found
+    image = pixels(plot.draw(report, "png"))
+    assert count(image, PINK) > 50 and count(image, CYAN) > 50
+    assert count(image, (0, 34, 78), 30) == 0  # no field of a map
+
+
+def test_a_line_of_differences_marks_infinities(saved: Callable[..., str]) -> None:
+    a, b = normal(9, 2), normal(9, 2, seed=1)
+    a[4, 0] = np.nan
+    assert document_of(diff(saved(a), saved(b, "b.npy"), picture=4, by="0")).poster().panels[0].maps[0][0].lies
+    a[:], b[:] = np.nan, 0.0
+    for by in ("0", "0,1"):
+        svg = plot.draw(diff(saved(a), saved(b, "b.npy"), picture=4, by=by), "svg")
+        assert f"cells: {9 * (1 + by.count('1'))} infinite" in words(svg)
+        assert svg.count(b"#d55e00") > (9 if by == "0" else 0)  # a map is an image
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        (np.full((2, 3), np.nan), ["nothing finite", "cells: 3 with nothing finite"]),
+        (np.arange(6.0).reshape(2, 3) * 1e200, ["1e200", "lines over 3 channels"]),
+        (np.zeros((2, 0)), ["no cells"]),
+    ],
+)
+def test_a_line_can_be_drawn_of_anything(saved: Callable[..., str], numbers: NDArray[Any], said: list[str]) -> None:
+    text = "\n".join(words(plot.draw(stats([saved(numbers)], by="1", picture=4), "svg"))).replace(
+        "along axis 1", "channels"
+    )
+    assert all(each in text for each in said)
+
+
+SPANS: dict[str, tuple[list[float], tuple[float, float, int, int]]] = {
+    "one": ([3.0], (3.0, 3.0, 0, 0)),
+    "two": ([3.0, 1e9], (3.0, 1e9, 0, 0)),
+    "equal, and one": ([1.0] * 9 + [50.0], (1.0, 50.0, 0, 0)),
+    "below and above": ([-100.0, 1.0, 1.5, 2.0, 100.0], (1.0, 2.0, 1, 1)),
+    "near enough": ([-1.0, 1.0, 2.0, 4.0], (-1.0, 4.0, 0, 0)),
+    "a cluster": ([float(i) for i in range(100)] + [1e3] * 2, (0.0, 99.0, 0, 2)),
+    "many are no few": ([float(i) for i in range(100)] + [1e3] * 30, (0.0, 1e3, 0, 0)),
+    "overflowing": ([-1.7e308, -1e308, 1e308, 1.7e308], (-1.7e308, 1.7e308, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("case", SPANS)
+def test_a_few_far_numbers_do_not_stretch_the_colours(case: str) -> None:
+    numbers, wanted = SPANS[case]
+    assert span(numbers) == wanted
+
+
+def test_after_is_shown_by_how_far_its_deviation_is_from_1(saved: Callable[..., str]) -> None:
+    """It was a map of one colour."""
+    name = saved(normal(6, 8, 50))
+
+    def maps(**more: Any) -> dict[str, Map]:
+        report = normalize(name, **{"num_groups": 4, "layout": "NCL", "picture": 4, **more})
+        return {each.title: each for row in document_of(report).poster().panels[0].maps for each in row}
+
+    after = maps()["deviation - 1, after"]
+    known, limits = [value for row in after.fields() for value in row], after.span()
+    assert limits is not None and (limits.low, limits.high) == (min(known) - 1, max(known) - 1)
+    assert -1e-4 < limits.low < limits.high < 0
+    given = {"num_groups": None, "given": True, "mean": 0.0, "var": 1.0}
+    for more in ({"gamma": 2.0}, {"denominator": "variance"}, {"rms": True}, given):
+        assert "deviation, after" in maps(**more)
 
 
 DIFFS: list[tuple[tuple[int, ...], dict[str, Any], tuple[tuple[str, str], tuple[int, int]] | None]] = [
@@ -224,13 +316,15 @@ def test_the_map_of_a_difference_shows_the_largest_and_where_values_do_not_match
     a[0, 0], b[0, 0] = np.nan, np.nan
     report = diff(saved(a), saved(b, "b.npy"), picture=10)
     assert report.picture is not None
+    maps = [each for row in document_of(report).poster().panels[0].maps for each in row]
     wanted = np.zeros((4, 6))
     wanted[1, 2], wanted[2, 4], wanted[3, 0], wanted[0, 0] = 0.5, np.inf, np.inf, np.nan
-    np.testing.assert_allclose(report.picture.maps["max_abs"].rows, wanted, rtol=1e-6)
+    np.testing.assert_allclose([each.fields() for each in maps], [wanted], rtol=1e-6)
     image = pixels(plot.draw(report, "png"))
     assert count(image, RED) > 2000
     found = words(plot.draw(report, "svg"))
-    for said in ("DIFFERENT: x.npy - b.npy", verdict_line(report), "largest |a - b|", "0 to 0.5", "a - b"):
+    assert "0 at N 0, C 1 to 0.5 at N 1, C 2" in found
+    for said in ("DIFFERENT: x.npy - b.npy", verdict_line(report), "largest |a - b|", "a - b", "infinite"):
         assert said in found
     assert "1 differ by a NaN, 1 by an infinity: such cells are orange with a cross" in found
 
@@ -246,7 +340,9 @@ NAME = r"$\frac{1}{0}$ <b>&amp;</b> " + "\x1b[31m\n\u202e中文 " + "W" * 100 + 
 
 @pytest.mark.slow
 def test_a_name_is_drawn_as_it_is_and_never_acted_on() -> None:
-    maps = {name: Heatmap(("N", "C"), (1, 2), (1, 1), ((1.0, 2.0),)) for name in ("mean", "std")}
+    plane = Plane(("N", "C"), (1, 2))
+    plane.add(np.array([[0, 0], [0, 1]]), np.array([1.0, 2.0]))
+    maps = {name: plane.heatmap() for name in ("mean", "std")}
     picture = Picture(Histogram((0.0, 1.0), (2,)), maps)
     tensor = TensorStats((1, 2), "float64", {"nan": 0}, NAME, picture=picture)
     report = StatsReport((tensor,))
