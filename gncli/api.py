@@ -95,6 +95,7 @@ def group_norm(
     gamma_axes: str | None = None,
     gamma_per_group: bool = False,
     gamma_offset: float = 0.0,
+    round_before_affine: bool = False,
 ) -> NDArray[Any]:
     """Return the group normalization of `x` (Wu & He 2018), or another norm of its family, each element rounded once.
 
@@ -130,6 +131,9 @@ def group_norm(
         Whether gamma and beta have shape (G,).
     gamma_offset : float
         Added to gamma, exactly: with 1 the factor is 1 + gamma.
+    round_before_affine : bool
+        Whether standardized values are rounded to the dtype of the result before gamma and beta, besides the last
+        rounding.
 
     Returns
     -------
@@ -155,7 +159,7 @@ def group_norm(
     source = io.lend(x, "x")
     norm = _norm(num_groups, None, eps, layout, denominator, interleaved, over, rms, mean, var)
     grouping = norm.on(source.shape, source.order)
-    scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset)
+    scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine)
     affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))
     given = None
     if norm.given:
@@ -538,6 +542,7 @@ def normalize_file(
     gamma_axes: str | None = None,
     gamma_per_group: bool = False,
     gamma_offset: float = 0.0,
+    round_before_affine: bool = False,
 ) -> NormalizeReport:
     """Return the statistics before and after Group Normalization (Wu & He 2018), and write the result to `output`.
 
@@ -600,6 +605,9 @@ def normalize_file(
         Whether gamma and beta have shape (G,).
     gamma_offset : float
         Added to gamma, exactly: with 1 the factor is 1 + gamma.
+    round_before_affine : bool
+        Whether standardized values are rounded to the dtype of the result before gamma and beta, besides the last
+        rounding.
 
     Returns
     -------
@@ -634,7 +642,7 @@ def normalize_file(
     request = Normalize(
         tensor=named(tensor),
         norm=_norm(num_groups, group_size, eps, layout, denominator, interleaved, over, rms, mean, var),
-        scaling=Scaling(gamma_axes, gamma_per_group, gamma_offset),
+        scaling=Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine),
         gamma=named(gamma),
         beta=named(beta),
         mean=named(mean),

@@ -290,6 +290,7 @@ _IN_PYTHON: Mapping[str, str] = {
             "nan_differs",
             "npy_bits",
             "rms",
+            "round_before_affine",
             "stages",
         )
     },

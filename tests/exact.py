@@ -30,6 +30,11 @@ class Group(NamedTuple):
             return cls(n, Fraction(0), squares / n + Fraction(eps), denominator)
         return cls(n, total, squares / n - (total / n) ** 2 + Fraction(eps), denominator)
 
+    @classmethod
+    def none(cls) -> Group:
+        """Return the moments that standardize nothing: mean 0, variance 1."""
+        return cls(1, Fraction(0), Fraction(1), "std")
+
     def rounded(self, x: Any, gamma: float, beta: float, kind: Float) -> Any:
         """Return the result for the element `x`, correctly rounded; ties go to even, 0 is +0, overflow is infinite."""
         return _nearest(lambda boundary: self.side(x, gamma, beta, boundary), kind)

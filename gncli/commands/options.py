@@ -817,6 +817,12 @@ gamma_offset = click.option(
     default=0.0,
     help="Added to gamma: with 1 the factor is 1 + gamma, as in Gemma; default: 0.",
 )
+round_before_affine = click.option(
+    "--round-before-affine",
+    is_flag=True,
+    help="Round the standardized values to the dtype of the output before gamma and beta, as T5 and Llama do, and the "
+    "result again.",
+)
 
 
 def check_grouping(num_groups: int | None, group_size: int | None) -> None:
@@ -868,7 +874,7 @@ grouping = gathered("formula", _formula, *_grouped)
 """What a command has that is about Group Normalization."""
 normalizing = _together(
     gathered("formula", _formula, *_grouped, over, rms, mean, var),
-    gathered("scaling", _scaling, gamma_axes, gamma_per_group, gamma_offset),
+    gathered("scaling", _scaling, gamma_axes, gamma_per_group, gamma_offset, round_before_affine),
 )
 """What a command has that applies any norm of the family."""
 

@@ -29,11 +29,14 @@ class Scaling:
         Whether gamma and beta have one value per group, in place of one per channel.
     gamma_offset : float
         Added to gamma, exactly: with 1 the factor is 1 + gamma.
+    round_before_affine : bool
+        Whether standardized values are rounded to the dtype of the result before gamma and beta.
     """
 
     gamma_axes: str | None = None
     gamma_per_group: bool = False
     gamma_offset: float = 0.0
+    round_before_affine: bool = False
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other."""
@@ -121,7 +124,8 @@ class Scaling:
         with np.errstate(over="ignore", invalid="ignore"):
             total, rest = two_sum(gamma, none + self.gamma_offset, none)
         rest = np.where(np.isfinite(total), rest, 0.0)
-        return Affine(laid(total), laid(beta), grouping.runs(axes), laid(rest) if rest.any() else None)
+        lost = laid(rest) if rest.any() else None
+        return Affine(laid(total), laid(beta), grouping.runs(axes), lost, self.round_before_affine)
 
     def _choices(self, grouping: Grouping) -> list[tuple[int, ...]]:
         if self.gamma_per_group and grouping.num_groups is None:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import NO_DIGITS, Affine, cuts
+from gncli.kernels.plain import NO_DIGITS, Affine, Factors, cuts
 from gncli.kernels.reduction import Visit, spread
+from gncli.kernels.twofold import two_product, two_sum
 
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import GroupNorm
@@ -34,7 +35,6 @@ Integers = NDArray[Any]  # of Python integers
 LIMB = 24  # bits: a product has twice as many
 MOST = 1 << 13  # of them an int64 holds the sum
 GRAIN = 1074  # every finite value is a multiple of 2**-GRAIN
-SPLITTER = 2.0**27 + 1  # halves a float64 (Dekker)
 
 
 # --- sums ------------------------------------------------------------------------------------------------------------
@@ -225,39 +225,36 @@ class Cell(NamedTuple):
         over, under = self.eps.as_integer_ratio()
         return self.n * self.second - self.first**2 + (self.n**2 * over << 2 * GRAIN) // under
 
-    def settled(self, x: NDArray[Any], gamma: Floats, rest: Floats, beta: Floats, made: Float) -> NDArray[Any]:
+    def settled(self, x: NDArray[Any], factors: Factors, made: Float) -> NDArray[Any]:
         """Return the result for some elements of the cell, correctly rounded.
 
         Parameters
         ----------
         x : ndarray, 1-D
             The elements, in the dtype of the input.
-        gamma, rest, beta : ndarray of float64, 1-D
-            The factor of each, in two parts, and the offset.
+        factors : Factors
+            The affine map of each.
         made : Float
             The dtype of the result.
         """
-        found, open_ = self._double_double(x, gamma, rest, beta, made)
+        found, open_ = self._double_double(x, factors, made)
         if open_.any():
-            parts = (each[open_].view(np.int64) for each in (gamma, rest, beta))
-            cases = np.stack([_keys(x[open_]), *parts])
-            _, where, back = np.unique(cases, axis=1, return_index=True, return_inverse=True)
-            at = np.flatnonzero(open_)[where]
-            decided = [self._decided(*case, made) for case in zip(x[at], gamma[at], rest[at], beta[at], strict=True)]
-            found[open_] = np.array(decided, made.dtype)[back.reshape(-1)]
+            some, at, back = _distinct(x[open_], factors.at(open_))
+            decided = [self._decided(value, some.at(i), made) for i, value in enumerate(x[open_][at])]
+            found[open_] = np.array(decided, made.dtype)[back]
         return found
 
-    def zero(self, x: Any, gamma: float, rest: float, beta: float) -> bool:
+    def zero(self, x: Any, factors: Factors) -> bool:
         """Return whether the exact result for one element is 0."""
-        product, shift = (Fraction(gamma) + Fraction(rest)) * self._deviation(x) * (1 << GRAIN), Fraction(beta)
+        factor, shift = _fractions(factors)
+        product = factor * self._deviation(x) * (1 << GRAIN)
         if self.root:
             return product * shift <= 0 and product**2 == shift**2 * self.spread
         return product * self.n * (1 << GRAIN) == -shift * self.spread
 
-    def _double_double(
-        self, x: NDArray[Any], gamma: Floats, rest: Floats, beta: Floats, made: Float
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _double_double(self, x: NDArray[Any], factors: Factors, made: Float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the results, and which of them are still open."""
+        gamma, rest, beta = factors
         spread, values = self.spread, x.astype(np.float64)
         largest = float(np.abs(values).max())
         if not spread or (x.dtype.kind in "iu" and largest > 2.0**53):  # not every such integer is a float64
@@ -269,19 +266,19 @@ class Cell(NamedTuple):
         over, under = (self.n << more, root) if self.root else (self.n**2 << GRAIN, spread)
         rstd, rstd_low = _halves(_shift(over << GRAIN, scale), under)
         values = np.ldexp(values, -scale)
-        total, low = _two_sum(values, -mean)
-        total, lower = _two_sum(total, -mean_low)
-        d, d_low = _two_sum(total, low + lower)
+        total, low = two_sum(values, -mean)
+        total, lower = two_sum(total, -mean_low)
+        d, d_low = two_sum(total, low + lower)
         d_error = 2.0**-100 * (np.abs(values) + abs(mean)) + 2.0**-1060
-        z, z_low = _two_product(d, rstd)
-        z, z_low = _two_sum(z, z_low + (d * rstd_low + d_low * rstd))
+        z, z_low = two_product(d, rstd)
+        z, z_low = two_sum(z, z_low + (d * rstd_low + d_low * rstd))
         z_error = d_error * rstd + 2.0**-98 * np.abs(z) + 2.0**-1000
-        y, y_low = _two_product(z, gamma)
+        y, y_low = two_product(z, gamma)
         y_low += z_low * gamma + z * rest
-        sum_, low = _two_sum(y, beta)
-        y, y_low = _two_sum(sum_, low + y_low)
+        sum_, low = two_sum(y, beta)
+        y, y_low = two_sum(sum_, low + y_low)
         error = np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
-        below, above = (rounded(*_two_sum(y, y_low + side), made) for side in (-error, error))
+        below, above = (rounded(*two_sum(y, y_low + side), made) for side in (-error, error))
         bits = f"u{below.itemsize}"
         same = below.view(bits) == above.view(bits)
         sure = same & np.isfinite(y) & np.isfinite(y_low + error)
@@ -292,12 +289,12 @@ class Cell(NamedTuple):
         exact = Fraction(int(x)) if isinstance(x, np.integer | np.bool_) else Fraction(float(x))
         return self.n * exact - Fraction(self.first, 1 << GRAIN)
 
-    def _decided(self, x: Any, gamma: float, rest: float, beta: float, made: Float) -> Any:
+    def _decided(self, x: Any, factors: Factors, made: Float) -> Any:
         """Return the result for one element, by integers alone."""
         deviation = self._deviation(x)
-        if deviation == 0 or gamma == 0:
-            return _rounded_one(0.0 * gamma + beta, 0.0, made)
-        factor, shift, spread = Fraction(gamma) + Fraction(rest), Fraction(beta), self.spread
+        (factor, shift), spread = _fractions(factors), self.spread
+        if deviation == 0 or factor == 0:
+            return _rounded_one(float(0.0 * factors.gamma + factors.beta), 0.0, made)
         root = math.isqrt(spread)
         if not self.root:
             return _nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, made)
@@ -313,9 +310,17 @@ class Cell(NamedTuple):
                 return one
 
 
-def _keys(x: NDArray[Any]) -> NDArray[np.int64]:
-    """Return integers that differ where the values do."""
-    return x.astype(np.float64).view(np.int64) if x.dtype.kind == "f" else x.astype(np.int64)
+def _distinct(x: NDArray[Any], factors: Factors) -> tuple[Factors, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the map of each distinct element, where each one is first, and which of these each element is."""
+    keys = x.astype(np.float64).view(np.int64) if x.dtype.kind == "f" else x.astype(np.int64)
+    cases = np.stack([keys, *(part.view(np.int64) for part in factors)])
+    _, where, back = np.unique(cases, axis=1, return_index=True, return_inverse=True)
+    return factors.at(where), where, back.reshape(-1)
+
+
+def _fractions(factors: Factors) -> tuple[Fraction, Fraction]:
+    """Return the factor and the offset of one element."""
+    return Fraction(float(factors.gamma)) + Fraction(float(factors.rest)), Fraction(float(factors.beta))
 
 
 def _shift(number: int, by: int) -> Fraction:
@@ -358,26 +363,6 @@ def rounded(high: Floats, low: Floats, made: Float) -> NDArray[Any]:
     found = np.empty(high.shape, made.dtype)
     made.round_into(odd, found)
     return found
-
-
-def _two_sum(a: Any, b: Any) -> tuple[Floats, Floats]:
-    """Return the rounded sum and its error (Knuth)."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
-def _two_product(a: Any, b: Any) -> tuple[Floats, Floats]:
-    """Return the rounded product and its error (Dekker)."""
-    product = a * b
-    (a_high, a_low), (b_high, b_low) = _split(a), _split(b)
-    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-
-
-def _split(a: Any) -> tuple[Any, Any]:
-    scaled = SPLITTER * a
-    high = scaled - (scaled - a)
-    return high, a - high
 
 
 def _exact_means(first: Integers, n: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -451,18 +436,43 @@ def settle(
         np.add.at(second, index, found[1])
     if norm.rms:
         first = first * 0  # the mean is taken as 0
-    gamma, rest, beta = affine.of(visit.region.start + places)
+    factors = affine.of(visit.region.start + places)
+    rounds = affine.rounds and made.mantissa < 52
+    first_map = Factors.none(places.size) if rounds else factors
     # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
     values = visit.values[places]
     zero = values == _exact_means(first, cells.n[opened], values.dtype)[part]
     none = np.zeros(np.count_nonzero(zero))
-    y[places[zero]] = rounded(0.0 * gamma[zero] + beta[zero], none, made)
-    became_zero = int(np.count_nonzero((y[places[zero]] == 0) & (beta[zero] != 0)))
+    gamma, _, beta = first_map.at(zero)
+    y[places[zero]] = rounded(0.0 * gamma + beta, none, made)
+    became_zero = int(np.count_nonzero((y[places[zero]] == 0) & (beta != 0)))
     left = np.flatnonzero(~zero)
     order = left[np.argsort(part[left], kind="stable")]
     for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
         k, at = part[some[0]], places[some]
         exact = Cell(int(cells.n[opened[k]]), first[k], second[k], norm.eps, norm.denominator == "std")
-        y[at] = exact.settled(values[some], gamma[some], rest[some], beta[some], made)
-        became_zero += sum(not exact.zero(values[i], gamma[i], rest[i], beta[i]) for i in some[y[at] == 0])
+        y[at] = exact.settled(values[some], first_map.at(some), made)
+        became_zero += sum(not exact.zero(values[i], first_map.at(i)) for i in some[y[at] == 0])
+    if not rounds:
+        return became_zero
+    z = y[places]
+    if made.foreign:
+        made.resolve(z, affine.overflow)
+    y[places], became_zero = _of_rounded(z.astype(np.float64), factors, made)
     return became_zero
+
+
+def _of_rounded(z: Floats, factors: Factors, made: Float) -> tuple[NDArray[Any], int]:
+    """Return the results of values that were rounded before gamma and beta, and how many became 0, and are not."""
+    some, at, back = _distinct(z, factors)
+    found, lost = np.empty(at.size, made.dtype), np.zeros(at.size, np.bool_)
+    for i, value in enumerate(z[at].tolist()):
+        gamma, _, beta = one = some.at(i)
+        if not math.isfinite(value):
+            found[i] = value * gamma + beta
+            continue
+        factor, shift = _fractions(one)
+        exact = factor * Fraction(value) + shift
+        found[i] = _nearest(exact, made) if exact else 0.0 * gamma * value + beta
+        lost[i] = exact != 0 and found[i] == 0
+    return found[back], int(np.count_nonzero(lost[back]))

@@ -26,12 +26,14 @@ struct map {
     const char *values;
     int64_t dtype, swapped, made, checked; /* made: the dtype of y; checked: that of z */
     double least, shift, largest;          /* of the float that y is rounded to; shift is 0 if that is `made` itself */
-    double beyond, limit;                  /* for audit() */
+    double beyond;                         /* what stands for a positive result that overflows, in audit() and `rounds` */
+    double limit;                          /* for audit() */
     ptrdiff_t num_x, length, width;
     const double *hi, *lo, *rstd, *slope, *offset; /* (X, Q) */
     const uint64_t *base;
     const double *gamma, *beta; /* (C,) */
     ptrdiff_t channels, inner, start;
+    int64_t rounds, loses; /* z is rounded before gamma and beta; gamma has a rest */
     void *z, *y;
     int64_t *open; /* takes the positions of open elements, as long as there is room */
     ptrdiff_t room;
@@ -1183,6 +1185,30 @@ INLINE void NAME(affine)(double *restrict z, int n, struct NAME(channel) channel
     }
 }
 
+/* Return what the rounding of a product lost (Dekker): twofold.two_product. */
+INLINE double NAME(lost_product)(double a, double b, double product)
+{
+    double a_scaled = 0x1.000002p27 * a, a_high = a_scaled - (a_scaled - a), a_low = a - a_high;
+    double b_scaled = 0x1.000002p27 * b, b_high = b_scaled - (b_scaled - b), b_low = b - b_high;
+    return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
+}
+
+/* The same where z was rounded: nothing is lost as long as product and sum are exact. See plain._where_inexact. */
+INLINE void NAME(affine_of_rounded)(double *restrict z, int n, struct NAME(channel) channel, const ptrdiff_t step,
+                                    int loses, double *restrict bound)
+{
+    for (int i = 0; i < n; i++) {
+        double x = z[i], gamma = channel.gamma[i * step], beta = channel.beta[i * step];
+        double product = x * gamma, result = product + beta, part = result - product;
+        double lost = (product - (result - part)) + (beta - part);
+        double more = (__builtin_fabs(product) + __builtin_fabs(result)) * 0x1p-52;
+        int tiny = (__builtin_fabs(product) < 0x1p-900) & (x != 0) & (gamma != 0);
+        more = ((NAME(lost_product)(x, gamma, product) + lost != 0) | loses) ? more : 0.0;
+        z[i] = result;
+        bound[i] = bound[i] * __builtin_fabs(gamma) + (more + (tiny ? 0x1p-900 : 0.0));
+    }
+}
+
 /* Return the power of two at or below a double, or `least` if it is smaller. */
 INLINE double NAME(binade)(double size, double least)
 {
@@ -1432,6 +1458,59 @@ INLINE struct NAME(channel) NAME(channels_of)(const struct map *task, ptrdiff_t 
     return (struct NAME(channel)){room->channels[0], room->channels[1], 1};
 }
 
+INLINE double NAME(nearest)(double value, struct form form, const int narrow)
+{
+    return narrow ? (double)NAME(narrowed)(value, form) : (double)(float)value;
+}
+
+/* Round z to the dtype of y, or leave an element with an infinite bound: plain._round_before. */
+INLINE void NAME(round_each)(double *restrict z, double *restrict bound, int n, struct form form, const int narrow)
+{
+    for (int i = 0; i < n; i++) {
+        double low = NAME(nearest)(bound ? z[i] - bound[i] : z[i], form, narrow), high = low;
+        if (bound) {
+            high = NAME(nearest)(z[i] + bound[i], form, narrow);
+            uint64_t a, b;
+            memcpy(&a, &low, sizeof a);
+            memcpy(&b, &high, sizeof b);
+            int same = (a == b) & (low == low);
+            z[i] = same ? low : z[i];
+            bound[i] = same ? 0.0 : INFINITE;
+        } else
+            z[i] = low;
+    }
+}
+
+INLINE void NAME(round_before)(const struct map *task, double *z, double *bound, int n)
+{
+    struct form form = {task->least, task->shift, task->largest, task->beyond};
+    const struct form half = {0x1p-14, 0x1.8p+42, 65504.0, INFINITE};
+    if (task->made == F16)
+        NAME(round_each)(z, bound, n, half, 1);
+    else if (task->shift != 0 && bound)
+        NAME(round_each)(z, bound, n, form, 1);
+    else if (task->shift != 0)
+        NAME(round_each)(z, NULL, n, form, 1);
+    else
+        NAME(round_each)(z, bound, n, form, 0);
+}
+
+/* Apply gamma and beta to a chunk, from element `at` of the visit on, and carry the bound on, if there is one. */
+INLINE void NAME(scale)(const struct map *task, struct NAME(channel) channel, double *z, double *bound, int n)
+{
+    int rounds = task->rounds && task->made != F64;
+    if (rounds)
+        NAME(round_before)(task, z, bound, n);
+    if (rounds && bound && channel.step)
+        NAME(affine_of_rounded)(z, n, channel, 1, (int)task->loses, bound);
+    else if (rounds && bound)
+        NAME(affine_of_rounded)(z, n, channel, 0, (int)task->loses, bound);
+    else if (channel.step)
+        NAME(affine)(z, n, channel, 1, bound != NULL, bound);
+    else
+        NAME(affine)(z, n, channel, 0, bound != NULL, bound);
+}
+
 EXPORT int64_t NAME(normalize)(const struct map *task);
 
 int64_t NAME(normalize)(const struct map *task)
@@ -1459,10 +1538,8 @@ int64_t NAME(normalize)(const struct map *task)
             NAME(standardize)(x, n, cell, 0, enclosed, z, bound);
         if (task->z)
             NAME(round_chunk)(task, z, NULL, n, task->checked, task->z, at, 0);
-        if (task->gamma && channel.step)
-            NAME(affine)(z, n, channel, 1, enclosed, bound);
-        else if (task->gamma)
-            NAME(affine)(z, n, channel, 0, enclosed, bound);
+        if (task->gamma)
+            NAME(scale)(task, channel, z, enclosed ? bound : NULL, n);
         found += NAME(round_chunk)(task, z, enclosed ? bound : NULL, n, task->made, task->y, at, found);
         at += n;
     }
@@ -1497,10 +1574,8 @@ int64_t NAME(audit)(struct map *task)
         if (task->gamma)
             channel = NAME(channels_of)(task, at, &n, &room);
         memcpy(w, (const double *)task->z + at, (size_t)n * sizeof *w);
-        if (task->gamma && channel.step)
-            NAME(affine)(w, n, channel, 1, 0, NULL);
-        else if (task->gamma)
-            NAME(affine)(w, n, channel, 0, 0, NULL);
+        if (task->gamma)
+            NAME(scale)(task, channel, w, NULL, n);
         for (int i = 0; i < n; i++) {
             wrong |= !NAME(right)(w[i], (double)y[i], form, half, limit);
             zeros += (y[i] == 0) & (w[i] != 0);

@@ -83,6 +83,7 @@ class _Map(ctypes.Structure):
         *((name, _SIZE) for name in ("num_x", "length", "width")),
         *((name, _POINTER) for name in ("hi", "lo", "rstd", "slope", "offset", "base", "gamma", "beta")),
         *((name, _SIZE) for name in ("channels", "inner", "start")),
+        *((name, ctypes.c_int64) for name in ("rounds", "loses")),
         *((name, _POINTER) for name in ("z", "y", "open")),
         ("room", _SIZE),
         ("zeros", ctypes.c_int64),
@@ -263,6 +264,7 @@ class Native:
             width=cells.hi.shape[1],
             z=None if z is None else _at(z),
             y=_at(y),
+            beyond=0.0 if affine is None else made.beyond(affine.overflow),
             **{name: _at(array) for name, array in kept.items()},
         )
         return self._named("normalize", task, made, affine, start)
@@ -284,6 +286,7 @@ class Native:
         if affine is not None:
             task.gamma, task.beta, task.start = _at(affine.gamma), _at(affine.beta), start
             _, task.channels, task.inner = affine.shape
+            task.rounds, task.loses = affine.rounds, affine.rest is not None
         found = np.empty(_OPEN, np.int64)
         while True:
             task.open, task.room = _at(found), found.size

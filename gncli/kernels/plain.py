@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.scratch import room
+from gncli.kernels.twofold import two_product, two_sum
 from gncli.kernels.walk import boxes
 
 Bytes = NDArray[np.uint8]
@@ -36,6 +37,7 @@ LANES = 64  # of a sum along memory; a block of fewer elements has none
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
 U = 2.0**-53  # half a unit of float64
 UP = 1 + 2.0**-20  # covers what a bound itself loses to rounding, and all terms of second order
+TINY = 2.0**-900  # the error of a smaller product need not be a float64
 _WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
 NO_DIGITS = 1 << 20  # see `digits`
 FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
@@ -421,6 +423,29 @@ class Standardization(NamedTuple):
     offset: Floats | None = None
 
 
+class Factors(NamedTuple):
+    """The affine map of some elements, or of one: ``(gamma + rest) z + beta``, in exact arithmetic.
+
+    Attributes
+    ----------
+    gamma, rest, beta : ndarray of float64, 1-D
+        The factor of each element in two parts, and its offset.
+    """
+
+    gamma: Floats
+    rest: Floats
+    beta: Floats
+
+    @classmethod
+    def none(cls, count: int) -> Factors:
+        """Return those of `count` elements that stay as they are."""
+        return cls(np.ones(count), np.zeros(count), np.zeros(count))
+
+    def at(self, which: Any) -> Factors:
+        """Return those of some of the elements, or of one."""
+        return Factors._make(part[which] for part in self)
+
+
 class Affine(NamedTuple):
     """The affine map after the normalization: gamma and beta, one pair per channel, or per index of other axes.
 
@@ -433,27 +458,38 @@ class Affine(NamedTuple):
         of those that they have; such as (before the channels, C, after them).
     rest : ndarray of float64, 1-D, or None
         What the factors lost when an offset was added to gamma: exactly, they are ``gamma + rest``. None is 0.
+    rounds : bool
+        Whether standardized values are rounded to the dtype of the result first; float64 is not.
+    overflow : {"saturate", "nonfinite"}, optional
+        What becomes of values that overflow when they are rounded first; see `Float.beyond`.
     """
 
     gamma: Floats
     beta: Floats
     shape: tuple[int, ...]
     rest: Floats | None = None
+    rounds: bool = False
+    overflow: str | None = None
 
     @property
     def identity(self) -> bool:
         """Whether gamma is 1 and beta is 0 for every channel."""
         return self.rest is None and not (np.count_nonzero(self.gamma != 1) or np.count_nonzero(self.beta))
 
-    def of(self, places: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-        """Return gamma, its rest and beta of the elements at these places in storage."""
+    def of(self, places: NDArray[np.int64]) -> Factors:
+        """Return the factors and the offsets of the elements at these places in storage."""
         pairs, outer, unit = np.zeros_like(places), places, 1
         for k in range(len(self.shape) - 1, 0, -2):
             outer, own = np.divmod(outer // self.shape[k], self.shape[k - 1])
             pairs += own * unit
             unit *= self.shape[k - 1]
         rest = np.zeros(pairs.shape) if self.rest is None else self.rest[pairs]
-        return self.gamma[pairs], rest, self.beta[pairs]
+        return Factors(self.gamma[pairs], rest, self.beta[pairs])
+
+    def at(self, places: NDArray[np.int64]) -> Affine:
+        """Return the map of the elements at these places in storage, as if each had a channel of its own."""
+        gamma, rest, beta = self.of(places)
+        return self._replace(gamma=gamma, beta=beta, shape=(1, places.size, 1), rest=rest if rest.any() else None)
 
     def on_axes(self) -> tuple[Floats, Floats]:
         """Return gamma and beta in a shape that broadcasts to `shape`."""
@@ -475,7 +511,9 @@ def normalize(
 
     Let e be the bound of the error of the float64 result: ``|z| slope + offset``, and with gamma and beta
     ``|gamma| (|z| slope + offset) + 2**-52 (|gamma z| + |y|)``. If y - e and y + e are rounded to the same number, that
-    is the correctly rounded one. Other elements are open, unless y is not finite.
+    is the correctly rounded one. Other elements are open, unless y is not finite. If z is rounded before gamma and beta
+    (`Affine.rounds`), it must be proved in the same way; an element is open where it is not. The bound of the rounded z
+    is 0, and that of y is 0 if product and sum are exact.
 
     Parameters
     ----------
@@ -528,7 +566,7 @@ def normalize(
             z[first:last] = wide
             canonical(z[first:last])
         if affine is not None:
-            _apply(affine, start + first, wide, bound)
+            _apply(affine, start + first, made, wide, bound)
         if bound is None:
             made.round_into(wide, y[first:last])
             canonical(y[first:last])
@@ -587,7 +625,7 @@ def audit(
     for first in range(0, z.size, PIECE):
         wide, number = z[first : first + PIECE].copy(), y[first : first + PIECE].astype(np.float64)
         if affine is not None:
-            _apply(affine, start + first, wide, None)
+            _apply(affine, start + first, made, wide, None)
         size = np.abs(wide)
         unit = np.maximum(np.ldexp(1.0, np.frexp(size)[1] - 1), made.least)
         half = unit * 2.0 ** -(made.mantissa + 1)
@@ -631,8 +669,11 @@ def _standardize(values: NDArray[Any], cells: Standardization, out: Floats) -> N
     np.multiply(out, cells.rstd, out=out)
 
 
-def _apply(affine: Affine, start: int, values: Floats, bound: Floats | None) -> None:
+def _apply(affine: Affine, start: int, made: Float, values: Floats, bound: Floats | None) -> None:
     """Map `values`, whose first one is element `start` of the tensor in storage order, and carry their bound on."""
+    rounds = affine.rounds and made.mantissa < _MANTISSA
+    if rounds:
+        _round_before(values, made, affine.overflow, bound)
     done = 0
     gammas, betas = affine.on_axes()
     for box in boxes(affine.shape, start, start + values.size):
@@ -640,13 +681,43 @@ def _apply(affine: Affine, start: int, values: Floats, bound: Floats | None) -> 
         piece = slice(done, done + math.prod(shape))
         done = piece.stop
         own = tuple(part if place % 2 else slice(None) for place, part in enumerate(box))
-        gamma, beta = gammas[own], betas[own]
-        product = values[piece].reshape(shape) * gamma
+        gamma, beta, z = gammas[own], betas[own], values[piece].reshape(shape)
+        product = z * gamma
         result = product + beta
         if bound is not None:
-            of_z = bound[piece].reshape(shape) * np.abs(gamma)
-            bound[piece] = (of_z + (np.abs(product) + np.abs(result)) * 2.0**-52).reshape(-1)
+            more = (np.abs(product) + np.abs(result)) * 2.0**-52
+            if rounds:
+                more = _where_inexact(more, z, gamma, beta, affine.rest is not None)
+            bound[piece] = (bound[piece].reshape(shape) * np.abs(gamma) + more).reshape(-1)
         values[piece] = result.reshape(-1)
+
+
+def _round_before(values: Floats, made: Float, overflow: str | None, bound: Floats | None) -> None:
+    """Round `values` to `made`; where their bound leaves two numbers, they stay, and their bound becomes infinite."""
+
+    def rounded(of: Floats) -> Floats:
+        narrow = np.empty(of.shape, made.dtype)
+        made.round_into(of, narrow)
+        if made.foreign:
+            made.resolve(narrow, overflow)
+        return narrow.astype(np.float64)
+
+    if bound is None:
+        values[...] = rounded(values)
+        return
+    low, high = rounded(values - bound), rounded(values + bound)
+    same = (low.view(np.int64) == high.view(np.int64)) & (low == low)
+    values[same] = low[same]
+    bound[...] = np.where(same, 0.0, np.inf)
+
+
+def _where_inexact(more: Floats, z: Floats, gamma: Floats, beta: Floats, loses: bool) -> Floats:
+    """Return the bound of what product and sum lose: 0 where both are exact, else `more`."""
+    product, lost = two_product(z, gamma)
+    _, lost_too = two_sum(product, beta)
+    tiny = (np.abs(product) < TINY) & (z != 0) & (gamma != 0)
+    more = np.where((lost + lost_too != 0) | loses, more, 0.0)
+    return np.asarray(more + np.where(tiny, TINY, 0.0))
 
 
 # --- differences -----------------------------------------------------------------------------------------------------

@@ -191,6 +191,7 @@ def done_line(p: Parameters) -> str:
         cells,
         "rms" if p.rms else None,
         f"eps {_exact(p.eps)}",
+        "rounded before gamma and beta" if p.round_before_affine else None,
         f"gamma {gamma}, beta {beta}",
         f"denominator {p.denominator}, dtype {p.dtype}",
     ]

@@ -31,6 +31,7 @@ FAMILY = (
     "gamma_axes",
     "gamma_per_group",
     "gamma_offset",
+    "round_before_affine",
 )  # of the other norms
 
 MOST_DRAWN = 12  # tensors in one picture
@@ -565,6 +566,8 @@ class Parameters(Items):
         Whether gamma and beta have one value per group.
     gamma_offset : float
         Added to gamma.
+    round_before_affine : bool
+        Whether standardized values were rounded to `dtype` before gamma and beta.
     overflow : {"saturate", "nonfinite"}, optional
         What became of results that overflow; None if they fail the check.
 
@@ -594,6 +597,7 @@ class Parameters(Items):
     gamma_axes: str | None = None
     gamma_per_group: bool = False
     gamma_offset: float = 0.0
+    round_before_affine: bool = False
     overflow: str | None = None
 
     @property

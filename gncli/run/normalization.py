@@ -190,13 +190,11 @@ class _Worker:
     def _audit(self, z: Floats, start: int, places: NDArray[np.int64], y: NDArray[Any]) -> tuple[int, int]:
         """Return how many elements are not the rounding of `z`, and how many became 0, those at `places` apart."""
         affine = None if self.affine.identity else self.affine
-        wrong, zeros = loops().audit(z, affine, start, self.made, self.made.beyond(self.overflow), y)
-        exactly = z[places]
-        if affine is not None:
-            gamma, _, beta = affine.of(start + places)
-            exactly = exactly * gamma + beta
-        settled = np.count_nonzero((y[places] == 0) & (exactly != 0))
-        return np.setdiff1d(wrong, places, assume_unique=True).size, zeros - int(settled)
+        beyond = self.made.beyond(self.overflow)
+        wrong, zeros = loops().audit(z, affine, start, self.made, beyond, y)
+        own = None if affine is None else affine.at(start + places)
+        _, settled = loops().audit(z[places], own, 0, self.made, beyond, y[places])
+        return np.setdiff1d(wrong, places, assume_unique=True).size, zeros - settled
 
     def summary(self, cells: _Cells, spans: int) -> _Summary:
         """Return the summary of `spans` whole spans: a node of each tree, the check, and the values kept per cell."""
@@ -291,6 +289,7 @@ class Normalization:
         given: tuple[Floats, Floats] | None = None,
     ) -> None:
         self.sink, self.grouping = sink, grouping
+        affine = affine._replace(overflow=overflow)
         extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
         norm, proves = grouping.norm, made.mantissa < 52
         by = None if given is None else given_moments(*given, source.dtype)

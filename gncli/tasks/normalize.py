@@ -119,6 +119,7 @@ class NormalizeRun:
             gamma_axes=scaling.gamma_axes,
             gamma_per_group=scaling.gamma_per_group,
             gamma_offset=scaling.gamma_offset,
+            round_before_affine=scaling.round_before_affine,
             overflow=request.output.overflow,
         )
 

@@ -14,6 +14,7 @@ from gncli.kernels.exact import GRAIN, Cell, Sums, _exact_means, exact_sums
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import Axis, Partition
+from gncli.kernels.plain import Factors
 from gncli.kernels.proof import Proof
 from gncli.kernels.reduction import Visit, concatenate, folded
 from gncli.kernels.walk import Walk
@@ -66,8 +67,9 @@ def test_cells_settle_what_double_double_cannot(values: list[Any], denominator: 
     (first,), (second,) = exact_sums(x[None])
     cell, group = Cell(x.size, first, second, 0.0, denominator == "std"), exact.Group.of(x, 0.0, denominator)
     for gamma, beta in ((1.0, 0.0), (0.75, 1.0), (0.0, 2.0)):
+        factors = Factors(np.full(x.size, gamma), np.zeros(x.size), np.full(x.size, beta))
         with np.errstate(all="ignore"):
-            found = cell.settled(x, np.full(x.size, gamma), np.zeros(x.size), np.full(x.size, beta), FLOATS["float32"])
+            found = cell.settled(x, factors, FLOATS["float32"])
             assert found.tolist() == [group.rounded(value, gamma, beta, FLOATS["float32"]) for value in x]
 
 
@@ -77,7 +79,7 @@ def test_an_element_however_near_a_tie_is_decided() -> None:
     spread = int(Fraction(1 << 2 * (100 + GRAIN)) / tie**2)
     for more, expected in ((0, 1 + 2.0**-23), (1, 1.0)):
         cell = Cell(n=1, first=0, second=spread + more, eps=0.0, root=True)
-        found = cell.settled(np.array([2.0**100]), np.ones(1), np.zeros(1), np.zeros(1), FLOATS["float32"])
+        found = cell.settled(np.array([2.0**100]), Factors.none(1), FLOATS["float32"])
         assert found.tolist() == [expected]
 
 

@@ -71,7 +71,8 @@ def cells_of(rng: np.random.Generator, values: NDArray[Any], num_x: int, width: 
 def affine_of(rng: np.random.Generator, shape: tuple[int, int, int]) -> Affine:
     gamma, beta = rng.standard_normal((2, shape[1]))
     gamma[rng.random(shape[1]) < 0.2] = rng.choice([0.0, -0.0, 1e300, np.inf, np.nan])
-    return Affine(gamma, beta, shape)
+    rest = gamma * 2.0**-54 if rng.random() < 0.5 else None
+    return Affine(gamma, beta, shape, rest, bool(rng.random() < 0.5), str(rng.choice(["saturate", "nonfinite"])))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
