@@ -24,8 +24,9 @@ from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from gncli.tasks.diff import DiffRun
+from gncli.tasks.expect import OF_DIFFERENCES, OF_STATISTICS, ExpectationError, Vocabulary, parse
 from gncli.tasks.normalize import NormalizeRun
-from gncli.tasks.requests import Criteria, Cutting, Diff, Execution, Normalize, Output, Pairing, Stats
+from gncli.tasks.requests import Choice, Criteria, Cutting, Diff, Execution, Normalize, Output, Pairing, Stats
 from gncli.tasks.stats import StatsRun
 
 MOST_CELLS = 1 << 20
@@ -35,6 +36,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "max_fraction": (0, 1),
     "ddof": (0, 1),
     "bins": (1, 1 << 16),
+    "top": (1, LARGEST),
     "workers": (1, 1024),
     "tile": (1, LARGEST),
     "factor": (0, LARGEST),
@@ -224,6 +226,16 @@ def _cutting(by: By | None, layout: str | None, num_groups: int | None, group_si
     )
 
 
+def _choice(vocabulary: Vocabulary, where: str | None, sort: str | None, top: int | None) -> Choice:
+    name = None if sort is None else sort.removeprefix("-")
+    try:
+        if name is not None and not (name == "name" and vocabulary is OF_DIFFERENCES):
+            vocabulary.check(name)
+        return Choice(where=None if where is None else parse(where, vocabulary), sort=sort, top=top)
+    except (KeyError, ExpectationError) as error:
+        raise ParameterError(error.args[0]) from None
+
+
 @in_words_of_python
 def stats(
     x: Any,
@@ -236,6 +248,9 @@ def stats(
     ddof: int = 0,
     bins: int | None = None,
     match: str | None = None,
+    where: str | None = None,
+    sort: str | None = None,
+    top: int | None = None,
     policy: Policy = STRICT,
     workers: int | None = None,
     tile: int | None = None,
@@ -262,6 +277,12 @@ def stats(
         The number of bins of a histogram; by default there is none.
     match : str, optional
         A pattern for the names of the tensors of a file of several.
+    where : str, optional
+        What must hold of a tensor, or with `by` of a cell, to be in the result: ``"zeros/size > 0.5"``.
+    sort : str, optional
+        The statistic to order tensors or cells by; with ``-`` before it, the largest first.
+    top : int, optional
+        The number of tensors or cells in the result: the first ones of that order.
     policy : Policy, optional
         What a file may do and ask for.
     workers, tile : int, optional
@@ -306,6 +327,7 @@ def stats(
                 cutting=_cutting(by, layout, num_groups, group_size),
                 bins=bins,
                 match=match,
+                choice=_choice(OF_STATISTICS, where, sort, top),
                 keep_cells=MOST_CELLS,
                 most_cells=MOST_CELLS,
                 policy=policy,
@@ -378,6 +400,9 @@ def diff(
     rename: Mapping[str, str] | None = None,
     fail_fast: bool = False,
     statistics: str | Iterable[str] = (),
+    where: str | None = None,
+    sort: str | None = None,
+    top: int | None = None,
     output: Path | None = None,
     force: bool = False,
     policy: Policy = STRICT,
@@ -431,6 +456,12 @@ def diff(
         Whether to stop at the first pair that differs.
     statistics : str or iterable of str
         The names of the numbers to show, as ``diff -s`` takes them. `slope` and `offset` are measured only if named.
+    where : str, optional
+        What must hold of a cell or a pair to be in the result: ``"outside/size > 0.01"``.
+    sort : str, optional
+        The number to order cells or pairs by, or ``"name"``, the default; with ``-`` before it, the largest first.
+    top : int, optional
+        The number of cells or pairs in the result: the first ones of that order.
     output : str or PathLike, optional
         The file for a - b, such as ``"d.npy"``; by default it is not written.
     force : bool
@@ -494,7 +525,7 @@ def diff(
             cutting=_cutting(by, None if by is None and both else first, num_groups, group_size),
             pairing=Pairing(renames=tuple((rename or {}).items()), match=match, fail_fast=fail_fast),
             statistics=names,
-            sort=None if by is None else "name",  # so that cells[2] is the cell of index 2
+            choice=_choice(OF_DIFFERENCES, where, "name" if by is not None and sort is None else sort, top),
             bins=bins,
             output=Output(path=None if output is None else os.fspath(output), force=force),
             policy=policy,

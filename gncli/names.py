@@ -159,6 +159,13 @@ PICTURE_FORMS: Mapping[str, str] = {".png": "png", ".svg": "svg"}
 """The form of a picture by the suffix of its file."""
 
 
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
+)
+"""The dtypes of tensors, as reports name them."""
+
+
 def statistic(name: str) -> Statistic:
     """Return the statistic of that name, such as ``std``, or a percentile, such as ``p99.9``.
 
@@ -259,6 +266,26 @@ def shape_text(shape: tuple[int, ...]) -> str:
     ('64,16,112,112', '()')
     """
     return ",".join(map(str, shape)) or "()"
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """Return the shape that `text` is: ``64,16,112,112``, ``64x16x112x112`` or ``(64, 16, 112, 112)``; ``()``.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> shape_of("64x16"), shape_of("(64,)"), shape_of("()")
+    ((64, 16), (64,), ())
+    """
+    inner = text[1:-1].removesuffix(",") if text[:1] + text[-1:] == "()" else text  # as tables print it
+    lengths = () if text == "()" else re.split(", ?|x", inner)
+    if not all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths) or len(lengths) > 64:
+        raise ValueError(text)
+    return tuple(map(int, lengths))
 
 
 # --- the same in Python ----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from gncli.tasks.by import By
 from gncli.tasks.diff import DiffRun
 from gncli.tasks.normalize import NormalizeRun
 from gncli.tasks.random import RandomRun
-from gncli.tasks.requests import Criteria, Cutting, Diff, Execution, Normalize, Output, Pairing, Random, Stats
+from gncli.tasks.requests import Choice, Criteria, Cutting, Diff, Execution, Normalize, Output, Pairing, Random, Stats
 from gncli.tasks.stats import StatsRun
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
@@ -31,6 +31,7 @@ NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved
 SCALING = ("gamma_axes", "gamma_per_group", "gamma_offset", "round_before_affine")
 OUTPUT = ("output", "force", "in_place", "compression")
 CRITERIA = ("baseline", "factor", "max_ulp", "near_zero", "exact", "faithful", "allow_vacuous")
+CHOICE = ("where", "sort", "top")
 PAIRING = ("renames", "match", "fail_fast", "only_different", "unchanged", "changed")
 EXECUTION = ("workers", "tile", "executor", "scheduler")
 
@@ -94,6 +95,7 @@ def _grouped(given: dict[str, Any]) -> dict[str, Any]:
     for name, kind, fields in (
         ("cutting", Cutting, CUTTING),
         ("criteria", Criteria, CRITERIA),
+        ("choice", Choice, CHOICE),
         ("execution", Execution, EXECUTION),
         ("output", Output, OUTPUT),
     ):

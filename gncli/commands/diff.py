@@ -12,7 +12,7 @@ from gncli.commands.side_files import SideFiles
 
 if TYPE_CHECKING:
     from gncli.inputs import Policy
-    from gncli.tasks.requests import Criteria, Execution, Output, Pairing
+    from gncli.tasks.requests import Choice, Criteria, Execution, Output, Pairing
 
 _output = click.option(
     "-o", "--output", metavar="OUT", help="Write a - b to FILE.npy, FILE.h5[::NAME] or FILE.safetensors[::NAME]."
@@ -37,7 +37,8 @@ def most_pairs(forms: Sequence[str], statistics: Sequence[str]) -> int | None:
 @options.nan_differs
 @options.criteria
 @options.compared
-@options.numbering
+@options.numbers
+@options.choosing_differences
 @options.pairing
 @click.option(
     "--dtype",
@@ -59,7 +60,8 @@ def diff(
     nan_differs: bool,
     criteria: Criteria,
     compared: options.Compared,
-    numbers: options.Numbers,
+    statistics: tuple[str, ...] | None,
+    choice: Choice,
     pairing: Pairing,
     dtype: str | None,
     output: Output,
@@ -86,7 +88,8 @@ def diff(
     gncli diff y.npy expected.npy --by C -s slope,offset   what it was scaled by
     gncli diff y.npy expected.npy -o delta.npy --hist      a - b, its histogram
     gncli diff y.npy expected.npy --plot d.png             where they differ
-    gncli diff before/ after.safetensors --sort -rel       all tensors, by name
+    gncli diff before/ after.safetensors --sort -rel       all, the worst first
+    gncli diff a/ b/ --where 'rel>0.01' --sort -rel        which differ most
     gncli diff a.h5 b.npz --map '^/?model/=' --fail-fast   which layer is first
     gncli diff a/ b/ --match 'layers.*' --only-different   the same left out
     gncli diff a/ b/ --expect-unchanged 'backbone.*'       what training changed
@@ -124,13 +127,13 @@ def diff(
             layouts=compared.layouts,
             cutting=compared.cutting,
             pairing=pairing,
-            statistics=numbers.statistics,
-            sort=numbers.sort,
+            statistics=statistics or (),
+            choice=choice,
             bins=shown,
             picture=charts.picture,
             page=charts.bins if look.file_form == "html" else None,
             most_cells=MOST_JSON_CELLS if "json" in look.forms else None,
-            most_pairs=most_pairs(look.forms, numbers.statistics),
+            most_pairs=most_pairs(look.forms, statistics or ()),
             output=output,
             dtype=dtype,
             policy=policy,

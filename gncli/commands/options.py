@@ -32,6 +32,7 @@ from gncli.names import (
     difference_names,
     layouts_of,
     nearest,
+    shape_of,
     statistic,
     statistic_names,
 )
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from gncli.inputs import Draw, Policy
     from gncli.kernels.affine import Scaling
     from gncli.kernels.groupnorm import GroupNorm
-    from gncli.tasks.expect import Expectation
-    from gncli.tasks.requests import Criteria, Cutting, Execution, Output, Pairing
+    from gncli.tasks.expect import Condition
+    from gncli.tasks.requests import Choice, Criteria, Cutting, Execution, Output, Pairing
 
     _ParamType = click.ParamType[Any]
 else:  # older releases of click cannot be subscripted
@@ -73,11 +74,10 @@ class Shape(_ParamType):
         """Return the lengths of the axes."""
         if isinstance(value, tuple):
             return value
-        inner = value[1:-1].removesuffix(",") if value[:1] + value[-1:] == "()" else value  # as tables print it
-        lengths = () if value == "()" else re.split(", ?|x", inner)
-        if not all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths) or len(lengths) > 64:
+        try:
+            shape = shape_of(value)
+        except ValueError:
             self.fail(f"{value!r} is not a shape; write 64,16,112,112 or 64x16x112x112", param, ctx)
-        shape = tuple(map(int, lengths))
         if math.prod(length or 1 for length in shape) >= 2**60:  # so that no dtype's bytes overflow an off_t
             self.fail(f"{value!r} has too many elements", param, ctx)
         return shape
@@ -98,19 +98,22 @@ class StatisticNames(_ParamType):
             self.fail(error.args[0], param, ctx)
 
 
-class ExpectationText(_ParamType):
-    """An expectation: ``abs(mean) < 1e-6``."""
+class ConditionText(_ParamType):
+    """A condition on statistics, or on numbers of a comparison: ``abs(mean) < 1e-6``."""
 
-    name = "expectation"
+    name = "condition"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Expectation:
-        """Return the expectation."""
-        from gncli.tasks.expect import Expectation, ExpectationError, parse
+    def __init__(self, *, of_differences: bool = False) -> None:
+        self.of_differences = of_differences
 
-        if isinstance(value, Expectation):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Condition:
+        """Return the condition."""
+        from gncli.tasks.expect import OF_DIFFERENCES, OF_STATISTICS, Condition, ExpectationError, parse
+
+        if isinstance(value, Condition):
             return value
         try:
-            return parse(value)
+            return parse(value, OF_DIFFERENCES if self.of_differences else OF_STATISTICS)
         except ExpectationError as error:
             self.fail(str(error), param, ctx)
 
@@ -540,11 +543,11 @@ plot = click.option(
 charts = gathered("charts", Charts, hist, bins, plot)
 expect = click.option(
     "--expect",
-    type=ExpectationText(),
+    type=ConditionText(),
     multiple=True,
-    metavar="'STAT OP NUMBER'",
-    help="Exit with status 1 unless this holds (with --by: in every cell), such as 'nan == 0' or 'abs(mean) < 1e-6'. "
-    "May be repeated.",
+    metavar="'EXPR'",
+    help="Exit with status 1 unless this holds (with --by: in every cell), such as 'nan == 0' or 'abs(mean) < 1e-6 or "
+    "max <= 6*std'; EXPR is that of --where. May be repeated.",
     shell_complete=suggest.expectations,
 )
 expect_manifest = click.option(
@@ -556,12 +559,38 @@ expect_manifest = click.option(
 match = click.option(
     "--match", metavar="GLOB", help="Show only tensors whose name matches, with or without the FILE:: part."
 )
-sort = click.option(
-    "--sort",
-    type=SortKey(),
-    metavar="STAT",
-    help="Order tensors by a statistic; -STAT: largest first.",
-    shell_complete=suggest.orders,
+
+
+def _choice(where: Condition | None, sort: str | None, top: int | None) -> Choice:
+    from gncli.tasks.requests import Choice
+
+    return Choice(where=where, sort=sort, top=top)
+
+
+_top = click.option(
+    "--top", type=Integer(min=1), metavar="N", help="Show the first N only, in the order of --sort if it is given."
+)
+choosing = gathered(
+    "choice",
+    _choice,
+    click.option(
+        "--where",
+        type=ConditionText(),
+        metavar="'EXPR'",
+        help="Show only tensors, or with --by cells, of which this holds: 'zeros/size > 0.5', 'max > 6*std and nan == "
+        "0', 'dtype == float16 or shape == 64,16,8,8'. --expect and --total are then about these. What cannot be read "
+        "is always shown.",
+        shell_complete=suggest.expectations,
+    ),
+    click.option(
+        "--sort",
+        type=SortKey(),
+        metavar="STAT",
+        help="Order tensors, or with --by the cells of all tensors, by a statistic; -STAT: largest first. What cannot "
+        "be read comes first.",
+        shell_complete=suggest.orders,
+    ),
+    _top,
 )
 total = click.option("--total", is_flag=True, help="Add a row for all tensors together.")
 
@@ -1028,34 +1057,36 @@ pairing = gathered(
 )
 
 
-class Numbers(NamedTuple):
-    """Which numbers of a comparison are shown, and in which order its cells or pairs come."""
-
-    statistics: tuple[str, ...]
-    sort: str | None
-
-
-numbering = gathered(
-    "numbers",
-    lambda statistics, sort: Numbers(statistics or (), sort),
+numbers = click.option(
+    "-s",
+    "--stat",
+    "statistics",
+    type=DifferenceNames(),
+    metavar="NAMES",
+    help=f"Numbers to show, in this order, comma-separated: {' '.join(DIFFERENCES)}. rel is |a - b| / |b|; slope and "
+    "offset are those of the least-squares line a = slope b + offset.",
+    shell_complete=suggest.words(*DIFFERENCES),
+)
+choosing_differences = gathered(
+    "choice",
+    _choice,
     click.option(
-        "-s",
-        "--stat",
-        "statistics",
-        type=DifferenceNames(),
-        metavar="NAMES",
-        help=f"Numbers to show, in this order, comma-separated: {' '.join(DIFFERENCES)}. rel is |a - b| / |b|; slope "
-        "and offset are those of the least-squares line a = slope b + offset.",
+        "--where",
+        type=ConditionText(of_differences=True),
+        metavar="'EXPR'",
+        help="Show only cells or pairs of which this holds, by the names of -s: 'outside/size > 0.01', 'max > 6*rmse', "
+        "of pairs also 'dtype == float16 or shape == 64,16,8,8'. What cannot be read is always shown.",
         shell_complete=suggest.words(*DIFFERENCES),
     ),
     click.option(
         "--sort",
         type=DifferenceName(),
         metavar="NAME",
-        help="Order cells or pairs by one of these numbers, or by name; -NAME: largest first. Default: -max for cells, "
-        "name for pairs.",
+        help="Order cells or pairs by one of these numbers, or by name; -NAME: largest first. What cannot be read "
+        "comes first. Default: -max for cells, name for pairs.",
         shell_complete=suggest.words(*DIFFERENCE_KEYS, *(f"-{key}" for key in DIFFERENCE_KEYS)),
     ),
+    _top,
 )
 
 rtol = click.option(

@@ -15,8 +15,11 @@ from gncli.commands.side_files import SideFiles
 if TYPE_CHECKING:
     from gncli.inputs import Policy
     from gncli.report.stream import CellStream
-    from gncli.tasks.expect import Expectation
-    from gncli.tasks.requests import Cutting, Execution, Stats
+    from gncli.tasks.expect import Condition
+    from gncli.tasks.requests import Choice, Cutting, Execution, Stats
+
+
+MOST_RANKED = 1 << 20  # cells that are held until they are in order
 
 
 @click.command(cls=options.Command)
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 @options.expect
 @options.expect_manifest
 @options.match
-@options.sort
+@options.choosing
 @options.total
 @options.drawing
 @options.dtype
@@ -48,10 +51,10 @@ def stats(
     cutting: Cutting,
     charts: options.Charts,
     force: bool,
-    expect: tuple[Expectation, ...],
+    expect: tuple[Condition, ...],
     manifest: str | None,
     match: str | None,
-    sort: str | None,
+    choice: Choice,
     total: bool,
     drawing: options.Drawing,
     dtype: str | None,
@@ -70,13 +73,15 @@ def stats(
     gncli stats x.npy --by N,C --plot x.png
     gncli stats x.npy --expect 'nan == 0' --expect 'abs(mean) < 1e-6'
     gncli stats *.npy model.h5 --match '*norm*' --sort -std --total
+    gncli stats dumps/ --by C --where 'zeros/size>0.5'  which are dead, of all
+    gncli stats dumps/ --by C --sort -std --top 10
     gncli stats model/ --format jsonl -s shape,dtype,sha256 > manifest.jsonl
     gncli stats model/ --expect-manifest manifest.jsonl
     gncli stats --random 64,16,112,112 --seed 0
     """
-    if cutting.by is not None and (charts.hist or sort is not None):
-        raise click.UsageError(f"{'--hist' if charts.hist else '--sort'} is about whole tensors; leave out --by")
-    if cutting.by is not None and ("sha256" in (statistics or ()) or manifest is not None):
+    if cutting.by is not None and charts.hist:
+        raise click.UsageError("--hist is about whole tensors; leave out --by")
+    if cutting.by is not None and ("sha256" in (*(statistics or ()), *choice.names) or manifest is not None):
         raise click.UsageError("a fingerprint is about whole tensors; leave out --by")
     shown = charts.shown(look.form)
     draw = drawing.draw(dtype)
@@ -99,7 +104,7 @@ def stats(
                 expect=expect,
                 manifest=manifest,
                 match=match,
-                sort=sort,
+                choice=choice,
                 total=total,
                 policy=policy,
                 execution=execution,
@@ -138,10 +143,12 @@ def limited(request: Stats, look: options.Look, num_streams: int) -> Stats:
     """Return the request with limits on its cells: how many the report keeps, and how many a tensor may have."""
     if request.cutting.by is None:
         return request
-    if num_streams == len(look.forms):
+    if num_streams == len(look.forms) and not request.choice.ranks:
         return replace(request, keep_cells=0)
     if "json" in look.forms:
         return replace(request, keep_cells=MOST_JSON_CELLS, most_cells=MOST_JSON_CELLS)
+    if num_streams and request.choice.ranks:
+        return replace(request, keep_cells=MOST_RANKED, most_cells=MOST_RANKED)
     if "html" in look.forms:
         from gncli.report.document import MOST_ROWS_OF_A_PAGE
 

@@ -111,6 +111,11 @@ class DiffCell(Items):
         """The number of pairs that differ by a NaN or an infinity."""
         return self.nan_mismatches + self.inf_mismatches
 
+    @property
+    def distance(self) -> tuple[int, float]:
+        """How far the cell differs: `mismatches` first, then `max_abs`."""
+        return self.mismatches, self.max_abs or 0.0
+
     def number(self, name: str) -> int | float | None:
         """Return a number by its name in `gncli.names.DIFFERENCES`."""
         found: int | float | None = getattr(self, DIFFERENCES[name].field)
@@ -164,7 +169,9 @@ class DiffReport(Record):
     selected : tuple of str
         The names of the numbers to show; empty for the default ones.
     cells : Cells of DiffCell, optional
-        With ``--by``; all of them are kept, in the order to show.
+        With ``--by``; all that are shown, in their order.
+    most_different : DiffCell, optional
+        Of all cells the one with the most NaNs and infinities that differ, else the largest |a - b|, if there is one.
     histogram : Histogram, optional
         Of a - b.
     picture : Picture, optional
@@ -210,6 +217,7 @@ class DiffReport(Record):
     gates: tuple[Gate, ...] = ()
     selected: tuple[str, ...] = ()
     cells: Cells[DiffCell] | None = None
+    most_different: DiffCell | None = None
     histogram: Histogram | None = None
     picture: Picture | None = None
     output: str | None = None
@@ -250,13 +258,6 @@ class DiffReport(Record):
         """Return a number by its name in `gncli.names.DIFFERENCES`."""
         found: int | float | None = getattr(self, DIFFERENCES[name].field)
         return found
-
-    @property
-    def most_different(self) -> DiffCell | None:
-        """The first cell with the most NaNs and infinities that differ, else the largest |a - b|; None without any."""
-        cells = () if self.cells is None else self.cells.kept
-        worst = max(cells, key=lambda cell: (cell.mismatches, cell.max_abs or 0.0), default=None)
-        return worst if worst is not None and (worst.mismatches or worst.max_abs) else None
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object, without schema and command."""

@@ -186,6 +186,11 @@ class Summary(Record):
             return float(number) if math.isfinite(number) else None
         return number
 
+    def compared(self, name: str) -> Value:
+        """Return a statistic as conditions and orders take it: what overflowed is infinite, not undefined."""
+        number = self.values.get(name)
+        return number if isinstance(number, float) and math.isinf(number) else self.value(name)
+
     def has(self, name: str) -> bool:
         """Return whether the statistic called `name` is known: whether `value` can be asked for it."""
         if name in self.values:
@@ -370,7 +375,7 @@ class Cells(Sequence[AnyCell], Generic[AnyCell]):
     kept : tuple of Cell or DiffCell
         The first cells.
     total : int
-        The number of all cells.
+        The number of all cells to show.
     """
 
     names: tuple[str, ...]
@@ -393,6 +398,22 @@ class Cells(Sequence[AnyCell], Generic[AnyCell]):
 
     def __repr__(self) -> str:
         return f"<Cells of {', '.join(self.names)}: {self.total:,}>"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The cells of all tensors in one order.
+
+    Parameters
+    ----------
+    rows : tuple of (str, Cell)
+        The first cells, each with the name of its tensor.
+    total : int
+        The number of all cells to show.
+    """
+
+    rows: tuple[tuple[str, Cell], ...]
+    total: int
 
 
 @dataclass(frozen=True)
@@ -476,6 +497,8 @@ class StatsReport(Record):
         Facts about the run that the user should know.
     by : bool
         Whether cells were asked for.
+    ranked : Ranked, optional
+        The cells in one order, if one was asked for.
     rounded : Rounded, optional
         What became of the draws, if NumPy lacks their dtype.
 
@@ -496,6 +519,7 @@ class StatsReport(Record):
     broken: Broken = ALL_HOLD
     notes: tuple[str, ...] = ()
     by: bool = False
+    ranked: Ranked | None = None
     rounded: Rounded | None = None
 
     def __iter__(self) -> Iterator[TensorStats | Failure]:

@@ -157,7 +157,7 @@ class StatsDocument(TensorDocument):
         if report.total is not None:
             self.entries.append(Entry(report.total.name, report.total))
         self.headed = len(self.entries) > 1
-        self.upright = not self.headed and not report.failures
+        self.upright = len(self.entries) == 1 and not report.failures
 
     @property
     def title(self) -> str:
@@ -235,22 +235,34 @@ class CellsDocument(StatsDocument):
 
     def _cell_sheet(self, most: int, *, fixed: bool) -> Sheet:
         """Return the table with a row per cell, and one per tensor that has none."""
-        several, left = len(self.entries) > 1, most
+        several, count, ranked = len(self.entries) > 1, 0, self.report.ranked
         rows: list[tuple[list[Value], Summary | Failure]] = []
-        for heading, stats, _, cells in self.entries:
-            name = [Foldable(printable(heading))] if several else []
-            if cells is None:
-                rows.append(([*name, ""], stats))
-                continue
-            rows += [([*name, place_line(cell.place, cell.note)], cell.stats) for cell in cells.kept[:left]]
-            left -= len(cells.kept[:left])
+        for heading, place, stats in self._cell_rows():
+            if not place or count < most:
+                rows.append(([*([Foldable(printable(heading))] if several else []), place], stats))
+                count += bool(place)
         total = sum(entry.cells.total for entry in self.entries if entry.cells is not None)
+        total = total if ranked is None else ranked.total
         known = [stats for _, stats in rows if isinstance(stats, Summary)]
         names = shown(self.selected or CELL_STATISTICS, known, counts=fixed and not self.selected)
         failed = len(known) < len(rows)
         sheet = _sheet(["Name", "Cell"] if several else ["Cell"], rows, names, error=fixed or failed, wide=not fixed)
         finite = [] if fixed else _finite_lines(self.selected, known)
-        return sheet._replace(under=[*more_lines(total - (most - left)), *finite])
+        return sheet._replace(under=[*more_lines(total - count), *finite])
+
+    def _cell_rows(self) -> Iterator[tuple[str, str, Summary | Failure]]:
+        """Yield a row per cell, with the name of its tensor and its place, and one per tensor that has none."""
+        ranked, entries = self.report.ranked, self.entries
+        if ranked is not None:
+            entries = [entry for entry in self.entries if entry.cells is None]
+            yield from ((entry.heading, "", entry.stats) for entry in entries if isinstance(entry.stats, Failure))
+            yield from ((name, place_line(cell.place, cell.note), cell.stats) for name, cell in ranked.rows)
+            entries = [entry for entry in entries if isinstance(entry.stats, Total)]
+        for heading, stats, _, cells in entries:
+            if cells is None:
+                yield heading, "", stats
+            for cell in cells or ():
+                yield heading, place_line(cell.place, cell.note), cell.stats
 
     def blocks(self) -> Iterator[Block]:
         """Return nothing."""

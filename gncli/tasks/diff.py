@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -40,9 +40,9 @@ from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
 from gncli.tasks.by import By, cut
 from gncli.tasks.judging import Judge, check, index_of, rounded_up
-from gncli.tasks.order import difference, ordered
+from gncli.tasks.order import Chosen, difference
 from gncli.tasks.pairs import PairsRun, many, operand
-from gncli.tasks.requests import Cutting, Diff
+from gncli.tasks.requests import Choice, Cutting, Diff
 from gncli.tasks.rounding import Rounding
 from gncli.tasks.survey import counted, select
 from gncli.text import finite
@@ -220,6 +220,9 @@ class Comparison:
         total = fold_cells(tallies, merge) if tallies.n.size else Tally.nothing(left.dtype, right.dtype)
         smallest = _smallest_atol(pair, total, tolerance, request.max_fraction, engine)
         gates = self.judge.gates(total, agreement, smallest, pair)
+        cells, worst, left_out = None, None, list[str]()
+        if self.cells is not None:
+            cells, worst, left_out = _cells(tallies, fits, self.cells, request.choice)
         report = replace(
             header,
             compared=True,
@@ -236,10 +239,11 @@ class Comparison:
             smallest_atol=smallest,
             rounding_floor=self.judge.floor(agreement),
             gates=gates,
-            cells=None if self.cells is None else _cells(tallies, fits, self.cells, request.sort or "-max"),
+            cells=cells,
+            most_different=worst,
             output=request.output.path,
             rounded=None if self._writing is None else self._writing.rounding.report(),
-            notes=(*self._notes(plan), *engine.notes),
+            notes=(*self._notes(plan), *engine.notes, *left_out),
         )
         report = self._drawn(report, tallies, total)
         pair.verify_unchanged()
@@ -272,7 +276,7 @@ class Comparison:
         request, pair, a, b = self.request, self.pair, self.pair.a, self.pair.b
         law: Reduction[Any] = TallyOf(a.dtype, b.dtype, pair.shape, pair.order, self.judge.tolerance)
         ulps = a.dtype.kind == "f" and a.dtype_name == b.dtype_name and not self._given
-        line = not {*request.statistics, (request.sort or "").removeprefix("-")}.isdisjoint(FITTED)
+        line = not {*request.statistics, *request.choice.names}.isdisjoint(FITTED)
         further: list[Reduction[Any] | None] = [
             UlpCounts(a.dtype, b.dtype, None if a.stored_as is None else a.stored_as.bits) if ulps else None,
             self.judge.reduction(pair),
@@ -432,33 +436,45 @@ def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
     return select(plan, span, range(1), {(0, rank)})[0, rank]
 
 
-def _cells(tallies: Tally, fits: Fit | None, by: By, sort: str) -> Cells[DiffCell]:
-    """Return the cells in an order; equals are in C order of their index."""
+def _cells(
+    tallies: Tally, fits: Fit | None, by: By, choice: Choice
+) -> tuple[Cells[DiffCell], DiffCell | None, list[str]]:
+    """Return the cells to show, in an order in which equals are in C order of their index, and what is said of all.
+
+    That is the cell that differs most, if any does, and the note about those that are left out.
+    """
+    chosen: Chosen[DiffCell] = Chosen(replace(choice, sort=choice.sort or "-max"), difference)
+    worst: DiffCell | None = None
+    for cell in _each_cell(tallies, fits, by):
+        chosen.add(cell)
+        if cell.distance > ((0, 0.0) if worst is None else worst.distance):
+            worst = cell
+    return Cells(tuple(by.names), tuple(chosen.rows()), chosen.total), worst, chosen.left_out("cells")
+
+
+def _each_cell(tallies: Tally, fits: Fit | None, by: By) -> Iterator[DiffCell]:
+    """Yield the cells in C order of their index."""
     lines = [values.tolist() for values in fits.line()] if fits is not None else []
     place = by.partition().arrange(np.arange(tallies.n.size)).reshape(-1)
     index = np.stack(np.unravel_index(np.arange(tallies.n.size), by.sizes), axis=1)
-    cells = []
     for at, cell in zip(index, place.tolist(), strict=True):
         one = each(tallies, itemgetter(slice(cell, cell + 1)))
         numbers = _numbers(one)
         where = tuple(int(i) for i in at)
-        cells.append(
-            DiffCell(
-                place=dict(zip(by.names, where, strict=True)),
-                note=by.note(where),
-                size=int(one.size[0]),
-                outside=int(one.outside[0] + one.nan[0] + one.inf[0]),
-                nan_mismatches=int(one.nan[0]),
-                inf_mismatches=int(one.inf[0]),
-                max_abs=float(one.worst[0]) if one.n[0] else None,
-                mean_abs=numbers["mean_abs"],
-                rmse=numbers["rmse"],
-                rel=numbers["rel"],
-                cosine=numbers["cosine"],
-                **{name: finite(values[cell]) for name, values in zip(FITTED, lines, strict=False)},
-            )
+        yield DiffCell(
+            place=dict(zip(by.names, where, strict=True)),
+            note=by.note(where),
+            size=int(one.size[0]),
+            outside=int(one.outside[0] + one.nan[0] + one.inf[0]),
+            nan_mismatches=int(one.nan[0]),
+            inf_mismatches=int(one.inf[0]),
+            max_abs=float(one.worst[0]) if one.n[0] else None,
+            mean_abs=numbers["mean_abs"],
+            rmse=numbers["rmse"],
+            rel=numbers["rel"],
+            cosine=numbers["cosine"],
+            **{name: finite(values[cell]) for name, values in zip(FITTED, lines, strict=False)},
         )
-    return Cells(tuple(by.names), tuple(ordered(cells, sort, difference)), len(cells))
 
 
 def _mapped(pair: Pair) -> By | None:

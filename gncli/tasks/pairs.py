@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -26,7 +25,7 @@ from gncli.report.records import MAX_BROKEN, Broken, Failure
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from gncli.tasks.manifest import matches
-from gncli.tasks.order import difference, ordered
+from gncli.tasks.order import Chosen, difference
 from gncli.tasks.requests import BY_NAME, WHOLE, Diff, Pairing
 from gncli.text import natural
 
@@ -49,9 +48,15 @@ def many(sides: Sequence[Listing], request: Diff) -> bool:
         if request.pairing != BY_NAME:
             options = "--map, --match, --fail-fast, --only-different, --expect-unchanged and --expect-changed"
             raise ParameterError(f"{options} are about files or folders of tensors, and there are only two tensors")
-        if request.sort is not None and request.cutting == WHOLE:
-            problem = "--sort is about cells, or about files or folders of tensors, and there are only two tensors"
+        given = [name for name, value in vars(request.choice).items() if value is not None]
+        if given and request.cutting == WHOLE:
+            problem = (
+                f"--{given[0]} is about cells, or about files or folders of tensors, and there are only two tensors"
+            )
             raise ParameterError(problem, hint="--by C compares them channel by channel")
+        described = [name for name in request.choice.names if name in ("shape", "dtype")]
+        if described:
+            raise ParameterError(f"--where: {described[0]} is about pairs of many tensors, and not about cells")
         return False
     alone = {
         "--layout A,B": request.layouts is not None,
@@ -149,9 +154,8 @@ class PairsRun:
     def report(self) -> PairsReport:
         """Compare all pairs, or as many as are wanted; one that cannot be read is a row."""
         request, pairing = self._request, self._request.pairing
-        rows: list[PairRow] = []
+        chosen: Chosen[PairRow] = Chosen(request.choice, difference, request.most_pairs)
         failures: list[Failure] = []
-        num_rows, most = 0, math.inf if request.most_pairs is None or request.sort else request.most_pairs
         counts: Counter[str] = Counter()
         first, failed, status = None, False, 0
         with contextlib.closing(self._rows()) as every:
@@ -160,19 +164,19 @@ class PairsRun:
                 first = first or (row if row.verdict == DIFFERENT else None)
                 failed |= row.fails
                 status = max(status, 0 if row.error is None else row.error.status)
-                if not (pairing.only_different and row.same):
-                    num_rows += 1
-                    rows += [row] if num_rows <= most else []
                 if row.error is not None:
                     failures.append(Failure(row.name, row.error))
+                    chosen.add_unread(row)
+                elif not (pairing.only_different and row.same):
+                    chosen.add(row)
                 if row.fails and pairing.fail_fast:
                     break
-        shown = rows if request.sort is None else ordered(rows, request.sort, difference)[: request.most_pairs]
+        shown = chosen.rows()
         return PairsReport(
             a=io.name_of(request.a),
             b=io.name_of(request.b),
             rows=tuple(shown),
-            more=num_rows - len(shown),
+            more=chosen.total - len(shown),
             failures=tuple(failures),
             selected=request.statistics,
             counts=counts,
@@ -187,7 +191,7 @@ class PairsRun:
                 for name, side in zip((request.a, request.b), self._sides, strict=False)
                 if side.skipped
             ),
-            notes=(*self._notes, *self._engine.notes),
+            notes=(*self._notes, *self._engine.notes, *chosen.left_out("pairs")),
         )
 
     def _rows(self) -> Generator[PairRow, None, None]:

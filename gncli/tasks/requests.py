@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gncli.io import Listing
     from gncli.kernels.affine import Scaling
     from gncli.kernels.groupnorm import GroupNorm
-    from gncli.tasks.expect import Expectation
+    from gncli.tasks.expect import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,38 @@ class Output:
     overflow: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which rows are shown, and in which order: tensors, cells or pairs. What cannot be read is shown always.
+
+    Attributes
+    ----------
+    where : Condition, optional
+        What must hold of a row.
+    sort : str, optional
+        The name of the value to order rows by; with ``-`` before it, the largest first.
+    top : int, optional
+        The number of rows, the first of this order.
+    """
+
+    where: Condition | None = None
+    sort: str | None = None
+    top: int | None = None
+
+    @property
+    def ranks(self) -> bool:
+        """Whether all rows must be known before the first is shown."""
+        return self.sort is not None or self.top is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the values that rows must have."""
+        ordering = () if self.sort is None else (self.sort.removeprefix("-"),)
+        return ordering if self.where is None else (*self.where.names, *ordering)
+
+
 WHOLE = Cutting()
+EVERY_ROW = Choice()
 NO_OUTPUT = Output()
 ON_THREADS = Execution()
 
@@ -111,20 +142,20 @@ class Stats:
         The number of bins of the histogram in a picture; None for no picture.
     zeros : bool
         Whether zeros are counted, if data are read.
-    expect : tuple of Expectation
-        The expectations that every tensor, or every cell, is tested against.
+    expect : tuple of Condition
+        What must hold of every tensor, or every cell, that is chosen.
     manifest : str, optional
         A file with the fingerprints that the tensors are expected to have.
     match : str, optional
         A pattern that the names of tensors, or of members of a file, must match.
-    sort : str, optional
-        The statistic to order tensors by; with ``-`` before it, the largest first.
+    choice : Choice
+        Which tensors, or with `cutting` which cells, are shown, by their statistics.
     total : bool
-        Whether one more record describes all tensors together.
+        Whether one more record describes all tensors that are chosen together.
     keep_cells : int
-        The largest number of cells that the report keeps per tensor.
+        The largest number of cells that the report keeps per tensor; of all tensors, if cells are ordered.
     most_cells : int, optional
-        The largest number of cells per tensor; None for no limit.
+        The largest number of cells to show per tensor; of all tensors, if cells are ordered. None for no limit.
     policy : Policy
         The limits for the input files.
     execution : Execution
@@ -139,10 +170,10 @@ class Stats:
     bins: int | None = None
     picture: int | None = None
     zeros: bool = False
-    expect: tuple[Expectation, ...] = ()
+    expect: tuple[Condition, ...] = ()
     manifest: str | None = None
     match: str | None = None
-    sort: str | None = None
+    choice: Choice = EVERY_ROW
     total: bool = False
     keep_cells: int = 1000
     most_cells: int | None = None
@@ -239,8 +270,8 @@ class Diff:
         How many tensors are paired.
     statistics : tuple of str
         The names of the numbers to show, in that order; an empty tuple is the default ones.
-    sort : str, optional
-        The number to order cells or pairs by, or ``name``; with ``-`` before it, the largest first.
+    choice : Choice
+        Which cells or pairs are shown, by their numbers; they are ordered by one of these, or ``name``.
     bins : int, optional
         The number of bins of a histogram of a - b; None for no histogram.
     picture : int, optional
@@ -250,7 +281,7 @@ class Diff:
     most_cells : int, optional
         The largest number of cells; None for the limit of open cells.
     most_pairs : int, optional
-        The number of pairs that the report keeps; None for all. With ``--sort`` all are kept until they are sorted.
+        The number of pairs that the report keeps; None for all.
     output : Output
         The file for a - b.
     dtype : str, optional
@@ -272,7 +303,7 @@ class Diff:
     cutting: Cutting = WHOLE
     pairing: Pairing = BY_NAME
     statistics: tuple[str, ...] = ()
-    sort: str | None = None
+    choice: Choice = EVERY_ROW
     bins: int | None = None
     picture: int | None = None
     page: int | None = None

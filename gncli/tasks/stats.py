@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +25,11 @@ from gncli.report.records import (
     MOST_DRAWN,
     Broken,
     Cell,
+    Cells,
     Failure,
     Histogram,
     Picture,
+    Ranked,
     StatsReport,
     TensorStats,
     Total,
@@ -34,7 +38,8 @@ from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.tasks.by import By, cut
 from gncli.tasks.manifest import Manifest, matches
-from gncli.tasks.requests import Stats
+from gncli.tasks.order import Chosen
+from gncli.tasks.requests import EVERY_ROW, Stats
 from gncli.tasks.survey import FINGERPRINT, Survey, Wanted, measured
 
 MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
@@ -53,24 +58,30 @@ class StatsRun:
 
     def __init__(self, request: Stats) -> None:
         self.request = request
-        self._order = request.sort.removeprefix("-") if request.sort else None
-        more = [*(e.name for e in request.expect), *([self._order] if self._order else [])]
+        by = request.cutting.by
+        more = [*(name for one in request.expect for name in one.names), *request.choice.names]
         self._manifest = None if request.manifest is None else Manifest.read(request.manifest)
         more += [] if self._manifest is None else [FINGERPRINT]
         asked = measured([*(request.statistics or DEFAULT_STATISTICS), *more], zeros=request.zeros)
         self._wanted = Wanted(asked, request.ddof, request.bins)
-        self._records: list[TensorStats | Failure] = []
-        self._described: list[TensorStats] = []  # without their cells
+        self._chosen: Chosen[TensorStats | Failure] = Chosen(request.choice if by is None else EVERY_ROW, _value)
+        self._cells = self._chosen_cells()  # of the tensors that were read to the end
+        self._described: list[TensorStats] = []
+        self._headers: list[TensorStats] = []  # the same without values, as `cells` yields them
+        self._failed: list[str] = []
         self._skipped: list[tuple[str, int]] = []
         self._broken: list[str] = []
         self._broken_count = 0
         self._notes: list[str] = []
         self._passed_over = 0
-        self._totals: list[tuple[Moments, Source]] = []
+        self._totals: list[tuple[Moments, np.dtype[Any]]] = []
+        self._summed: list[TensorStats] = []
         self._seed: int | None = None
 
     def cells(self) -> Generator[tuple[TensorStats, list[Cell]], None, None]:
-        """Read all tensors; yield each one, without values, with its next cells in C order, as they are complete.
+        """Read all tensors; yield each one, without values, with its next cells that are chosen, in their order.
+
+        Without an order they come as they are complete, in C order of their index.
 
         Raises
         ------
@@ -86,17 +97,26 @@ class StatsRun:
                 self._seed = drawn.seed if draw.seed is None else None
             for tensor in request.tensors:
                 yield from self._all_of(tensor, engine)
-            if request.match is not None and self._passed_over and not self._records:
+            if request.match is not None and self._passed_over and not (self._described or self._failed):
                 raise ParameterError(f"--match {request.match!r} matches none of {self._passed_over:,} tensors")
             if self._manifest is not None:
                 self._check_manifest(self._manifest)
             self._notes += engine.notes
+        for header, some in itertools.groupby(self._ranked(), key=itemgetter(0)):
+            yield header, [cell for _, cell in some]
 
     def report(self) -> StatsReport:
         """Return the report, after all cells have been iterated over."""
-        request, records = self.request, self._records
-        if request.sort is not None and self._order is not None:
-            records = _sorted(records, self._order, request.sort.startswith("-"))
+        request, records = self.request, self._chosen.rows()
+        ranked = None
+        if request.cutting.by is not None and request.choice.ranks:
+            rows = self._ranked()
+            ranked = Ranked(tuple((header.name, cell) for header, cell in rows), self._cells.total)
+            of: dict[int, list[Cell]] = {id(header): [] for header in self._headers}
+            for header, cell in rows:
+                of[id(header)].append(cell)
+            filled = {id(stats): of[id(header)] for stats, header in zip(self._described, self._headers, strict=True)}
+            records = [_filled(record, filled[id(record)]) if id(record) in filled else record for record in records]
         return StatsReport(
             tensors=tuple(records),
             selected=request.statistics,
@@ -104,9 +124,22 @@ class StatsRun:
             seed=self._seed,
             total=self._total() if request.total else None,
             broken=Broken(tuple(self._broken), self._broken_count),
-            notes=tuple(self._notes),
+            notes=(*self._notes, *self._cells.left_out("cells"), *self._chosen.left_out("tensors")),
             by=request.cutting.by is not None,
+            ranked=ranked,
         )
+
+    def _chosen_cells(self) -> Chosen[tuple[TensorStats, Cell]]:
+        choice = EVERY_ROW if self.request.cutting.by is None else self.request.choice
+        return Chosen(choice, _value_of_cell, self.request.keep_cells if choice.ranks else 0)
+
+    def _ranked(self) -> list[tuple[TensorStats, Cell]]:
+        """Return the cells in their order, each with its tensor; nothing if they are shown as they come."""
+        return self._cells.rows() if self.request.cutting.by is not None and self.request.choice.ranks else []
+
+    def _fail(self, name: str, error: GncliError) -> None:
+        self._failed.append(name)
+        self._chosen.add_unread(Failure(name, error))
 
     def _all_of(self, tensor: str | io.Listing, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
         """Survey all tensors that a name stands for; a tensor that fails becomes a `Failure`."""
@@ -115,7 +148,7 @@ class StatsRun:
         try:
             listing = io.open_sources(tensor, policy=self.request.policy)
         except GncliError as error:
-            self._records.append(Failure(name, error))
+            self._fail(name, error)
             return
         for source in self._opened(listing, name, engine):
             with contextlib.closing(source):
@@ -124,7 +157,7 @@ class StatsRun:
                 try:
                     yield from self._surveyed(source, engine)
                 except GncliError as error:
-                    self._records.append(Failure(error.subject or name, error))
+                    self._fail(error.subject or name, error)
         if listing.skipped:
             self._skipped.append(("<stdin>" if name == "-" else name, listing.skipped))
 
@@ -141,7 +174,7 @@ class StatsRun:
                 source = next(listing, None)
             except GncliError as error:
                 if not self._passes_over(error.subject or name):
-                    self._records.append(Failure(error.subject or name, error))
+                    self._fail(error.subject or name, error)
                 continue
             if source is None:
                 return
@@ -150,30 +183,50 @@ class StatsRun:
     def _surveyed(self, source: Source, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
         """Survey one tensor."""
         request, by = self.request, self._by(source)
-        # A picture shows the first tensors only; with --sort, the first ones are not known yet.
-        pictured = request.picture is not None and (request.sort is not None or len(self._described) < MOST_DRAWN)
+        # A picture shows the first tensors only; where they are chosen, the first ones are not known yet.
+        unknown = request.choice != EVERY_ROW and by is None
+        pictured = request.picture is not None and (unknown or len(self._described) < MOST_DRAWN)
         wanted = self._wanted._replace(bins=request.picture) if pictured else self._wanted
         planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if pictured and by is not None else {}
-        survey = Survey(source, engine, wanted, by, request.keep_cells)
+        survey = Survey(source, engine, wanted, by, 0)
+        chosen = self._chosen_cells()
+        kept, keep = list[Cell](), 0 if request.choice.ranks else request.keep_cells
         for cells in survey:
-            for cell in cells if request.expect else ():
-                self._check(cell.stats, f"{source.name}: {place_line(cell.place, cell.note)}")
             for name, plane in planes.items() if cells else ():
                 index = np.array([tuple(cell.place.values()) for cell in cells], np.int64).reshape(len(cells), -1)
                 plane.add(index, np.array([cell.stats.value(name) for cell in cells], np.float64))
-            yield survey.header, cells
+            shown = [cell for cell in cells if chosen.add((survey.header, cell))]
+            self._limit(chosen.held + (self._cells.held if request.choice.ranks else 0), source.name)
+            for cell in shown if request.expect else ():
+                self._check(cell.stats, f"{source.name}: {place_line(cell.place, cell.note)}")
+            kept += shown[: max(0, keep - len(kept))]
+            if not request.choice.ranks:
+                yield survey.header, shown
         stats = survey.stats
+        if by is not None:
+            stats = replace(stats, cells=Cells(by.names, tuple(kept), chosen.held))
         if pictured:
             maps = {name: plane.heatmap() for name, plane in planes.items()}
             picture = Picture(stats.histogram or Histogram((), ()), maps)
             stats = replace(stats, picture=picture, histogram=None if request.bins is None else stats.histogram)
         self._notes += survey.notes
-        self._records.append(stats)
+        self._cells.absorb(chosen)
         self._described.append(stats)
-        if survey.moments is not None:
-            self._totals.append((survey.moments, source))
-        if by is None:
-            self._check(stats, source.name)
+        self._headers.append(survey.header)
+        if self._chosen.add(stats):
+            self._summed.append(stats)
+            if survey.moments is not None:
+                self._totals.append((survey.moments, source.dtype))
+            if by is None:
+                self._check(stats, source.name)
+
+    def _limit(self, count: int, name: str) -> None:
+        """Raise if `count` cells are more than can be shown."""
+        most, top = self.request.most_cells, self.request.choice.top
+        if most is not None and (count if top is None else min(count, top)) > most:
+            raise LimitError(
+                f"has more than {most:,} cells to show", subject=name, hint="--top 1000 or a --where leaves out some"
+            )
 
     def _by(self, source: Source) -> By | None:
         request = self.request
@@ -186,7 +239,7 @@ class StatsRun:
         lettered = any(name.strip().isalpha() for name in request.cutting.by.split(","))
         if lettered and request.cutting.layout is None and (doubted := doubt(source.shape)):
             self._notes.append(f"{source.name}: {doubted}")
-        if request.most_cells is not None and by.count > request.most_cells:
+        if request.most_cells is not None and by.count > request.most_cells and request.choice == EVERY_ROW:
             raise LimitError(
                 f"has {by.count:,} cells; json shows at most {request.most_cells:,}",
                 subject=source.name,
@@ -196,16 +249,14 @@ class StatsRun:
 
     def _check(self, stats: TensorStats, name: str) -> None:
         for expectation in self.request.expect:
-            value = stats.value(expectation.name)
-            if not expectation.holds(value):
-                self._break(f"{name}: {expectation.broken(value)}")
+            if not expectation.holds(stats.compared):
+                self._break(f"{name}: {expectation.broken(stats.compared)}")
 
     def _check_manifest(self, manifest: Manifest) -> None:
         """Compare all tensors with the manifest, as far as ``--match`` leaves it."""
         if self.request.match is not None:
             manifest = manifest.matching(self.request.match)
-        failed = [record.name for record in self._records if isinstance(record, Failure)]
-        for text in manifest.broken(self._described, failed):
+        for text in manifest.broken(self._described, self._failed):
             self._break(text)
 
     def _break(self, text: str) -> None:
@@ -214,26 +265,26 @@ class StatsRun:
             self._broken.append(text)
 
     def _total(self) -> Total:
-        """Return the record of all tensors together; statistics that do not follow from moments are undefined."""
+        """Return the record of all chosen tensors; statistics that do not follow from moments are undefined."""
         values: dict[str, Value] = {name: None for name in self._wanted.statistics if statistic(name).reads}
         if self._totals:
-            moments, dtype = pooled([(moments, source.dtype) for moments, source in self._totals])
+            moments, dtype = pooled(self._totals)
             columns = finished(moments.settled(), dtype, (), self._wanted.statistics, self._wanted.ddof)
             values |= {name: column[0] for name, column in columns.items()}
-        size, nbytes = (sum(getattr(stats, what) for stats in self._described) for what in ("size", "nbytes"))
+        size, nbytes = (sum(getattr(stats, what) for stats in self._summed) for what in ("size", "nbytes"))
         return Total(values, size, nbytes)
 
 
-def _sorted(records: list[TensorStats | Failure], name: str, falling: bool) -> list[TensorStats | Failure]:
-    """Return `records` sorted by a statistic; those without it come last, in their original order."""
+def _value(record: TensorStats | Failure, name: str) -> Value:
+    assert isinstance(record, TensorStats)  # a failure has no values, and is not asked for any
+    return record.compared(name)
 
-    def has(record: TensorStats | Failure) -> bool:
-        return isinstance(record, TensorStats) and record.value(name) is not None
 
-    def key(record: TensorStats | Failure) -> Value:
-        assert isinstance(record, TensorStats)  # has() said so
-        value = record.value(name)
-        return -math.inf if value is None else value
+def _value_of_cell(row: tuple[TensorStats, Cell], name: str) -> Value:
+    return row[1].stats.compared(name)
 
-    ordered = sorted(filter(has, records), key=key, reverse=falling)  # type: ignore[arg-type]
-    return ordered + [record for record in records if not has(record)]
+
+def _filled(record: TensorStats | Failure, cells: list[Cell]) -> TensorStats | Failure:
+    """Return the record of a tensor with its cells."""
+    assert isinstance(record, TensorStats) and record.cells is not None  # it was measured by cells
+    return replace(record, cells=Cells(record.cells.names, tuple(cells), len(cells)))

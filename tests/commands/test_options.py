@@ -15,7 +15,7 @@ from gncli.commands.terminal import colored as colors
 from gncli.errors import ParameterError
 from gncli.inputs import Draw
 from gncli.names import ALL_STATISTICS, STATISTICS
-from gncli.tasks.expect import Expectation
+from gncli.tasks.expect import parse
 
 VALID: list[tuple[Any, str, object]] = [
     (options.Shape(), "64,16,112,112", (64, 16, 112, 112)),
@@ -30,7 +30,7 @@ VALID: list[tuple[Any, str, object]] = [
     (options.SortKey(), "-std", "-std"),
     (options.DtypeName(), "float16", "float16"),
     (options.Fraction(), "0.25", 0.25),
-    (options.ExpectationText(), "abs(mean) < 1e-6", Expectation("mean", True, "<", 1e-6)),
+    (options.ConditionText(), "abs(mean) < 1e-6", parse("abs(mean) < 1e-6")),
     (options.NumberOrTensor(), "1", 1.0),
     (options.NumberOrTensor(), "-2.5e-3", -0.0025),
     (options.NumberOrTensor(), "g.npy", "g.npy"),
@@ -73,9 +73,15 @@ INVALID: list[tuple[Any, str, str]] = [
     (options.Fraction(), "2", "'2' is not a number from 0 to 1"),
     (options.Fraction(), "x", "'x' is not a number from 0 to 1"),
     (
-        options.ExpectationText(),
-        "mean < x",
-        "expected a number, at character 8: mean <  >>> x",
+        options.ConditionText(),
+        "mean < ?",
+        "expected a number, at character 8: mean <  >>> ?",
+    ),
+    (
+        options.ConditionText(of_differences=True),
+        "std < 1",
+        "'std' is no difference; choose "
+        "(size, outside, nan, inf, max, mean, rmse, rel, cosine, slope, offset), at character 1:  >>> std < 1",
     ),
     (options.NumberOrTensor(), "nan", "'nan' is not finite"),
     (options.NumberOrTensor(), "-inf", "'-inf' is not finite"),

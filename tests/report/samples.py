@@ -104,7 +104,12 @@ DIFFERING = tuple(
     )
     for c in range(2)
 )
-DIFFERS_BY = replace(DIFFERS, cells=Cells(("C",), DIFFERING, 2), histogram=Histogram((-0.25, 0.0, 0.25), (8, 16)))
+DIFFERS_BY = replace(
+    DIFFERS,
+    cells=Cells(("C",), DIFFERING, 2),
+    most_different=DIFFERING[1],
+    histogram=Histogram((-0.25, 0.0, 0.25), (8, 16)),
+)
 SHAPES = DiffReport(Operand("x.npy", (4, 16), "float32"), Operand("y.npy", (64,), "int8"), rtol=0.0, atol=0.0)
 SHAPES = replace(SHAPES, gates=(Shapes((4, 16), (64,)),))
 

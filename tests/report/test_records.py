@@ -10,7 +10,7 @@ import pytest
 from gncli.inputs import Draw
 from gncli.names import STATISTICS
 from gncli.report import render
-from gncli.report.records import Cells, TensorStats
+from gncli.report.records import TensorStats
 from tests.report.samples import (
     BAD,
     CHECK,
@@ -97,15 +97,6 @@ def test_a_verdict_follows_from_the_numbers(changed: dict[str, Any], equal: bool
     report = replace(DIFFERS, gates=(replace(DIFFERS.tolerance, **changed),))
     assert (report.equal, report.status) == (equal, int(not equal))
     assert not SHAPES.equal
-
-
-def test_the_cell_that_differs_most_has_mismatches_first() -> None:
-    far = replace(DIFFERING[1], nan_mismatches=0, max_abs=9.0)
-    cells = (DIFFERING[0], far, DIFFERING[1])
-    assert replace(DIFFERS, cells=Cells(("C",), cells, 3)).most_different is DIFFERING[1]
-    assert replace(DIFFERS, cells=Cells(("C",), cells[:2], 2)).most_different is far
-    assert replace(DIFFERS, cells=Cells(("C",), cells[:1], 1)).most_different is None
-    assert DIFFERS.most_different is None
 
 
 @pytest.mark.parametrize(
