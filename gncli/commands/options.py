@@ -1125,6 +1125,39 @@ def named_tensors(names: tuple[str, ...], draw: Draw | None, *others: float | st
     return names
 
 
+class Named(NamedTuple):
+    """A file that names tensors, if there is one."""
+
+    files_from: str | None
+    null: bool
+
+    def tensors(self, names: tuple[str, ...], draw: Draw | None) -> tuple[str, ...]:
+        """Return the tensors that were named on the command line, then those in the file."""
+        if self.files_from is None:
+            if self.null:
+                raise click.UsageError("--null is about the names in a file; give --files-from FILE too")
+            return named_tensors(names, draw)
+        if draw is not None:
+            raise click.UsageError("either --files-from or --random, not both")
+        named_tensors((*names, self.files_from), None)
+        from gncli.io import read_names
+
+        return named_tensors((*names, *read_names(self.files_from, null=self.null)), None, self.files_from)
+
+
+naming = gathered(
+    "named",
+    Named,
+    click.option(
+        "--files-from",
+        metavar="FILE",
+        help="Describe the tensors that FILE names too, one per line; - is stdin: find . -name '*.npy' | gncli "
+        "stats --files-from -",
+    ),
+    click.option("--null", is_flag=True, help="Names in FILE end with a NUL, as find -print0 writes them."),
+)
+
+
 class Drawing(NamedTuple):
     """A random tensor in place of a TENSOR, if there is one."""
 

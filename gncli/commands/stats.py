@@ -37,6 +37,7 @@ MOST_RANKED = 1 << 20  # cells that are held until they are in order
 @options.force
 @options.expect
 @options.expect_manifest
+@options.naming
 @options.match
 @options.choosing
 @options.total
@@ -53,6 +54,7 @@ def stats(
     force: bool,
     expect: tuple[Condition, ...],
     manifest: str | None,
+    named: options.Named,
     match: str | None,
     choice: Choice,
     total: bool,
@@ -75,6 +77,7 @@ def stats(
     gncli stats *.npy model.h5 --match '*norm*' --sort -std --total
     gncli stats dumps/ --by C --where 'zeros/size>0.5'  which are dead, of all
     gncli stats dumps/ --by C --sort -std --top 10
+    find . -name '*.npy' -print0 | gncli stats --files-from - --null
     gncli stats model/ --format jsonl -s shape,dtype,sha256 > manifest.jsonl
     gncli stats model/ --expect-manifest manifest.jsonl
     gncli stats --random 64,16,112,112 --seed 0
@@ -85,7 +88,7 @@ def stats(
         raise click.UsageError("a fingerprint is about whole tensors; leave out --by")
     shown = charts.shown(look.form)
     draw = drawing.draw(dtype)
-    names, chosen = options.named_tensors(tensors, draw), statistics or ()
+    names, chosen = named.tensors(tensors, draw), statistics or ()
     with session(look):
         from gncli.tasks.requests import Stats as Request
         from gncli.tasks.stats import StatsRun

@@ -57,6 +57,7 @@ __all__ = [
     "open_sink",
     "open_source",
     "open_sources",
+    "read_names",
     "read_text",
     "same_file",
     "versions",
@@ -209,6 +210,11 @@ def _meant(path: str) -> str | None:
 
     if re.match("[a-z][a-z0-9+.-]+://", path):
         return "copy it to a file, or pipe it: curl -L URL | gncli stats -"
+    if re.search("[*?[]", path):
+        import glob
+
+        found = any(glob.iglob(path))
+        return "a shell reads this pattern: leave out the quotes" if found else "no file matches this pattern"
     for cut in re.finditer("[:/ ]+", path):
         if os.path.isfile(path[: cut.start()]):
             return f"a tensor in a file is named {path[: cut.start()]}::{path[cut.end() :]}"
@@ -256,14 +262,48 @@ def read_text(path: str) -> str:
     LimitError
         If it is longer than `MAX_TEXT_NBYTES`.
     """
-    with RawFile(path, path) as file:
+    try:
+        return _whole(RawFile(path, path)).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"is no text ({error.reason} at byte {error.start:,})", subject=path) from error
+
+
+def read_names(path: str, *, null: bool = False, stdin: int | None = None) -> list[str]:
+    """Return the names in a small file, without empty ones.
+
+    Parameters
+    ----------
+    path : str
+        The file; ``-`` is standard input.
+    null : bool, default: False
+        Whether a NUL ends each name, and not a newline.
+    stdin : int, optional
+        The descriptor behind ``-``, 0 by default.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, holds no name, or holds a NUL that ends none.
+    LimitError
+        If it is longer than `MAX_TEXT_NBYTES`.
+    """
+    file = Pipe(0 if stdin is None else stdin).spool() if path == "-" else RawFile(path, path)
+    data = _whole(file)
+    if not null and b"\0" in data:
+        raise InputError("holds a NUL", subject=file.name, hint="--null reads what find -print0 writes")
+    names = [os.fsdecode(name) for name in data.split(b"\0" if null else b"\n") if name]
+    if not names:
+        raise InputError("names no tensor", subject=file.name, hint=f"it has one name per {'NUL' if null else 'line'}")
+    return names
+
+
+def _whole(file: RawFile) -> bytes:
+    """Return all bytes of a small file, and close it."""
+    with file:
         nbytes = file.identity.nbytes
         if nbytes > MAX_TEXT_NBYTES:
-            raise LimitError(f"is {nbytes:,} bytes long; the limit is {MAX_TEXT_NBYTES:,}", subject=path)
-        try:
-            return file.head(nbytes).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"is no text ({error.reason} at byte {error.start:,})", subject=path) from error
+            raise LimitError(f"is {nbytes:,} bytes long; the limit is {MAX_TEXT_NBYTES:,}", subject=file.name)
+        return file.head(nbytes)
 
 
 def open_sink(
