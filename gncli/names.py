@@ -155,7 +155,7 @@ REPORT_FORMS: Mapping[str, str] = {
 }
 """The form of a report in a file, by its suffix."""
 
-PICTURE_FORMS: Mapping[str, str] = {".png": "png", ".svg": "svg"}
+PICTURE_FORMS: Mapping[str, str] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 """The form of a picture by the suffix of its file."""
 
 

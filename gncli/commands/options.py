@@ -454,6 +454,24 @@ class Charts(NamedTuple):
     hist: bool
     bins: int
     plot: str | None
+    title: str | None
+    log: bool
+    width: float | None
+
+    def drawn(self) -> dict[str, Any]:
+        """Return how the picture is drawn, as the arguments of `gncli.report.plot.draw`.
+
+        Raises
+        ------
+        click.UsageError
+            If that was said, but no picture was asked for.
+        """
+        given = {"title": self.title, "log": self.log or None, "width": self.width}
+        said = {name: value for name, value in given.items() if value is not None}
+        if said and self.plot is None:
+            named = " and ".join(f"--{name}" for name in said)
+            raise click.UsageError(f"{named} {'is' if len(said) == 1 else 'are'} about a picture; give --plot FILE too")
+        return said
 
     def shown(self, form: str) -> int | None:
         """Return the bins of the histogram in a report, None where there is to be none."""
@@ -540,7 +558,17 @@ plot = click.option(
     metavar="FILE",
     help=f"Draw histograms, and maps of cells, to FILE: {', '.join(PICTURE_FORMS)}; this takes one more pass.",
 )
-charts = gathered("charts", Charts, hist, bins, plot)
+title = click.option("--title", metavar="TEXT", help="Write TEXT above the picture, instead of what was drawn.")
+log = click.option(
+    "--log", is_flag=True, help="Draw counts, deviations and differences in the picture on logarithmic scales."
+)
+width = click.option(
+    "--width",
+    type=click.FloatRange(2.5, 40.0),
+    metavar="INCHES",
+    help="Width of the picture; default: 7.2, a page. A column of a paper is about 3.4.",
+)
+charts = gathered("charts", Charts, hist, bins, plot, title, log, width)
 expect = click.option(
     "--expect",
     type=ConditionText(),

@@ -44,6 +44,7 @@ class SideFiles:
         outputs: Sequence[str | None] = (),
     ) -> None:
         self._look, self._plot, self._force = look, None if charts is None else charts.plot, force
+        self._drawn = {} if charts is None else charts.drawn()
         self._inputs, self._outputs = [name for name in inputs if isinstance(name, str)], outputs
         self._picture: Page | None = None
         self._report: Page | None = None
@@ -87,7 +88,8 @@ class SideFiles:
             from gncli.report.plot import draw
 
             form = PICTURE_FORMS[suffix_of(self._plot)]
-            drawn = {each: draw(report, each) for each in {form, *(["svg"] if self._look.file_form == "html" else [])}}
+            forms = {form, *(["svg"] if self._look.file_form == "html" else [])}
+            drawn = {each: draw(report, each, **self._drawn) for each in forms}
             self._picture.write(drawn[form])
         if self._look.file_form is not None:
             from gncli.report import render

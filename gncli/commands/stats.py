@@ -73,6 +73,7 @@ def stats(
     gncli stats x.npy --by group --groups 4
     gncli stats x.npy --hist --bins 32
     gncli stats x.npy --by N,C --plot x.png
+    gncli stats x.npy --by C --plot x.pdf --log --width 3.4 --title "Channels"
     gncli stats x.npy --expect 'nan == 0' --expect 'abs(mean) < 1e-6'
     gncli stats *.npy model.h5 --match '*norm*' --sort -std --total
     gncli stats dumps/ --by C --where 'zeros/size>0.5'  which are dead, of all

@@ -45,6 +45,8 @@ class Map(NamedTuple):
         rounding errors.
     offset : float, default: 0.0
         What is subtracted from each number: 1 for deviations that should be 1.
+    log : bool, default: False
+        Whether its scale is logarithmic; then no number is too far off to be shown.
     """
 
     title: str
@@ -53,6 +55,7 @@ class Map(NamedTuple):
     shown: str = "farthest"
     scale: float = 0.0
     offset: float = 0.0
+    log: bool = False
 
     @property
     def lies(self) -> bool:
@@ -82,10 +85,10 @@ class Map(NamedTuple):
     def span(self) -> Span | None:
         """Return the range of what is shown, in which exact zeros do not count on a map; None if nothing is finite."""
         fields = _finite(self.fields())
-        known = [value - self.offset for value in fields if value or self.lies]
+        known = [value - self.offset for value in fields if value or (self.lies and not self.log)]
         if not known:
             return Span(-self.offset, -self.offset) if fields else None
-        return span(known)
+        return Span(min(known), max(known)) if self.log else span(known)
 
     def notes(self) -> list[str]:
         """Return the range of the numbers with its places, the cells that have a colour of their own, and the span."""

@@ -34,7 +34,7 @@ FAMILY = (
     "round_before_affine",
 )  # of the other norms
 
-MOST_DRAWN = 12  # tensors in one picture
+MOST_DRAWN = 24  # tensors in one picture
 
 AnyCell = TypeVar("AnyCell")
 

@@ -210,7 +210,8 @@ class StatsDocument(TensorDocument):
         tensors = [found for found in report.tensors if isinstance(found, TensorStats)]
         drawn = [found for found in tensors if found.picture is not None][:MOST_DRAWN]
         alone = len(drawn) == 1
-        panels = [_panel(found, alone=alone) for found in drawn]
+        file = _file_of([found.name for found in drawn])
+        panels = [_panel(found, "" if alone else found.name.removeprefix(file)) for found in drawn]
         caption = [*(described(found) for found in drawn if alone), *legend(panels)]
         if len(drawn) < len(tensors):
             caption.append(f"{len(drawn)} of {len(tensors):,} tensors are drawn")
@@ -218,7 +219,8 @@ class StatsDocument(TensorDocument):
             caption.append(f"{len(report.failures):,} could not be read")
         if report.seed is not None:
             caption.append(f"seed {report.seed}")
-        return Poster(drawn[0].name if alone else f"{len(drawn)} tensors", panels, caption)
+        of = f" of {file.removesuffix('::')}" if file else ""
+        return Poster(drawn[0].name if alone else f"{len(drawn)} tensors{of}", panels, caption)
 
 
 class CellsDocument(StatsDocument):
@@ -505,11 +507,11 @@ def _sheet(
     return Sheet(header, cells, right, wide=wide)
 
 
-def _panel(found: TensorStats, *, alone: bool) -> Panel:
+def _panel(found: TensorStats, name: str) -> Panel:
     assert found.picture is not None
     picture = found.picture
     maps = scaled([each for kind, heatmap in picture.maps.items() for each in maps_of(kind, heatmap)])
-    title = "" if alone else f"{found.name}   {found.dtype} {found.shape}"
+    title = f"{name}   {found.dtype} {found.shape}" if name else ""
     # Where fields are shared there are three maps: the mean lies above the least and the largest deviation.
     rows = [row for row in (maps[:-2], maps[-2:]) if row]
     return Panel(title, [("", picture.histogram)], "value", rows)

@@ -162,7 +162,10 @@ def test_a_check_that_fails_is_shown_in_both(run: Run) -> None:
 
 
 REFUSED = [
-    ("stats x.npy --plot p.pdf", 2, "'p.pdf' ends in none of .png, .svg"),
+    ("stats x.npy --plot p.gif", 2, "'p.gif' ends in none of .png, .svg, .pdf"),
+    ("stats x.npy --log", 2, "--log is about a picture; give --plot FILE too"),
+    ("diff x.npy x.npy --title A --width 3", 2, "--title and --width are about a picture; give --plot FILE too"),
+    ("stats x.npy --plot p.png --width 1", 2, "1.0 is not in the range 2.5<=x<=40.0"),
     ("stats x.npy --report r", 2, "'r' ends in none of .txt, .json, .jsonl, .csv, .md, .svg, .html"),
     ("stats x.npy --report old.txt", 4, "old.txt: already exists; --force replaces it"),
     ("stats x.npy --plot old.svg", 4, "old.svg: already exists; --force replaces it"),

@@ -21,7 +21,7 @@ from gncli.inputs import Draw
 from gncli.kernels.heatmap import Plane
 from gncli.report import document_of, plot
 from gncli.report.lines import verdict_line
-from gncli.report.poster import Map, span
+from gncli.report.poster import Map, Panel, maps_of, span
 from gncli.report.records import MOST_DRAWN, Histogram, Picture, StatsReport, TensorStats
 from tests import transcripts
 from tests.marks import slow_but
@@ -104,10 +104,11 @@ def test_the_maps_hold_the_moments_of_the_groups_in_any_layout(saved: Callable[.
 @pytest.mark.slow
 def test_a_picture_is_the_same_bytes_each_time(saved: Callable[..., str]) -> None:
     report = stats([saved(normal(4, 8, 5))], by="N,C", picture=16)
-    for form in ("png", "svg"):
+    for form in ("png", "svg", "pdf"):
         first = plot.draw(report, form)
         assert first == plot.draw(report, form)
-        assert b"matplotlib.org" not in first and b"dc:date" not in first
+        assert b"dc:date" not in first and b"CreationDate" not in first
+        assert b"matplotlib.org" not in first or form == "pdf"  # where it is the producer
 
 
 X = normal(4, 6, 5)
@@ -132,7 +133,7 @@ def test_whatever_is_in_a_tensor_can_be_drawn(saved: Callable[..., str], case: s
         assert each in text
 
 
-def test_several_tensors_stand_below_each_other_as_many_as_a_page_bears(saved: Callable[..., str]) -> None:
+def test_several_tensors_stand_in_a_grid_as_many_as_a_page_bears(saved: Callable[..., str]) -> None:
     names = [saved(normal(3, 4, 2, seed=i), f"{i}.npy") for i in range(MOST_DRAWN + 2)]
     report = stats([*names[:2], "absent.npy"], by="C", picture=8)
     found = words(plot.draw(report, "svg"))
@@ -160,6 +161,12 @@ def test_a_histogram_of_the_terminal_and_one_of_a_picture_are_asked_for_apart(sa
         assert isinstance(one, TensorStats)
         for found in (report.before, report.after, one, both):
             assert (found.histogram is not None, found.picture is not None) == (bins is not None, picture is not None)
+
+
+def test_the_file_of_all_tensors_is_named_once(saved: Callable[..., str]) -> None:
+    np.savez("x.npz", a=X, b=X)
+    poster = document_of(stats(["x.npz"], picture=8)).poster()
+    assert (poster.title, [panel.title.split()[0] for panel in poster.panels]) == ("2 tensors of x.npz", ["a", "b"])
 
 
 def test_a_seed_that_was_chosen_is_in_the_caption() -> None:
@@ -247,6 +254,65 @@ def test_a_line_can_be_drawn_of_anything(saved: Callable[..., str], numbers: NDA
         "along axis 1", "channels"
     )
     assert all(each in text for each in said)
+
+
+def heights(svg: bytes, said: bytes) -> list[float]:
+    """Return how far below the top each text begins that is `said`."""
+    return [float(y) for y in re.findall(rb'<text [^>]*y="([\d.]+)"[^>]*>' + said, svg)]
+
+
+def test_title_and_width_are_chosen(saved: Callable[..., str]) -> None:
+    report = stats([saved(normal(4, 2))], by="0", picture=4)
+    narrow = plot.draw(report, "svg", title="Figure <3>", width=3.0)
+    assert {"Figure <3>", "x.npy"} <= set(words(narrow)) and b'width="216pt"' in narrow
+    mean, deviation = heights(narrow, b"axis 0")
+    assert mean < deviation - 50  # the maps stand below each other
+    mean, deviation = heights(plot.draw(report, "svg", width=10.0), b"axis 0")
+    assert mean == deviation
+
+
+def test_scales_can_be_logarithmic(saved: Callable[..., str]) -> None:
+    x = np.repeat([1.0, 1e-3, 0.0, np.nan, 1e3], 2).reshape(5, 2) * [[1, -1]]
+    found = words(plot.draw(stats([saved(x)], by="0", picture=4), "svg", log=True))
+    assert {"0.001", "0.1", "10", "1"} <= set(found)
+    equal = stats([saved(np.array([[1.0, -1.0]] * 3))], by="0", picture=4)
+    assert {"0.5", "1", "2"} <= set(words(plot.draw(equal, "svg", log=True)))
+
+
+def test_no_field_of_a_logarithmic_map_lies_beyond_its_colours(saved: Callable[..., str]) -> None:
+    report = stats([saved(np.exp(normal(6, 5, 3) * 9))], by="0,1", picture=4)
+    ((_, deviation),) = document_of(report).poster().panels[0].maps
+    known = [value for row in deviation.fields() for value in row]
+    assert deviation._replace(log=True).span() == (min(known), max(known), 0, 0)
+    assert "100" in words(plot.draw(report, "svg", log=True))
+
+
+@pytest.mark.parametrize("by", ["0", "0,1"])
+def test_a_logarithmic_scale_spans_all_of_float64(saved: Callable[..., str], by: str) -> None:
+    report = stats([saved(np.array([[[1e308, -1e308]], [[1e-320, -1e-320]]]))], by=by, picture=4)
+    assert any("1e-320 at " in said for said in words(plot.draw(report, "svg", log=True)))
+
+
+@pytest.mark.parametrize(
+    ("count", "mapped", "width", "rows"),
+    [
+        (0, False, 7.2, []),
+        (1, True, 7.2, [1]),
+        (2, True, 7.2, [2]),
+        (4, False, 7.2, [2, 2]),
+        (10, False, 7.2, [3, 3, 3, 1]),
+        (5, True, 7.2, [2, 2, 1]),
+        (3, False, 2.5, [1, 1, 1]),
+        (12, False, 40.0, [12]),
+    ],
+)
+def test_panels_stand_in_a_grid(count: int, mapped: bool, width: float, rows: list[int]) -> None:
+    plane = Plane(("C",), (2,))
+    maps = [list(maps_of("mean", plane.heatmap()))] if mapped else []
+    panels = [Panel(str(at), [], "value", maps) for at in range(count)]
+    grid = plot._arranged(panels, width)
+    assert [len(row) for row in grid] == rows
+    assert [panel for row in grid for panel in row] == panels
 
 
 SPANS: dict[str, tuple[list[float], tuple[float, float, int, int]]] = {
@@ -352,7 +418,7 @@ def test_a_name_is_drawn_as_it_is_and_never_acted_on() -> None:
     image = pixels(plot.draw(report, "png"))
     assert (image[:, -10:] == 255).all()
     with plot._settings():
-        spelled = plot._Page(document_of(report).poster(), "png")._title
+        spelled = plot._Page(document_of(report).poster(), "png", False, 7.2)._title
     assert r"\x1b[31m\n\u202e" in spelled and ("中" in spelled or r"\u4e2d" in spelled)
 
 
