@@ -137,6 +137,24 @@ def computed(
     return sink.array, outcome.check
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("made", ["float32", "float64"])
+def test_without_a_report_the_bits_are_the_same(engine: Engine, given: bool, made: str) -> None:
+    x = drawn((2, 4, 60), "f8")
+    norm = GroupNorm(None if given else 1, given=given, layout="NCL")
+    moments = (np.array([0.5, 0.0, 1.0, -1.0]), np.array([1.0, 2.0, 3.0, 0.25])) if given else None
+    case = Case(norm, Scaling(), cells_along(x.shape, [1 if given else 0]), (1,))
+    one, zero = np.ones(()), np.zeros(())
+    expected, _ = computed(x, case, made, one, zero, moments, engine)
+    sink, grouping = ArraySink(x.shape, FLOATS[made].dtype, "C"), norm.on(x.shape, "C")
+    kept = None if moments is None else per_channel_moments(grouping, *moments)
+    affine = Scaling().affine(grouping, one, zero)
+    made_of = (ArraySource(x), sink, grouping, affine, FLOATS[made], engine)
+    Normalization(*made_of, verify=False, reports=False, given=kept).write()
+    assert_same_bits(sink.array, expected)
+
+
 def cases(rng: np.random.Generator, layout: str, shape: tuple[int, ...]) -> Case:
     """Return a norm of the family that fits the layout."""
     norm = GroupNorm(
@@ -282,6 +300,15 @@ def test_a_rounding_before_gamma_may_overflow(engine: Engine) -> None:
     assert (check.ok, check.misrounded) == (True, 0)
     y, check = made("float8_e4m3fn", "nonfinite")
     np.testing.assert_array_equal(y, [1.0, np.nan, np.nan, np.nan, 224.0])
+    assert check.ok
+
+
+def test_zeros_that_are_counted_beside_leave_rms_as_it_is() -> None:
+    x = drawn((2, 4, 60), "f4")
+    x[:, ::2] = 0
+    case = Case(GroupNorm(2, rms=True, layout="NCL"), Scaling(), x, ())
+    y, check = computed(x, case, "float32", np.ones(()), np.zeros(()), engine=ENGINES[0], zeros=True)
+    assert_same_bits(y, computed(x, case, "float32", np.ones(()), np.zeros(()), engine=ENGINES[0])[0])
     assert check.ok
 
 

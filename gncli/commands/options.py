@@ -152,8 +152,6 @@ class DifferenceNames(_ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Return the names, each once."""
-        if isinstance(value, tuple):
-            return value
         try:
             return difference_names(value)
         except KeyError as error:

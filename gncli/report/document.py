@@ -108,9 +108,9 @@ class Document(Stream):
         """The title of a page: the command, and the tensors."""
 
     @property
+    @abstractmethod
     def line(self) -> str:
         """The answer in a line."""
-        return self.title
 
     @property
     def verdict_alone(self) -> str | None:

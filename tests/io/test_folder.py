@@ -13,7 +13,7 @@ from gncli.cli import main
 from gncli.errors import InputError, LimitError
 from gncli.inputs import Policy
 from gncli.io import folder as folders
-from gncli.io import member_names, open_source, open_sources
+from gncli.io import member_names, open_source, open_sources, stored_nbytes
 from gncli.names import FORMS
 from gncli.report.records import Failure
 from tests.archives import ARRAY, entry, tensors
@@ -160,3 +160,14 @@ def test_a_folder_that_is_gone_is_an_error(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(InputError, match=r"d: cannot be read \(Permission denied\)"):
         folders.opened(str(folder), "d", Policy())
+
+
+def test_the_bytes_of_a_folder_are_those_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.npy").write_bytes(b"123")
+    (tmp_path / "y.txt").write_bytes(b"4567")
+    assert stored_nbytes(str(tmp_path)) == 7
+    assert stored_nbytes(f"{tmp_path / 'y.txt'}::name") == 4
+    assert [stored_nbytes(name) for name in ("-", str(tmp_path / "none"), str(tmp_path / "none" / "x::y"))] == [
+        None
+    ] * 3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels.agreement import Agreement, Asked, agreement, merge
+from gncli.kernels.agreement import Agreement, AgreementOf, Asked, agreement, merge
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.moments import NOWHERE
 from gncli.kernels.plain import Grid, apart, faithful, nearest
@@ -243,4 +243,5 @@ def test_sets_are_merged_in_any_order() -> None:
     whole = found(a, b, b, steps=3, faithful=True, bits=True)
     for one, two, three in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
         assert merge(merge(parts[one], parts[two]), parts[three]) == whole
-    assert merge(whole, Agreement.nothing()) == whole
+    law = AgreementOf([a.dtype, b.dtype], (60,), "C", asked)
+    assert law.merge(whole, law.nothing(5)) == whole == law.merge(law.nothing(), whole)

@@ -125,6 +125,6 @@ def test_a_merge_is_the_line_of_the_union(lengths: list[int], seed: int) -> None
         together = merge(together, fit(*part))
     a, b = (np.concatenate(side, axis=1) for side in zip(*parts, strict=True))
     close(together, a, b)
-    empty = FitOf(a.dtype, b.dtype).nothing()
-    for either in (merge(empty, together), merge(together, empty)):
+    law = FitOf(a.dtype, b.dtype)
+    for either in (law.merge(law.nothing(), together), law.merge(together, law.nothing())):
         close(either, a, b)

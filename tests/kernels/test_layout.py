@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gncli.errors import ParameterError
-from gncli.kernels.layout import Layout, doubt
+from gncli.kernels.layout import Layout, axes_between, doubt
 
 AXES = [
     ("NCHW", 0, 1),
@@ -98,3 +98,9 @@ def test_a_usual_layout_is_doubted_where_the_last_axis_looks_like_channels(
 @pytest.mark.parametrize("shape", CERTAIN)
 def test_other_shapes_raise_no_doubt(shape: tuple[int, ...]) -> None:
     assert doubt(shape) is None
+
+
+def test_axes_are_matched_by_their_letters() -> None:
+    assert axes_between(Layout("NCHW"), Layout("HWNC")) == (2, 3, 0, 1)
+    with pytest.raises(ParameterError, match="layouts NCHW and NCDH have different letters; write the same letters"):
+        axes_between(Layout("NCHW"), Layout("NCDH"))

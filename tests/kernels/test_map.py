@@ -259,7 +259,8 @@ def test_every_body_audits_as_plain_does(body: Loops, made: str) -> None:
     for size, (_, _, _, shape) in zip((1, 700, 5000), VIEWS, strict=False):
         z = rng.standard_normal(size)
         y = rng.standard_normal(size).astype(np.float32)
-        for affine in (None, affine_of(rng, shape)):
+        between = affine_of(rng, (1, 4, 1))._replace(shape=(1, 2, 9, 2))  # gamma has the first and the last axis
+        for affine in (None, affine_of(rng, shape), between):
             with np.errstate(all="ignore"):
                 given = (z, affine, 3, kind, kind.beyond(None), y)
                 (found, zeros), (expected, right) = body.audit(*given), plain.audit(*given)

@@ -15,7 +15,8 @@ import pytest
 from gncli.kernels.groupnorm import Check
 from gncli.names import FORMS
 from gncli.report import render
-from gncli.report.records import OBJECT_KEYS, StatsReport, TensorStats
+from gncli.report.gates import AreFaithful, Gate, Shapes, WithinUlp
+from gncli.report.records import OBJECT_KEYS, Cells, StatsReport, TensorStats
 from tests.report.samples import CELLS, DIFFERS_BY, EMPTY, HOLED, NORMALIZED, PARAMETERS, REPORTS, SEVERAL, VALUES, X
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reports.expected"
@@ -140,3 +141,30 @@ def test_no_name_sends_a_control_sequence_or_a_second_line(form: str, name: str)
     by_cells = replace(CELLS, tensors=tuple(replace(tensor, name=name) for tensor in CELLS.tensors))
     for report in (normalized, differs, by_cells):
         assert all(character.isprintable() or character == "\n" for character in render(report, form))
+
+
+def test_the_form_value_of_a_comparison_is_its_verdict_or_the_numbers_that_were_asked_for() -> None:
+    assert render(DIFFERS_BY, "value") == "DIFFERENT\n"
+    assert render(replace(DIFFERS_BY, selected=("max", "outside")), "value") == "-\n0\n0.25\n3\n"
+    assert render(replace(DIFFERS_BY, selected=("outside",), cells=None), "value") == "3\n"
+
+
+def test_no_cell_is_named_where_none_differs() -> None:
+    alike = replace(DIFFERS_BY, cells=Cells(("C",), DIFFERS_BY.cells.kept[:1], 1))  # type: ignore[union-attr]
+    assert "differs most" in render(DIFFERS_BY, "table")
+    assert "differs most" not in render(alike, "table")
+
+
+@pytest.mark.parametrize(
+    ("gate", "found"),
+    [
+        (Shapes((4, 16), (64,)), {"verdict": "DIFFERENT", "a": [4, 16], "b": [64]}),
+        (
+            WithinUlp(limit=2, near_zero=0.5, whole=False, outside=3, size=64, largest=9, index=(1, 2)),
+            {"verdict": "DIFFERENT", "limit": 2, "near_zero": 0.5, "outside": 3, "largest": 9, "index": [1, 2]},
+        ),
+        (AreFaithful(outside=0, size=64), {"verdict": "SAME", "outside": 0, "first": None}),
+    ],
+)
+def test_json_of_a_gate(gate: Gate, found: dict[str, object]) -> None:
+    assert gate.as_dict() == found

@@ -26,6 +26,11 @@ def test_what_is_said_beside_the_data() -> None:
     assert render(report, "table").endswith("\n".join(["", *aside(report), ""]))
 
 
+def test_what_was_computed_where_the_moments_are_given() -> None:
+    given = replace(PARAMETERS, groups=None, group_size=None, cells=(16,), mean="mean.npy", var=0.5)
+    assert "16 channels, mean mean.npy, var 0.5, eps" in render(replace(NORMALIZED, parameters=given), "table")
+
+
 def test_where_a_result_went() -> None:
     assert "\nwritten to y.npy\n" in render(replace(NORMALIZED, output="y.npy"), "table")
     assert "\nwritten to y.npy\n" in render(StatsReport((X,), command="random", output="y.npy"), "table")

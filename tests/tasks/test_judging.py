@@ -255,6 +255,10 @@ def test_a_baseline_that_cannot_judge_is_inconclusive() -> None:
     for c in (b + 0.11, np.array([1, 1, 1, np.nan])):
         assert judged(b + 0.01, b, c).verdict == INCONCLUSIVE
         assert judged(np.array([1, 1, 1, np.nan]), b, c).verdict == DIFFERENT, "what is not finite comes first"
+    holed = judged(np.array([1, 1, 1, np.nan]), b, b)
+    unknown = verdict_line(judged(b, b, np.array([1, 1, 1, np.nan])))
+    assert unknown == "INCONCLUSIVE: the baseline has 1 NaN or infinities where a and b are finite"
+    assert verdict_line(holed) == "DIFFERENT: 1 of the elements differ by a NaN or an infinity"
     assert judged(b, b, b + 0.09).verdict == SAME
     assert judged(b + 1e-9, b, b).verdict == DIFFERENT
     assert judged(b + 1e-9, b, b, atol=1e-8).equal
