@@ -8,7 +8,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # `typing` is slow to import, and signals are taken before that
 if TYPE_CHECKING:
     from gncli import testing
-    from gncli.api import diff, get_stats, group_norm, normalize_file, stats
+    from gncli.api import diff, get_stats, group_norm, group_norm_backward, normalize_file, stats
     from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
     from gncli.inputs import Draw, Policy
     from gncli.kernels.groupnorm import Check
@@ -36,6 +36,7 @@ __all__ = [
     "diff",
     "get_stats",
     "group_norm",
+    "group_norm_backward",
     "kernel",
     "normalize_file",
     "stats",
@@ -63,6 +64,7 @@ _HOMES = {
     "diff": "api",
     "get_stats": "api",
     "group_norm": "api",
+    "group_norm_backward": "api",
     "kernel": "kernels.loops",
     "normalize_file": "api",
     "stats": "api",

@@ -17,12 +17,15 @@ from gncli import io
 from gncli.errors import GncliError, ParameterError
 from gncli.inputs import STRICT, Draw, Policy
 from gncli.kernels.affine import Scaling, per_channel_moments
-from gncli.kernels.floats import FLOATS
-from gncli.kernels.groupnorm import DEFAULT_EPS, LARGEST, GroupNorm, output_float
+from gncli.kernels.floats import FLOATS, Float
+from gncli.kernels.groupnorm import DEFAULT_EPS, LARGEST, Grouping, GroupNorm, output_float
+from gncli.kernels.parameters import Grid
 from gncli.names import difference_names, in_python, layouts_of, statistic_names
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
+from gncli.run.gradients import Backward
 from gncli.run.normalization import Normalization
+from gncli.tasks.backward import gradient_pair, param_float
 from gncli.tasks.diff import DiffRun
 from gncli.tasks.expect import OF_DIFFERENCES, OF_STATISTICS, ExpectationError, Vocabulary, parse
 from gncli.tasks.normalize import NormalizeRun
@@ -163,21 +166,101 @@ def group_norm(
     grouping = norm.on(source.shape, source.order)
     scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine)
     affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))
-    given = None
-    if norm.given:
-        moments = (
-            Scaling().fitted(grouping, what, _values(of, what, 0.0)) for what, of in (("mean", mean), ("var", var))
-        )
-        given = per_channel_moments(grouping, *moments)
-    with contextlib.suppress(TypeError):  # NumPy does not know it
-        dtype = None if dtype is None else np.dtype(dtype).name
-    made = output_float(source.dtype) if dtype is None else FLOATS.get(dtype)
-    if made is None or made.foreign:
-        raise ParameterError(f"{dtype} cannot hold the result", hint="choose float16, float32 or float64")
+    given = _given(grouping, mean, var) if norm.given else None
+    made = _made(dtype, output_float(source.dtype))
     sink = io.ArraySink(source.shape, made.dtype, source.order)
     with Engine() as engine:
         Normalization(source, sink, grouping, affine, made, engine, verify=False, reports=False, given=given).write()
     return sink.array
+
+
+@in_words_of_python
+def group_norm_backward(
+    x: Any,
+    dy: Any,
+    num_groups: int | None = None,
+    eps: float = DEFAULT_EPS,
+    layout: str | None = None,
+    gamma: Any = None,
+    denominator: str = "std",
+    *,
+    interleaved: bool = False,
+    over: str | None = None,
+    rms: bool = False,
+    mean: Any = None,
+    var: Any = None,
+    gamma_axes: str | None = None,
+    gamma_per_group: bool = False,
+    gamma_offset: float = 0.0,
+    dtype: Any = None,
+    param_dtype: Any = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the gradients of `group_norm`, each element rounded once: of `x`, of gamma and of beta.
+
+    Parameters
+    ----------
+    x, dy : array_like
+        The input of the forward pass, and the gradient of its output, floating-point and of the same shape.
+    num_groups, eps, layout, gamma, denominator, interleaved, over, rms, mean, var, gamma_axes, gamma_per_group
+    gamma_offset
+        Those of the forward pass; see `group_norm`. Beta changes no gradient.
+    dtype : dtype, optional
+        That of the gradient of `x`; by default as in `group_norm`.
+    param_dtype : dtype, optional
+        That of the gradients of gamma and beta; by default float32 for float16, bfloat16 and float8, else that of `x`.
+
+    Returns
+    -------
+    dx, dgamma, dbeta : ndarray
+        dx has the shape of `x`; dgamma and dbeta have that of gamma: (C,), where it is a number.
+
+    Raises
+    ------
+    ParameterError
+        If the parameters do not fit `x`.
+    InputError
+        If a tensor is not numeric, or masked, or lies on another device, or `dy` is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, dy = np.array([[1.0, 3.0, 10.0, 30.0]]), np.array([[1.0, 0.0, 2.0, 2.0]])
+    >>> dx, dgamma, dbeta = group_norm_backward(x, dy, num_groups=2, eps=0)
+    >>> dgamma, dbeta
+    (array([-1.,  0., -2.,  2.]), array([1., 0., 2., 2.]))
+    """
+    norm = _norm(num_groups, None, eps, layout, denominator, interleaved, over, rms, mean, var)
+    with contextlib.ExitStack() as stack:
+        pair = gradient_pair(stack, io.lend(x, "x"), io.lend(dy, "dy"))
+        grouping = norm.on(pair.shape, pair.order)
+        scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset)
+        factors = _values(gamma, "gamma", 1.0)
+        affine = scaling.affine(grouping, factors, np.zeros(()))
+        given = _given(grouping, mean, var) if norm.given else None
+        made = _made(dtype, output_float(pair.a.dtype))
+        param = _made(param_dtype, param_float(pair.a))
+        sink = io.ArraySink(pair.shape, made.dtype, pair.order)
+        grid = Grid.of(scaling, grouping, factors.shape)
+        engine = stack.enter_context(Engine())
+        found = Backward(pair, sink, grouping, affine, grid, made, param, engine, given=given).run()
+    dgamma, dbeta = (values.reshape(grid.shape) for values in found.parameters)
+    return sink.array, dgamma, dbeta
+
+
+def _given(grouping: Grouping, mean: Any, var: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a given mean and variance of each channel."""
+    moments = (Scaling().fitted(grouping, what, _values(of, what, 0.0)) for what, of in (("mean", mean), ("var", var)))
+    return per_channel_moments(grouping, *moments)
+
+
+def _made(dtype: Any, default: Float) -> Float:
+    """Return the dtype of an array that is made, by default `default`."""
+    with contextlib.suppress(TypeError):  # NumPy does not know it
+        dtype = None if dtype is None else np.dtype(dtype).name
+    made = default if dtype is None else FLOATS.get(dtype)
+    if made is None or made.foreign:
+        raise ParameterError(f"{dtype} cannot hold the result", hint="choose float16, float32 or float64")
+    return made
 
 
 def _norm(

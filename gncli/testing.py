@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from gncli import io
-from gncli.api import diff, group_norm, in_words_of_python, opened
+from gncli.api import diff, group_norm, group_norm_backward, in_words_of_python, opened
 from gncli.kernels.groupnorm import DEFAULT_EPS
 from gncli.report.diff_records import DiffReport
 from gncli.report.pair_records import PairsReport
 
-__all__ = ["assert_close", "assert_group_norm"]
+__all__ = ["assert_close", "assert_group_norm", "assert_group_norm_backward"]
 
 
 @in_words_of_python
@@ -126,6 +126,72 @@ def assert_group_norm(
         report = diff(result, io.lent(exact, "group norm of x"), max_ulp=max_ulp)
     if report.status:
         raise AssertionError(_said(report))
+
+
+@in_words_of_python
+def assert_group_norm_backward(
+    gradients: Any,
+    x: Any,
+    dy: Any,
+    num_groups: int,
+    *,
+    gamma: Any = None,
+    eps: float = DEFAULT_EPS,
+    layout: str | None = None,
+    max_ulp: int = 1,
+) -> None:
+    """Raise unless `gradients` are those of Group Normalization, element by element.
+
+    Parameters
+    ----------
+    gradients : sequence of three array_like, str, PathLike or None
+        The results to test: dx, dgamma and dbeta, each float16, bfloat16, float32 or float64; None is not tested.
+    x, dy : array_like, str or PathLike
+        The input of the forward pass, and the gradient of its output, which the results were made of.
+    num_groups : int
+        The number of groups; it must divide the number of channels.
+    gamma : array_like of shape (C,), or float, optional
+        The scale of the forward pass; 1 by default.
+    eps : float
+        Added to the variance, inside the root.
+    layout : str, optional
+        One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
+    max_ulp : int
+        The largest distance in units of the dtype of a result from the exact one, rounded once to that dtype. dgamma
+        and dbeta are sums that may cancel; a kernel needs more where they do.
+
+    Raises
+    ------
+    AssertionError
+        If an element is farther away. The message begins with which gradient it is, then has the verdict, and the worst
+        element, its index and both values.
+    ParameterError
+        If a parameter is wrong, or does not fit the tensors.
+    InputError
+        If a tensor cannot be read, is not numeric, or is masked, or `dy` is not floating-point.
+
+    Examples
+    --------
+    >>> assert_group_norm_backward(
+    ...     ([[0.0, 0.0]], [-1.0, 2.0], [1.0, 2.0]), x=[[1.0, 3.0]], dy=[[1.0, 2.0]], num_groups=1, eps=0
+    ... )
+    """
+    __tracebackhide__ = True
+    names = ("dx", "dgamma", "dbeta")
+    with contextlib.ExitStack() as stack:
+        source, upstream = (
+            stack.enter_context(stack.enter_context(opened(of, name)).only()) for of, name in ((x, "x"), (dy, "dy"))
+        )
+        exact = group_norm_backward(
+            source, upstream, num_groups, eps, layout, gamma, dtype=np.float64, param_dtype=np.float64
+        )
+        for name, found, right in zip(names, gradients, exact, strict=True):
+            if found is None:
+                continue
+            result = stack.enter_context(opened(found, name))
+            report = diff(result, io.lent(right, f"exact {name}"), max_ulp=max_ulp)
+            if report.status:
+                raise AssertionError(f"{name}: {_said(report)}")
 
 
 def _said(report: DiffReport | PairsReport) -> str:

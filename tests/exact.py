@@ -37,7 +37,7 @@ class Group(NamedTuple):
 
     def rounded(self, x: Any, gamma: float, beta: float, kind: Float) -> Any:
         """Return the result for the element `x`, correctly rounded; ties go to even, 0 is +0, overflow is infinite."""
-        return _nearest(lambda boundary: self.side(x, gamma, beta, boundary), kind)
+        return nearest_by(lambda boundary: self.side(x, gamma, beta, boundary), kind)
 
     def side(self, x: Any, gamma: float, beta: float, boundary: Fraction) -> int:
         """Return the sign of the result for the element `x` less `boundary`."""
@@ -79,14 +79,14 @@ def group_norm(
 
 def nearest(exact: Fraction, kind: Float) -> Any:
     """Return the number of the dtype that is the nearest to `exact`, as `Group.rounded` does."""
-    return _nearest(lambda boundary: _sign(exact - boundary), kind)
+    return nearest_by(lambda boundary: _sign(exact - boundary), kind)
 
 
 def _sign(number: Fraction) -> int:
     return (number > 0) - (number < 0)
 
 
-def _nearest(beyond: Callable[[Fraction], int], kind: Float) -> Any:
+def nearest_by(beyond: Callable[[Fraction], int], kind: Float) -> Any:
     """Return the number of the dtype nearest to a result; `beyond` says on which side of a number that is."""
     low, high = -_last(kind), _last(kind)
     while high - low > 1:  # the result is between these two numbers of the dtype

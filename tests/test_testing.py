@@ -33,7 +33,7 @@ def failure(call: Any, *args: Any, **kwargs: Any) -> str:
 
 def test_the_package_offers_them() -> None:
     assert gncli.testing.assert_close is assert_close
-    assert gncli.testing.__all__ == ["assert_close", "assert_group_norm"]
+    assert gncli.testing.__all__ == ["assert_close", "assert_group_norm", "assert_group_norm_backward"]
 
 
 def test_what_agrees_passes(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import click
 
 from gncli import signals
 from gncli.commands import error_line, options, terminal
+from gncli.commands.backward import backward
 from gncli.commands.completion import completion
 from gncli.commands.diff import diff
 from gncli.commands.explain import explain
@@ -35,6 +36,7 @@ def gncli() -> None:
     gncli stats x.npy                      what is in it
     gncli normalize x.npy -G 4             before, after, and a check
     gncli normalize x.npy -G 4 -o y.npy    the same, and the result in y.npy
+    gncli backward x.npy dy.npy -G 4       its gradients, exactly rounded
     gncli diff y.npy expected.npy          how two tensors differ, and a verdict
     gncli explain y.npy expected.npy       by which eps, groups, layout ...
     gncli help                             more pages: a tour, recipes, ...
@@ -50,7 +52,7 @@ def gncli() -> None:
     """
 
 
-for command in (stats, normalize, diff, explain, random, completion, help_):
+for command in (stats, normalize, backward, diff, explain, random, completion, help_):
     gncli.add_command(command)
     command.epilog = gncli.epilog = "Documentation: gncli help; its pages are in the package too, in gncli/docs."
 

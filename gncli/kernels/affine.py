@@ -65,8 +65,8 @@ class Scaling:
         ParameterError
             If the shape does not fit, or fits two sets of axes.
         """
-        choices = self._choices(grouping)
-        sizes = [self._sizes(grouping, axes) for axes in choices]
+        choices = self.choices(grouping)
+        sizes = [self.sizes(grouping, axes) for axes in choices]
         ndim = len(grouping.shape)
         if len(shape) <= ndim and set(shape) <= {1}:
             return ()
@@ -97,7 +97,7 @@ class Scaling:
             See `axes`.
         """
         axes = self.axes(grouping, what, values.shape)
-        return values.reshape(self._sizes(grouping, axes) if axes else ())
+        return values.reshape(self.sizes(grouping, axes) if axes else ())
 
     def affine(self, grouping: Grouping, gamma: NDArray[Any], beta: NDArray[Any]) -> Affine:
         """Return the map of gamma and beta, arrays of float64 that fit the tensor.
@@ -111,7 +111,7 @@ class Scaling:
         if len(found) > 1:
             raise ParameterError(f"gamma has shape {gamma.shape}, beta {beta.shape}", hint="give both the same axes")
         axes = next(iter(found), ())
-        sizes = self._sizes(grouping, axes) if axes else ()
+        sizes = self.sizes(grouping, axes) if axes else ()
         gamma, beta = self.fitted(grouping, "gamma", gamma), self.fitted(grouping, "beta", beta)
 
         def laid(values: NDArray[Any]) -> Floats:
@@ -127,7 +127,14 @@ class Scaling:
         lost = laid(rest) if rest.any() else None
         return Affine(laid(total), laid(beta), grouping.runs(axes), lost, self.round_before_affine)
 
-    def _choices(self, grouping: Grouping) -> list[tuple[int, ...]]:
+    def choices(self, grouping: Grouping) -> list[tuple[int, ...]]:
+        """Return the axes that gamma and beta may have.
+
+        Raises
+        ------
+        ParameterError
+            If there are no groups to have one value each, or no such axes.
+        """
         if self.gamma_per_group and grouping.num_groups is None:
             raise ParameterError("--gamma-per-group needs groups", hint="leave it out, or give --groups")
         if self.gamma_axes is not None:
@@ -137,7 +144,8 @@ class Scaling:
         reduced = tuple(axis for axis in range(len(grouping.shape)) if axis not in grouping.kept)
         return [reduced, (grouping.channel,)] if "C" in grouping.names else [reduced]
 
-    def _sizes(self, grouping: Grouping, axes: tuple[int, ...]) -> tuple[int, ...]:
+    def sizes(self, grouping: Grouping, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a gamma that has these axes."""
         if self.gamma_per_group and grouping.num_groups is not None:
             return (grouping.num_groups,)
         return tuple(grouping.shape[axis] for axis in axes)

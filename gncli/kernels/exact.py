@@ -297,15 +297,15 @@ class Cell(NamedTuple):
             return _rounded_one(float(0.0 * factors.gamma + factors.beta), 0.0, made)
         root = math.isqrt(spread)
         if not self.root:
-            return _nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, made)
+            return nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, made)
         product = factor * deviation * (1 << GRAIN)
         if root * root == spread:
-            return _nearest(product / root + shift, made)
+            return nearest(product / root + shift, made)
         more = 64
         while True:  # the result is irrational, so it lies between two numbers of the dtype, and on no boundary
             more *= 2
             root = math.isqrt(spread << 2 * more)
-            one, other = (_nearest(product * (1 << more) / near + shift, made) for near in (root, root + 1))
+            one, other = (nearest(product * (1 << more) / near + shift, made) for near in (root, root + 1))
             if one.tobytes() == other.tobytes():
                 return one
 
@@ -337,11 +337,12 @@ def _halves(over: Fraction, under: int) -> tuple[float, float]:
     return high, float(exact - Fraction(high))
 
 
-def _nearest(exact: Fraction, made: Float) -> Any:
+def nearest(exact: Fraction, made: Float) -> Any:
     """Return `exact`, rounded once to `made`; its ties go to even."""
-    if abs(exact) >= 2**1000:
+    try:
+        high = float(exact)
+    except OverflowError:
         return _rounded_one(math.inf if exact > 0 else -math.inf, 0.0, made)
-    high = float(exact)
     low = exact - Fraction(high)
     return _rounded_one(high, float((low > 0) - (low < 0)), made)
 
@@ -473,6 +474,6 @@ def _of_rounded(z: Floats, factors: Factors, made: Float) -> tuple[NDArray[Any],
             continue
         factor, shift = _fractions(one)
         exact = factor * Fraction(value) + shift
-        found[i] = _nearest(exact, made) if exact else 0.0 * gamma * value + beta
+        found[i] = nearest(exact, made) if exact else 0.0 * gamma * value + beta
         lost[i] = exact != 0 and found[i] == 0
     return found[back], int(np.count_nonzero(lost[back]))

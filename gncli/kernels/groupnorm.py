@@ -268,8 +268,8 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     """
     # With x scaled by 2**-power, var is scaled by its square; so is eps, and then the root.
     measured = cells
-    cells = _scaled_for_eps(cells, norm.eps)
-    total = cells.scaled_var() + _scaled_eps(norm, cells)
+    cells = scaled_for_eps(cells, norm.eps)
+    total = cells.scaled_var() + scaled_eps(norm, cells)
     divisor = np.sqrt(total)
     if norm.denominator == "variance":
         divisor = total if cells.power is None else np.ldexp(total, cells.power)
@@ -281,7 +281,7 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     return Standardization(cells.hi, cells.lo, rstd, cells.min if wide else None, cells.power, slope, offset)
 
 
-def _scaled_for_eps(cells: Moments, eps: float) -> Moments:
+def scaled_for_eps(cells: Moments, eps: float) -> Moments:
     """Return `cells` on scales on which eps does not overflow: cells of tiny values are scaled up less."""
     if cells.power is None or not eps:
         return cells
@@ -289,7 +289,8 @@ def _scaled_for_eps(cells: Moments, eps: float) -> Moments:
     return cells.rescaled(np.maximum(cells.power, np.int32(min(0, least))))
 
 
-def _scaled_eps(norm: GroupNorm, cells: Moments) -> Any:
+def scaled_eps(norm: GroupNorm, cells: Moments) -> Any:
+    """Return eps on the scale of the variance of `cells`."""
     return norm.eps if cells.power is None else np.ldexp(norm.eps, -2 * cells.power)
 
 
@@ -442,7 +443,7 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
     lost = (before.m2 == 0) & ~before.constant  # values that differ have a variance
     expected, shift = _expected(before, before if own else by, z, norm)
     expected = np.where(lost, np.nan, expected)
-    damped_groups, eps_share = _damped(_scaled_for_eps(by, norm.eps), norm)
+    damped_groups, eps_share = _damped(scaled_for_eps(by, norm.eps), norm)
     info = np.finfo(dtype)
     # The check ignores results below 2**-500, in any dtype.
     mean, u = z.mean, float(info.eps) / 2
@@ -465,7 +466,7 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
 
 def _damped(before: Moments, norm: GroupNorm) -> tuple[int, float | None]:
     """Return in how many groups eps is more than a tenth of var + eps, and its largest share of that."""
-    var, eps = before.scaled_var(), _scaled_eps(norm, before)
+    var, eps = before.scaled_var(), scaled_eps(norm, before)
     damped = (var < 9 * eps) & (var > 0)
     if not damped.any():
         return 0, None
@@ -476,11 +477,11 @@ def _damped(before: Moments, norm: GroupNorm) -> tuple[int, float | None]:
 def _expected(before: Moments, by: Moments, z: Moments, norm: GroupNorm) -> tuple[Floats, Floats]:
     """Return the variance and the mean that standardized values should have, on the scale of `z`."""
     own = by is before
-    before = _scaled_for_eps(before, norm.eps)
+    before = scaled_for_eps(before, norm.eps)
     if before.power is not None:
         by = by.rescaled(before.power)
     var = before.scaled_var()
-    total = by.scaled_var() + _scaled_eps(norm, before)
+    total = by.scaled_var() + scaled_eps(norm, before)
     total = np.where(total == 0, 1.0, total)
     deviation = np.zeros_like(total) if own else before.less(by.hi)
     twice = norm.denominator == "variance"

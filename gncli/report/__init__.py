@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from gncli.report.style import Style
 
 if TYPE_CHECKING:
+    from gncli.report.backward_records import BackwardReport
     from gncli.report.diff_records import DiffReport
     from gncli.report.document import Document
     from gncli.report.explain_records import ExplainReport
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gncli.report.pair_records import PairsReport
     from gncli.report.records import NormalizeReport, StatsReport
 
-    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport | PairsReport | ExplainReport
+    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport | PairsReport | ExplainReport | BackwardReport
 
 
 def document_of(report: Report) -> Document:
@@ -31,6 +32,12 @@ def document_of(report: Report) -> Document:
         return CellsDocument(report) if report.by else StatsDocument(report)
     if isinstance(report, NormalizeReport):
         return NormalizeDocument(report)
+    from gncli.report.backward_records import BackwardReport
+
+    if isinstance(report, BackwardReport):
+        from gncli.report.backward_document import BackwardDocument
+
+        return BackwardDocument(report)
     from gncli.report.pair_records import PairsReport
 
     if isinstance(report, PairsReport):
@@ -53,7 +60,7 @@ def render(report: Report, form: str, style: Style | None = None, origin: Origin
 
     Parameters
     ----------
-    report : StatsReport, NormalizeReport, DiffReport, PairsReport or ExplainReport
+    report : StatsReport, NormalizeReport, DiffReport, PairsReport, ExplainReport or BackwardReport
         What to show.
     form : str
         One of `gncli.names.FORMS` and of the values of `gncli.names.REPORT_FORMS`.

@@ -11,6 +11,7 @@ from gncli.report.gates import sentence
 from gncli.text import printable
 
 if TYPE_CHECKING:
+    from gncli.kernels.gradients import GradientCheck
     from gncli.kernels.groupnorm import Check
     from gncli.report.diff_records import DiffReport
     from gncli.report.records import Broken, NormalizeReport, Parameters, Rounded, TensorStats
@@ -53,7 +54,7 @@ def seed_lines(seed: int | None) -> list[str]:
 
 def skipped_lines(skipped: Sequence[tuple[str, int]]) -> list[str]:
     """Return one line per container of which datasets were skipped."""
-    return [f"{printable(container)}: {_count(count, 'dataset')} skipped, not numeric" for container, count in skipped]
+    return [f"{printable(container)}: {counted(count, 'dataset')} skipped, not numeric" for container, count in skipped]
 
 
 def broken_lines(broken: Broken) -> list[str]:
@@ -69,21 +70,21 @@ def check_line(report: NormalizeReport) -> str:
     if check is None:
         return "check: skipped (--no-verify)"
     causes = check_failures(report)
-    found = [_count(check.groups, noun(parameters))]
+    found = [counted(check.groups, noun(parameters))]
     errors = [error for error in (check.mean_error, check.var_error) if error is not None]
     if errors and all(error <= 1 for error in errors):
         plain = (parameters.gamma, parameters.gamma_offset, parameters.beta) == (1, 0, 0)
         where = "" if plain else " before gamma and beta"
-        found.append(f"worst error {_percent(max(errors))} of the rounding bound{where}")
+        found.append(f"worst error {percent(max(errors))} of the rounding bound{where}")
     odd = {"constant": check.constant_groups, "with NaN or infinity": check.nonfinite_groups}
     if check.new_nan and not causes:  # "ok" alone would be misread
-        spoiled, elements = _count(odd.pop("with NaN or infinity"), "group"), _count(check.new_nan, "element")
+        spoiled, elements = counted(odd.pop("with NaN or infinity"), "group"), counted(check.new_nan, "element")
         found[0] = f"{spoiled} held NaN or infinity and became NaN ({elements})"
     found += [f"{groups} {what}" for what, groups in odd.items() if groups]
     verdict = f"FAILED: {' and '.join(causes)};" if causes else "ok,"
     if check.new_nan and not causes:
-        verdict = f"{check.groups - check.nonfinite_groups:,} of {_count(check.groups, 'group')} ok;"
-    return f"check: {verdict} {', '.join(found)}{_rounded(check)}{_lost(check)}"
+        verdict = f"{check.groups - check.nonfinite_groups:,} of {counted(check.groups, 'group')} ok;"
+    return f"check: {verdict} {', '.join(found)}{proved_words(check.proved, check.settled)}{lost_words(check)}"
 
 
 def damping_lines(report: NormalizeReport) -> list[str]:
@@ -94,21 +95,21 @@ def damping_lines(report: NormalizeReport) -> list[str]:
     share, several = check.eps_share, check.damped_groups > 1
     up, down, their = ("up to ", "as little as ", "their") if several else ("", "", "its")
     return [
-        f"eps is {up}{_percent(share)} of var + eps in {_count(check.damped_groups, 'group')}: "
+        f"eps is {up}{percent(share)} of var + eps in {counted(check.damped_groups, 'group')}: "
         f"{their} deviation is {down}{math.sqrt(1 - share):.2g}, not 1"
     ]
 
 
-def _rounded(check: Check) -> str:
+def proved_words(proved: int | None, settled: int | None) -> str:
     """Return how many elements are correctly rounded; nothing if there are none, and for an output of float64."""
-    elements = (check.proved or 0) + (check.settled or 0)
+    elements = (proved or 0) + (settled or 0)
     if not elements:
         return ""
-    settled = f", {check.settled:,} of them settled in higher precision" if check.settled else ""
-    return f"; {elements:,} element{'' if elements == 1 else 's'} proved correctly rounded{settled}"
+    more = f", {settled:,} of them settled in higher precision" if settled else ""
+    return f"; {elements:,} element{'' if elements == 1 else 's'} proved correctly rounded{more}"
 
 
-def _lost(check: Check) -> str:
+def lost_words(check: Check | GradientCheck) -> str:
     """Return how many results overflowed and were allowed to, and how many became 0; nothing if none did."""
     found = [_overflowed(check.overflow, check.overflowed)] if check.overflow and check.overflowed else []
     found += [f"{check.became_zero:,} became 0"] if check.became_zero else []
@@ -149,9 +150,9 @@ def check_failures(report: NormalizeReport) -> list[str]:
     ]
     dtype = report.parameters.dtype
     if check.failures:
-        causes.append(f"{_count(check.failures, 'result')} beyond the largest {dtype}")
+        causes.append(f"{counted(check.failures, 'result')} beyond the largest {dtype}")
     if check.misrounded:
-        causes.append(f"{_count(check.misrounded, 'element')} not rounded to the nearest {dtype}")
+        causes.append(f"{counted(check.misrounded, 'element')} not rounded to the nearest {dtype}")
     return causes
 
 
@@ -177,11 +178,11 @@ def done_line(p: Parameters) -> str:
     layout = None if p.layout is None else f"layout {p.layout}"
     if p.groups is not None and p.group_size is not None:
         kind = "interleaved group" if p.interleaved else "group"
-        cells = f"{_count(p.groups, kind)} of {_count(p.group_size, 'channel')}"
+        cells = f"{counted(p.groups, kind)} of {counted(p.group_size, 'channel')}"
     elif p.over is not None:
-        cells = f"over {printable(p.over)}, {_count(math.prod(p.cells), noun(p))}"
+        cells = f"over {printable(p.over)}, {counted(math.prod(p.cells), noun(p))}"
     else:
-        cells = f"{_count(math.prod(p.cells), noun(p))}, mean {_exact(p.mean)}, var {_exact(p.var)}"
+        cells = f"{counted(math.prod(p.cells), noun(p))}, mean {_exact(p.mean)}, var {_exact(p.var)}"
     per = "" if p.gamma_axes is None else f" on {printable(p.gamma_axes)}"
     per = " per group" if p.gamma_per_group else per
     gamma, beta = (_exact(each) + per * isinstance(each, str) for each in (p.gamma, p.beta))
@@ -207,12 +208,12 @@ def _exact(given: float | str | None) -> str:
     return printable(given) if isinstance(given, str) else repr(given).removesuffix(".0")
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
     """Return a fraction in percent.
 
     Examples
     --------
-    >>> _percent(0.0112), _percent(0.999), _percent(0.0), _percent(1e-9)
+    >>> percent(0.0112), percent(0.999), percent(0.0), percent(1e-9)
     ('1.1 %', '100 %', '0 %', 'less than 0.01 %')
     """
     percent = 100 * fraction
@@ -221,5 +222,6 @@ def _percent(fraction: float) -> str:
     return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -376,7 +376,7 @@ class NormalizeDocument(TensorDocument):
             "command": "normalize",
             "input": without_surrogates(report.input),
             "output": None if report.output is None else without_surrogates(report.output),
-            "parameters": _spelled(report.parameters.as_dict()),
+            "parameters": spelled(report.parameters.as_dict()),
             "before": tensor_object(report.before),
             "after": tensor_object(report.after),
             "verified": None if report.check is None else report.check.as_dict(),
@@ -446,13 +446,14 @@ def _file_of(headings: Sequence[str]) -> str:
 def tensor_object(found: Summary | Failure, selected: Sequence[str] = ()) -> dict[str, object]:
     """Return the JSON object of a tensor; names of axes are escaped as in text."""
     if isinstance(found, Failure):
-        return _spelled(found.as_dict())
-    entries = _spelled(found.as_dict(selected))
+        return spelled(found.as_dict())
+    entries = spelled(found.as_dict(selected))
     names = found.value("dimensions")
     return entries | ({"dimensions": [printable(str(name)) for name in names]} if isinstance(names, tuple) else {})
 
 
-def _spelled(entries: dict[str, object]) -> dict[str, object]:
+def spelled(entries: dict[str, object]) -> dict[str, object]:
+    """Return entries of JSON, whose text is valid Unicode."""
     return {key: without_surrogates(value) if isinstance(value, str) else value for key, value in entries.items()}
 
 

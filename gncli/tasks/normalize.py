@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
 from gncli import io
 from gncli.errors import InputError, OutputError, ParameterError
-from gncli.inputs import Draw
+from gncli.inputs import Draw, Policy
 from gncli.io.pairs import stored
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
@@ -26,11 +26,11 @@ from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome
 from gncli.run.plan import kept_in_file
-from gncli.tasks.requests import Normalize
+from gncli.tasks.requests import Backward, Normalize
 from gncli.tasks.survey import CountingSink, counted
 
 
-def _tensor_stats(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments) -> TensorStats:
+def tensor_stats(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments) -> TensorStats:
     """Return the record of one tensor from its moments, of shape (1,) and settled."""
     columns = finished(total, dtype, shape)
     return TensorStats(shape, dtype.name, {key: column[0] for key, column in columns.items()}, name)
@@ -92,60 +92,19 @@ class NormalizeRun:
             self._notes += (f"{source.name}: {doubted}",)
         self._inputs = [source]
         scaling = request.scaling
-        gamma, beta = (
-            self._values(given, what, scaling, stack)
-            for what, given in (("gamma", request.gamma), ("beta", request.beta))
-        )
+        operands = Operands(grouping, request.policy, stack, self._inputs)
+        gamma, beta = operands.values(request.gamma, "gamma", scaling), operands.values(request.beta, "beta", scaling)
         self._affine = scaling.affine(grouping, gamma, beta)
-        self._given = self._given_moments(stack)
+        self._given = operands.moments(request.mean, request.var)
         default = source.stored_as or output_float(source.dtype)
         self._made = made = chosen(request.dtype, default, request.output.overflow)
         self._path = _in_place(tensor, source, made) if request.output.in_place else request.output.path
-        self._parameters = Parameters(
-            groups=grouping.num_groups,
-            group_size=None if grouping.num_groups is None else grouping.group_size,
-            eps=request.norm.eps,
-            layout=None if grouping.layout is None else str(grouping.layout),
-            denominator=request.norm.denominator,
-            gamma=request.gamma,
-            beta=request.beta,
-            dtype=self._made.name,
-            interleaved=request.norm.interleaved,
-            cells=grouping.partition.cells,
-            over=request.norm.over,
-            rms=request.norm.rms,
-            mean=request.mean,
-            var=request.var,
-            gamma_axes=scaling.gamma_axes,
-            gamma_per_group=scaling.gamma_per_group,
-            gamma_offset=scaling.gamma_offset,
-            round_before_affine=scaling.round_before_affine,
-            overflow=request.output.overflow,
-        )
+        self._parameters = parameters_of(request, grouping, made, request.output.overflow)
 
     def _source_of(self, tensor: str | Draw) -> Source:
         if isinstance(tensor, Draw):
             return io.RandomSource(tensor.shape, tensor.dist, tensor.seed, tensor.dtype)
         return io.open_source(tensor, policy=self.request.policy)
-
-    def _values(self, given: str | float, what: str, scaling: Scaling, stack: contextlib.ExitStack) -> Floats:
-        """Return gamma, beta, a mean or a variance: from a number in shape (), or from a tensor that fits."""
-        if not isinstance(given, str):
-            if not math.isfinite(given):
-                raise ParameterError(f"{what} is {given}", hint="give a finite number, or a tensor")
-            return np.array(float(given))
-        source = stack.enter_context(io.open_source(given, policy=self.request.policy))
-        self._inputs.append(source)
-        return read_fitting(source, what, scaling, self._grouping)
-
-    def _given_moments(self, stack: contextlib.ExitStack) -> tuple[Floats, Floats] | None:
-        """Return the mean and the variance of each channel, if they are given."""
-        if self.request.mean is None or self.request.var is None:
-            return None
-        per_channel = Scaling()
-        mean = self._values(self.request.mean, "mean", per_channel, stack)
-        var = self._values(self.request.var, "var", per_channel, stack)
-        return per_channel_moments(self._grouping, mean, var)
 
     def _open_outputs(self, stack: contextlib.ExitStack) -> None:
         output, save_moments = self.request.output, self.request.save_moments
@@ -239,9 +198,9 @@ class NormalizeRun:
     def _described(self, outcome: Outcome, output: str | None) -> tuple[TensorStats, TensorStats]:
         """Return the records of input and output."""
         source = self._source
-        before = _tensor_stats(source.name, source.shape, source.dtype, outcome.before)
+        before = tensor_stats(source.name, source.shape, source.dtype, outcome.before)
         before = replace(before, dtype=source.dtype_name, axis_names=source.dimensions, not_stored=source.not_stored)
-        after = _tensor_stats(output or "", source.shape, self._made.dtype, outcome.after)
+        after = tensor_stats(output or "", source.shape, self._made.dtype, outcome.after)
         return before, replace(after, dtype=self._made.name, axis_names=source.dimensions)
 
     def _histograms(self, outcome: Outcome) -> tuple[Histogram, Histogram] | None:
@@ -270,6 +229,85 @@ class NormalizeRun:
         run.run()
         limits = tuple(edges.tolist())
         return Histogram(limits, tuple(before.tolist())), Histogram(limits, tuple(sink.counts.tolist()))
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Reads the numbers and tensors that a norm has besides its input.
+
+    Attributes
+    ----------
+    grouping : Grouping
+        The norm on the input.
+    policy : Policy
+        The limits for their files.
+    stack : ExitStack
+        Closes them.
+    inputs : list of Source
+        Takes those that were opened.
+    """
+
+    grouping: Grouping
+    policy: Policy
+    stack: contextlib.ExitStack
+    inputs: list[Source]
+
+    def values(self, given: str | float, what: str, scaling: Scaling) -> Floats:
+        """Return gamma, beta, a mean or a variance: from a number in shape (), or from a tensor that fits.
+
+        Raises
+        ------
+        GncliError
+            If it is not finite, does not fit or cannot be read.
+        """
+        if not isinstance(given, str):
+            if not math.isfinite(given):
+                raise ParameterError(f"{what} is {given}", hint="give a finite number, or a tensor")
+            return np.array(float(given))
+        source = self.stack.enter_context(io.open_source(given, policy=self.policy))
+        self.inputs.append(source)
+        return read_fitting(source, what, scaling, self.grouping)
+
+    def moments(self, mean: str | float | None, var: str | float | None) -> tuple[Floats, Floats] | None:
+        """Return the mean and the variance of each channel, if they are given.
+
+        Raises
+        ------
+        GncliError
+            As for `values`; also if a variance is negative.
+        """
+        if mean is None or var is None:
+            return None
+        per_channel = Scaling()
+        return per_channel_moments(
+            self.grouping, self.values(mean, "mean", per_channel), self.values(var, "var", per_channel)
+        )
+
+
+def parameters_of(request: Normalize | Backward, grouping: Grouping, made: Float, overflow: str | None) -> Parameters:
+    """Return what is computed, with every default resolved."""
+    norm, scaling = request.norm, request.scaling
+    return Parameters(
+        groups=grouping.num_groups,
+        group_size=None if grouping.num_groups is None else grouping.group_size,
+        eps=norm.eps,
+        layout=None if grouping.layout is None else str(grouping.layout),
+        denominator=norm.denominator,
+        gamma=request.gamma,
+        beta=request.beta,
+        dtype=made.name,
+        interleaved=norm.interleaved,
+        cells=grouping.partition.cells,
+        over=norm.over,
+        rms=norm.rms,
+        mean=request.mean,
+        var=request.var,
+        gamma_axes=scaling.gamma_axes,
+        gamma_per_group=scaling.gamma_per_group,
+        gamma_offset=scaling.gamma_offset,
+        round_before_affine=scaling.round_before_affine,
+        overflow=overflow,
+    )
 
 
 def read_fitting(source: Source, what: str, scaling: Scaling, grouping: Grouping) -> Floats:
@@ -329,9 +367,9 @@ def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: Te
     return (
         Stage("input", before),
         Stage("reshaped", replace(before, shape=grouping.split_shape, axis_names=())),
-        Stage("mean", _tensor_stats("", grouping.cell_shape, double, outcome.means)),
-        Stage("var", _tensor_stats("", grouping.cell_shape, double, outcome.variances)),
-        Stage("normalized", _tensor_stats("", grouping.split_shape, dtype, outcome.normalized)),
+        Stage("mean", tensor_stats("", grouping.cell_shape, double, outcome.means)),
+        Stage("var", tensor_stats("", grouping.cell_shape, double, outcome.variances)),
+        Stage("normalized", tensor_stats("", grouping.split_shape, dtype, outcome.normalized)),
         Stage("output", after),
     )
 

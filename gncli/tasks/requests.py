@@ -405,6 +405,61 @@ class Normalize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Backward:
+    """The parameters of ``backward``.
+
+    Attributes
+    ----------
+    x, dy : str
+        The input of the forward pass, and the gradient of its output, as the command line names them.
+    norm : GroupNorm
+        The groups, eps, layout and denominator.
+    gamma : str or float
+        A number, or a tensor with the axes that `scaling` says, such as (C,).
+    beta : str or float
+        The same; it changes no gradient.
+    scaling : Scaling
+        How gamma and beta were applied.
+    mean, var : str or float, optional
+        A number, or a tensor of shape (C,), if ``norm.given``.
+    dtype : str, optional
+        The dtype of dx; by default that of a floating x, else ``np.result_type(x, np.float32)``.
+    param_dtype : str, optional
+        The dtype of dgamma and dbeta; by default float32 for half precision, else that of dx by default.
+    output : Output
+        The file for dx.
+    dgamma, dbeta : str, optional
+        The files for the others; `output` says how they are written too.
+    verify : bool
+        Whether the result is checked.
+    zeros : bool
+        Whether zeros are counted.
+    policy : Policy
+        The limits for the input files.
+    execution : Execution
+        The number of threads, and their tile.
+    """
+
+    x: str
+    dy: str
+    norm: GroupNorm
+    gamma: str | float = 1.0
+    beta: str | float = 0.0
+    scaling: Scaling
+    mean: str | float | None = None
+    var: str | float | None = None
+    dtype: str | None = None
+    param_dtype: str | None = None
+    output: Output = NO_OUTPUT
+    dgamma: str | None = None
+    dbeta: str | None = None
+    verify: bool = True
+    zeros: bool = False
+    policy: Policy = field(default=STRICT)
+    execution: Execution = ON_THREADS
+
+
+@dataclass(frozen=True, kw_only=True)
 class Random:
     """The parameters of ``random``.
 

@@ -229,7 +229,8 @@ ANSWERS: dict[str, list[str]] = {
     "gncli completion f": ["plain,fish"],
     "gncli normalize --report y": [],
     "gncli nothing ": [
-        f"plain,{name}" for name in ("completion", "diff", "explain", "help", "normalize", "random", "stats")
+        f"plain,{name}"
+        for name in ("backward", "completion", "diff", "explain", "help", "normalize", "random", "stats")
     ],
 }
 

@@ -19,7 +19,7 @@ from gncli.commands.group import gncli
 from tests.transcripts import environment
 
 ASKED = [
-    ("", ["stats", "normalize", "diff", "explain", "random", "completion", "help", *helping.TOPICS]),
+    ("", ["stats", "normalize", "backward", "diff", "explain", "random", "completion", "help", *helping.TOPICS]),
     ("no", ["normalize"]),
     ("s", ["stats", "statistics", "speed", "scale"]),
     ("x", []),

@@ -1,0 +1,558 @@
+"""The backward pass of Group Normalization and its family: the map, the bounds of its errors, exact results, the check.
+
+For a cell with n elements, z the standardized values, g = dy gamma, and r the factor of deviations::
+
+    dx = r ((g - mean(g)) - z mean(g z))          dgamma = sum(dy z)          dbeta = sum(dy)
+
+``denominator="variance"`` takes ``2 mean(g z) / r`` in place of ``mean(g z)``; moments about 0 (`GroupNorm.rms`) have
+no first mean, and given ones have neither. docs/numbers.md derives the formulas and the bounds.
+
+Notes
+-----
+With the sums S of x, Q of x^2, A of g and P of g x, and W = n Q - S^2 + n^2 eps, all of which are exact, and
+T = n P - S A, N = n x - S::
+
+    dx = ((n g - A) W - N T) / W^1.5              or, divided by the variance,  n ((n g - A) W - 2 N T) / W^2
+    dgamma = sum over cells of (n P - S D) / sqrt(W)        with D and P the sums of dy and dy x in the cell
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.exact import GRAIN, Sums, cell_sums
+from gncli.kernels.floats import Float
+from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
+from gncli.kernels.moments import Bounds, Floats, Moments, is_wide_integer
+from gncli.kernels.plain import UP, Affine, Standardization, U
+from gncli.kernels.proof import EVERYTHING, TINY
+from gncli.kernels.reduction import Visit, spread
+from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
+from gncli.kernels.walk import boxes
+from gncli.text import finite
+
+NEAR = 2.0**-300  # a product of numbers of up to 32 bits and of a gamma beyond it does not underflow
+
+
+class Weights(NamedTuple):
+    """Gamma, as the gradient needs it.
+
+    Attributes
+    ----------
+    uniform : float
+        Multiplies the result; 1 where `values` are used.
+    values : Affine or None
+        The gamma of each element; None where it is one number.
+    exact : bool
+        Whether dy times gamma is a float64; otherwise the product has an error of up to 2 u.
+    """
+
+    uniform: float
+    values: Affine | None
+    exact: bool
+
+    @classmethod
+    def of(cls, affine: Affine, dtype: np.dtype[Any]) -> Weights:
+        """Return the weights for a dy of `dtype`."""
+        first = float(affine.gamma[0]) if affine.gamma.size else 1.0
+        if affine.rest is not None:
+            return cls(1.0, affine, False)
+        if (affine.gamma == first).all():
+            return cls(first, None, True)
+        size = np.abs(affine.gamma)
+        with np.errstate(over="ignore"):
+            short = (affine.gamma.astype(np.float32) == affine.gamma) & ((size == 0) | (size > NEAR))
+        return cls(1.0, affine, bool(dtype.itemsize <= 4 and short.all()))
+
+    def per_element(self, start: int, size: int) -> list[Floats]:
+        """Return the gamma of a run of elements in storage, as arrays whose sum it is; none where it is one number."""
+        if self.values is None:
+            return []
+        rest = self.values.rest
+        parts = [self.values.gamma] if rest is None else [self.values.gamma, rest]
+        shape = [count if place % 2 else 1 for place, count in enumerate(self.values.shape)]
+        found = [np.empty(size) for _ in parts]
+        done = 0
+        for box in boxes(self.values.shape, start, start + size):
+            extents = tuple(part.stop - part.start for part in box)
+            piece = slice(done, done + math.prod(extents))
+            done = piece.stop
+            own = tuple(part if place % 2 else slice(None) for place, part in enumerate(box))
+            for out, part in zip(found, parts, strict=True):
+                out[piece].reshape(extents)[...] = part.reshape(shape)[own]
+        return found
+
+
+class Gradient(NamedTuple):
+    """The map of the cells, ``factor ((g - first) - z second)``, and the bound of its error.
+
+    All are arrays of float64, one value per cell. The bound is ``on_g abs(g) + on_z abs(z) + base``.
+    """
+
+    factor: Floats
+    first: Floats
+    second: Floats
+    on_g: Floats
+    on_z: Floats
+    base: Floats
+
+
+class Measured(NamedTuple):
+    """What is known of the cells before the map.
+
+    Attributes
+    ----------
+    x, by : Moments
+        The moments of the input, settled, and those that it is standardized by.
+    mapping : Standardization
+        How it is standardized.
+    g, products : Moments
+        The moments of g, settled, and of g z as float64 has them; with bounds.
+    dy : Moments
+        The moments of dy.
+    """
+
+    x: Moments
+    by: Moments
+    mapping: Standardization
+    g: Moments
+    products: Moments
+    dy: Moments
+
+    def roots(self, norm: GroupNorm) -> tuple[Floats, Floats]:
+        """Return a bound of the root mean square of z in each cell, and the share of eps in var + eps."""
+        by = scaled_for_eps(self.by, norm.eps)
+        var, eps = by.scaled_var(), scaled_eps(norm, by)
+        share = np.where(var + eps > 0, eps / np.where(var + eps > 0, var + eps, 1.0), 1.0)
+        return self.mapping.rstd * np.sqrt(var) * UP, share
+
+
+def _mean(moments: Moments, rounded: float) -> tuple[Floats, Floats]:
+    """Return the mean of each cell, and the bound of its error, where the values have an error of `rounded`."""
+    limits = moments.asked(Bounds)
+    assert limits is not None  # they were asked for
+    mean = np.where(moments.n > 0, moments.mean, 0.0)
+    error = limits.mean if moments.power is None else np.ldexp(limits.mean, moments.power)
+    return mean, (error + U * np.abs(mean)) * UP + rounded * _root_mean_square(moments)
+
+
+def _root_mean_square(moments: Moments) -> Floats:
+    return np.asarray(np.hypot(np.nan_to_num(moments.mean), np.nan_to_num(moments.std())) * UP)
+
+
+def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool) -> Gradient:
+    """Return the map of the cells.
+
+    Parameters
+    ----------
+    found : Measured
+        What is known of them.
+    norm : GroupNorm
+        The formula.
+    weights : Weights
+        Gamma.
+    narrow : bool
+        Whether x and dy have at most 32 bits, so that no product underflows.
+    """
+    of_z, offset = found.mapping.slope, found.mapping.offset
+    assert of_z is not None and offset is not None  # moments have bounds
+    rate = factor(found.mapping)
+    none = np.zeros_like(rate)
+    first = first_error = second = second_error = none
+    lost_g = 0.0 if weights.exact else 2 * U
+    if not norm.given:
+        root_g, (root_z, _) = _root_mean_square(found.g), found.roots(norm)
+        second, second_error = _mean(found.products, 2 * U)
+        second_error = second_error + ((of_z + lost_g + U) * root_g * root_z + offset * root_g) * UP
+        if norm.denominator == "variance":
+            second = 2 * second / rate
+            second_error = (2 * second_error / rate + np.abs(second) * (of_z + 4 * U)) * UP
+        if not norm.rms:
+            first, first_error = _mean(found.g, lost_g)
+    scale = rate * weights.uniform
+    size = np.abs(scale)
+    on_g = size * (lost_g + 5 * U + of_z)
+    on_z = size * (second_error * (1 + of_z) + np.abs(second) * (2 * of_z + 6 * U))
+    base = size * (first_error + np.abs(first) * (5 * U + of_z) + offset * (np.abs(second) + second_error))
+    if not (narrow and weights.exact and (weights.uniform == 0 or NEAR < abs(weights.uniform) < 1 / NEAR)):
+        base = base + TINY
+    lost = ~((rate < 1 / TINY) & (rate > TINY) & np.isfinite(on_g + on_z + base))
+    on_g, on_z, base = (np.where(lost, EVERYTHING, part * UP) for part in (on_g, on_z, base))
+    same = found.g.constant & (norm.centered | (found.g.min == 0))
+    if weights.exact and not norm.given:  # then dx is exactly 0
+        first, second = np.where(same, found.g.min * norm.centered, first), np.where(same, 0.0, second)
+        on_g, on_z, base = (np.where(same, 0.0, part) for part in (on_g, on_z, base))
+    if not norm.given:
+        scale = np.where(found.x.finite & found.g.finite, scale, np.nan)
+    return Gradient(scale, first, second, on_g, on_z, base)
+
+
+def mapped(visit: Visit, cells: Gradient, g: Floats, z: Floats, bound: Floats) -> Floats:
+    """Return dx before it is rounded, and put the bound of its error into `bound`.
+
+    Parameters
+    ----------
+    visit : Visit
+        Where the elements are.
+    cells : Gradient
+        The map of its cells.
+    g, z : ndarray of float64, 1-D
+        The elements.
+    bound : ndarray of float64, 1-D
+        Takes the bounds.
+    """
+    rate, first, second, on_g, on_z, base = (spread(visit.walk, visit.region, part) for part in cells)
+    num_x, length, width = visit.walk.view(visit.region)
+    shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
+    found, other = np.empty(g.size), np.empty(g.size)
+    of_g, of_z, to, also, limit = (values.reshape(shape) for values in (g, z, found, other, bound))
+    np.subtract(of_g, first, out=to)
+    np.multiply(of_z, second, out=also)
+    np.subtract(to, also, out=to)
+    np.multiply(to, rate, out=to)
+    np.add(to, 0.0, out=to)
+    np.multiply(np.abs(of_g, out=limit), on_g, out=limit)
+    np.multiply(np.abs(of_z, out=also), on_z, out=also)
+    np.add(limit, also, out=limit)
+    np.add(limit, base, out=limit)
+    return found
+
+
+def enclosed(values: Floats, bound: Floats, defined: NDArray[np.bool_] | None, made: Float, out: NDArray[Any]) -> Any:
+    """Write `values` to `out`, rounded; return the places of those that are open, in ascending order.
+
+    Parameters
+    ----------
+    values, bound : ndarray of float64, 1-D
+        The elements, and bounds of their errors.
+    defined : ndarray of bool, 1-D, or None
+        Which have an exact value; None for all. The others are NaN.
+    made : Float
+        The dtype of the result.
+    out : ndarray of ``made.dtype``, 1-D
+        Takes the elements.
+    """
+    if made.mantissa == 52:
+        out[...] = values
+        differ = np.zeros(out.shape, np.bool_)
+    else:
+        upper = np.empty_like(out)
+        made.round_into(values - bound, out)
+        made.round_into(values + bound, upper)
+        bits = f"u{out.itemsize}"
+        differ = (out.view(bits) != upper.view(bits)) | np.isnan(out)
+    if defined is not None:
+        differ &= defined
+        out[~defined] = np.nan
+    return np.flatnonzero(differ)
+
+
+# --- exact results ---------------------------------------------------------------------------------------------------
+
+
+class Exact(NamedTuple):
+    """The exact sums of cells, one Python integer each: of g and of g x, over ``2**(FACTORS * GRAIN)``."""
+
+    of_g: NDArray[Any]
+    of_products: NDArray[Any]
+
+
+class Cell(NamedTuple):
+    """The exact sums of a cell.
+
+    Attributes
+    ----------
+    n : int
+        The number of its elements.
+    first, second : int
+        The sum of x over ``2**GRAIN``, and that of its squares over ``4**GRAIN``; `first` is 0 for moments about 0.
+    norm : GroupNorm
+        The formula.
+    """
+
+    n: int
+    first: int
+    second: int
+    norm: GroupNorm
+
+    @property
+    def total(self) -> Fraction:
+        """S, the sum of x."""
+        return Fraction(self.first, 1 << GRAIN)
+
+    @property
+    def spread(self) -> Fraction:
+        """W, ``n**2 (var + eps)``; where that is 0, the factor of deviations is 1."""
+        found = self.n * Fraction(self.second, 1 << 2 * GRAIN) - self.total**2 + self.n**2 * Fraction(self.norm.eps)
+        return found or Fraction(self.n**2)
+
+    def rates(self, of_g: Fraction, of_products: Fraction) -> tuple[Fraction, Fraction, Fraction, Fraction]:
+        """Return a, b, c and w of the elements: ``dx = (a g + b x + c) / sqrt(w)``, from the sums of g and of g x."""
+        n, whole, spread = self.n, self.total, self.spread
+        twice = self.norm.denominator == "variance"
+        if self.norm.given:
+            of_g = of_products = Fraction(0)
+        if self.norm.rms:
+            of_g = Fraction(0)
+        slope = (n * of_products - whole * of_g) * (2 if twice else 1) / spread
+        if self.norm.given:
+            slope = Fraction(0)
+        scale = n / spread if twice else Fraction(1)
+        return scale * n, -scale * n * slope, scale * (whole * slope - of_g), Fraction(1) if twice else spread
+
+    def term(self, of_dy: Fraction, of_products: Fraction) -> Term:
+        """Return what the cell adds to dgamma, from the sums of dy and of dy x."""
+        over = self.n * of_products - self.total * of_dy
+        if self.norm.denominator == "variance":
+            return Term(over * self.n / self.spread, Fraction(1))
+        return Term(over, self.spread)
+
+
+def float_parts(values: NDArray[Any]) -> list[Floats]:
+    """Return arrays of float64 whose sum is exactly `values`: two for 64-bit integers, else one."""
+    if not is_wide_integer(values.dtype):
+        return [values.astype(np.float64)]
+    upper = values >> 32 << 32
+    return [upper.astype(np.float64), (values - upper).astype(np.float64)]
+
+
+def exact_value(value: Any) -> Fraction:
+    """Return an element as a fraction."""
+    return Fraction(int(value)) if isinstance(value, np.integer | np.bool_) else Fraction(float(value))
+
+
+def cell_numbers(visit: Visit) -> NDArray[np.int64]:
+    """Return the number of the cell of each column of a visit, of shape (X, Q).
+
+    Cells are counted from the first one of the visit's first span, in storage order.
+    """
+    walk, region = visit.walk, visit.region
+    spans = region.last - region.first if region.axis == 0 else 1
+    num_x, _, width = walk.view(region)
+    return spread(walk, region, np.arange(spans * walk.span_cells)).reshape(num_x, width)
+
+
+def exact_cells(
+    visit: Visit, dy: NDArray[Any], gamma: Sequence[Floats], opened: NDArray[np.int64] | None = None
+) -> Exact:
+    """Return the exact sums of the cells of a visit, in their order: of all, or of those whose numbers are `opened`."""
+    num_x, length, width = visit.walk.view(visit.region)
+    runs = cell_numbers(visit)
+    opened = np.unique(runs) if opened is None else opened
+    x, column = np.nonzero(np.isin(runs, opened))
+
+    def rows(values: NDArray[Any]) -> list[Floats]:
+        return float_parts(values.reshape(num_x, length, width).swapaxes(1, 2)[x, column])
+
+    weights = [[row for part in gamma for row in rows(part)]] if gamma else []
+    index = np.searchsorted(opened, runs[x, column])
+    found = []
+    for factors in ([rows(dy), *weights], [rows(dy), rows(visit.values), *weights]):
+        sums = np.zeros(opened.size, np.int64).astype(object)
+        np.add.at(sums, index, product_sums(factors))
+        found.append(sums)
+    return Exact(*found)
+
+
+def settle_gradient(
+    visit: Visit,
+    places: NDArray[np.int64],
+    made: Float,
+    out: NDArray[Any],
+    cells: Moments,
+    sums: Exact | None,
+    norm: GroupNorm,
+    dy: NDArray[Any],
+    weights: Weights,
+    gamma: Sequence[Floats],
+) -> int:
+    """Round the elements of a visit at `places` to `out` by exact arithmetic; return how many became 0, and are not.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with the elements of x.
+    places : ndarray of int64, 1-D
+        The elements that are open.
+    made : Float
+        The dtype of the result.
+    out : ndarray of ``made.dtype``, 1-D
+        The results; those at `places` are replaced.
+    cells : Moments
+        The moments that the cells are standardized by, as `spread` takes them.
+    sums : Exact or None
+        The exact sums of these cells; None if the visit has all of their elements. `cells` then need no `Sums`.
+    norm : GroupNorm
+        The formula.
+    dy : ndarray, 1-D
+        The elements of dy.
+    weights, gamma
+        Gamma, and that of each element as `Weights.per_element` returns it.
+    """
+    if not places.size:
+        return 0
+    became_zero = 0
+    walk, region = visit.walk, visit.region
+    _, length, width = walk.view(region)
+    runs = cell_numbers(visit)
+    opened, part = np.unique(runs[places // (length * width), places % width], return_inverse=True)
+    of_x = cells.asked(Sums)
+    if norm.given:
+        zero = np.zeros(opened.size, np.int64).astype(object)
+        of_cells = Exact(zero, zero)
+    elif sums is None:
+        of_cells = exact_cells(visit, dy, gamma, opened)
+    else:
+        of_cells = Exact(sums.of_g[opened], sums.of_products[opened])
+    if of_x is None:
+        of_x = cell_sums(visit)
+    order = np.argsort(part, kind="stable")
+    for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
+        k, at = part[some[0]], places[some]
+        first, second = (int(sums_of[opened[k]]) for sums_of in of_x)
+        cell = Cell(int(cells.n[opened[k]]), 0 if norm.rms else first, second, norm)
+        a, b, c, w = cell.rates(exactly(of_cells.of_g[k]), exactly(of_cells.of_products[k]))
+        known: dict[tuple[Any, ...], tuple[Any, bool]] = {}
+        for place in at.tolist():
+            own = tuple(float(part[place]) for part in gamma)
+            key = visit.values[place].tobytes(), dy[place].tobytes(), own
+            if key not in known:
+                g = exact_value(dy[place]) * (sum(map(Fraction, own)) if own else 1)
+                over = (a * g + b * exact_value(visit.values[place]) + c) * Fraction(weights.uniform)
+                result = rounded_sum([Term(over, w)], made)
+                known[key] = result, bool(over) and result == 0
+            out[place], lost = known[key]
+            became_zero += lost
+    return became_zero
+
+
+# --- the check -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """The errors of dx before it is rounded, as fractions of what float64 allows.
+
+    Parameters
+    ----------
+    groups : int
+        The number of cells.
+    mean_error : float, optional
+        The largest abs(mean(dx)) of a cell, as a fraction of its bound; None where dx need not have a mean of 0, or
+        there is no cell to check.
+    projection_error : float, optional
+        The same of ``mean(dx z) - r mean(g z) eps / (var + eps)``; None where the moments are given.
+    nonfinite_groups : int
+        The number of cells that hold a NaN or an infinity, in x or in dy.
+    overflowed : int
+        The number of results that do not fit the dtype of dx.
+    overflow : {"saturate", "nonfinite"}, optional
+        What became of these; None if they fail the check.
+    became_zero : int, optional
+        The number of results that are not 0, and were rounded to it; known for dtypes that NumPy lacks.
+    proved, settled : int, optional
+        The numbers of finite elements of dx that float64 and a bound of its error proved to be correctly rounded, and
+        that were settled by exact arithmetic. None for a dx of float64.
+    """
+
+    groups: int
+    mean_error: float | None
+    projection_error: float | None
+    _: KW_ONLY
+    nonfinite_groups: int = 0
+    overflowed: int = 0
+    overflow: str | None = None
+    became_zero: int | None = None
+    proved: int | None = None
+    settled: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the errors are within their bounds, and no overflow is an error; a NaN fails."""
+        errors = (error for error in (self.mean_error, self.projection_error) if error is not None)
+        return not self.failures and all(error <= 1 for error in errors)
+
+    @property
+    def failures(self) -> int:
+        """The number of overflows that fail the check."""
+        return self.overflowed if self.overflow is None else 0
+
+    def plus(self, other: GradientCheck) -> GradientCheck:
+        """Return one check over the cells of both."""
+        return GradientCheck(
+            self.groups + other.groups,
+            _larger(self.mean_error, other.mean_error),
+            _larger(self.projection_error, other.projection_error),
+            nonfinite_groups=self.nonfinite_groups + other.nonfinite_groups,
+            overflowed=self.overflowed + other.overflowed,
+            overflow=self.overflow or other.overflow,
+            **{name: _added(vars(self)[name], vars(other)[name]) for name in ("became_zero", "proved", "settled")},
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON object ``verified``."""
+        return {"ok": self.ok} | {name: finite(number) for name, number in vars(self).items() if name != "overflow"}
+
+
+def _added(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+def _larger(a: float | None, b: float | None) -> float | None:
+    return max((error for error in (a, b) if error is not None), default=None)
+
+
+def check_gradient(
+    found: Measured, cells: Gradient, dx: Moments, projections: Moments, norm: GroupNorm, weights: Weights
+) -> GradientCheck:
+    """Return the check of some cells.
+
+    Parameters
+    ----------
+    found : Measured
+        The moments of x, g and g z.
+    cells : Gradient
+        The map that was made of them: of it only the bounds are used.
+    dx, projections : Moments
+        The moments of dx and of dx z, before rounding; with bounds.
+    norm : GroupNorm
+        The formula.
+    weights : Weights
+        Gamma.
+    """
+    if norm.given:
+        return GradientCheck(found.x.n.size, None, None, nonfinite_groups=int((~found.x.finite).sum()))
+    held = found.x.finite & found.g.finite & (found.x.n > 0)
+    of_z, offset = found.mapping.slope, found.mapping.offset
+    assert of_z is not None and offset is not None
+    rate = factor(found.mapping) * weights.uniform
+    (root_z, share), root_dx = found.roots(norm), _root_mean_square(dx)
+    left = share if norm.denominator == "std" else 2 * share - 1  # 1 - 2 var / (var + eps)
+    inner, inner_error = _mean(found.products, 3 * U)
+    inner_error = inner_error + (of_z * root_z + offset) * _root_mean_square(found.g)
+    expected = rate * inner * left
+    error = (cells.base + cells.on_g * _root_mean_square(found.g) + cells.on_z * root_z) * UP
+    mean, mean_bound = _mean(dx, 0.0)
+    projection, projection_bound = _mean(projections, U)
+    bound = projection_bound + error * root_z + root_dx * (of_z * root_z + offset)
+    bound = bound + np.abs(rate) * (inner_error * np.abs(left) + np.abs(inner) * (4 * of_z + 8 * U)) + TINY
+    return GradientCheck(
+        found.x.n.size,
+        None if norm.rms else _worst(mean, (mean_bound + error + TINY) * UP, held),
+        _worst(projection - expected, bound * UP, held),
+        nonfinite_groups=int((~(found.x.finite & found.g.finite)).sum()),
+    )
+
+
+def _worst(errors: Floats, allowed: Floats, held: NDArray[np.bool_]) -> float | None:
+    if not held.any():
+        return None
+    worst = float((np.abs(errors[held]) / allowed[held]).max())
+    return float("inf") if np.isnan(worst) else worst

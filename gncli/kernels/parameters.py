@@ -1,0 +1,241 @@
+"""The gradients of gamma and beta: exact sums of float64 over all axes that these do not have."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.affine import Scaling
+from gncli.kernels.exact import GRAIN, nearest
+from gncli.kernels.floats import Float
+from gncli.kernels.groupnorm import Grouping
+from gncli.kernels.plain import UP, Affine, Floats
+from gncli.kernels.surds import levels, whole
+from gncli.kernels.walk import boxes
+
+HEADROOM = 1 << 10  # sums below 2**52 that an int64 takes
+LARGE = 2.0**900  # what is beyond it is summed on another scale
+
+
+class Grid(NamedTuple):
+    """The parameters on the elements of a tensor: which one belongs to each.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The shape of gamma and beta.
+    runs : tuple of int
+        The tensor's elements in storage order: the sizes of runs of axes that the parameters lack, and of those that
+        they have, in turn. Together the latter are the places.
+    owners : ndarray of int64
+        The parameter of each place, in C order of their shape.
+    """
+
+    shape: tuple[int, ...]
+    runs: tuple[int, ...]
+    owners: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scaling: Scaling, grouping: Grouping, shape: tuple[int, ...]) -> Grid:
+        """Return the grid of a gamma of `shape`; a number is taken for one per channel, or of the reduced axes.
+
+        Raises
+        ------
+        ParameterError
+            If the shape does not fit; see `Scaling.axes`.
+        """
+        axes = scaling.axes(grouping, "gamma", shape) or scaling.choices(grouping)[-1]
+        shape = scaling.sizes(grouping, axes)
+        if scaling.gamma_per_group:
+            owners = grouping.groups_of_channels
+        else:
+            numbers = np.arange(math.prod(shape)).reshape(shape)
+            owners = (numbers.T if grouping.order == "F" else numbers).reshape(-1)
+        return cls(shape, grouping.runs(axes), owners)
+
+    def owners_of(self, start: int, size: int) -> NDArray[np.int64]:
+        """Return the parameter of each element of a run in storage."""
+        numbers = Affine(self.owners.astype(np.float64), np.zeros(self.owners.size), self.runs)
+        return numbers.of(np.arange(start, start + size))[0].astype(np.int64)
+
+    def arranged(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return one value per place as one per parameter: those of a group are added up."""
+        found = np.zeros(math.prod(self.shape), np.int64).astype(values.dtype)
+        np.add.at(found, self.owners, values)
+        return found
+
+
+class Piece(NamedTuple):
+    """The sums over a box of elements, per parameter in it.
+
+    Attributes
+    ----------
+    own : tuple of slice
+        The parameters, on the axes that they have in storage order.
+    sums : list of (int, ndarray of int64)
+        Exact sums over ``2**power``.
+    sizes, bounds : ndarray of float64
+        The sums of the sizes, and of the bounds of the errors.
+    undefined : ndarray of int64
+        How many terms are not finite.
+    """
+
+    own: tuple[slice, ...]
+    sums: list[tuple[int, NDArray[np.int64]]]
+    sizes: Floats
+    bounds: Floats
+    undefined: NDArray[np.int64]
+
+
+def pieces(grid: Grid, start: int, terms: Floats, bounds: Floats | None) -> list[Piece]:
+    """Return the sums of a run of terms, whose first one belongs to the element `start` of the tensor.
+
+    Parameters
+    ----------
+    grid : Grid
+        The parameters.
+    start : int
+        The place in storage.
+    terms : ndarray of float64, 1-D
+        The terms; they are used up.
+    bounds : ndarray of float64, 1-D, or None
+        The bounds of their errors; None for none.
+    """
+    sizes = np.abs(terms)
+    finite = np.isfinite(sizes)
+    bad = None if finite.all() else ~finite
+    if bad is not None:
+        terms[bad] = sizes[bad] = 0.0
+    scale = 128 if sizes.max(initial=0.0) > LARGE else 0
+    if scale:
+        np.ldexp(terms, -scale, out=terms)
+    found, done = [], 0
+    for box in boxes(grid.runs, start, start + terms.size):
+        shape = tuple(part.stop - part.start for part in box)
+        piece = slice(done, done + math.prod(shape))
+        done = piece.stop
+
+        def added(values: NDArray[Any], piece: slice = piece, shape: tuple[int, ...] = shape) -> NDArray[Any]:
+            values = values[piece].reshape(shape)
+            for axis in range(len(shape) - 1, -1, -1):
+                if axis % 2 == 0:
+                    values = np.add.reduce(values, axis=axis, keepdims=True)
+            return values.reshape(shape[1::2])
+
+        count = math.prod(shape[::2])
+        flat = slice(0, piece.stop - piece.start)
+        sums = [(power + scale, whole(added(upper, flat), power)) for power, upper in levels(terms[piece], count)]
+        none = np.zeros(shape[1::2])
+        found.append(
+            Piece(
+                tuple(box[1::2]),
+                sums,
+                added(sizes),
+                none if bounds is None else added(bounds),
+                none.astype(np.int64) if bad is None else added(bad.astype(np.int64)),
+            )
+        )
+    return found
+
+
+class Totals:
+    """Adds pieces up; the sums are exact, so that their order does not matter.
+
+    Parameters
+    ----------
+    grid : Grid
+        The parameters.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._shape = grid.runs[1::2]
+        self._sums: dict[int, NDArray[np.int64]] = {}
+        self._added: dict[int, int] = {}
+        self._total = np.zeros(self._shape, np.int64).astype(object)
+        self._sizes, self._bounds = np.zeros(self._shape), np.zeros(self._shape)
+        self._undefined = np.zeros(self._shape, np.int64)
+
+    def add(self, found: list[Piece]) -> None:
+        """Add some pieces."""
+        for own, sums, sizes, bounds, undefined in found:
+            for power, number in sums:
+                if self._added.get(power, 0) == HEADROOM:
+                    self._flush(power)
+                if power not in self._sums:
+                    self._sums[power], self._added[power] = np.zeros(self._shape, np.int64), 0
+                self._sums[power][own] += number
+                self._added[power] += 1
+            self._sizes[own] += sizes
+            self._bounds[own] += bounds
+            self._undefined[own] += undefined
+
+    def _flush(self, power: int) -> None:
+        self._total += self._sums.pop(power).astype(object) << GRAIN + power
+        del self._added[power]
+
+    def result(self) -> Sums:
+        """Return the sums, one per parameter."""
+        for power in list(self._sums):
+            self._flush(power)
+        flat = (part.reshape(-1) for part in (self._total, self._sizes, self._bounds, self._undefined))
+        return Sums(*map(self._grid.arranged, flat))
+
+
+class Sums(NamedTuple):
+    """The sums for each parameter, in C order of its shape.
+
+    Attributes
+    ----------
+    total : ndarray of object
+        The exact sum of the terms as float64 has them, over ``2**GRAIN``.
+    sizes, bounds : ndarray of float64
+        The sum of their sizes, and a bound of the error of `total`.
+    undefined : ndarray of int64
+        How many terms are not finite.
+    """
+
+    total: NDArray[Any]
+    sizes: Floats
+    bounds: Floats
+    undefined: NDArray[np.int64]
+
+    def rounded(self, made: Float) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the sums, rounded once to `made`, and the parameters whose rounding is open.
+
+        A float64 is that of the sum of the terms as float64 has them, and never open.
+        """
+        found = np.empty(self.total.size, made.dtype)
+        opened = []
+        for place, (total, bound) in enumerate(zip(self.total.tolist(), self.bounds.tolist(), strict=True)):
+            exact = Fraction(total, 1 << GRAIN)
+            if self.undefined[place]:
+                found[place] = np.nan
+                continue
+            found[place] = nearest(exact, made)
+            if bound and made.mantissa < 52:
+                error = Fraction(bound * UP) if bound < math.inf else None
+                ends = [] if error is None else [nearest(exact + side, made).tobytes() for side in (-error, error)]
+                if not ends or ends[0] != ends[1]:
+                    opened.append(place)
+        return found, np.array(opened, np.int64)
+
+    @property
+    def condition(self) -> Floats:
+        """``sum(abs(t)) / abs(sum(t))`` of each sum: 1 where nothing cancels; infinity where all does."""
+        total = np.array([abs(nearest_float(total)) for total in self.total.tolist()])
+        with np.errstate(all="ignore"):
+            found = np.where(self.sizes == 0, 1.0, np.fmax(self.sizes / total, 1.0))
+        return np.where(self.undefined > 0, np.nan, found)
+
+
+def nearest_float(total: int) -> float:
+    """Return a sum over ``2**GRAIN`` as float64."""
+    try:
+        return total / (1 << GRAIN)
+    except OverflowError:
+        return math.inf if total > 0 else -math.inf

@@ -1,0 +1,197 @@
+"""Sums of fractions over square roots, and sums of products, in exact arithmetic: what float64 leaves open.
+
+Notes
+-----
+A sum of ``a / sqrt(w)`` is enclosed with more and more bits until both ends are rounded to one number. That ends unless
+the sum is 0 or a tie, and whether it is can be decided: roots of numbers no two of which have a square as their product
+are linearly independent over the rational numbers (Besicovitch 1940). So the terms whose roots are commensurable are
+added up, and a sum is 0 only if all of these sums are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.kernels.exact import GRAIN, nearest
+from gncli.kernels.floats import Float
+from gncli.kernels.plain import Floats
+from gncli.kernels.twofold import two_product
+
+PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171, 225, 249, 295, 325, 379, 399))
+EXACTLY = 1024  # bits after which a sum that is still open is tested for a zero or a tie
+FAR = 2.0**250  # what is beyond it, or below one over it, is multiplied in Python
+FACTORS = 3  # of a product, at most
+
+
+class Term(NamedTuple):
+    """``over / sqrt(under)``; `under` is above 0."""
+
+    over: Fraction
+    under: Fraction
+
+
+def rounded_sum(terms: Sequence[Term], made: Float) -> Any:
+    """Return a sum of terms, rounded once to `made`, ties to even; an exact zero is +0.
+
+    Examples
+    --------
+    >>> from gncli.kernels.floats import FLOATS
+    >>> rounded_sum([Term(Fraction(1), Fraction(2)), Term(Fraction(-2), Fraction(8))], FLOATS["float32"])
+    np.float32(0.0)
+    """
+    terms = [term for term in terms if term.over]
+    if not terms:
+        return nearest(Fraction(0), made)
+    largest = max(_exponent(over) - _exponent(under) // 2 for over, under in terms)
+    bits = 128
+    while True:
+        low, high = _enclosed(terms, bits - largest)
+        one, other = (nearest(end, made) for end in (low, high))
+        if one.tobytes() == other.tobytes():
+            return one
+        if bits == EXACTLY:
+            boundary = _between(one, other, made)
+            if _is_zero([*terms, Term(-boundary, Fraction(1))]):
+                return nearest(boundary, made)
+        bits *= 2
+
+
+def _between(one: Any, other: Any, made: Float) -> Fraction:
+    """Return where the rounding changes from a number to the next one; 0 between -0 and 0."""
+    if np.isfinite(one) and np.isfinite(other):
+        return (Fraction(float(one)) + Fraction(float(other))) / 2
+    finite = one if np.isfinite(one) else other
+    return Fraction(math.copysign(made.limit, finite))
+
+
+def _exponent(number: Fraction) -> int:
+    return number.numerator.bit_length() - number.denominator.bit_length()
+
+
+def _enclosed(terms: Sequence[Term], bits: int) -> tuple[Fraction, Fraction]:
+    """Return two numbers that a sum lies between, from each term rounded down to a multiple of ``2**-bits``."""
+    total, spare = 0, 0
+    for over, under in terms:
+        square = over * over / under
+        up, down = square.numerator, square.denominator
+        up, down = (up << 2 * bits, down) if bits >= 0 else (up, down << -2 * bits)
+        root = math.isqrt(up // down)
+        exact = up % down == 0 and root * root == up // down
+        total += root if over > 0 else -root
+        if not exact and over > 0:
+            spare += 1
+        elif not exact:
+            total, spare = total - 1, spare + 1
+    unit = Fraction(2) ** -bits
+    return total * unit, (total + spare) * unit
+
+
+def _is_zero(terms: Sequence[Term]) -> bool:
+    """Return whether a sum is exactly 0."""
+    alike: defaultdict[Fraction, Fraction] = defaultdict(Fraction)
+    for over, under in terms:
+        alike[under] += over
+    classes: defaultdict[tuple[int, ...], list[Term]] = defaultdict(list)
+    for under, over in alike.items():
+        if not over:
+            continue
+        whole = under.numerator * under.denominator  # as square as the fraction
+        some = classes[tuple(pow(whole, (prime - 1) // 2, prime) for prime in PRIMES)]
+        for place, (sum_, first) in enumerate(some):
+            ratio = first / under
+            roots = math.isqrt(ratio.numerator), math.isqrt(ratio.denominator)
+            if roots[0] ** 2 == ratio.numerator and roots[1] ** 2 == ratio.denominator:
+                some[place] = Term(sum_ + over * Fraction(*roots), first)
+                break
+        else:
+            some.append(Term(over, under))
+    return all(not term.over for some in classes.values() for term in some)
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+def levels(values: Floats, count: int) -> Iterator[tuple[int, Floats]]:
+    """Yield a power of two and what `values` have at its level, until nothing is left of them.
+
+    The values at a level are multiples of ``2**power``, and the sum of any `count` of them is exact in float64, in any
+    order (Rump, Ogita and Oishi 2008).
+
+    Parameters
+    ----------
+    values : ndarray of float64
+        Finite values below 2**960; they are used up.
+    count : int
+        At most 2**40.
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    top = -(-math.frexp(largest)[1] // 16) * 16  # few different powers, so that sums can be added up in integers
+    bits = 52 - count.bit_length()
+    upper = np.empty_like(values)
+    while values.any():
+        top -= bits
+        unit = math.ldexp(1.5, 52 + top)
+        np.subtract(np.add(values, unit, out=upper), unit, out=upper)
+        np.subtract(values, upper, out=values)
+        yield max(top, -GRAIN), upper
+
+
+def whole(sums: Floats, power: int) -> NDArray[np.int64]:
+    """Return sums at a level as integers, over ``2**power``."""
+    return np.asarray(np.ldexp(sums, -power).astype(np.int64))
+
+
+def product_sums(factors: Sequence[Sequence[Floats]]) -> NDArray[Any]:
+    """Return the exact sums along axis 1 of products, as Python integers over ``2**(FACTORS * GRAIN)``.
+
+    Parameters
+    ----------
+    factors : sequence of sequences of ndarray of float64, shape (A, R)
+        At most `FACTORS` factors, each as arrays whose sum it is. What is not finite counts as 0.
+    """
+    factors = [[np.where(np.isfinite(part), part, 0.0) for part in parts] for parts in factors]
+    sizes = [np.abs(part) for parts in factors for part in parts]
+    near = np.logical_and.reduce([((size == 0) | (size > 1 / FAR) & (size < FAR)).all(axis=1) for size in sizes])
+    total = np.zeros(near.size, np.int64).astype(object)
+    for row in np.flatnonzero(~near):
+        total[row] = _slow_sum([[part[row].tolist() for part in parts] for parts in factors])
+    if not near.any():
+        return total
+    products, *others = [[part[near] for part in parts] for parts in factors]
+    for parts in others:
+        pairs = [two_product(a, b) for a in products for b in parts]
+        products = [part for pair in pairs for part in pair if part.any()]
+    for values in products:
+        for power, upper in levels(values, values.shape[1]):
+            sums = whole(np.add.reduce(upper, axis=1), power).astype(object)
+            total[near] += sums << FACTORS * GRAIN + power
+    return total
+
+
+def _slow_sum(factors: Sequence[Sequence[Sequence[float]]]) -> int:
+    """Return the sum of the products in one row."""
+    total = 0
+    for place in range(len(factors[0][0])):
+        over, shift = 1, FACTORS * GRAIN
+        for parts in factors:
+            over *= sum(_over_grain(part[place]) for part in parts)
+            shift -= GRAIN
+        total += over << shift
+    return total
+
+
+def _over_grain(value: float) -> int:
+    over, under = value.as_integer_ratio()
+    return over * ((1 << GRAIN) // under)
+
+
+def exactly(total: Any) -> Fraction:
+    """Return a sum that `product_sums` found."""
+    return Fraction(int(total), 1 << FACTORS * GRAIN)

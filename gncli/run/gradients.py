@@ -1,0 +1,586 @@
+"""The gradients of Group Normalization of two sources read together, x and dy: one pass, or three over each span.
+
+A span of cells that fits a visit is read once. A larger one is read for the moments of x and of g, for those of g z,
+and for the map; the same kernels do both. Sums that are still open after that are settled in a pass of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gncli.io.pairs import Pair
+from gncli.io.source import Sink
+from gncli.kernels.exact import Sums as ExactSums
+from gncli.kernels.exact import cell_sums
+from gncli.kernels.extras import Extras
+from gncli.kernels.floats import FLOATS, Float
+from gncli.kernels.gradients import (
+    Cell,
+    Exact,
+    Gradient,
+    GradientCheck,
+    Measured,
+    Weights,
+    cell_numbers,
+    check_gradient,
+    enclosed,
+    exact_cells,
+    float_parts,
+    gradient,
+    mapped,
+    settle_gradient,
+)
+from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
+from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
+from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
+from gncli.kernels.partition import Axis
+from gncli.kernels.plain import Affine, Standardization, U
+from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
+from gncli.kernels.reduction import Both, Reduction, Tree, Visit, fold_axes, folded, spread
+from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
+from gncli.kernels.tally import split
+from gncli.kernels.walk import Region, Walk
+from gncli.run.engine import Engine
+from gncli.run.normalization import given_to
+from gncli.run.plan import Plan
+
+SMALL = 2 << 20  # bytes of both tensors that are read at once, so that what is made of them stays in the cache
+DOUBLE = FLOATS["float64"]
+IDENTITY = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
+
+
+class _Inputs(NamedTuple):
+    """The moments of x, of g, and of dy, of the cells of a visit."""
+
+    x: Moments
+    g: Moments
+    dy: Moments
+
+
+class _Products(NamedTuple):
+    """The moments of g z, and the exact sums where they are needed."""
+
+    products: Moments
+    sums: Exact | None
+
+
+class _Results(NamedTuple):
+    """The moments of dx before it is rounded, of that times z, and of dx."""
+
+    before: Moments
+    projections: Moments
+    dx: Moments
+
+
+class _Counts(NamedTuple):
+    """How many elements of dx were settled, overflowed, and became 0."""
+
+    settled: int = 0
+    overflowed: int = 0
+    became_zero: int = 0
+
+    def plus(self, other: _Counts) -> _Counts:
+        return _Counts._make(map(operator.add, self, other))
+
+
+class _Mapped(NamedTuple):
+    """The gradient of a visit.
+
+    Attributes
+    ----------
+    moments : _Results
+        The moments of the result.
+    counts : _Counts
+        What became of its elements.
+    dgamma, dbeta : list of Piece
+        Their sums.
+    result : ndarray or None
+        The elements of dx, if the caller must write them.
+    inputs : _Inputs or None
+        The moments of x, g and dy, if no pass before has measured them.
+    """
+
+    moments: _Results
+    counts: _Counts
+    dgamma: list[Piece]
+    dbeta: list[Piece]
+    result: NDArray[Any] | None
+    inputs: _Inputs | None = None
+
+
+class _Whole(NamedTuple):
+    """The gradient of whole spans: what is known of them, their map, and the map's result."""
+
+    found: Measured
+    cells: Gradient
+    mapped: _Mapped
+
+
+class _Opened(NamedTuple):
+    """The exact sums of a visit for parameters that are open.
+
+    Attributes
+    ----------
+    cells : list of int
+        The cells, as numbers among those of the tensor in storage order.
+    x : Sums
+        Their sums of x and of its squares.
+    pairs : dict
+        By cell and parameter, the sums of dy and of dy x.
+    size : int
+        The number of elements of each cell in the visit.
+    """
+
+    cells: list[int]
+    x: ExactSums
+    pairs: dict[tuple[int, int], tuple[int, int]]
+    size: int
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The result of a backward pass. Moments are settled, of shape (1,).
+
+    Attributes
+    ----------
+    x, dy, dx : Moments
+        The moments of the tensors.
+    check : GradientCheck
+        The check of dx.
+    dgamma, dbeta : Sums
+        What they were rounded from.
+    parameters : tuple of two ndarray
+        dgamma and dbeta, rounded once, in C order of their shape.
+    settled : tuple of two int
+        How many of these were settled.
+    """
+
+    x: Moments
+    dy: Moments
+    dx: Moments
+    check: GradientCheck
+    dgamma: Sums
+    dbeta: Sums
+    parameters: tuple[NDArray[Any], NDArray[Any]]
+    settled: int
+
+
+class _MomentsOfBoth(Reduction[_Inputs]):
+    """The moments of x, g and dy of a pair."""
+
+    def __init__(self, worker: _Worker) -> None:
+        self.worker = worker
+
+    def measure(self, visit: Visit) -> _Inputs:
+        """Return the moments of a visit."""
+        x, dy = self.worker.split(visit)
+        return self.worker.inputs(visit, x, dy, self.worker.weighted(visit, dy))
+
+    def nothing(self, num_cells: int = 1) -> _Inputs:
+        """Return the moments of no values."""
+        laws = self.worker.laws
+        return _Inputs(*(law.nothing(num_cells) for law in laws))
+
+    def merge(self, a: _Inputs, b: _Inputs) -> _Inputs:
+        """Return the moments of the unions."""
+        return _Inputs(*(merge(one, other) for one, other in zip(a, b, strict=True)))
+
+
+class _MomentsOfProducts(Reduction[_Products]):
+    """The moments of g z of a pair, and the exact sums."""
+
+    def __init__(self, worker: _Worker, mapping: Standardization) -> None:
+        self.worker, self.mapping = worker, mapping
+
+    def measure(self, visit: Visit) -> _Products:
+        """Return the moments of a visit."""
+        worker = self.worker
+        x, dy = worker.split(visit)
+        of_x = visit._replace(values=x)
+        sums = exact_cells(of_x, dy, worker.weights.per_element(visit.region.start, x.size)) if worker.proves else None
+        g, z = worker.weighted(visit, dy), worker.standardized(of_x, self.mapping)
+        return _Products(worker.double.measure(visit._replace(values=g * z)), sums)
+
+    def nothing(self, num_cells: int = 1) -> _Products:
+        """Return the moments of no values."""
+        none = np.zeros(num_cells, np.int64).astype(object)
+        return _Products(self.worker.double.nothing(num_cells), Exact(none, none) if self.worker.proves else None)
+
+    def merge(self, a: _Products, b: _Products) -> _Products:
+        """Return the moments of the unions."""
+        sums = a.sums
+        if a.sums is not None and b.sums is not None:
+            sums = Exact(a.sums.of_g + b.sums.of_g, a.sums.of_products + b.sums.of_products)
+        return _Products(merge(a.products, b.products), sums)
+
+
+class _MomentsOfResults(Reduction[_Results]):
+    """Merges the moments of results, which the map measures."""
+
+    def __init__(self, worker: _Worker) -> None:
+        self.laws = (worker.double, worker.double, worker.after)
+
+    def measure(self, visit: Visit) -> _Results:
+        """Return what the map has measured."""
+        raise TypeError("the moments of results are measured by the map")
+
+    def nothing(self, num_cells: int = 1) -> _Results:
+        """Return the moments of no values."""
+        return _Results(*(law.nothing(num_cells) for law in self.laws))
+
+    def merge(self, a: _Results, b: _Results) -> _Results:
+        """Return the moments of the unions."""
+        return _Results(*(merge(one, other) for one, other in zip(a, b, strict=True)))
+
+
+class _Worker:
+    """The work on a visit of x and dy."""
+
+    def __init__(self, run: Backward, once: bool) -> None:
+        pair, norm, made = run.pair, run.grouping.norm, run.made
+        self.dtypes = pair.a.dtype, pair.b.dtype
+        self.norm, self.made, self.overflow, self.sink, self.engine = norm, made, run.overflow, run.sink, run.engine
+        self.weights = Weights.of(run.affine, pair.b.dtype)
+        self.grid, self.param = run.grid, run.param
+        self.proves = made.mantissa < 52
+        self.narrow = all(dtype.itemsize <= 4 for dtype in self.dtypes)
+        self.given = None if run.given is None else given_moments(*run.given, pair.a.dtype)
+        measures = self.given is None
+        bounds, exactly_ = Proof(None, exact=False), Proof(None, exact=not once and self.proves)
+        self.before = MomentsOf(pair.a.dtype, exactly_ if measures else None)
+        self.double = MomentsOf(np.dtype(np.float64), bounds)
+        self.of_g = self.double if self.weights.values is not None else MomentsOf(pair.b.dtype, bounds)
+        zeros = {"zeros"} if run.zeros else set()
+        of_dy = Extras(frozenset({"first_nan", "first_inf", *zeros}), pair.shape, pair.order)
+        of_dx = Extras(frozenset(zeros), pair.shape, pair.order) if zeros else None
+        self.of_dy, self.after = MomentsOf(pair.b.dtype, of_dy), MomentsOf(made.dtype, of_dx)
+
+    @property
+    def laws(self) -> tuple[MomentsOf, MomentsOf, MomentsOf]:
+        """The laws of the moments of x, g and dy."""
+        return self.before, self.of_g, self.of_dy
+
+    def split(self, visit: Visit) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the elements of x and of dy, in native byte order."""
+        x, dy = split(visit.values, *self.dtypes)
+        return native(x), native(dy)
+
+    def weighted(self, visit: Visit, dy: NDArray[Any]) -> NDArray[Any]:
+        """Return g: dy, or where gamma is not one number dy times gamma in float64."""
+        gamma = self.weights.per_element(visit.region.start, dy.size)
+        return dy * gamma[0] if gamma else dy
+
+    def inputs(self, visit: Visit, x: NDArray[Any], dy: NDArray[Any], g: NDArray[Any]) -> _Inputs:
+        """Return the moments of a visit."""
+        return _Inputs(*(law.measure(visit._replace(values=of)) for law, of in zip(self.laws, (x, g, dy), strict=True)))
+
+    def standardized(self, visit: Visit, mapping: Standardization) -> Floats:
+        """Return z as float64."""
+        z = np.empty(visit.values.size)
+        bare = mapping._replace(slope=None, offset=None)
+        normalize_region(visit.walk, visit.region, visit.values, bare, IDENTITY, DOUBLE, z=None, y=z)
+        return z
+
+    def reference(self, before: Moments) -> Moments:
+        """Return the moments that x is standardized by."""
+        return about_zero(before) if self.norm.rms else before
+
+    def whole(self, visit: Visit) -> _Whole:
+        """Return the gradient of whole spans."""
+        x, dy = self.split(visit)
+        of_x = visit._replace(values=x)
+        g = self.weighted(visit, dy)
+        found = self.inputs(visit, x, dy, g)
+        before = found.x.settled()
+        by = self.reference(before)
+        if self.given is not None:
+            by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
+        mapping = standardization(by, self.norm)
+        z = self.standardized(of_x, mapping)
+        moments = found.g if self.given is not None else self.double.measure(visit._replace(values=g * z))
+        known = Measured(before, by, mapping, found.g.settled(), moments, found.dy)
+        cells = gradient(known, self.norm, self.weights, narrow=self.narrow)
+        return _Whole(known, cells, self.map(known, cells, None, of_x, dy, g, z))
+
+    def map_again(self, known: Measured, cells: Gradient, sums: Exact | None, visit: Visit) -> _Mapped:
+        """Return the gradient of a part of a span."""
+        x, dy = self.split(visit)
+        of_x = visit._replace(values=x)
+        g, z = self.weighted(visit, dy), self.standardized(of_x, known.mapping)
+        found = self.map(known, cells, sums, of_x, dy, g, z)
+        return found if self.given is None else found._replace(inputs=self.inputs(visit, x, dy, g))
+
+    def map(
+        self,
+        known: Measured,
+        cells: Gradient,
+        sums: Exact | None,
+        visit: Visit,
+        dy: NDArray[Any],
+        g: NDArray[Any],
+        z: Floats,
+    ) -> _Mapped:
+        """Return the gradient of a visit; write dx unless the caller must write in order."""
+        made, sink, start = self.made, self.sink, visit.region.start
+        bound = np.empty(z.size)
+        values = mapped(visit, cells, g, z, bound)
+        dx = np.empty(z.size, made.dtype)
+        defined = None if np.isfinite(values).all() else self._defined(visit, known, dy)
+        places = enclosed(values, bound, defined, made, dx)
+        gamma = self.weights.per_element(start, z.size) if places.size else []
+        became_zero = settle_gradient(visit, places, made, dx, known.by, sums, self.norm, dy, self.weights, gamma)
+        overflowed = 0
+        if made.foreign:
+            overflowed = made.resolve(dx, self.overflow)
+            lost = (dx == 0) & (values != 0)
+            lost[places] = False
+            became_zero += int(np.count_nonzero(lost))
+        of_dx = self.after.measure(visit._replace(values=dx))
+        if not made.foreign:
+            overflowed = int((of_dx.number("posinf") + of_dx.number("neginf")).sum())
+        moments = _Results(
+            self.double.measure(visit._replace(values=values)),
+            self.double.measure(visit._replace(values=values * z)),
+            of_dx,
+        )
+        dgamma, dbeta = self._sums(visit, known.mapping, dy, z)
+        counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
+        if sink is not None and not sink.sequential:
+            sink.write_from(dx, start)
+        waits = sink is not None and sink.sequential
+        return _Mapped(moments, counts, dgamma, dbeta, dx if waits else None)
+
+    def _defined(self, visit: Visit, known: Measured, dy: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which elements have an exact value: those of cells without NaN and infinities."""
+        if self.norm.given:
+            return np.asarray(np.isfinite(dy.astype(np.float64)))
+        finite = spread(visit.walk, visit.region, known.x.finite & known.g.finite)
+        num_x, length, width = visit.walk.view(visit.region)
+        shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
+        return np.broadcast_to(finite, shape).reshape(-1)
+
+    def _sums(
+        self, visit: Visit, mapping: Standardization, dy: NDArray[Any], z: Floats
+    ) -> tuple[list[Piece], list[Piece]]:
+        """Return the sums of dy z and of dy."""
+        wide = dy.astype(np.float64)
+        terms, bounds = wide * z, None
+        if self.param.mantissa < 52 and mapping.slope is not None and mapping.offset is not None:
+            slope, offset = (spread(visit.walk, visit.region, part) for part in (mapping.slope, mapping.offset))
+            num_x, length, width = visit.walk.view(visit.region)
+            shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
+            bounds = np.abs(z)
+            shaped = bounds.reshape(shape)
+            shaped *= slope + 2 * U
+            shaped += offset
+            bounds *= np.abs(wide)
+        start = visit.region.start
+        return pieces(self.grid, start, terms, bounds), pieces(self.grid, start, wide, None)
+
+    def exact(self, opened: NDArray[np.int64], visit: Visit) -> _Opened:
+        """Return the exact sums that the parameters in `opened` need."""
+        x, dy = self.split(visit)
+        of_x = visit._replace(values=x)
+        walk, region = visit.walk, visit.region
+        num_x, length, width = walk.view(region)
+        numbers = cell_numbers(of_x)
+        runs = np.broadcast_to(numbers[:, None], (num_x, length, width)).reshape(-1)
+        owners = self.grid.owners_of(region.start, x.size)
+        picked = np.flatnonzero(np.isin(owners, opened))
+        keys = runs[picked] * self.grid.owners.size + owners[picked]
+        order = np.argsort(keys, kind="stable")
+        first = walk.span_cells * (region.prefix[0] if region.axis else region.first)
+        pairs = {}
+        for some in np.split(picked[order], np.flatnonzero(np.diff(keys[order])) + 1) if picked.size else ():
+            of_dy, of_values = float_parts(dy[some][None]), float_parts(x[some][None])
+            sums = product_sums([of_dy])[0], product_sums([of_dy, of_values])[0]
+            pairs[first + int(runs[some[0]]), int(owners[some[0]])] = sums
+        touched = np.unique(numbers)
+        return _Opened((first + touched).tolist(), cell_sums(of_x), pairs, x.size // touched.size)
+
+
+class Backward:
+    """The gradients of a norm, from its input x and the gradient dy of its output.
+
+    Parameters
+    ----------
+    pair : Pair
+        x and dy, which can be read more than once.
+    sink : Sink or None
+        Receives dx; with None it is measured and not kept.
+    grouping : Grouping
+        The formula, and the cells of the tensor.
+    affine : Affine
+        Gamma.
+    grid : Grid
+        The parameters that dgamma and dbeta belong to.
+    made, param : Float
+        The dtypes of dx, and of dgamma and dbeta.
+    engine : Engine
+        Runs the passes.
+    overflow : {"saturate", "nonfinite"}, optional
+        What becomes of elements of dx that overflow; see `Normalization`.
+    given : tuple of two ndarray of float64, shape (C,), optional
+        The mean and the variance of each channel, if they are given.
+    zeros : bool
+        Whether zeros are counted in dy and dx.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        sink: Sink | None,
+        grouping: Grouping,
+        affine: Affine,
+        grid: Grid,
+        made: Float,
+        param: Float,
+        engine: Engine,
+        *,
+        overflow: str | None = None,
+        given: tuple[Floats, Floats] | None = None,
+        zeros: bool = False,
+    ) -> None:
+        self.zeros = zeros
+        self.pair, self.sink, self.grouping, self.affine, self.grid = pair, sink, grouping, affine, grid
+        self.made, self.param, self.engine, self.overflow, self.given = made, param, engine, overflow, given
+        span = grouping.partition.size // max(1, grouping.partition.axes[0].size) * pair.dtype.itemsize
+        names = ("backward",) if grouping.norm.given else ("moments", "products", "backward")
+        most = max(SMALL, span)
+        self._plan = Plan.of(pair, grouping.partition, engine, lambda _, once: names[-1:] if once else names, most=most)
+        self._worker = _Worker(self, self._plan.once)
+        proves = made.mantissa < 52
+        none = 0 if proves else None
+        zero = 0 if made.foreign else None
+        self._check = GradientCheck(0, None, None, overflow=overflow, became_zero=zero, proved=none, settled=none)
+        self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
+        self._sums = Totals(grid), Totals(grid)
+
+    def run(self) -> Gradients:
+        """Run all passes and return the result.
+
+        Raises
+        ------
+        GncliError
+            If a source cannot be read, or the sink written.
+        """
+        if self.grouping.partition.size:
+            plan = self._plan.begin()
+            for spans in plan.spans():
+                if plan.once:
+                    for region, whole in plan.visits(self._worker.whole):
+                        self._take(region, done := whole.mapped)
+                        spans_ = region.last - region.first
+                        self._finish(whole.found, whole.cells, done.moments, done.counts, spans_)
+                else:
+                    self._span(plan, spans)
+        dgamma, dbeta = (totals.result() for totals in self._sums)
+        parameters, settled = self._rounded(dgamma)
+        none = self._worker.of_dy.nothing(), self._worker.before.nothing(), self._worker.after.nothing()
+        dy, x, dx = (
+            empty if (found := self._trees[name].total()) is None else found.settled()
+            for name, empty in zip(("dy", "x", "dx"), none, strict=True)
+        )
+        return Gradients(x, dy, dx, self._check, dgamma, dbeta, (parameters, dbeta.rounded(self.param)[0]), settled)
+
+    def _span(self, plan: Plan, span: range) -> None:
+        """Run the passes over a span that does not fit a visit."""
+        worker, counts = self._worker, _Counts()
+        known, sums = self._measured(plan, span)
+        cells = gradient(known, worker.norm, worker.weights, narrow=worker.narrow)
+        inputs = _MomentsOfBoth(worker)
+
+        def results() -> Iterator[tuple[Region, tuple[_Inputs, _Results]]]:
+            nonlocal counts
+            for region, done in plan.visits(partial(worker.map_again, known, cells, sums), span):
+                self._take(region, done)
+                counts = counts.plus(done.counts)
+                yield region, (done.inputs or inputs.nothing(visited(plan.walk, region)), done.moments)
+
+        ((found, moments),) = folded(plan.walk, Both(inputs, _MomentsOfResults(worker)), results())
+        if worker.given is not None:
+            known = known._replace(x=found.x.settled(), dy=found.dy)
+        self._finish(known, cells, moments, counts, 1)
+
+    def _measured(self, plan: Plan, span: range) -> tuple[Measured, Exact | None]:
+        worker = self._worker
+        if worker.given is not None:
+            by = given_to(worker.given, plan.walk, span)
+            x, _, dy = (law.nothing(by.n.size) for law in worker.laws)
+            return Measured(x, by, standardization(by, worker.norm), dy, dy, dy), None
+        ((x, g, dy),) = plan.reduce(_MomentsOfBoth(worker), span)
+        x = x.settled()
+        by = worker.reference(x)
+        mapping = standardization(by, worker.norm)
+        ((products, sums),) = plan.reduce(_MomentsOfProducts(worker, mapping), span)
+        return Measured(x, by, mapping, g.settled(), products, dy), sums
+
+    def _take(self, region: Region, done: _Mapped) -> None:
+        """Write a result that a worker could not write, and add up its sums."""
+        if done.result is not None and self.sink is not None:
+            self.sink.write_from(done.result, region.start)
+        for totals, found in zip(self._sums, (done.dgamma, done.dbeta), strict=True):
+            totals.add(found)
+
+    def _finish(self, known: Measured, cells: Gradient, moments: _Results, counts: _Counts, spans: int) -> None:
+        """Add up what is known of `spans` whole spans."""
+        worker = self._worker
+        check = check_gradient(known, cells, moments.before, moments.projections, worker.norm, worker.weights)
+        check = replace(check, overflowed=counts.overflowed, overflow=self.overflow)
+        if worker.proves:
+            check = replace(check, proved=int(moments.dx.n.sum()) - counts.settled, settled=counts.settled)
+        if self.made.foreign:
+            check = replace(check, became_zero=counts.became_zero)
+        self._check = self._check.plus(check)
+        for name, found in (("x", without_bounds(known.x)), ("dy", known.dy), ("dx", moments.dx)):
+            axes = Axis(False, spans), Axis(False, found.n.size // spans)
+            self._trees[name].push(fold_axes(found, axes, merge, keep_first=False))
+
+    def _rounded(self, dgamma: Sums) -> tuple[NDArray[Any], int]:
+        """Return dgamma, each rounded once, and how many were settled."""
+        found, opened = dgamma.rounded(self.param)
+        if opened.size:
+            worker = self._worker
+            cells: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+            pairs: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+            for _, part in self._plan.visits(partial(worker.exact, opened)):
+                for cell, first, second in zip(part.cells, part.x.first, part.x.second, strict=True):
+                    cells[cell] = list(map(operator.add, cells[cell], (part.size, first, second)))
+                for key, sums in part.pairs.items():
+                    pairs[key] = list(map(operator.add, pairs[key], sums))
+            terms: dict[int, list[Term]] = defaultdict(list)
+            for (number, parameter), (of_dy, of_products) in sorted(pairs.items()):
+                exact = self._cell(number, cells[number])
+                terms[parameter].append(exact.term(exactly(of_dy), exactly(of_products)))
+            for parameter in opened.tolist():
+                found[parameter] = rounded_sum(terms[parameter], self.param)
+        return found, opened.size
+
+    def _cell(self, number: int, measured: list[int]) -> Cell:
+        norm, given = self.grouping.norm, self._worker.given
+        n, first, second = measured
+        if given is not None:
+            sums = given.asked(ExactSums)
+            assert sums is not None  # they are exact
+            n, first, second = 1, sums.first[number], sums.second[number]
+        first, second = int(first), int(second)  # NumPy's, where all are small
+        return Cell(n, 0 if norm.rms else first, second, norm)
+
+
+def visited(walk: Walk, region: Region) -> int:
+    """Return how many cells a region touches."""
+    return math.prod(axis.size for axis in walk.dims(region) if axis.cell)
+
+
+def native(values: NDArray[Any]) -> NDArray[Any]:
+    """Return `values` in native byte order."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)

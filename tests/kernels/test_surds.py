@@ -1,0 +1,86 @@
+"""Sums of fractions over square roots, and exact sums of products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gncli.kernels.exact import GRAIN
+from gncli.kernels.floats import FLOATS
+from gncli.kernels.scratch import arithmetic
+from gncli.kernels.surds import FACTORS, Term, exactly, levels, product_sums, rounded_sum, whole
+
+
+def terms(*pairs: tuple[Any, Any]) -> list[Term]:
+    return [Term(Fraction(over), Fraction(under)) for over, under in pairs]
+
+
+ULP = Fraction(1, 2**23)
+SUMS = [
+    ("nothing", terms(), 0.0),
+    ("a zero", terms((0, 7)), 0.0),
+    ("roots that cancel", terms((1, 2), (-2, 8)), 0.0),
+    ("roots of one class that cancel", terms((3, 18), (-1, 2), (5, 3), (-10, 12)), 0.0),
+    ("equal roots that cancel", terms((1, 5), (-1, 5), (3, 1)), 3.0),
+    ("a square root", terms((1, Fraction(1, 4))), 2.0),
+    ("a tie to even", terms((1, 1), (ULP / 2, 1)), 1.0),
+    ("a tie to even, above", terms((1 + ULP, 1), (ULP / 2, 1)), float(1 + 2 * ULP)),
+    ("a tie of commensurable roots", terms((1, 2), (-1, 2), (2, 4), (ULP, 4)), 1.0),
+    ("a little above a tie", terms((1 + ULP / 2, 1), (Fraction(1, 2**900), 3)), float(1 + ULP)),
+    ("a little below a tie", terms((1 + ULP / 2, 1), (Fraction(-1, 2**900), 3)), 1.0),
+    ("far less above a tie", terms((1 + ULP / 2, 1), (Fraction(1, 2**4000), 3)), float(1 + ULP)),
+    ("an overflow", terms((2**200, 3)), np.inf),
+    ("the middle beyond the largest", terms(((2**25 - 1) * 2**103, 1)), np.inf),
+    ("less than that", terms(((2**25 - 1) * 2**103 - 1, 1)), float(2**128 - 2**104)),
+    ("a negative overflow", terms((-(2**200), 3)), -np.inf),
+    ("an underflow", terms((-1, 4**200)), -0.0),
+    ("two roots", terms((1, 2), (1, 3)), np.float32(0.5**0.5 + (1 / 3) ** 0.5)),
+]
+
+
+@pytest.mark.parametrize(("sum_", "expected"), [case[1:] for case in SUMS], ids=[case[0] for case in SUMS])
+def test_a_sum_of_surds_is_correctly_rounded(sum_: list[Term], expected: float) -> None:
+    with arithmetic():
+        found = rounded_sum(sum_, FLOATS["float32"])
+    assert found.tobytes() == np.float32(expected).tobytes()
+
+
+def test_what_is_beyond_a_float64_overflows_and_its_nearest_is_exact() -> None:
+    double = FLOATS["float64"]
+    assert rounded_sum(terms((2**1100, 1)), double) == np.inf
+    assert rounded_sum(terms((2**1001, 1), (1, 1)), double) == 2.0**1001
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0**-60, -1.0], [3e-324, 5e-324], [2.0**800, 2.0**-1000], [0.0], [-0.1] * 9])
+def test_the_levels_of_values_add_up_to_them_exactly(values: Sequence[float]) -> None:
+    total = sum(
+        (Fraction(int(whole(upper.sum(), power))) * Fraction(2) ** power)
+        for power, upper in levels(np.array(values), len(values))
+    )
+    assert total == sum(map(Fraction, values))
+
+
+def wide(rng: np.random.Generator, spread: int) -> NDArray[np.float64]:
+    return np.ldexp(rng.normal(size=(3, 20)), rng.integers(-spread, spread + 1, (3, 20)))
+
+
+@pytest.mark.parametrize("spread", [1, 100, 240, 330])
+def test_sums_of_products_are_exact(spread: int) -> None:
+    rng = np.random.default_rng(spread)
+    a, b, c = (wide(rng, spread) for _ in range(3))
+    a[1, 3] = 0.0
+    rest = a * 2.0**-60
+    found = product_sums([[a, rest], [b], [c]])
+    for row in range(3):
+        exact = [
+            (Fraction(p) + Fraction(q)) * Fraction(r) * Fraction(s)
+            for p, q, r, s in zip(*(each[row].tolist() for each in (a, rest, b, c)), strict=True)
+        ]
+        assert exactly(found[row]) == sum(exact)
+    assert exactly(product_sums([[np.array([[np.nan, 2.0, np.inf]])]])[0]) == 2
+    assert product_sums([[np.zeros((1, 0))]]).tolist() == [0] and FACTORS * GRAIN == 3222

@@ -1,0 +1,283 @@
+"""The backward pass: dx, dgamma and dbeta of every norm, held to rational arithmetic and to PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gncli import group_norm_backward
+from gncli.errors import InputError, ParameterError
+from gncli.io import ArraySink, ArraySource
+from gncli.kernels import native
+from gncli.kernels.affine import Scaling, per_channel_moments
+from gncli.kernels.floats import FLOATS
+from gncli.kernels.gradients import Gradient, GradientCheck, gradient
+from gncli.kernels.groupnorm import GroupNorm
+from gncli.kernels.loops import loops
+from gncli.kernels.parameters import Grid
+from gncli.run.engine import Engine
+from gncli.run.gradients import Backward, Gradients
+from gncli.tasks.backward import gradient_pair
+from gncli.testing import assert_group_norm_backward
+from tests.arrays import Inline, InTurn, assert_same_bits
+from tests.norms import GRADIENTS, MAKERS, SHAPES, Case, cases, gradients
+
+ENGINES = [Engine(1, 1 << 6, 1 << 8, executor=Inline()), Engine(1, executor=Inline())]  # spans read thrice, and once
+
+
+def computed(
+    x: NDArray[Any],
+    dy: NDArray[Any],
+    case: Case,
+    made: tuple[str, str],
+    gamma: NDArray[Any],
+    moments: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    engine: Engine = ENGINES[1],
+    *,
+    in_turn: bool = False,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], GradientCheck]:
+    """Return dx, dgamma, dbeta, and the check of dx."""
+    with ExitStack() as stack, np.errstate(all="ignore"):
+        pair = gradient_pair(stack, ArraySource(x, "x"), ArraySource(dy, "dy"))
+        grouping = case.norm.on(pair.shape, pair.order)
+        sink = (InTurn if in_turn else ArraySink)(pair.shape, np.dtype(made[0]), pair.order)
+        affine = case.scaling.affine(grouping, gamma, np.zeros(()))
+        grid = Grid.of(case.scaling, grouping, gamma.shape)
+        kept = None if moments is None else per_channel_moments(grouping, *moments)
+        kinds = [FLOATS[np.dtype(name).name] for name in made]
+        found = Backward(pair, sink, grouping, affine, grid, kinds[0], kinds[1], engine, given=kept).run()
+    return sink.array, *found.parameters, found.check
+
+
+def broadcast(values: NDArray[Any], axes: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the value of each element, of an array that has the axes `axes` of the tensor."""
+    sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    return np.broadcast_to(values.reshape(sizes) if values.shape else values, shape)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31))
+def test_every_gradient_of_every_norm_is_correctly_rounded(kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layout, shape = list(SHAPES.items())[int(rng.integers(len(SHAPES)))]
+    case = cases(rng, layout, shape)
+    x = np.asarray(MAKERS[kind](rng, shape), order=rng.choice(["C", "F"]))
+    dy = np.asarray(GRADIENTS[str(rng.choice(list(GRADIENTS)))](rng, shape), order=rng.choice(["C", "F"]))
+    made = str(rng.choice(["f2", "f4"])), str(rng.choice(["f2", "f4"]))
+    sizes = [shape[axis] for axis in case.axes]
+    gamma = np.asarray(
+        [np.ones(()), np.array(0.1), rng.normal(size=sizes), rng.integers(-2, 3, sizes) + 0.0][int(rng.integers(4))]
+    )
+    moments = None
+    if case.norm.given:
+        scale = float(np.abs(x.astype(np.float64)).max()) or 1.0
+        moments = rng.normal(size=6) * scale, rng.random(6) * min(scale, 1e150) ** 2 + 1e-300
+    owners = broadcast(np.arange(int(np.prod(sizes))).reshape(sizes), case.axes, shape)
+    right = gradients(x, dy, case, made, broadcast(gamma, case.axes, shape), owners, moments)
+    for engine in ENGINES:
+        for in_turn in (False, True):
+            *found, check = computed(x, dy, case, made, gamma, moments, engine, in_turn=in_turn)
+            for what, values, expected in zip(("dx", "dgamma", "dbeta"), found, right, strict=True):
+                assert_same_bits(values.reshape(expected.shape), expected, (what, case, engine.visit))
+            if not check.overflowed:
+                assert check.ok, (case, check)
+                assert (check.proved or 0) + (check.settled or 0) == x.size
+
+
+def pass_over(x: NDArray[Any], dy: NDArray[Any], norm: GroupNorm, **more: Any) -> Gradients:
+    """Return what a pass finds where gamma is 1."""
+    with ExitStack() as stack, np.errstate(all="ignore"):
+        pair = gradient_pair(stack, ArraySource(x, "x"), ArraySource(dy, "dy"))
+        grouping = norm.on(pair.shape, pair.order)
+        one = np.ones(())
+        affine, grid = Scaling().affine(grouping, one, one * 0), Grid.of(Scaling(), grouping, ())
+        single = FLOATS["float32"]
+        made, engine = more.pop("made", single), more.pop("engine", ENGINES[1])
+        return Backward(pair, more.pop("sink", None), grouping, affine, grid, made, single, engine, **more).run()
+
+
+@pytest.mark.parametrize("made", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_gradients_of_dtypes_that_numpy_lacks_are_rounded_once_and_counted(made: str) -> None:
+    rng = np.random.default_rng(3)
+    x, dy = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 4, 3)) * np.array([1e-9, 1e-3, 1, 1e7])[:, None]
+    sink = ArraySink(x.shape, np.dtype(np.float32))
+    kind = FLOATS[made]
+    found = pass_over(x, dy, GroupNorm(4), made=kind, sink=sink, overflow="saturate")
+    case = Case(GroupNorm(4), Scaling(), np.arange(8).reshape(2, 4, 1).repeat(3, 2), (1,))
+    owners = np.broadcast_to(np.arange(4)[:, None], x.shape)
+    right, _, _ = gradients(x, dy, case, (made, "f4"), np.ones(x.shape), owners)
+    beyond, zeros = np.isinf(right), right == 0
+    right[beyond] = np.copysign(kind.largest, right[beyond])
+    assert_same_bits(sink.array, right, made)
+    check = found.check
+    assert (check.ok, check.overflowed, check.became_zero) == (True, int(beyond.sum()), int(zeros.sum()))
+    assert (made == "bfloat16") != (check.overflowed > 0 and zeros.any())
+    assert not pass_over(x, dy, GroupNorm(4), made=kind).check.ok or made == "bfloat16"
+
+
+def test_float64_gradients_are_near_and_their_beta_is_exact() -> None:
+    rng = np.random.default_rng(4)
+    x, dy = rng.normal(5, 1, size=(2, 4, 5)), rng.normal(size=(2, 4, 5))
+    dx, dgamma, dbeta = group_norm_backward(x, dy, 2)
+    case = Case(GroupNorm(2), Scaling(), np.arange(4).reshape(2, 2, 1).repeat(2, 1).repeat(5, 2), (1,))
+    owners = np.broadcast_to(np.arange(4)[:, None], x.shape)
+    right = gradients(x, dy, case, ("f8", "f8"), np.ones(x.shape), owners)
+    np.testing.assert_allclose(dx, right[0], rtol=0, atol=2**-50)
+    np.testing.assert_allclose(dgamma, right[1], rtol=0, atol=2**-48)
+    assert_same_bits(dbeta, right[2])
+
+
+def test_a_constant_upstream_gradient_gives_exactly_zero_and_settles_nothing() -> None:
+    x = np.random.default_rng(5).normal(1e4, 1, size=(2, 4, 50)).astype(np.float32)
+    sink = ArraySink(x.shape, np.dtype(np.float32))
+    found = pass_over(x, np.full(x.shape, 0.3, np.float32), GroupNorm(2), sink=sink)
+    assert_same_bits(sink.array, np.zeros(x.shape, np.float32))
+    assert (found.check.proved, found.check.settled, found.check.ok) == (x.size, 0, True)
+
+
+def test_a_nan_spoils_its_cell_and_its_sums_and_nothing_else() -> None:
+    rng = np.random.default_rng(6)
+    x, dy = rng.normal(size=(2, 2, 4, 5)).astype(np.float32)
+    whole = group_norm_backward(x, dy, 2)
+    dy[1, 2, 3] = np.nan
+    for engine in ENGINES:
+        sink = ArraySink(x.shape, np.dtype(np.float32))
+        found = pass_over(x, dy, GroupNorm(2), sink=sink, engine=engine)
+        assert np.isnan(sink.array[1, 2:]).all() and found.check.nonfinite_groups == 1 and found.check.ok
+        assert_same_bits(sink.array[0], whole[0][0])
+        assert_same_bits(sink.array[1, :2], whole[0][1, :2])
+        for values, right, sums in zip(found.parameters, whole[1:], (found.dgamma, found.dbeta), strict=True):
+            assert np.isnan(values).tolist() == [False, False, True, False] == (sums.undefined > 0).tolist()
+            assert_same_bits(values[[0, 1, 3]], right[[0, 1, 3]])
+            assert np.isnan(sums.condition).tolist() == [False, False, True, False]
+    dy[1, 2, 3], x[0, 0, 0] = np.inf, np.inf
+    dx, dgamma, dbeta = group_norm_backward(x, dy, 2)
+    assert np.isnan(dx).tolist() == np.isin(np.arange(8).reshape(2, 4, 1), [0, 1, 6, 7]).repeat(5, 2).tolist()
+    assert (np.isnan(dgamma).tolist(), np.isnan(dbeta).tolist()) == (
+        [True, True, True, False],
+        [False] * 2 + [True, False],
+    )
+
+
+def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
+    x, dy = np.random.default_rng(7).normal(size=(2, 2, 3, 4)).astype(np.float32)
+    dy[0, 1, 2] = -np.inf
+    for made in (np.float32, np.float64):
+        dx, dgamma, dbeta = group_norm_backward(x, dy, mean=np.zeros(3), var=np.ones(3), dtype=made)
+        assert np.argwhere(~np.isfinite(dx)).tolist() == [[0, 1, 2]]
+        assert np.isnan(dx[0, 1, 2]) and np.isnan(dgamma).tolist() == np.isnan(dbeta).tolist() == [False, True, False]
+
+
+MISTAKES: dict[str, Callable[[Gradient], Gradient]] = {
+    "eps": lambda cells: cells._replace(factor=cells.factor * (1 + 1e-9), second=cells.second * (1 + 1e-9)),
+    "factor": lambda cells: cells._replace(factor=cells.factor * (1 + 1e-11)),
+    "first mean": lambda cells: cells._replace(first=cells.first + 1e-12),
+    "second mean": lambda cells: cells._replace(second=cells.second * (1 + 1e-9)),
+    "denominator": lambda cells: cells._replace(second=2 * cells.second),
+    "no mean": lambda cells: cells._replace(first=cells.first * 0),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("options", [{}, {"rms": True}, {"denominator": "variance"}], ids=str)
+def test_the_check_fails_for_a_mistake(mistake: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, dy = np.random.default_rng(8).normal(1, 1, size=(2, 2, 4, 60)).astype(np.float32)
+    norm = GroupNorm(2, eps=0.5, **options)
+    assert pass_over(x, dy, norm).check.ok
+    monkeypatch.setattr(
+        "gncli.run.gradients.gradient", lambda *given, **more: MISTAKES[mistake](gradient(*given, **more))
+    )
+    found = pass_over(x, dy, norm).check
+    assert found.ok is (norm.rms and mistake == "no mean")  # there it has none
+
+
+@pytest.mark.parametrize("kernel", ["plain", "native"])
+def test_bits_do_not_depend_on_workers_tiles_or_the_kernel(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernel == "native" and not native.bodies():
+        pytest.skip("no compiler made it")
+    rng = np.random.default_rng(9)
+    x, dy = rng.normal(3, 1, size=(2, 3, 16, 30, 30)).astype(np.float32)
+    dy[:, 3] *= 1e-20
+    right = group_norm_backward(x, dy, 4)
+    monkeypatch.setenv("GNCLI_KERNEL", kernel)
+    loops.cache_clear()
+    try:
+        for workers, tile in ((1, 1 << 12), (3, 1 << 14), (2, None)):
+            sink = ArraySink(x.shape, np.dtype(np.float32))
+            with Engine(workers, tile) as engine:
+                found = pass_over(x, dy, GroupNorm(4), engine=engine, sink=sink)
+            for values, same in zip((sink.array, *found.parameters), right, strict=True):
+                assert_same_bits(values, same, (workers, tile))
+            assert found.check.proved == x.size - (found.check.settled or 0) and found.check.ok
+    finally:
+        loops.cache_clear()
+
+
+def test_gamma_per_group_and_fortran_order_are_summed_where_they_belong() -> None:
+    rng = np.random.default_rng(10)
+    x, dy = rng.normal(size=(2, 2, 6, 5)).astype(np.float32)
+    gamma = np.array([2.0, 3.0], np.float32)
+    for interleaved, of in ((False, [0, 0, 0, 1, 1, 1]), (True, [0, 1, 0, 1, 0, 1])):
+        dx, dgamma, dbeta = group_norm_backward(x, dy, 2, gamma=gamma, gamma_per_group=True, interleaved=interleaved)
+        each = group_norm_backward(x, dy, 2, gamma=gamma[of], interleaved=interleaved, param_dtype=np.float64)
+        assert_same_bits(dx, each[0])
+        for values, sums in ((dgamma, each[1]), (dbeta, each[2])):
+            groups = [math.fsum(sums[np.array(of) == group]) for group in (0, 1)]
+            np.testing.assert_allclose(values, groups, rtol=2**-24)
+    gamma = rng.normal(size=(6, 5)).astype(np.float32)
+    plain = group_norm_backward(x, dy, over="C,L", gamma=gamma)
+    assert plain[1].shape == (6, 5)
+    turned = group_norm_backward(np.asfortranarray(x), np.asfortranarray(dy), over="C,L", gamma=gamma)
+    assert turned[0].flags.f_contiguous
+    for values, same in zip(turned, plain, strict=True):
+        assert_same_bits(np.ascontiguousarray(values), same)
+
+
+def test_a_tensor_without_elements_has_gradients_of_zero() -> None:
+    dx, dgamma, dbeta = group_norm_backward(np.zeros((0, 4, 2)), np.zeros((0, 4, 2)), 2)
+    assert (dx.shape, dgamma.tolist(), dbeta.tolist()) == ((0, 4, 2), [0.0] * 4, [0.0] * 4)
+
+
+def test_gradients_are_those_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(11)
+    x, dy = rng.normal(size=(2, 3, 8, 4, 5))
+    gamma = rng.normal(size=8)
+    tensors = [torch.tensor(values, requires_grad=True) for values in (x, gamma, np.zeros(8))]
+    torch.nn.functional.group_norm(tensors[0], 4, *tensors[1:]).backward(torch.tensor(dy))
+    for values, tensor in zip(group_norm_backward(x, dy, 4, gamma=gamma), tensors, strict=True):
+        np.testing.assert_allclose(values, tensor.grad.numpy(), rtol=0, atol=1e-12)
+
+
+def test_the_assertion_says_which_gradient_is_wrong() -> None:
+    x, dy = np.random.default_rng(12).normal(size=(2, 2, 8, 6)).astype(np.float32)
+    right = group_norm_backward(x, dy, 4)
+    assert_group_norm_backward(right, x, dy, 4)
+    assert_group_norm_backward((None, None, right[2]), x, dy, 4)
+    wrong = right[1] * np.float32(1.001)
+    with pytest.raises(AssertionError, match=r"^dgamma: DIFFERENT") as caught:
+        assert_group_norm_backward((right[0], wrong, right[2]), x, dy, 4)
+    assert "exact dgamma" in str(caught.value)
+
+
+def test_wrong_arrays_are_refused() -> None:
+    x = np.ones((2, 4, 3))
+    for dy, problem in (
+        (np.ones((2, 4)), "dy: has shape (2, 4), and x (2, 4, 3); both need one shape"),
+        (np.ones((2, 4, 3), np.int32), "dy: is int32; a gradient is a floating-point tensor"),
+    ):
+        with pytest.raises(InputError) as caught:
+            group_norm_backward(x, dy, 2)
+        assert str(caught.value) == problem
+    with pytest.raises(ParameterError) as wrong:
+        group_norm_backward(x, x, 2, param_dtype="bfloat16")
+    assert str(wrong.value) == "bfloat16 cannot hold the result; choose float16, float32 or float64"
