@@ -6,6 +6,7 @@ Nothing is asserted: the numbers stand in the README, with the machine that they
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import platform
@@ -139,9 +140,7 @@ def _measured(case: Case, place: Place, rounds: int) -> tuple[dict[str, list[Sam
 
 
 def _outputs(place: Place) -> Iterator[str]:
-    path = f"{place.output}.npy"
-    if os.path.exists(path):
-        yield path
+    return glob.iglob(f"{glob.escape(place.output)}.*")
 
 
 def _seconds(samples: list[Sample]) -> float:

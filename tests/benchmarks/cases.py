@@ -118,6 +118,19 @@ def _uint8() -> Case:
     return Case(("uint8", "float32"), competitors, (Target("gncli normalize", SAFE, 1.3),))
 
 
+def _narrower(dtype: str, written: str, *options: str) -> Case:
+    """Return the case of a narrower result, against a read of the input and a safe copy of what is written."""
+    ours = [*gncli(), "normalize", "{float32}", "-G", "4", "--dtype", dtype, "-o", "{OUT}.safetensors", "-q", *options]
+    copy = f"cat '{{float32}}' > /dev/null; dd if='{{{written}}}' of='{{OUT}}.npy' bs=1M conv=fsync"
+    competitors = {"gncli normalize": ours, SAFE: _shell(copy)}
+    return Case(("float32", written), competitors, (Target("gncli normalize", SAFE, 2),))
+
+
+def _over(*options: str) -> Case:
+    ours = [*gncli(), "normalize", "{float32}", *options, "-o", "{OUT}.npy", "-q"]
+    return Case(("float32",), {"gncli normalize": ours, **_copies("float32")}, (Target("gncli normalize", SAFE, 1.1),))
+
+
 def _against_h5py(name: str) -> Case:
     whole = _python("import h5py, sys; h5py.File(sys.argv[1])['x'][()]", "{" + name + "}")
     competitors = {
@@ -237,6 +250,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "normalize float64": lambda: _against_copy("float64", 1.1),
     "normalize float16": lambda: _against_copy("float16", 2),
     "normalize uint8 to float32": _uint8,
+    "normalize to bfloat16": lambda: _narrower("bfloat16", "float16"),
+    "normalize to float8": lambda: _narrower("float8_e4m3fn", "uint8", "--overflow", "saturate"),
+    "normalize --over C,H,W": lambda: _over("--over", "C,H,W"),
+    "normalize --rms": lambda: _over("-G", "4", "--rms"),
     "normalize NHWC": lambda: _against_copy("nhwc", 1.2, "--layout", "NHWC"),
     "normalize F-ordered": lambda: _against_copy("fortran", 1.3),
     "normalize, one large group": lambda: _against_copy("large groups", 1.3, groups=1),
