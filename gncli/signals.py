@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 cleanups: dict[object, Callable[[], object]] = {}
-"""What is to be done before the process dies of a signal, under any key; the last entered is done first."""
+"""What is to be done before the process dies of a signal, under any key; the last entered is done first.
+
+A cleanup that removes an output returns its name, fit to be shown: after Ctrl-C a line says what was not written.
+"""
 
 _received = 0
 _taken = False
@@ -54,13 +57,21 @@ def wakeup_fd() -> int | None:
 
 def end(signum: int) -> NoReturn:
     """Remove what is temporary, and end by the signal itself, so that a shell and a parent see which."""
+    lost: list[str] = []
     try:
         while cleanups:
             _, cleanup = cleanups.popitem()
-            try:  # noqa: SIM105  # contextlib takes longer to import than everything here
-                cleanup()
-            except Exception:  # noqa: BLE001, S110  # one that fails must not keep the others from being done
-                pass
+            try:
+                name = cleanup()
+            except Exception:  # noqa: BLE001, S112  # one that fails must not keep the others from being done
+                continue
+            lost[:0] = [name] if isinstance(name, str) else []
+        if lost and signum == signal.SIGINT:
+            names = " and ".join(filter(None, [", ".join(lost[:-1]), lost[-1]]))
+            said = f"gncli: interrupted; {names} {'was' if len(lost) == 1 else 'were'} not written\n"
+            os.write(2, said.encode(errors="backslashreplace"))
+    except OSError:  # there is nobody left to tell
+        pass
     finally:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)

@@ -47,23 +47,33 @@ def sent(process: subprocess.Popen[bytes], ready: bytes, *signals: int) -> float
 
 
 RUNS = {
-    "reading": (["normalize", "x.npy"], {"read": 3}),
-    "writing": (["normalize", "x.npy", "-o", "y.npy"], {"write": 4}),
-    "writing HDF5": (["normalize", "x.npy", "-o", "y.h5"], {"write": 6}),
-    "compressing": (["normalize", "x.npy", "-o", "y.h5", "--compression", "gzip=1"], {"read": 3}),
-    "in place": (["normalize", "x.npy", "--in-place", "--save-moments", "m.npz"], {"write": 4}),
+    "reading": (["normalize", "x.npy"], {"read": 3}, ""),
+    "writing": (["normalize", "x.npy", "-o", "y.npy"], {"write": 4}, "y.npy was"),
+    "writing HDF5": (["normalize", "x.npy", "-o", "y.h5::/a"], {"write": 6}, "y.h5::/a was"),
+    "compressing": (["normalize", "x.npy", "-o", "y.h5", "--compression", "gzip=1"], {"read": 3}, "y.h5 was"),
+    "in place": (["normalize", "x.npy", "--in-place", "--save-moments", "m.npz"], {"write": 4}, "x.npy and m.npz were"),
+    "reporting": (
+        ["normalize", "x.npy", "-o", "y.npy", "--save-moments", "m.npz", "--report", "\x1b.json"],
+        {"read": 3},
+        r"\x1b.json, y.npy and m.npz were",
+    ),
 }
+
+
+def said(lost: str, signum: int) -> bytes:
+    """Return what is said after a signal; only Ctrl-C, which a person types, is answered."""
+    return f"gncli: interrupted; {lost} not written\n".encode() if lost and signum == signal.SIGINT else b""
 
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_ends_a_run_within_a_second_and_removes_what_was_begun(run: str, signum: int, x: Path) -> None:
-    arguments, at = RUNS[run]
+    arguments, at, lost = RUNS[run]
     before = x.read_bytes()
     hook = HOOK.format(**({"read": NEVER, "write": NEVER} | at)) + f"os.chdir({str(x.parent)!r})"
     process = start([*arguments, "--groups", "2", "--tile", "4K", "--workers", "2"], hook)
     seconds = sent(process, b"at tile\n", signum)
-    assert ended(process) == (-signum, b"", b"")
+    assert ended(process) == (-signum, b"", said(lost, signum))
     assert seconds < 1
     assert files(x.parent) == ["x.npy"]
     assert x.read_bytes() == before
@@ -105,7 +115,7 @@ def test_a_second_ctrl_c_while_the_first_is_cleaned_up_changes_nothing(x: Path) 
     hook = HOOK.format(read=3, write=NEVER) + f"os.chdir({str(x.parent)!r})"
     process = start(["normalize", "x.npy", "-G", "2", "--tile", "4K", "-o", "y.npy"], hook)
     assert sent(process, b"at tile\n", signal.SIGINT, signal.SIGINT) < 1
-    assert ended(process) == (-signal.SIGINT, b"", b"")
+    assert ended(process) == (-signal.SIGINT, b"", said("y.npy was", signal.SIGINT))
     assert files(x.parent) == ["x.npy"]
 
 
@@ -252,6 +262,24 @@ def test_a_signal_wakes_a_wait_for_input(ends: list[int], monkeypatch: pytest.Mo
         os.close(fd or 0)
 
 
+def test_nobody_needs_to_hear_what_was_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(signal, "signal", lambda *given: done.append(given))
+    monkeypatch.setattr(os, "kill", lambda *given: done.append(given))
+    monkeypatch.setattr(os, "_exit", done.append)
+
+    def failing(_fd: int, said: bytes) -> int:
+        done.append(said)
+        raise OSError
+
+    monkeypatch.setattr(os, "write", failing)
+    signals.cleanups.update({1: lambda: "a", 2: lambda: "\udcff"})
+    end: Callable[[int], object] = signals.end
+    end(signal.SIGINT)
+    assert done[0] == b"gncli: interrupted; a and \\udcff were not written\n"
+    assert done[1:] == [(signal.SIGINT, signal.SIG_DFL), (os.getpid(), signal.SIGINT), 128 + signal.SIGINT]
+
+
 def test_everything_temporary_is_removed_even_if_some_of_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[object] = []
     monkeypatch.setattr(signal, "signal", lambda *given: done.append(given))
@@ -286,15 +314,17 @@ sys.meta_path.insert(0, Sender())
         *(pytest.param(range(k, k + 40), marks=pytest.mark.soak) for k in range(1, 400, 40)),
     ],
 )
-def test_a_signal_that_comes_during_any_import_ends_gncli_in_silence(numbers: Iterable[int], x: Path) -> None:
+def test_a_signal_that_comes_during_any_import_ends_gncli_in_order(numbers: Iterable[int], x: Path) -> None:
     for number in numbers:
         signum = SIGNALS[number % 3] if number > 3 else signal.SIGTERM  # Python prints a traceback of the first Ctrl-C
-        given = ["normalize", str(x), "-G", "2", "-o", str(x.parent / "y.npy"), "--report", str(x.parent / "y.json")]
+        y = str(x.parent / "y.npy")
+        given = ["normalize", str(x), "-G", "2", "-o", y, "--report", str(x.parent / "y.json")]
         status, out, err = ended(start([str(number), str(signum), *given], AT_IMPORT))
         if not out:  # it has no more imports
             assert (status, number > 200) == (0, True)
             break
-        assert (status, err) == (-signum, b""), (number, out, err)
+        begun = [b"", *(said(lost, signum) for lost in (f"{x.parent}/y.json was", f"{x.parent}/y.json and {y} were"))]
+        assert status == -signum and err in begun, (number, out, err)
         assert set(files(x.parent)) <= {"x.npy", "y.npy", "y.json"}, (number, out)
 
 

@@ -19,6 +19,7 @@ from gncli.descriptors import write_fully
 from gncli.errors import GncliError, OutputError
 from gncli.io.rawfile import FileSink, reason
 from gncli.io.source import Source
+from gncli.text import printable
 
 SPOOL_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108
 WRITE_BACK = 1 << 20  # bytes; smaller writes are left to the fsync
@@ -180,7 +181,7 @@ class AtomicFile(OutputFile):
         self.replaces = mode is not None
         self._directory, base = os.path.split(self.target)
         self._temporary = _temporary_path(self._directory, base)
-        signals.cleanups[self._temporary] = partial(os.unlink, self._temporary)
+        signals.cleanups[self._temporary] = self._removed
         try:
             with writing(name):
                 self.fd = os.open(self._temporary, _NEW, 0o666 if mode is None else mode)
@@ -253,6 +254,11 @@ class AtomicFile(OutputFile):
             with suppress(OSError):
                 os.unlink(self._temporary)
             self._forget()
+
+    def _removed(self) -> str:
+        """Remove what was begun, and return the output as it is shown; an error if it was committed just now."""
+        os.unlink(self._temporary)
+        return printable(self.name)
 
     def _forget(self) -> None:
         signals.cleanups.pop(self._temporary, None)
