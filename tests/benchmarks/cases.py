@@ -131,6 +131,18 @@ def _over(*options: str) -> Case:
     return Case(("float32",), {"gncli normalize": ours, **_copies("float32")}, (Target("gncli normalize", SAFE, 1.1),))
 
 
+def _backward() -> Case:
+    torch = ["{TORCH}", os.path.join(HERE, "pytorch_backward.py"), "{float32}", "{reference}", "{OUT}.npy", "4"]
+    copy = "cat '{float32}' > /dev/null; dd if='{reference}' of='{OUT}.npy' bs=1M conv=fsync"
+    competitors = {
+        "gncli backward": [*gncli(), "backward", "{float32}", "{reference}", "-G", "4", "--dx", "{OUT}.npy", "-q"],
+        SAFE: _shell(copy),
+        "PyTorch's autograd": torch,
+    }
+    targets = (Target("gncli backward", SAFE, 2), Target("PyTorch's autograd", "gncli backward", least=4))
+    return Case(("float32", "reference"), competitors, targets)
+
+
 def _against_h5py(name: str) -> Case:
     whole = _python("import h5py, sys; h5py.File(sys.argv[1])['x'][()]", "{" + name + "}")
     competitors = {
@@ -254,6 +266,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "normalize to float8": lambda: _narrower("float8_e4m3fn", "uint8", "--overflow", "saturate"),
     "normalize --over C,H,W": lambda: _over("--over", "C,H,W"),
     "normalize --rms": lambda: _over("-G", "4", "--rms"),
+    "backward": _backward,
     "normalize NHWC": lambda: _against_copy("nhwc", 1.2, "--layout", "NHWC"),
     "normalize F-ordered": lambda: _against_copy("fortran", 1.3),
     "normalize, one large group": lambda: _against_copy("large groups", 1.3, groups=1),
