@@ -81,12 +81,25 @@ STATISTICS: Mapping[str, Statistic] = {
     "l2": Statistic("L2 Norm"),
     "skewness": Statistic("Skewness"),
     "kurtosis": Statistic("Kurtosis"),
+    "absmax": Statistic("Largest |x|", short="Max |x|"),
+    "rms": Statistic("Root Mean Square", short="RMS"),
+    "zero_fraction": Statistic("Fraction of Zeros", short="Zeros/n"),
+    "subnormal": Statistic("Subnormal"),
+    "smallest_nonzero": Statistic("Smallest Nonzero |x|", short="Min |x|>0"),
+    "at_max": Statistic("At Max"),
+    "at_min": Statistic("At Min"),
+    "distinct": Statistic("Distinct Values", short="Distinct"),
     "sha256": Statistic("SHA-256", numeric=False),
 }
 """Every statistic by the name that ``--stat`` takes, in the order of the help page, without percentiles."""
 
+OF_PRECISION = (*("absmax", "rms", "zero_fraction", "subnormal", "smallest_nonzero", "at_max", "at_min", "distinct"),)
+"""Those that say how a tensor uses its dtype."""
+
 ALL_STATISTICS = tuple(
-    name for name, row in STATISTICS.items() if row.percentile is None and name not in ("dimensions", "sha256")
+    name
+    for name, row in STATISTICS.items()
+    if row.percentile is None and name not in ("dimensions", "sha256", *OF_PRECISION)
 )
 """What ``-s all`` stands for."""
 
@@ -166,8 +179,98 @@ DTYPES = (
 """The dtypes of tensors, as reports name them."""
 
 
+TARGETS = ("float16", "float32", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+"""The dtypes that elements may be rounded to, to see what is lost."""
+
+LOSSES: Mapping[str, str] = {
+    "overflow": "Overflow",
+    "zero": "Become 0",
+    "subnormal": "Become Subnormal",
+    "snr": "SNR (dB)",
+}
+"""What is said of a rounding, by the last part of the name of a statistic: ``float16.overflow``."""
+
+
+class Cast(NamedTuple):
+    """A dtype that all elements are rounded to, after a scaling.
+
+    Parameters
+    ----------
+    dtype : str
+        One of `TARGETS`.
+    scale : float
+        What elements are multiplied by first.
+    """
+
+    dtype: str
+    scale: float = 1.0
+
+
+def cast_of(text: str) -> Cast:
+    """Return what ``DTYPE`` or ``DTYPE:SCALE`` says.
+
+    Raises
+    ------
+    KeyError
+        If it is neither; its message says why.
+
+    Examples
+    --------
+    >>> cast_of("float8_e4m3fn:16")
+    Cast(dtype='float8_e4m3fn', scale=16.0)
+    """
+    dtype, colon, scale = text.partition(":")
+    if dtype not in TARGETS:
+        raise KeyError(
+            f"{dtype!r} is no dtype to round to; {nearest(dtype, TARGETS) or 'choose'} ({', '.join(TARGETS)})"
+        )
+    if not colon:
+        return Cast(dtype)
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", scale) or not 1e-30 <= float(scale) <= 1e30:
+        raise KeyError(f"{scale!r} is no scale; write a number from 1e-30 to 1e30, such as {dtype}:16")
+    return Cast(dtype, float(scale))
+
+
+def loss_of(name: str) -> tuple[Cast, str] | None:
+    """Return the rounding that a statistic is about, and what of it; None for other statistics.
+
+    Examples
+    --------
+    >>> loss_of("bfloat16.snr"), loss_of("mean")
+    ((Cast(dtype='bfloat16', scale=1.0), 'snr'), None)
+    """
+    text, dot, what = name.rpartition(".")
+    if not dot or what not in LOSSES:
+        return None
+    return cast_of(text), what
+
+
+def casts(names: Iterable[str]) -> tuple[Cast, ...]:
+    """Return the roundings that statistics are about, each once, in one order whatever that of `names` is."""
+    return tuple(sorted({found[0] for found in map(loss_of, names) if found is not None}))
+
+
+def losses(text: str) -> tuple[str, ...]:
+    """Return the statistics that ``--as`` stands for: all of each dtype.
+
+    Raises
+    ------
+    KeyError
+        If there is no such dtype, or scale.
+
+    Examples
+    --------
+    >>> losses("bfloat16, float16:2")[3:5]
+    ('bfloat16.snr', 'float16:2.overflow')
+    """
+    targets = [part.strip() for part in text.split(",")]
+    for target in targets:
+        cast_of(target)
+    return tuple(dict.fromkeys(f"{target}.{what}" for target in targets for what in LOSSES))
+
+
 def statistic(name: str) -> Statistic:
-    """Return the statistic of that name, such as ``std``, or a percentile, such as ``p99.9``.
+    """Return the statistic of that name, such as ``std``, a percentile, such as ``p99.9``, or ``float16.snr``.
 
     Raises
     ------
@@ -183,6 +286,8 @@ def statistic(name: str) -> Statistic:
         return STATISTICS[name]
     if re.fullmatch(r"p[0-9]{1,3}(\.[0-9]{1,15})?", name) and float(name[1:]) <= 100:
         return Statistic(f"Percentile {name[1:]}", percentile=float(name[1:]))
+    if (loss := loss_of(name)) is not None:
+        return Statistic(f"{name.rpartition('.')[0]} {LOSSES[loss[1]]}")
     if re.fullmatch(r"p-?[0-9.]+", name):
         raise KeyError(f"{name!r} is not a percentile; write p0 to p100, such as p99.9")
     hint = nearest(name, [*STATISTICS, "all"]) or f"choose from {' '.join(STATISTICS)} pNN all"

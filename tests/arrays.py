@@ -206,6 +206,8 @@ def assert_same_moments(a: Moments, b: Moments, what: object = "") -> None:
     pairs += [(left, right, getattr(left, "_fields", ())) for left, right in zip(a.extras, b.extras, strict=True)]
     for one, other, names in pairs:
         for name, left, right in zip(names, one, other, strict=True):
-            if left is not None or right is not None:
+            if name == "distinct":
+                assert [values.tolist() for values in left] == [values.tolist() for values in right], what
+            elif left is not None or right is not None:
                 zeros = np.zeros_like(right if left is None else left)
                 assert_same_bits(zeros if left is None else left, zeros if right is None else right, (what, name))

@@ -25,12 +25,15 @@ from gncli.names import (
     DIFFERENCES,
     FORMS,
     MAX_CHUNK,
+    OF_PRECISION,
     PICTURE_FORMS,
     REPORT_FORMS,
     STATISTICS,
+    TARGETS,
     Distribution,
     difference_names,
     layouts_of,
+    losses,
     nearest,
     shape_of,
     statistic,
@@ -94,6 +97,21 @@ class StatisticNames(_ParamType):
             return value
         try:
             return statistic_names(value)
+        except KeyError as error:
+            self.fail(error.args[0], param, ctx)
+
+
+class Roundings(_ParamType):
+    """Dtypes to round to, comma-separated, each with a scale or without."""
+
+    name = "dtypes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the statistics that say what is lost."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return losses(value)
         except KeyError as error:
             self.fail(error.args[0], param, ctx)
 
@@ -529,8 +547,25 @@ statistics = click.option(
     type=StatisticNames(),
     metavar="NAMES",
     help=f"Statistics to show, in this order, comma-separated: {' '.join(STATISTICS)}, pNN for a percentile (p99.9); "
-    "all: every one except median, percentiles and sha256.",
+    f"all: every one except median, percentiles, sha256 and {' '.join(OF_PRECISION)}. gncli help statistics has the "
+    "formulas.",
     shell_complete=suggest.statistics,
+)
+_as = click.option(
+    "--as",
+    "roundings",
+    type=Roundings(),
+    metavar="DTYPES",
+    help="Show what rounding to these dtypes would lose: how many elements overflow, become 0, become subnormal, and "
+    "the signal-to-noise ratio. DTYPE or DTYPE:SCALE, which multiplies them first, comma-separated: "
+    f"float16,float8_e4m3fn:16. DTYPE is {', '.join(TARGETS)}. Each is a statistic too: -s float16.snr.",
+    shell_complete=suggest.words(*TARGETS),
+)
+describing = gathered(
+    "statistics",
+    lambda statistics, roundings: tuple(dict.fromkeys((*(statistics or ()), *(roundings or ())))),
+    statistics,
+    _as,
 )
 
 # What stats and diff are about: cells, histograms, expectations, several tensors.

@@ -24,7 +24,7 @@ MOST_RANKED = 1 << 20  # cells that are held until they are in order
 
 @click.command(cls=options.Command)
 @click.argument("tensors", metavar="[TENSOR]...", nargs=-1, shell_complete=suggest.tensors)
-@options.statistics
+@options.describing
 @click.option(
     "--ddof",
     type=click.IntRange(0, 1),
@@ -47,7 +47,7 @@ MOST_RANKED = 1 << 20  # cells that are held until they are in order
 @options.distributable
 def stats(
     tensors: tuple[str, ...],
-    statistics: tuple[str, ...] | None,
+    statistics: tuple[str, ...],
     ddof: int,
     cutting: Cutting,
     charts: options.Charts,
@@ -79,17 +79,18 @@ def stats(
     gncli stats dumps/ --by C --where 'zeros/size>0.5'  which are dead, of all
     gncli stats dumps/ --by C --sort -std --top 10
     find . -name '*.npy' -print0 | gncli stats --files-from - --null
+    gncli stats model/ --as float16,float8_e4m3fn       what rounding would lose
     gncli stats model/ --format jsonl -s shape,dtype,sha256 > manifest.jsonl
     gncli stats model/ --expect-manifest manifest.jsonl
     gncli stats --random 64,16,112,112 --seed 0
     """
     if cutting.by is not None and charts.hist:
         raise click.UsageError("--hist is about whole tensors; leave out --by")
-    if cutting.by is not None and ("sha256" in (*(statistics or ()), *choice.names) or manifest is not None):
+    if cutting.by is not None and ("sha256" in (*statistics, *choice.names) or manifest is not None):
         raise click.UsageError("a fingerprint is about whole tensors; leave out --by")
     shown = charts.shown(look.form)
     draw = drawing.draw(dtype)
-    names, chosen = named.tensors(tensors, draw), statistics or ()
+    names, chosen = named.tensors(tensors, draw), statistics
     with session(look):
         from gncli.tasks.requests import Stats as Request
         from gncli.tasks.stats import StatsRun

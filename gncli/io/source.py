@@ -330,7 +330,7 @@ def not_found(member: str, names: list[str], kind: str, name: str) -> InputError
     near = difflib.get_close_matches(member, names, SHOWN_NAMES) or names
     hint = f"the file has {list_names(near)}" if near else f"the file holds no numeric {kind}"
     if re.search("[*?[]", member):
-        hint = f"--match {member!r} chooses tensors by a pattern"
+        hint = f"--match {member.removeprefix('/')!r} chooses tensors by a pattern"
     if names == [""]:
         hint = f"the file has one {kind}, without a name: leave out the ::NAME"
     return InputError(f"no such {kind}", subject=name, hint=hint)

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels import precision
 from gncli.kernels.moments import NOWHERE, Extra, Floats, Moments, Union, is_wide_integer
 from gncli.kernels.reduction import Rows, Visit, in_c_order
+from gncli.names import casts, loss_of
 
 
 class Zeros(NamedTuple):
@@ -123,6 +125,7 @@ class FirstInfinity(NamedTuple):
 
 RECORDS: Mapping[str, type[Any]] = {
     "zeros": Zeros,
+    "zero_fraction": Zeros,
     "skewness": Cubes,
     "kurtosis": Quartics,
     "l1": Absolute,
@@ -131,11 +134,17 @@ RECORDS: Mapping[str, type[Any]] = {
     "argmax": ArgMax,
     "first_nan": FirstNaN,
     "first_inf": FirstInfinity,
+    **precision.RECORDS,
 }
 """The record behind each statistic that needs more than plain moments."""
 
 PLACES = (ArgMin, ArgMax, FirstNaN, FirstInfinity)
 """The records that hold places; a place has no meaning outside its tensor."""
+
+
+def is_extra(name: str) -> bool:
+    """Return whether a statistic needs a record of its own."""
+    return name in RECORDS or loss_of(name) is not None
 
 
 def _shares(union: Union) -> tuple[Moments, Moments, Floats, Floats, Floats]:
@@ -165,29 +174,35 @@ class Extras(NamedTuple):
     Attributes
     ----------
     names : frozenset of str
-        The statistics, among the keys of `RECORDS`.
+        The statistics, among the keys of `RECORDS`, or of a rounding: those that `is_extra` knows.
     shape : tuple of int
         The shape of the tensor, for its places.
     order : {"C", "F"}
         The storage order of the tensor; "F" where its first axis runs fastest.
+    least : float
+        The smallest normal number of its dtype; 0 where no number is subnormal.
     """
 
     names: frozenset[str]
     shape: tuple[int, ...]
     order: str = "C"
+    least: float = 0.0
 
     def nothing(self, moments: Moments, dtype: np.dtype[Any]) -> Moments:
         """Return `moments`, which are those of no values, with the extras of no values of `dtype`."""
         none = np.zeros(moments.n.shape)
         nowhere = np.full(moments.n.shape, NOWHERE)
         whole = none.astype(np.int64).astype(object) if _exact(dtype) else none
-        arrays: dict[str, NDArray[Any]] = {"zeros": none, "m3": none, "m4": none, "l1": whole, "sum": whole}
+        arrays: dict[str, Any] = {"zeros": none, "m3": none, "m4": none, "l1": whole, "sum": whole}
         arrays |= dict.fromkeys(("argmin", "argmax", "first_nan", "first_inf"), nowhere)
+        for kind in self._precise(dtype):
+            arrays |= precision.nothing(kind, dtype, moments.n.shape, casts(self.names))._asdict()
         return self._joined(moments, dtype, arrays)
 
     def sums(self, dtype: np.dtype[Any]) -> list[str]:
         """Return what `plain.moments` measures for them; sums of 64-bit integers are taken apart, exactly."""
-        fields = [field for kind in self._records(dtype) for field in kind._fields]
+        apart = self._precise(dtype)
+        fields = [field for kind in self._records(dtype) if kind not in apart for field in kind._fields]
         alone = ("sum", "l1") if is_wide_integer(dtype) else ()
         return [_SUMS.get(field, field) for field in fields if field not in alone]
 
@@ -209,8 +224,12 @@ class Extras(NamedTuple):
         moments : Moments, shape (A,) or (A, Q)
             Their moments.
         """
-        arrays: dict[str, NDArray[Any]] = {}
-        for field in (field for kind in self._records(values.dtype) for field in kind._fields):
+        apart = self._precise(values.dtype)
+        arrays: dict[str, Any] = {}
+        for kind in apart:
+            arrays |= precision.measured(kind, values, moments, self.least, casts(self.names))._asdict()
+        others = [kind for kind in self._records(values.dtype) if kind not in apart]
+        for field in (field for kind in others for field in kind._fields):
             if field in ("argmin", "argmax", "first_nan", "first_inf"):
                 arrays[field] = self._places(field, rows, values, found[field], moments)
             elif field in ("sum", "l1") and is_wide_integer(values.dtype):
@@ -229,9 +248,16 @@ class Extras(NamedTuple):
         passed_over = set() if _exact(dtype) else {"sum"}
         if "kurtosis" in self.names:
             passed_over.add("skewness")  # the record of kurtosis contains it
-        return [kind for name, kind in RECORDS.items() if name in self.names - passed_over]
+        found = [kind for name, kind in RECORDS.items() if name in self.names - passed_over]
+        found += [precision.Losses] if casts(self.names) else []
+        return list(dict.fromkeys(found))
 
-    def _joined(self, moments: Moments, dtype: np.dtype[Any], arrays: Mapping[str, NDArray[Any]]) -> Moments:
+    def _precise(self, dtype: np.dtype[Any]) -> list[type[Any]]:
+        """Return those of them that `gncli.kernels.precision` measures."""
+        kinds = (*precision.RECORDS.values(), precision.Losses)
+        return [kind for kind in self._records(dtype) if kind in kinds]
+
+    def _joined(self, moments: Moments, dtype: np.dtype[Any], arrays: Mapping[str, Any]) -> Moments:
         records: list[Extra] = [kind._make(arrays[field] for field in kind._fields) for kind in self._records(dtype)]
         return moments._replace(extras=tuple(records))
 

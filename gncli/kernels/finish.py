@@ -17,8 +17,9 @@ from gncli.kernels.extras import (
     Zeros,
 )
 from gncli.kernels.moments import NOWHERE, Floats, Moments, merge, two_sum
+from gncli.kernels.precision import AtMax, AtMin, Distinct, Losses, SmallestNonzero, Subnormal, ratio
 from gncli.kernels.reduction import Tree
-from gncli.names import Value
+from gncli.names import Value, casts, loss_of
 
 T = TypeVar("T")
 BASIC = ("mean", "std", "var", "min", "max", "nan", "posinf", "neginf")
@@ -63,10 +64,39 @@ def finished(
     if (zeros := moments.asked(Zeros)) is not None:
         columns["zeros"] = zeros.zeros.astype(np.int64).tolist()
     columns |= {name: make(moments) for name, make in FURTHER.items() if name in wanted}
+    if "absmax" in wanted:
+        columns["absmax"] = [_largest(low, high) for low, high in zip(columns["min"], columns["max"], strict=True)]
+    columns |= _losses(moments, wanted)
     for extra in moments.extras:
         if isinstance(extra, PLACES):
             columns[extra._fields[0]] = _places(extra[0], shape)
+    for record, (name, make) in OF_RECORD.items():
+        if (found := moments.asked(record)) is not None:
+            columns[name] = make(found)
     return columns
+
+
+def _largest(low: Value, high: Value) -> Value:
+    return max(abs(low), abs(high)) if isinstance(low, int | float) and isinstance(high, int | float) else None
+
+
+def _losses(moments: Moments, wanted: Collection[str]) -> dict[str, list[Value]]:
+    """Return what `wanted` names of the roundings that were measured."""
+    measured = moments.asked(Losses)
+    if measured is None:
+        return {}
+    of = dict(zip(casts(wanted), measured.every, strict=True))
+    columns: dict[str, list[Value]] = {}
+    for name, found in ((name, loss_of(name)) for name in wanted):
+        if found is not None:
+            cast, what = found
+            loss = of[cast]
+            columns[name] = _numbers(ratio(moments, loss)) if what == "snr" else _counts(getattr(loss, what))
+    return columns
+
+
+def _counts(values: Floats) -> list[Value]:
+    return list(values.astype(np.int64).tolist())
 
 
 def _numbers(values: NDArray[Any], defined: NDArray[np.bool_] | None = None) -> list[Value]:
@@ -133,6 +163,26 @@ def norm2(moments: Moments) -> Floats:
     return np.asarray(np.ldexp(spread, _power(moments)))
 
 
+def _root_mean_square(moments: Moments) -> list[Value]:
+    """Return the root of the mean of squares, from the deviation and the mean; it overflows only if an element does."""
+    n = np.maximum(moments.n, 1.0)
+    mean = moments.mean if moments.min.dtype.kind in "iu" else moments.hi + moments.lo
+    root = np.ldexp(np.hypot(np.sqrt(moments.m2 / n), mean), _power(moments))
+    return _numbers(root, moments.n > 0)
+
+
+def _zero_fraction(moments: Moments) -> list[Value]:
+    values = moments.values
+    return _numbers(_there(moments.asked(Zeros)).zeros / np.maximum(values, 1.0), values > 0)
+
+
+def _smallest(found: SmallestNonzero) -> list[Value]:
+    least = found.smallest_nonzero
+    if least.dtype.kind == "u":
+        return [None if less == 2**64 - 1 else less + 1 for less in least.tolist()]
+    return _numbers(least, np.isfinite(least))
+
+
 def _defined(moments: Moments) -> NDArray[np.bool_]:
     """Return where the variance is large enough to divide higher moments by."""
     return np.asarray((moments.m2 > 0) & (moments.m2 > SMALL * moments.n))
@@ -163,8 +213,19 @@ FURTHER: Mapping[str, Callable[[Moments], list[Value]]] = {
     "l2": lambda moments: _numbers(norm2(moments)),
     "skewness": lambda moments: _numbers(skewness(moments)),
     "kurtosis": lambda moments: _numbers(kurtosis(moments)),
+    "rms": _root_mean_square,
+    "zero_fraction": _zero_fraction,
 }
 """How each further statistic is computed from the moments."""
+
+OF_RECORD: Mapping[type[Any], tuple[str, Callable[[Any], list[Value]]]] = {
+    Subnormal: ("subnormal", lambda found: _counts(found.subnormal)),
+    SmallestNonzero: ("smallest_nonzero", _smallest),
+    AtMin: ("at_min", lambda found: _counts(found.at_min)),
+    AtMax: ("at_max", lambda found: _counts(found.at_max)),
+    Distinct: ("distinct", lambda found: [values.size for values in found.distinct.tolist()]),
+}
+"""The statistic that a record is kept for, and how it is computed."""
 
 
 def pooled(parts: Sequence[tuple[Moments, np.dtype[Any]]]) -> tuple[Moments, np.dtype[Any]]:
@@ -176,7 +237,8 @@ def pooled(parts: Sequence[tuple[Moments, np.dtype[Any]]]) -> tuple[Moments, np.
         The moments of each tensor, of shape (1,), and the dtype of that tensor; at least one pair.
     """
     dtypes = {dtype.newbyteorder("=") for _, dtype in parts}
-    every = [_without(moments, PLACES) for moments, _ in parts]
+    left_out = PLACES if len(dtypes) == 1 else (*PLACES, SmallestNonzero, Distinct)
+    every = [_without(moments, left_out) for moments, _ in parts]
     whole = all(dtype.kind in "iub" for dtype in dtypes)
     if len(dtypes) > 1:
         every = [_widened(moments, whole) for moments in every]

@@ -209,6 +209,13 @@ FLOATS = {
 """The floating dtypes, by name."""
 
 
+def smallest_normal(dtype: np.dtype[Any], stored_as: Float | None = None) -> float:
+    """Return the smallest normal number of the elements of a tensor; 0 of integers."""
+    if dtype.kind != "f":
+        return 0.0
+    return (FLOATS[dtype.name] if stored_as is None else stored_as).least
+
+
 def chosen(name: str | None, default: Float, overflow: str | None) -> Float:
     """Return the dtype of a result.
 

@@ -36,7 +36,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
 }
 _MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<"}
-_NAME = re.compile(r"[a-z][a-z0-9_.]*", re.ASCII)
+_NAME = re.compile(r"[a-z][a-z0-9_.]*(?::[0-9][0-9.]*(?:e[+-]?[0-9]+\.)?[a-z]*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf)\b)", re.ASCII)
 _SHAPE = re.compile(r"\([0-9, ]*\)|[0-9]+(?:(?:, ?|x)[0-9]+)*", re.ASCII)
 _LONGEST = 4000  # digits of an integer that Python converts

@@ -12,15 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.errors import LimitError
 from gncli.io.fingerprint import Fingerprint
 from gncli.io.part import Box
 from gncli.io.source import Sink, Source
 from gncli.kernels import histogram, percentiles
 from gncli.kernels.counts import BinCounts
-from gncli.kernels.extras import RECORDS, Extras
+from gncli.kernels.extras import Extras, is_extra
 from gncli.kernels.finish import finished
+from gncli.kernels.floats import smallest_normal
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.partition import whole
+from gncli.kernels.precision import MOST_DISTINCT_CELLS
 from gncli.kernels.reduction import Both, Tree, concatenate, each, fold_cells
 from gncli.kernels.selection import Key, RowPercentiles, Selection, cells_at_once, num_passes
 from gncli.kernels.walk import Walk
@@ -65,8 +68,9 @@ class Wanted(NamedTuple):
 
     def law(self, source: Source) -> MomentsOf:
         """Return the reduction that measures all statistics of `source` except percentiles."""
-        names = frozenset(self.statistics) & RECORDS.keys()
-        return MomentsOf(source.dtype, Extras(names, source.shape, source.order) if names else None)
+        names = frozenset(filter(is_extra, self.statistics))
+        extras = Extras(names, source.shape, source.order, smallest_normal(source.dtype, source.stored_as))
+        return MomentsOf(source.dtype, extras if names else None)
 
     def passes(self, dtype: np.dtype[Any], walk: Walk, once: bool) -> Sequence[str]:
         """Return the name of each pass over a span of cells."""
@@ -160,6 +164,7 @@ class Survey:
             source, self._by, self._engine, lambda walk, once: wanted.passes(source.dtype, walk, once), after
         ):
             self.notes = (*plan.notes, *self.source.notes)
+            _check_distinct(plan, wanted)
             done = 0
             part = replace(self._by, shape=plan.source.shape)
             corner = [box[axis][0] // self._by.unit(axis) for axis in self._by.axes]
@@ -224,6 +229,18 @@ def describe(source: Source, engine: Engine, statistics: Sequence[str] = (), ddo
 
 
 Columns = Mapping[str, Sequence[Value]]
+
+
+def _check_distinct(plan: Plan, wanted: Wanted) -> None:
+    """Raise if the different values of too many cells would be held at once."""
+    cells = plan.partition
+    held = plan.walk.span_cells if cells.in_order else cells.num_cells
+    if "distinct" in wanted.statistics and held > MOST_DISTINCT_CELLS:
+        raise LimitError(
+            f"the distinct values of {held:,} open cells, more than {MOST_DISTINCT_CELLS:,}, are too many to hold",
+            subject=plan.source.name,
+            hint="ask for fewer cells, or leave out distinct",
+        )
 
 
 def _measured(plan: Plan, wanted: Wanted) -> Iterator[tuple[Moments, Floats]]:
