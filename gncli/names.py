@@ -14,6 +14,8 @@ Number = int | float | None
 
 Value = str | tuple[int, ...] | Number
 Distribution = Literal["uniform", "normal"]
+Scale = Literal["linear", "exponent", "log"]
+"""The bins of a histogram: of x, all of one width; of |x|, one per power of two, or of one width in log |x|."""
 
 
 class Statistic(NamedTuple):

@@ -31,6 +31,7 @@ from gncli.names import (
     STATISTICS,
     TARGETS,
     Distribution,
+    Scale,
     difference_names,
     layouts_of,
     losses,
@@ -366,6 +367,12 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 class Command(click.Command):
     """A command whose help page has its options in sections, what it is for first."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, in which a word may follow some options."""
+        for param in self.params:
+            args = param.spelled(args) if isinstance(param, Worded) else args
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
         section_of = {name: title for title, names in SECTIONS.items() for name in names}
@@ -464,10 +471,31 @@ class Look(NamedTuple):
         return not OBJECT_FORMATS.isdisjoint(self.forms)
 
 
+class Worded(click.Option):
+    """An option with a word of a few after it, or with none: then it means the first one.
+
+    What follows is its value only if it is one of these words; a file of such a name is ``./log``.
+    """
+
+    def spelled(self, args: list[str]) -> list[str]:
+        """Return the arguments with the word of this option in one with it."""
+        words: tuple[str, ...] = tuple(cast("Any", self.type).choices)
+        found: list[str] = []
+        rest = iter(args)
+        for arg in rest:
+            if arg == "--":
+                return [*found, arg, *rest]
+            if arg in words and found and found[-1] == f"{self.opts[0]}={words[0]}":
+                found[-1] = f"{self.opts[0]}={arg}"
+            else:
+                found.append(f"{arg}={words[0]}" if arg in self.opts else arg)
+        return found
+
+
 class Charts(NamedTuple):
     """The histogram in a report, and the picture in a file."""
 
-    hist: bool
+    hist: bool | str | None
     bins: int
     plot: str | None
     title: str | None
@@ -494,6 +522,11 @@ class Charts(NamedTuple):
         if self.hist and form not in HIST_FORMS:
             raise click.UsageError(f"{form} has no place for a histogram; choose --format {', '.join(HIST_FORMS)}")
         return self.bins if self.hist else None
+
+    @property
+    def scale(self) -> Scale:
+        """The bins of the histogram in a report."""
+        return cast("Scale", self.hist) if isinstance(self.hist, str) else "linear"
 
     @property
     def picture(self) -> int | None:
@@ -601,6 +634,15 @@ width = click.option(
     metavar="INCHES",
     help="Width of the picture; default: 7.2, a page. A column of a paper is about 3.4.",
 )
+_hist_of = click.option(
+    "--hist",
+    cls=Worded,
+    type=click.Choice(["linear", "exponent", "log"]),
+    metavar="[exponent|log]",
+    help="Draw a histogram; exponent: of |x|, one bar per power of two; log: of |x| on a logarithmic scale. This takes "
+    "one more pass over the data.",
+)
+charts_of_magnitudes = gathered("charts", Charts, _hist_of, bins, plot, title, log, width)
 charts = gathered("charts", Charts, hist, bins, plot, title, log, width)
 expect = click.option(
     "--expect",

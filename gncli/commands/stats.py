@@ -33,7 +33,7 @@ MOST_RANKED = 1 << 20  # cells that are held until they are in order
     help="std and var divide by n - N; 0, as in np.std, or 1; default: 0.",
 )
 @options.cutting
-@options.charts
+@options.charts_of_magnitudes
 @options.force
 @options.expect
 @options.expect_manifest
@@ -72,6 +72,7 @@ def stats(
     gncli stats x.npy --by C -s std,zeros,nan           which channel is dead
     gncli stats x.npy --by group --groups 4
     gncli stats x.npy --hist --bins 32
+    gncli stats x.npy --hist exponent
     gncli stats x.npy --by N,C --plot x.png
     gncli stats x.npy --by C --plot x.pdf --log --width 3.4 --title "Channels"
     gncli stats x.npy --expect 'nan == 0' --expect 'abs(mean) < 1e-6'
@@ -104,6 +105,7 @@ def stats(
                 ddof=ddof,
                 cutting=cutting,
                 bins=shown,
+                scale=charts.scale,
                 picture=charts.picture,
                 zeros=look.zeros,
                 expect=expect,

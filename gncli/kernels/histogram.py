@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats
 from gncli.kernels.plain import STEP, num_steps
+from gncli.names import Scale
 
 
 def edges(low: float, high: float, bins: int) -> Floats:
@@ -38,6 +39,43 @@ def edges(low: float, high: float, bins: int) -> Floats:
     if math.isinf(high - low):  # the difference overflows
         return 2 * np.linspace(low / 2, high / 2, bins + 1)
     return np.linspace(low, high, bins + 1)
+
+
+def magnitude_edges(low: float, high: float, scale: Scale, bins: int) -> Floats:
+    r"""Return the edges of bins of \|x\| over the interval ``[low, high]`` of positive numbers.
+
+    With the scale ``exponent`` there is one bin per power of two, ``[2**e, 2**(e + 1))``; with ``log`` there are `bins`
+    bins of one width in log \|x\|, or one bin if `low` equals `high`.
+
+    Examples
+    --------
+    >>> magnitude_edges(0.75, 5.0, "exponent", 64).tolist(), magnitude_edges(0.25, 64.0, "log", 2).tolist()
+    ([0.5, 1.0, 2.0, 4.0, 8.0], [0.25, 4.0, 64.0])
+    """
+    if scale == "exponent":
+        exponents = range(math.frexp(low)[1] - 1, math.frexp(high)[1] + 1)
+        return np.array([math.ldexp(1.0, e) if e < 1024 else sys.float_info.max for e in exponents])
+    if low == high:
+        return np.array([low, high])
+    with np.errstate(over="ignore"):
+        inner = np.exp2(np.linspace(math.log2(low), math.log2(high), bins + 1))
+    inner[0], inner[-1] = low, high
+    return np.maximum.accumulate(np.clip(inner, low, high))
+
+
+def both_signs(at: Floats) -> Floats:
+    r"""Return the edges that count elements of both signs, and between them zeros, by edges `at` of \|x\|.
+
+    A bin of \|x\| has its lower edge, so one of negative numbers has its upper edge: the next edge lies beside that.
+    """
+    inner = np.nextafter(-at[:-1], 0.0)[::-1]
+    return np.concatenate([-at[-1:], inner, at])
+
+
+def folded(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    r"""Return the counts of bins of \|x\|, and of zeros, from those between the edges of `both_signs`."""
+    middle = counts.size // 2
+    return counts[:middle][::-1] + counts[middle + 1 :], int(counts[middle])
 
 
 class Bins:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gncli.report.records import Histogram
 from gncli.report.style import Style
 
@@ -29,7 +31,7 @@ def bars(histogram: Histogram, style: Style) -> list[str]:
        0               2
     """
     if not histogram.counts:
-        return ["no finite elements, no histogram"]
+        return [nothing_to_draw(histogram)]
     width, blocks = style.width or PIPE_WIDTH, style.fits(EIGHTHS + "".join(FRAME))
     side, corner, line = FRAME if blocks else ASCII_FRAME
     steps = EIGHTHS if blocks else ASCII_EIGHTHS
@@ -47,10 +49,30 @@ def bars(histogram: Histogram, style: Style) -> list[str]:
         for row in range(HEIGHT - 1, -1, -1)
     ]
     labels = [f"{most:,}".rjust(margin), *[" " * margin] * (HEIGHT - 1)]
-    low, high = map(style.rounded, (histogram.edges[0], histogram.edges[-1]))
+    low, high = ends_of(histogram, style)
     ends = low + high.rjust(max(room - len(low), len(high) + 1))
     return [
         *(f"{label}{side}{row}" for label, row in zip(labels, rows, strict=True)),
         "0".rjust(margin) + corner + line * room,
         " " * (margin + 1) + ends,
+        *scale_lines(histogram),
     ]
+
+
+def nothing_to_draw(histogram: Histogram) -> str:
+    """Return why there is no histogram."""
+    return f"no finite elements{' but zeros' if histogram.zeros else ''}, no histogram"
+
+
+def ends_of(histogram: Histogram, style: Style) -> tuple[str, str]:
+    """Return the first and the last edge, as powers of two if all of them are."""
+    first, last = histogram.edges[0], histogram.edges[-1]
+    if histogram.scale == "exponent":
+        return f"2^{math.frexp(first)[1] - 1}", f"2^{math.frexp(last)[1] - (math.frexp(last)[0] == 0.5)}"
+    return style.rounded(first), style.rounded(last)
+
+
+def scale_lines(histogram: Histogram) -> list[str]:
+    """Return the line that says what a histogram of |x| shows; none for other histograms."""
+    how = {"exponent": "one bin per power of two", "log": "bins of one width in log |x|"}.get(histogram.scale)
+    return [] if how is None else [f"of |x|, {how}; {histogram.zeros:,} zeros are in no bin"]

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gncli.names import Value
+from gncli.report.bars import ends_of, nothing_to_draw, scale_lines
 from gncli.report.document import MOST_ROWS_OF_A_PAGE, Document, Sheet
 from gncli.report.poster import MOST_BARS
 from gncli.report.records import Histogram
@@ -219,12 +220,12 @@ def _cell(value: Value, right: bool, style: Style, *, wide: bool) -> Markup:
 def _figure(name: str, histogram: Histogram, style: Style) -> Markup:
     """Return a histogram: bars as one path, as wide as the page allows; a count above 0 shows, however small it is."""
     if not histogram.counts:
-        return element("figure", element("figcaption", printable(name)), element("p", "no finite elements"))
+        return element("figure", element("figcaption", printable(name)), element("p", nothing_to_draw(histogram)))
     merged = histogram.merged(MOST_BARS)
     most = max(merged.counts)
     heights = [max(1.0, 100 * count / most) if count else 0.0 for count in merged.counts]
     steps = "".join(f"V{100 - height:.4g}h1" for height in heights)
-    low, high = map(style.rounded, (merged.edges[0], merged.edges[-1]))
+    low, high = ends_of(merged, style)
     said = f"{len(merged.counts):,} bins, at most {most:,} element{'' if most == 1 else 's'} in one"
     bars = element(
         "svg",
@@ -235,6 +236,7 @@ def _figure(name: str, histogram: Histogram, style: Style) -> Markup:
         aria_label=f"{said}, from {low} to {high}",
     )
     ends = element("p", element("span", low), element("span", high), class_="ends")
+    said = "; ".join([said, *scale_lines(merged)])
     caption = element("figcaption", element("strong", printable(name)), Markup("<br>"), said)
     return element("figure", caption, bars, ends)
 

@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from gncli.errors import GncliError
-from gncli.names import CELL_STATISTICS, NONFINITE, Value, in_python, nearest, statistic
+from gncli.names import CELL_STATISTICS, NONFINITE, Scale, Value, in_python, nearest, statistic
 
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import Check
@@ -49,10 +49,16 @@ class Histogram:
         One more than there are bins; empty where no element is finite.
     counts : tuple of int
         One count per bin.
+    scale : {"linear", "exponent", "log"}, default: "linear"
+        With the others, the edges are those of |x|: powers of two, or of bins of one width in log |x|.
+    zeros : int, default: 0
+        The number of zeros, which then are in no bin.
     """
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    scale: Scale = "linear"
+    zeros: int = 0
 
     def merged(self, most: int) -> Histogram:
         """Return the histogram with at most `most` bins; neighbours are added up.
@@ -60,16 +66,17 @@ class Histogram:
         Examples
         --------
         >>> Histogram((0.0, 1.0, 2.0, 3.0), (4, 5, 6)).merged(2)
-        Histogram(edges=(0.0, 2.0, 3.0), counts=(9, 6))
+        Histogram(edges=(0.0, 2.0, 3.0), counts=(9, 6), scale='linear', zeros=0)
         """
         step = max(1, -(-len(self.counts) // most))
         starts = range(0, len(self.counts), step)
         counts = tuple(sum(self.counts[start : start + step]) for start in starts)
-        return Histogram((*self.edges[:-1:step], *self.edges[-1:]), counts)
+        return replace(self, edges=(*self.edges[:-1:step], *self.edges[-1:]), counts=counts)
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``histogram``."""
-        return {"counts": list(self.counts), "edges": list(self.edges)}
+        found: dict[str, object] = {"counts": list(self.counts), "edges": list(self.edges)}
+        return found if self.scale == "linear" else {"scale": self.scale} | found | {"zeros": self.zeros}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gncli.inputs import STRICT, Draw, Policy
+from gncli.names import Scale
 
 if TYPE_CHECKING:
     from gncli.io import Listing
@@ -138,6 +139,8 @@ class Stats:
         The cells of each tensor.
     bins : int, optional
         The number of bins of a histogram; None for no histogram.
+    scale : {"linear", "exponent", "log"}
+        The bins of the histogram: of x, or of |x| by powers of two or by its logarithm.
     picture : int, optional
         The number of bins of the histogram in a picture; None for no picture.
     zeros : bool
@@ -168,6 +171,7 @@ class Stats:
     ddof: int = 0
     cutting: Cutting = WHOLE
     bins: int | None = None
+    scale: Scale = "linear"
     picture: int | None = None
     zeros: bool = False
     expect: tuple[Condition, ...] = ()

@@ -40,7 +40,7 @@ from gncli.tasks.by import By, cut
 from gncli.tasks.manifest import Manifest, matches
 from gncli.tasks.order import Chosen
 from gncli.tasks.requests import EVERY_ROW, Stats
-from gncli.tasks.survey import FINGERPRINT, Survey, Wanted, measured
+from gncli.tasks.survey import FINGERPRINT, OF_MAGNITUDES, Survey, Wanted, measured
 
 MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
 
@@ -62,8 +62,12 @@ class StatsRun:
         more = [*(name for one in request.expect for name in one.names), *request.choice.names]
         self._manifest = None if request.manifest is None else Manifest.read(request.manifest)
         more += [] if self._manifest is None else [FINGERPRINT]
+        magnitudes = None
+        if request.bins is not None and request.scale != "linear":
+            magnitudes = request.scale, request.bins
+            more += OF_MAGNITUDES
         asked = measured([*(request.statistics or DEFAULT_STATISTICS), *more], zeros=request.zeros)
-        self._wanted = Wanted(asked, request.ddof, request.bins)
+        self._wanted = Wanted(asked, request.ddof, None if magnitudes else request.bins, magnitudes)
         self._chosen: Chosen[TensorStats | Failure] = Chosen(request.choice if by is None else EVERY_ROW, _value)
         self._cells = self._chosen_cells()  # of the tensors that were read to the end
         self._described: list[TensorStats] = []
@@ -209,6 +213,8 @@ class StatsRun:
             maps = {name: plane.heatmap() for name, plane in planes.items()}
             picture = Picture(stats.histogram or Histogram((), ()), maps)
             stats = replace(stats, picture=picture, histogram=None if request.bins is None else stats.histogram)
+        if survey.magnitudes is not None:
+            stats = replace(stats, histogram=survey.magnitudes)
         self._notes += survey.notes
         self._cells.absorb(chosen)
         self._described.append(stats)

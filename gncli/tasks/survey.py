@@ -27,13 +27,14 @@ from gncli.kernels.precision import MOST_DISTINCT_CELLS
 from gncli.kernels.reduction import Both, Tree, concatenate, each, fold_cells
 from gncli.kernels.selection import Key, RowPercentiles, Selection, cells_at_once, num_passes
 from gncli.kernels.walk import Walk
-from gncli.names import DEFAULT_STATISTICS, Value, statistic
+from gncli.names import DEFAULT_STATISTICS, Scale, Value, statistic
 from gncli.report.records import Cell, Cells, Histogram, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan
 from gncli.tasks.by import By
 
 FINGERPRINT = "sha256"
+OF_MAGNITUDES = ("smallest_nonzero", "absmax", "zeros")
 PLACES = ("argmin", "argmax", "first_nan", "first_inf")
 
 
@@ -48,17 +49,20 @@ class Wanted(NamedTuple):
         Subtracted from the number of elements in variance and deviation.
     bins : int or None
         The number of bins of the histogram; None for no histogram.
+    magnitudes : tuple of (str, int) or None
+        The scale and the number of bins of a histogram of |x|; None for no such histogram.
     """
 
     statistics: tuple[str, ...] = ()
     ddof: int = 0
     bins: int | None = None
+    magnitudes: tuple[Scale, int] | None = None
 
     @property
     def reads(self) -> bool:
         """Whether data must be read; otherwise the header is enough, and the hash of a fingerprint."""
         reading = any(statistic(name).reads for name in self.statistics if name != FINGERPRINT)
-        return self.bins is not None or not self.statistics or reading
+        return self.bins is not None or self.magnitudes is not None or not self.statistics or reading
 
     @property
     def percentiles(self) -> Mapping[str, float]:
@@ -124,6 +128,7 @@ class Survey:
         self._kept: list[Cell] = []
         self._values: dict[str, Value] = {}
         self._histogram: Histogram | None = None
+        self.magnitudes: Histogram | None = None
         self._read: Source = source
 
     def __iter__(self) -> Iterator[list[Cell]]:
@@ -158,7 +163,7 @@ class Survey:
     def _cells(self) -> Iterator[list[Cell]]:
         tree = Tree(merge)
         wanted, source = self.wanted, self._read
-        after = () if wanted.bins is None else ("histogram",)
+        after = ("histogram",) * sum(asked is not None for asked in (wanted.bins, wanted.magnitudes))
         columns: Columns = {}
         for plan, box in Plan.over_cells(
             source, self._by, self._engine, lambda walk, once: wanted.passes(source.dtype, walk, once), after
@@ -189,7 +194,19 @@ class Survey:
             self._values = {name: column[0] for name, column in columns.items()}
             if wanted.bins is not None:
                 self._histogram = histogram_of(source, self._engine, self.moments, wanted.bins)
+            if wanted.magnitudes is not None:
+                self.magnitudes = self._of_magnitudes(*wanted.magnitudes)
         source.verify_unchanged()
+
+    def _of_magnitudes(self, scale: Scale, bins: int) -> Histogram:
+        """Return the histogram of |x|, from one more pass; its first and last bins are not empty."""
+        low, high, zeros = (self._values[name] for name in OF_MAGNITUDES)
+        assert isinstance(zeros, int)  # a count
+        if not (isinstance(low, int | float) and isinstance(high, int | float)):
+            return Histogram((), (), scale, zeros)
+        edges = histogram.magnitude_edges(float(low), float(high), scale, bins)
+        counts, zeros = histogram.folded(counted(self.source, self._engine, histogram.both_signs(edges)))
+        return Histogram(tuple(edges.tolist()), tuple(counts.tolist()), scale, zeros)
 
     def _batch(self, places: NDArray[np.int64], columns: Columns) -> list[Cell]:
         """Return the cells of a batch: row i of `places` is the index of one, ``columns[name][i]`` a statistic."""

@@ -12,11 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 import gncli
+from gncli.cli import main
+from gncli.commands.stats import stats as command
 from gncli.errors import LimitError
 from gncli.io.random import RandomSource
 from gncli.kernels import precision
 from gncli.kernels.floats import FLOATS, Float
 from gncli.names import LOSSES, OF_PRECISION, TARGETS, Value, cast_of, casts, losses, statistic
+from gncli.report.bars import bars, ends_of
+from gncli.report.records import Histogram, TensorStats
+from gncli.report.style import Style
 from gncli.run.engine import Engine
 from gncli.tasks.survey import Wanted, survey
 from tests.runs import cut, stats
@@ -278,3 +283,101 @@ def test_roundings_have_one_order() -> None:
     )
     assert losses("bfloat16") == tuple(f"bfloat16.{what}" for what in LOSSES)
     assert statistic("float8_e4m3fn:1e-2.zero").label == "float8_e4m3fn:1e-2 Become 0"
+
+
+# --- histograms of |x| -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("scale", "bins"), [("exponent", 64), ("log", 1), ("log", 7)])
+def test_each_magnitude_is_in_its_bin(tmp_path: Any, dtype: str, scale: Any, bins: int) -> None:
+    x = special(dtype, (200,))
+    np.save(tmp_path / "x.npy", x)
+    (tensor,) = stats([str(tmp_path / "x.npy")], bins=bins, scale=scale).tensors
+    assert isinstance(tensor, TensorStats)
+    found = tensor.histogram
+    size = np.abs(x.astype(np.float64))
+    size = size[np.isfinite(size)]
+    assert found is not None
+    assert (found.scale, found.zeros) == (scale, int((size == 0).sum()))
+    size = size[size > 0]
+    if scale == "exponent":
+        exponents = np.frexp(size)[1] - 1
+        every = range(exponents.min(), exponents.max() + 1)
+        assert found.counts == tuple(int((exponents == e).sum()) for e in every)
+        assert found.edges == tuple(2.0**e for e in (*every, every[-1] + 1))
+    elif dtype != "?":
+        assert found.counts == tuple(np.histogram(size, found.edges)[0].tolist())
+        assert (found.edges[0], found.edges[-1], len(found.edges)) == (size.min(), size.max(), bins + 1)
+        assert np.ptp(np.diff(np.log(found.edges))) < 1e-12
+    assert sum(found.counts) == size.size
+
+
+@pytest.mark.parametrize("scale", ["exponent", "log"])
+def test_histograms_of_the_ends_of_float64(tmp_path: Any, scale: Any) -> None:
+    most, least = float(np.finfo(np.float64).max), 5e-324
+    for values, counts in (
+        ([most, -most, 1.0, least, -least, 0.0], (2, 1, 2)),
+        ([most], (1,)),
+        ([-least, least], (2,)),
+        ([0.0, -0.0, np.inf], ()),
+        ([np.nan], ()),
+    ):
+        np.save(tmp_path / "x.npy", np.array(values))
+        (tensor,) = stats([str(tmp_path / "x.npy")], bins=3, scale=scale).tensors
+        assert isinstance(tensor, TensorStats)
+        found = tensor.histogram
+        assert found is not None
+        assert tuple(filter(None, found.counts)) == counts
+        assert found.zeros == values.count(0)
+        said = bars(found, Style(width=40))
+        zeros = "no finite elements but zeros, no histogram" if found.zeros else "no finite elements, no histogram"
+        assert counts or said == [zeros]
+        assert not counts or said[-1].startswith("of |x|, ")
+    ends = ends_of(Histogram((2.0**-1074, most), (3,), scale), Style())
+    assert ends == (("2^-1074", "2^1024") if scale == "exponent" else ("4.9406565e-324", "1.7976931e+308"))
+
+
+def test_a_picture_has_the_histogram_of_x_beside_that_of_magnitudes(tmp_path: Any) -> None:
+    np.save(tmp_path / "x.npy", np.array([-1.0, 2.0, 3.0]))
+    (tensor,) = stats([str(tmp_path / "x.npy")], bins=4, picture=4, scale="exponent").tensors
+    assert isinstance(tensor, TensorStats)
+    assert tensor.histogram is not None
+    assert tensor.picture is not None
+    assert (tensor.histogram.counts, tensor.picture.histogram.counts) == ((1, 2), (1, 0, 0, 2))
+    assert tensor.histogram.as_dict() == {"scale": "exponent", "counts": [1, 2], "edges": [1.0, 2.0, 4.0], "zeros": 0}
+
+
+WORDS: dict[str, str | None] = {
+    "--hist x.npy": "linear",
+    "x.npy --hist": "linear",
+    "--hist exponent x.npy": "exponent",
+    "--hist=log x.npy": "log",
+    "x.npy --hist log": "log",
+    "--hist -- log": "linear",
+    "--hist ./log": "linear",
+    "--hist --hist log": "log",
+    "x.npy": None,
+}
+
+
+@pytest.mark.parametrize("typed", WORDS)
+def test_a_word_belongs_to_an_option_only_if_it_is_one_of_its_words(typed: str) -> None:
+    context = command.make_context("stats", typed.split())
+    assert context.params["hist"] == WORDS[typed]
+    assert context.params["tensors"] == tuple(
+        word for word in typed.split() if word == "x.npy" or ((word.endswith("log") and "-- " in typed) or "./" in word)
+    )
+
+
+def test_a_page_says_what_a_histogram_of_magnitudes_is(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.array([0.0, 3.0]))
+    np.save(tmp_path / "zeros.npy", np.zeros(2))
+    page = tmp_path / "r.html"
+    names = [str(tmp_path / "x.npy"), str(tmp_path / "zeros.npy")]
+    assert main(["stats", *names, "--hist", "exponent", "--report", str(page), "-q"]) == 0
+    assert capfd.readouterr().err == ""
+    text = page.read_text(encoding="utf-8")
+    assert "in one; of |x|, one bin per power of two; 1 zeros are in no bin" in text
+    assert "<span>2^1</span>" in text
+    assert "no finite elements but zeros, no histogram" in text
