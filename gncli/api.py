@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gncli import io
 from gncli.errors import GncliError, ParameterError
 from gncli.inputs import STRICT, Draw, Policy
-from gncli.kernels.affine import Scaling, per_channel_moments
+from gncli.kernels.affine import Scaling, no_affine, per_channel_moments
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import DEFAULT_EPS, LARGEST, Grouping, GroupNorm, output_float
 from gncli.kernels.parameters import Grid
@@ -24,7 +24,7 @@ from gncli.names import difference_names, in_python, layouts_of, statistic_names
 from gncli.report.records import NormalizeReport, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.gradients import Backward
-from gncli.run.normalization import Normalization
+from gncli.run.normalization import Normalization, at_once
 from gncli.tasks.backward import gradient_pair, param_float
 from gncli.tasks.diff import DiffRun
 from gncli.tasks.expect import OF_DIFFERENCES, OF_STATISTICS, ExpectationError, Vocabulary, parse
@@ -165,9 +165,16 @@ def group_norm(
     norm = _norm(num_groups, None, eps, layout, denominator, interleaved, over, rms, mean, var)
     grouping = norm.on(source.shape, source.order)
     scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine)
-    affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))
+    if gamma is None and beta is None and scaling == Scaling():
+        affine = no_affine(math.prod(source.shape))
+    else:
+        affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))
     given = _given(grouping, mean, var) if norm.given else None
     made = _made(dtype, output_float(source.dtype))
+    values = None if given else source.lent(0, math.prod(source.shape))
+    y = None if values is None else at_once(values, grouping, affine, made)
+    if y is not None:
+        return y.reshape(source.shape, order=source.order)
     sink = io.ArraySink(source.shape, made.dtype, source.order)
     with Engine() as engine:
         Normalization(source, sink, grouping, affine, made, engine, verify=False, reports=False, given=given).write()

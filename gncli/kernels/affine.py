@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +150,12 @@ class Scaling:
         if self.gamma_per_group and grouping.num_groups is not None:
             return (grouping.num_groups,)
         return tuple(grouping.shape[axis] for axis in axes)
+
+
+@functools.lru_cache(maxsize=256)
+def no_affine(size: int) -> Affine:
+    """Return the map of gamma 1 and beta 0 on a tensor of `size` elements; many arrays have one size."""
+    return Affine(np.ones(1), np.zeros(1), (1, 1, size))
 
 
 def per_channel_moments(grouping: Grouping, mean: Floats, var: Floats) -> tuple[Floats, Floats]:

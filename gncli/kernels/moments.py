@@ -285,6 +285,8 @@ def fold(moments: Moments, axes: Sequence[Axis], keep_first: bool) -> Moments:
         or any(f is not None for f in moments[6:10])
     ):
         return fold_axes(moments, axes, merge, keep_first=keep_first)
+    if moments.n.ndim == 1 and all(axis.cell or axis.size == 1 for axis in axes[keep_first:]):
+        return moments
     fields = [*moments[:6], *(bounds or ())]
     inner = 1
     for place in reversed(range(len(axes))):

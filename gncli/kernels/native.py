@@ -31,6 +31,7 @@ _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
 _SUMS = ("total", "square", "product", "a_square", "b_square")
 _TALLIED = ("n", "nan", "inf", "outside", *_SUMS, "low", "high", "worst", "excess")
 _OPEN = 1 << 12  # open elements of a visit that there is room for at first
+_scratch: list[tuple[NDArray[Any], int]] = []  # as many as calls of `moments` ran at once
 _LONGEST = 8192  # elements of a block, which is what the scratch of `moments` holds
 
 
@@ -144,15 +145,10 @@ class Native:
         shape = (*values.shape[:1], *values.shape[2:])
         kept = ["n", "hi", "lo", "m2", "square", *(name for name in wanted if name not in PLACES)]
         places = [name for name in wanted if name in PLACES]
-        block, ranks = np.empty((len(kept), *shape)), np.empty((len(places), *shape), np.int64)
-        seldom = np.zeros((3 if dtype.kind == "f" else 0, *shape))
-        power = np.zeros(shape if dtype.kind == "f" else 0, np.int32)
-        extremes = np.empty((2, *shape), dtype.newbyteorder("=") if wide_integer else np.float64)
-        scratch, odd = room(2 * 256 * plain.LANES), np.zeros(1, np.int64)
-        addresses = dict(zip((*kept, *places), (*_rows(block), *_rows(ranks)), strict=True))
-        if dtype.kind == "f":
-            addresses |= dict(zip(_SELDOM, _rows(seldom), strict=True)) | {"power": _at(power)}
-        least, most = _rows(extremes)
+        floating = dtype.kind == "f"
+        names = [*kept, *places, "least", "most", *((*_SELDOM, "power") if floating else ()), "odd"]
+        block = np.zeros((len(names), *shape))  # one array, whose rows are written to: each address takes a microsecond
+        addresses, scratch = dict(zip(names, _rows(block), strict=True)), _borrowed()
         task = _Moments(
             values=_at(values),
             sets=values.shape[0],
@@ -163,18 +159,21 @@ class Native:
             dtype=_number(dtype),
             swapped=not dtype.isnative,
             about_zero=about_zero,
-            scratch=_at(scratch),
-            least=least,
-            most=most,
-            odd=_at(odd),
+            scratch=scratch[1],
             **addresses,
         )
         self._call["moments"](ctypes.byref(task))
-        found = dict(zip((*kept, *places, "min", "max"), (*block, *ranks, *extremes), strict=True))
-        if odd[0] and seldom.any():
-            found |= zip(_SELDOM, seldom, strict=True)
-        if odd[0] and power.any():
-            found["power"] = power
+        _scratch.append(scratch)
+        rows = dict(zip(names, block, strict=True))
+        extremes = dtype.newbyteorder("=") if wide_integer else np.float64
+        found = {name: rows[name] for name in kept} | {name: rows[name].view(np.int64) for name in places}
+        found |= {"min": rows["least"].view(extremes), "max": rows["most"].view(extremes)}
+        if floating and rows["odd"].any():
+            if any(rows[name].any() for name in _SELDOM):
+                found |= {name: rows[name] for name in _SELDOM}
+            power = rows["power"].reshape(-1).view(np.int32)[: rows["power"].size].reshape(shape)
+            if power.any():
+                found["power"] = power
         return found
 
     def pool(self, sets: Sequence[Floats]) -> Floats:
@@ -392,6 +391,15 @@ def _cells(values: NDArray[Any], cells: Integers) -> tuple[int, int, int, int]:
     """Return the address of the cells, and the extents X, L and Q of the elements."""
     num_x, _, width = cells.shape
     return _at(cells), num_x, values.size // max(1, num_x * width), width
+
+
+def _borrowed() -> tuple[NDArray[Any], int]:
+    """Return scratch for `moments`, to be given back to `_scratch`, and its address; a new one takes 10 us."""
+    try:
+        return _scratch.pop()
+    except IndexError:
+        new = room(2 * 256 * plain.LANES)
+        return new, _at(new)
 
 
 def _number(dtype: np.dtype[Any]) -> int:

@@ -160,7 +160,10 @@ def enclosure(
     if cells.min.dtype.kind in "iu":
         error = error + U * width(cells.min, cells.max)
     offset = (rstd * error + TINY) * UP
-    lost = ~((relative < LOST) & (rstd < 1 / TINY) & (rstd > TINY))
     constant = cells.constant
+    tight = (relative < LOST) & (rstd < 1 / TINY) & (rstd > TINY)
+    if np.count_nonzero(tight & ~constant) == tight.size:
+        return slope, offset
+    lost = ~tight
     slope = np.where(constant, 7 * U, np.where(lost, EVERYTHING, slope))
     return slope, np.where(constant, 0.0, np.where(lost, EVERYTHING, offset))

@@ -6,7 +6,8 @@ import operator
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,13 +30,14 @@ from gncli.kernels.groupnorm import (
 )
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, fold, merge
-from gncli.kernels.partition import Axis
+from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, Tree, Visit, each, folded
+from gncli.kernels.scratch import arithmetic
 from gncli.kernels.walk import Region, Walk
-from gncli.run.engine import Engine
-from gncli.run.plan import Plan
+from gncli.run.engine import DEFAULT_TILE, TILES_PER_VISIT, Engine
+from gncli.run.plan import MAX_OPEN_CELLS, Plan
 
 
 class _Cells(NamedTuple):
@@ -229,6 +231,52 @@ class _Worker:
 def given_to(given: Moments, walk: Walk, spans: range) -> Moments:
     """Return the given moments of the cells of some spans."""
     return each(given, itemgetter(slice(spans.start * walk.span_cells, spans.stop * walk.span_cells)))
+
+
+def at_once(values: NDArray[Any], grouping: Grouping, affine: Affine, made: Float) -> NDArray[Any] | None:
+    """Return an array normalized, if it is a single visit: with no plan, engine or buffers, which take longer than it.
+
+    Parameters
+    ----------
+    values : ndarray, 1-D
+        All elements, in storage order.
+    grouping : Grouping
+        The parameters, and the groups of the tensor; not given moments.
+    affine : Affine
+        Gamma and beta.
+    made : Float
+        The dtype of the result, one that NumPy has.
+
+    Returns
+    -------
+    ndarray of ``made.dtype``, 1-D, or None
+        The bits that `Normalization` writes; None if it takes more than one visit.
+    """
+    norm, visited = grouping.norm, _single_visit(grouping.partition, values.dtype, made.mantissa < 52)
+    if visited is None:
+        return None
+    walk, region, before = visited
+    with arithmetic():
+        visit = Visit(walk, region, values, values.size)
+        measured = before.measure(visit).settled()
+        by = about_zero(measured) if norm.rms else measured
+        y = np.empty(values.size, made.dtype)
+        mapping = standardization(by, norm)
+        places = normalize_region(walk, region, values, mapping, affine, made, z=None, y=y)
+        settle(visit, places, made, y, by, norm, affine)
+    return y
+
+
+@lru_cache(maxsize=256)  # many arrays have one shape
+def _single_visit(partition: Partition, dtype: np.dtype[Any], proves: bool) -> tuple[Walk, Region, MomentsOf] | None:
+    """Return the visit that is a whole array of `dtype`, and what is measured of it; None if there is no such visit."""
+    if not partition.size:
+        return None
+    walk, size = Walk.of(partition), TILES_PER_VISIT * DEFAULT_TILE // dtype.itemsize
+    regions = list(islice(walk.regions(size), 2))
+    if walk.cut(size) or walk.span_cells > MAX_OPEN_CELLS or len(regions) > 1:
+        return None
+    return walk, regions[0], MomentsOf(dtype, Proof(None, exact=False) if proves else None)
 
 
 class Normalization:

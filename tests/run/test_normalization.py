@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gncli.errors import LimitError
 from gncli.io import ArraySink, ArraySource, RandomSource
+from gncli.kernels.affine import no_affine
 from gncli.kernels.extras import Zeros
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import Check, GroupNorm
@@ -24,7 +25,7 @@ from gncli.kernels.partition import by_group, whole
 from gncli.kernels.plain import Affine
 from gncli.run import plan
 from gncli.run.engine import Engine
-from gncli.run.normalization import Normalization, Outcome
+from gncli.run.normalization import Normalization, Outcome, at_once
 from tests.arrays import Forward, Inline, assert_same_bits, assert_same_moments, drawn, normalized, plain
 from tests.marks import slow_but
 from tests.runs import measure
@@ -282,3 +283,38 @@ def test_as_many_cells_as_may_be_open_are_not_refused(monkeypatch: pytest.Monkey
     with pytest.raises(LimitError):
         normalized(np.zeros((11, 2), order="F"), 1, "NC", engine)
     normalized(np.zeros((11, 2)), 1, "NC", engine)
+
+
+ALONE = [
+    ("NCHW", (1, 16, 8, 8)),
+    ("NHWC", (2, 5, 7, 6)),
+    ("NC", (300, 4)),
+    ("CNHW", (4, 3, 90, 31)),
+    ("CHW", (4, 140, 141)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8", "u1"])
+@pytest.mark.parametrize(("layout", "shape"), ALONE)
+def test_an_array_of_one_visit_gets_the_bits_of_a_plan(layout: str, shape: tuple[int, ...], dtype: str) -> None:
+    for order, rms, affine in (("C", False, False), ("F", True, True), ("C", True, False)):
+        x = drawn(shape, dtype, order, 3, offset=60, std=30)
+        source = ArraySource(x)
+        grouping = GroupNorm(2, layout=layout, rms=rms).on(source.shape, source.order)
+        gamma = Affine(np.array([2.5]), np.array([0.3]), (1, 1, x.size)) if affine else no_affine(x.size)
+        made = FLOATS["float64" if dtype == "f8" else "float32"]
+        sink = ArraySink(source.shape, made.dtype, source.order)
+        with Engine(1) as engine:
+            Normalization(source, sink, grouping, gamma, made, engine, verify=False, reports=False).write()
+        values = source.lent(0, x.size)
+        assert values is not None
+        found = at_once(values, grouping, gamma, made)
+        assert found is not None
+        assert_same_bits(found.reshape(shape, order=source.order), sink.array, (layout, order, rms, affine))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 5), (2, 4, (2 << 20) + 1), (3 << 20, 4, 1)])
+def test_an_array_of_no_or_several_visits_is_left_to_a_plan(shape: tuple[int, ...]) -> None:
+    values = np.broadcast_to(np.float16(1), math.prod(shape))
+    grouping = GroupNorm(2).on(shape, "C")
+    assert at_once(values, grouping, no_affine(values.size), FLOATS["float16"]) is None
