@@ -8,7 +8,7 @@ Notes
 Each lane starts at +0 and is summed from the first row to the last. Then the lanes are added by halves: lane j and lane
 j + 32, then 16, 8, 4, 2, 1. The end of the last row is filled up with +0 in the terms of the sum, not in the elements.
 Across memory, and in blocks of fewer than 64 elements, a sum starts at +0 and runs from first to last. Deviations from
-the mean are summed in two parts (`_sums_of_deviations`), each by this law. A product is rounded before it is added. An
+the mean are summed in two parts (`_unit`), each by this law. A product is rounded before it is added. An
 extreme that is zero is +0.
 """
 
@@ -34,6 +34,7 @@ Integers = NDArray[np.int64]
 STEP = 16
 """The bits of an element that are counted at once."""
 LANES = 64  # of a sum along memory; a block of fewer elements has none
+LONG = 32 * LANES  # a set whose lanes are worth laying side by side (4, 8 and 16 rows are not)
 SMALL, LARGE = 2.0**-200, 2.0**200  # beyond them a sum of fourth powers may leave float64
 U = 2.0**-53  # half a unit of float64
 UP = 1 + 2.0**-20  # covers what a bound itself loses to rounding, and all terms of second order
@@ -59,11 +60,79 @@ def sums(terms: Floats) -> Floats:
     lanes = np.add.reduce(terms[:, : full * LANES].reshape(count, full, LANES), axis=1)
     lanes[:, : length - full * LANES] += terms[:, full * LANES :]
     lanes += 0.0  # the sum of -0.0 alone
+    return _by_halves(lanes)
+
+
+def _by_halves(lanes: Floats) -> Floats:
+    """Return the sums of lanes, (A, 64), in the order that the law says."""
     half = LANES // 2
     while half:
         lanes = lanes[:, :half] + lanes[:, half:]
         half //= 2
     return np.asarray(lanes[:, 0])
+
+
+class _Terms(NamedTuple):
+    """How the terms of sums lie in scratch memory, so that NumPy's inner loops are long.
+
+    The lanes of long sets (A, R) lie side by side, as (1, ceil(R / 64), A * 64): a sum along axis 1 is then that of
+    each lane, and takes half the time. Others lie as they are.
+
+    Attributes
+    ----------
+    lanes : bool
+        Whether sets are summed in lanes.
+    sets, length : int
+        The number of sets, and R.
+    laid_out : tuple of int
+        The shape in scratch memory.
+    """
+
+    lanes: bool
+    sets: int
+    length: int
+    laid_out: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...]) -> _Terms:
+        """Return how sets of `shape`, (A, R) or (A, R, Q), lie."""
+        sets, length = shape[:2]
+        lanes = len(shape) == 2 and length >= LONG
+        return cls(lanes, sets, length, (1, -(-length // LANES), sets * LANES) if lanes else shape)
+
+    def _padding(self, terms: Floats) -> Floats:
+        """Return what fills up the last row of the lanes of each set."""
+        return np.asarray(terms[0, -1].reshape(self.sets, LANES)[:, self.length % LANES or LANES :])
+
+    def fill(self, terms: Floats, values: NDArray[Any]) -> None:
+        """Widen `values` into `terms`; lanes are filled up with an element of their set."""
+        if not self.lanes:
+            np.copyto(terms, values)
+            return
+        rows = terms.reshape(-1, self.sets, LANES).transpose(1, 0, 2)
+        full, left = divmod(self.length, LANES)
+        np.copyto(rows[:, :full], values[:, : full * LANES].reshape(self.sets, full, LANES))
+        if left:
+            rows[:, full, :left] = values[:, full * LANES :]
+            self._padding(terms)[...] = values[:, :1]
+
+    def clear(self, terms: Floats) -> None:
+        """Make what fills up lanes 0."""
+        if self.lanes and self.length % LANES:
+            self._padding(terms)[...] = 0.0
+
+    def spread(self, each: NDArray[Any]) -> NDArray[Any]:
+        """Return numbers, one for each set, in a shape that broadcasts to the terms."""
+        return each.repeat(LANES) if self.lanes else each[:, None]
+
+    def sums(self, terms: Floats) -> Floats:
+        """Return the sums of sets, or those of their lanes, (A, 64)."""
+        return sums(terms).reshape(self.sets, LANES) if self.lanes else sums(terms)
+
+    def extreme(self, ufunc: np.ufunc, terms: Floats) -> Floats:
+        """Return the minimum or the maximum of sets."""
+        found = ufunc.reduce(terms, axis=1)
+        return np.asarray(ufunc.reduce(found.reshape(-1, LANES), axis=1) if self.lanes else found)
 
 
 # --- moments ---------------------------------------------------------------------------------------------------------
@@ -91,32 +160,63 @@ def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[s
     if values.ndim == 2 and values.shape[1] < LANES:
         return {name: found.reshape(-1) for name, found in moments(values.T[None], about_zero, wanted).items()}
     pieces = cuts(values.shape)
-    most = max(values[cut].size for cut in pieces)
-    scratch = room(2 * most).reshape(2, -1)
-    parts = [_moments(values[cut], about_zero, wanted, scratch) for cut in pieces]
-    return _put_together(values.shape, pieces, parts)
+    scratch = room(2 * max(math.prod(_Terms.of(values[cut].shape).laid_out) for cut in pieces)).reshape(2, -1)
+    terms = _Terms.of(values.shape)
+    if terms.lanes:  # as many sums of lanes as a piece has elements are halved at once
+        pieces = cuts(values.shape, PIECE * terms.laid_out[1])
+    return _put_together(
+        values.shape, pieces, [_finished(_of_pieces(values[cut], about_zero, wanted, scratch)) for cut in pieces]
+    )
+
+
+def _of_pieces(
+    values: NDArray[Any], about_zero: bool, wanted: Collection[str], scratch: Floats
+) -> dict[str, NDArray[Any]]:
+    """Return what `_measured` does of each piece of `values`, together."""
+    pieces = cuts(values.shape)
+    return _put_together(values.shape, pieces, [_measured(values[cut], about_zero, wanted, scratch) for cut in pieces])
+
+
+def _finished(found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the moments of sets whose sums, of lanes perhaps, were `found`."""
+    if found["square"].ndim == 2 and found["n"].ndim == 1:
+        names = [name for name in _SUMS if name in found]
+        halved = _by_halves(np.concatenate([found[name] for name in names]))
+        found |= zip(names, halved.reshape(len(names), -1), strict=True)
+    n, count = found["n"], np.maximum(found["n"], 1.0)
+    deviations = found.pop("upper") + found.pop("lower") if "upper" in found else found.pop("deviations")
+    found["lo"] = lo = deviations / count
+    found["m2"] = np.maximum(found["square"] - n * (lo * lo), 0.0)
+    return found
+
+
+_SUMS = ("l1", "upper", "lower", "square", "cube", "fourth")
 
 
 def _put_together(
-    shape: tuple[int, ...], pieces: list[tuple[slice, ...]], parts: list[Mapping[str, NDArray[Any]]]
-) -> Mapping[str, NDArray[Any]]:
-    """Return what was found in an array (A, R) or (A, R, Q), from what was found in its `cuts`."""
+    shape: tuple[int, ...], pieces: list[tuple[slice, ...]], parts: Sequence[dict[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """Return what was found in an array (A, R) or (A, R, Q), from what was found in its `cuts`; sums of lanes too."""
     if len(parts) == 1:
         return parts[0]
     found: dict[str, NDArray[Any]] = {}
     for cut, part in zip(pieces, parts, strict=True):
         for name, array in part.items():
             if name not in found:
-                found[name] = np.zeros((*shape[:1], *shape[2:]), array.dtype)
+                found[name] = np.zeros((*shape[:1], *(shape[2:] or array.shape[1:])), array.dtype)
             found[name][(cut[0], *cut[2:])] = array
     return found
 
 
-def cuts(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Return the pieces of an array (A, R) or (A, R, Q) that are worked on one after the other: whole sets."""
+def cuts(shape: tuple[int, ...], size: int = 0) -> list[tuple[slice, ...]]:
+    """Return the pieces of an array (A, R) or (A, R, Q) that are worked on one after the other: whole sets.
+
+    A piece has about `size` elements, by default `PIECE`.
+    """
+    size = size or PIECE
     width = shape[2] if len(shape) == 3 else 1
-    strip = max(1024, PIECE // shape[1])
-    step = max(1, PIECE // (shape[1] * min(width, strip)))
+    strip = max(1024, size // shape[1])
+    step = max(1, size // (shape[1] * min(width, strip)))
     sets = [slice(start, start + step) for start in range(0, shape[0], step)]
     if len(shape) == 2:
         return [(some, slice(None)) for some in sets]
@@ -124,56 +224,69 @@ def cuts(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     return [(some, slice(None), columns) for some in sets for columns in strips]
 
 
-def _moments(
+def _measured(
     values: NDArray[Any], about_zero: bool, wanted: Collection[str], scratch: Floats
-) -> Mapping[str, NDArray[Any]]:
+) -> dict[str, NDArray[Any]]:
+    """Return what `_finished` needs for the moments of `values`; sums of long sets are those of their lanes."""
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    wide, other = (part[: values.size].reshape(values.shape) for part in scratch)
+    terms = _Terms.of(values.shape)
+    wide, other = (part[: math.prod(terms.laid_out)].reshape(terms.laid_out) for part in scratch)
     found: dict[str, NDArray[Any]] = {}
+    low: NDArray[Any]
+    high: NDArray[Any]
     if wide_integer := values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         low, high = np.minimum.reduce(values, axis=1), np.maximum.reduce(values, axis=1)
-        wide[...] = np.subtract(values, low[:, None]).view(np.uint64)
+        terms.fill(wide, np.subtract(values, low[:, None]).view(np.uint64))
     else:
-        np.copyto(wide, values)
-        low, high = np.minimum.reduce(wide, axis=1), np.maximum.reduce(wide, axis=1)
-    n, finite = np.full(low.shape, float(values.shape[1])), None
+        terms.fill(wide, values)
+        low, high = (terms.extreme(ufunc, wide) for ufunc in (np.minimum, np.maximum))
+    n, lost = np.full(low.shape, float(values.shape[1])), None
     if not wide_integer and not np.isfinite(high - low).all():  # NaN, infinities, or extremes far apart
-        finite = np.isfinite(wide)
-        for name, which in (("nan", np.isnan(wide)), ("posinf", wide == np.inf), ("neginf", wide == -np.inf)):
+        lost = ~np.isfinite(wide)
+        for name, which in (("nan", np.isnan(values)), ("posinf", values == np.inf), ("neginf", values == -np.inf)):
             found[name] = counted(which)
             n = n - found[name]
-        low = np.minimum.reduce(wide, axis=1, initial=np.inf, where=finite)
-        high = np.maximum.reduce(wide, axis=1, initial=-np.inf, where=finite)
-    found |= {"n": n, "min": low, "max": high} | _ranks(values, wide, low, high, wanted)
+        finite = np.isfinite(values)
+        low = np.minimum.reduce(values, axis=1, initial=np.inf, where=finite).astype(np.float64)
+        high = np.maximum.reduce(values, axis=1, initial=-np.inf, where=finite).astype(np.float64)
+    found |= {"n": n, "min": low, "max": high} | _ranks(values, low, high, wanted)
     if not wide_integer:
         found["min"], found["max"] = low + 0.0, high + 0.0
-    if finite is not None:
-        wide[~finite] = 0.0
+    terms.clear(wide)
+    if lost is not None:
+        wide[lost] = 0.0
     if values.dtype.kind == "f" and values.dtype.itemsize == 8:
         power = scale(np.where(n > 0, np.maximum(np.abs(low), np.abs(high)), 0.0))
         if power is not None:
-            np.ldexp(wide, -power[:, None], out=wide)
+            np.ldexp(wide, -terms.spread(power), out=wide)
             found["power"] = power
-    count = np.maximum(n, 1.0)
-    if "l1" in wanted:
-        found["l1"] = sums(np.abs(wide, out=other))
-    total = sums(wide)
+    total = terms.sums(wide)
+    if terms.lanes:
+        total = _by_halves(total)
     if "total" in wanted:
         found["total"] = total
-    found["hi"] = np.zeros(low.shape) if about_zero else _middle(total / count, values.dtype)
-    if not about_zero:
-        np.subtract(wide, found["hi"][:, None], out=wide)
-        if finite is not None:
-            wide[~finite] = 0.0
+    if "l1" in wanted:
+        found["l1"] = terms.sums(np.abs(wide, out=other))
+    if about_zero:
+        found["hi"], found["deviations"] = np.zeros(low.shape), total
+    else:
+        found["hi"] = _middle(total / np.maximum(n, 1.0), values.dtype)
+        np.subtract(wide, terms.spread(found["hi"]), out=wide)
+        terms.clear(wide)
+        if lost is not None:
+            wide[lost] = 0.0
         low, high = (_scaled(extreme, low, found) for extreme in (low, high))
-        total = _sums_of_deviations(wide, np.maximum(high - found["hi"], found["hi"] - low), other)
-    found["lo"] = lo = total / count
-    found["square"] = square = sums(np.multiply(wide, wide, out=other))
-    found["m2"] = np.maximum(square - n * (lo * lo), 0.0)
+        unit = terms.spread(_unit(np.maximum(high - found["hi"], found["hi"] - low)))
+        # Up to 8192 upper parts are summed without an error, in any order. What is left is smaller by 2**-39.
+        np.subtract(np.add(wide, unit, out=other), unit, out=other)
+        exact = other.ndim == 2 and other.shape[1] <= 8192
+        found["upper"] = np.add.reduce(other, axis=1) + 0.0 if exact else terms.sums(other)
+        found["lower"] = terms.sums(np.subtract(wide, other, out=other))
+    found["square"] = terms.sums(np.multiply(wide, wide, out=other))
     if "cube" in wanted:
-        found["cube"] = sums(np.multiply(other, wide, out=wide))
+        found["cube"] = terms.sums(np.multiply(other, wide, out=wide))
     if "fourth" in wanted:
-        found["fourth"] = sums(np.multiply(other, other, out=other))
+        found["fourth"] = terms.sums(np.multiply(other, other, out=other))
     return found
 
 
@@ -195,22 +308,17 @@ def _scaled(extreme: NDArray[Any], low: NDArray[Any], found: Mapping[str, NDArra
     return np.asarray(np.ldexp(extreme, -found["power"]) if "power" in found else extreme)
 
 
-def _sums_of_deviations(d: Floats, largest: Floats, other: Floats) -> Floats:
-    """Return the sums of deviations along axis 1, nearly exact: their upper digits and their lower ones apart.
+def _unit(largest: Floats) -> Floats:
+    """Return what, added to deviations of up to `largest` and subtracted, rounds them to 40 bits below it.
 
-    Adding and subtracting `unit` rounds a deviation to 40 bits below the largest one, and up to 8192 of these are
-    summed without an error (Rump, Ogita and Oishi 2008). What is left is smaller by 2**-39, and so is the error of its
-    sum.
+    So their sum is taken in two parts (Rump, Ogita and Oishi 2008).
     """
-    unit = np.where((largest > 0) & (largest < np.inf), np.ldexp(1.5, np.frexp(largest)[1] + 13), 0.0)[:, None]
-    upper = np.subtract(np.add(d, unit, out=other), unit, out=other)
-    exact = d.ndim == 2 and d.shape[1] <= 8192  # then any order gives the same sum
-    upper = np.add.reduce(upper, axis=1) + 0.0 if exact else sums(upper)
-    return upper + sums(np.subtract(d, other, out=other))
+    known = (largest > 0) & (largest < np.inf)
+    return np.where(known, np.ldexp(1.5, np.frexp(largest)[1] + 13), 0.0)
 
 
 def _ranks(
-    values: NDArray[Any], wide: Floats, low: NDArray[Any], high: NDArray[Any], wanted: Collection[str]
+    values: NDArray[Any], low: NDArray[Any], high: NDArray[Any], wanted: Collection[str]
 ) -> dict[str, NDArray[Any]]:
     """Return the count of zeros and the ranks of places, those that are wanted."""
     found: dict[str, NDArray[Any]] = {}
@@ -218,13 +326,13 @@ def _ranks(
         if name == "zeros":
             found[name] = counted(values == 0)
         elif name == "argmin":
-            found[name] = first_of((values == low[:, None]) & np.isfinite(wide))
+            found[name] = first_of((values == low[:, None]) & np.isfinite(values))
         elif name == "argmax":
-            found[name] = first_of((values == high[:, None]) & np.isfinite(wide))
+            found[name] = first_of((values == high[:, None]) & np.isfinite(values))
         elif name == "first_nan":
-            found[name] = first_of(np.isnan(wide))
+            found[name] = first_of(np.isnan(values))
         elif name == "first_inf":
-            found[name] = first_of(np.isinf(wide))
+            found[name] = first_of(np.isinf(values))
     return found
 
 
@@ -556,23 +664,58 @@ def normalize(
         here = Standardization._make(None if array is None else array[x, None, columns] for array in cells)
         wide, limit, other = scratch[:, : last - first]
         _standardize(values[first:last].reshape(shape), here, wide.reshape(shape))
-        bound = None
-        if here.slope is not None and here.offset is not None and made.mantissa < 52:
+        if z is not None:
+            z[first:last] = wide
+            canonical(z[first:last])
+        out = y[first:last]
+        if here.slope is None or here.offset is None or made.mantissa == _MANTISSA:
+            if affine is not None:
+                _apply(affine, start + first, made, wide, None)
+            made.round_into(wide, out)
+            canonical(out)
+        elif affine is None:
+            found.append(first + _enclosed_near_ties(wide, here.slope, here.offset, shape[1], made, other, out))
+        else:
             bound = np.abs(wide, out=limit)
             shaped = limit.reshape(shape)
             shaped *= here.slope
             shaped += here.offset
-        if z is not None:
-            z[first:last] = wide
-            canonical(z[first:last])
-        if affine is not None:
             _apply(affine, start + first, made, wide, bound)
-        if bound is None:
-            made.round_into(wide, y[first:last])
-            canonical(y[first:last])
-        else:
-            found.append(first + _enclosed(wide, bound, other, made, y[first:last]))
+            found.append(first + _enclosed(wide, bound, other, made, out))
     return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+NEAR = 2.0**-10  # elements below it, and a few multiples of 2**-53 from a tie, are looked at one by one
+
+
+def _enclosed_near_ties(
+    z: Floats, slope: Floats, offset: Floats, length: int, made: Float, other: Floats, out: NDArray[Any]
+) -> Integers:
+    """Do what `_enclosed` does with the bound ``|z| slope + offset``, which is computed for few elements only.
+
+    Two neighbours of `made` meet in a tie, so an element farther from each tie than its bound is proved. In float64 the
+    bits below the mantissa of `made` say how far the next tie is, in multiples of at least ``2**-53 |z|``. Elements
+    below `NEAR` or the smallest normal number count as near, and so does NaN. `slope` and `offset` are of the cells of
+    (X, length, Q), in shape (X, 1, Q).
+    """
+    made.round_into(z, out)
+    least, dropped = max(NEAR, made.least), _MANTISSA - made.mantissa
+    reach = 2.0 + (1 + NEAR) * float(np.max(slope + offset / least)) / U
+    if reach < 1 << dropped - 3:
+        bits = other.view(np.int64)
+        far = np.abs(z, out=other) >= least
+        width = 1 << 1 + int(reach).bit_length()  # of what is near a tie, a power of two
+        np.add(z.view(np.int64), (width >> 1) - (1 << dropped - 1), out=bits)
+        np.bitwise_and(bits, (1 << dropped) - width, out=bits)
+        few = np.flatnonzero(far <= (bits == 0))
+    else:
+        few = np.arange(z.size)
+    values, columns = z[few], slope.shape[2]
+    cells = few // (length * columns), 0, few % columns
+    found = np.empty(few.size, out.dtype)
+    opened = _enclosed(values, np.abs(values) * slope[cells] + offset[cells], np.empty(few.size), made, found)
+    out[few] = found
+    return few[opened]
 
 
 def _enclosed(values: Floats, bound: Floats, other: Floats, made: Float, out: NDArray[Any]) -> Integers:
@@ -767,7 +910,7 @@ def tally(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> Mapping[str
     return _put_together(a.shape, pieces, [_tally(a[cut], b[cut], tolerance, scratch) for cut in pieces])
 
 
-def _tally(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance, scratch: Floats) -> Mapping[str, NDArray[Any]]:
+def _tally(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance, scratch: Floats) -> dict[str, NDArray[Any]]:
     a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
     x, y, gap, size, other = (part[: a.size].reshape(a.shape) for part in scratch)
     np.copyto(x, a)

@@ -142,6 +142,35 @@ def test_what_is_not_open_is_rounded_right_whatever_is_within_the_bound(kernel: 
         assert nearest == y[place]
 
 
+def around_ties(kind: Float) -> NDArray[np.float64]:
+    """Return float64 numbers next to ties of a dtype, to powers of two, and to `NEAR`."""
+    rng = np.random.default_rng(6)
+    exponents = rng.integers(math.frexp(kind.least)[1] - 3, math.frexp(kind.largest)[1] + 1, 200).clip(-40, 40)
+    places = np.concatenate([np.zeros(100), rng.integers(0, 1 << kind.mantissa, 100)]) + rng.choice([-0.5, 0.5], 200)
+    ties = np.ldexp(1 + places * 2.0**-kind.mantissa, exponents)
+    ties = np.concatenate([ties, [kind.limit, kind.least * (1 - 2.0 ** -(kind.mantissa + 1)), plain.NEAR]])
+    steps = np.arange(-40, 41)
+    values = (ties[:, None].view(np.int64) + steps).view(np.float64).reshape(-1)
+    return np.concatenate([values, -values, [np.nan, 0.0, -0.0]])
+
+
+@pytest.mark.parametrize("made", [name for name in FLOATS if name != "float64"])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_of_elements_next_to_ties_those_are_open_that_the_bound_leaves_open(kernel: Loops, made: str) -> None:
+    kind = FLOATS[made]
+    x = around_ties(kind)
+    slope, offset = 9 * plain.U, 2 * plain.U
+    cells = IDENTITY._replace(slope=np.full((1, 1), slope), offset=np.full((1, 1), offset))
+    found, y = mapped(kernel, x, x.size, cells, None, made, False)
+    low, high = np.empty_like(y), np.empty_like(y)
+    with np.errstate(all="ignore"):
+        kind.round_into(x - (np.abs(x) * slope + offset), low)
+        kind.round_into(x + (np.abs(x) * slope + offset), high)
+    assert found.tolist() == np.flatnonzero(low.view(f"u{low.itemsize}") != high.view(f"u{low.itemsize}")).tolist()
+    assert_same_bits(y, low)
+    assert x.size / 10 < found.size < x.size * 0.6
+
+
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
 def test_more_open_elements_than_expected_are_all_named(kernel: Loops) -> None:
     x = np.random.default_rng(0).standard_normal(20_000)
