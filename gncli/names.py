@@ -433,7 +433,7 @@ _IN_PYTHON: Mapping[str, str] = {
 """What Python calls an option, if it is not ``like_this`` for ``--like-this``, with the value if it has one."""
 
 _WORDS = r"group|threads|dask|csv|saturate|nonfinite|b?float[0-9]\w*|u?int[0-9]+"
-_VALUE = rf"'[^']*'|[-+]?[0-9](?:[\w.+-]*\w)?|[A-Z]+\b|(?:{_WORDS})\b"
+_VALUE = rf"'[^']*'|[-+]?[0-9](?:[\w.+-]*\w)?|[A-Z]+(?:,[A-Z]+)*\b|(?:{_WORDS})\b"
 _OPTION = re.compile(rf"(?<![\w-])(--[a-z][a-z0-9-]*|-[Gos])(?![\w-])(?: ({_VALUE}))?")
 
 

@@ -85,6 +85,7 @@ def assert_group_norm(
     eps: float = DEFAULT_EPS,
     layout: str | None = None,
     max_ulp: int = 1,
+    near_zero: float | None = None,
 ) -> None:
     """Raise unless `y` is the Group Normalization of `x` (Wu & He 2018), element by element.
 
@@ -104,6 +105,9 @@ def assert_group_norm(
         One letter per axis, such as ``"NHWC"``; by default NC, NCL, NCHW or NCDHW for 2 to 5 axes.
     max_ulp : int
         The largest distance in units of the dtype of `y` from the result, which is rounded once to that dtype.
+    near_zero : float, optional
+        Below it, the units are those at this value: 1 for a kernel that computes in the dtype of `y`, whose errors do
+        not shrink with the element. By default the smallest normal number.
 
     Raises
     ------
@@ -123,7 +127,7 @@ def assert_group_norm(
         result = stack.enter_context(opened(y, "y"))
         source = stack.enter_context(stack.enter_context(opened(x, "x")).only())
         exact = group_norm(source, num_groups, eps, layout, gamma, beta, dtype=np.float64)
-        report = diff(result, io.lent(exact, "group norm of x"), max_ulp=max_ulp)
+        report = diff(result, io.lent(exact, "group norm of x"), max_ulp=max_ulp, near_zero=near_zero)
     if report.status:
         raise AssertionError(_said(report))
 

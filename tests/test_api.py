@@ -265,6 +265,7 @@ def test_every_option_has_its_name_in_python() -> None:
                 assert option.is_flag or not value, name
         assert found >= known - {"x", "a", "b", "tensor", "policy", "num_groups", "statistics", "zeros"}, command
     assert in_python("--max-chunk 9 reads them") == "policy=Policy(max_chunk=9) reads them"
+    assert in_python("--layout NCHW,NHWC, or --over N,C") == "layout='NCHW,NHWC', or over='N,C'"
     assert in_python("see --max-chunk") == "see policy"
     assert in_python("... 3 more; --format csv for all") == "... 3 more; .cells for all"
     assert in_python("say -s 'a b', --by group or -x--y") == "say statistics='a b', by='group' or -x--y"

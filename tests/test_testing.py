@@ -118,6 +118,17 @@ def test_a_group_norm_passes_and_another_does_not(dtype: str, tmp_path: Path) ->
         assert_group_norm(made(), x, 4)
 
 
+def test_a_kernel_that_computes_in_float32_is_measured_in_units_of_1() -> None:
+    x = np.random.default_rng(4).standard_normal((4, 6, 20, 20)).astype("f4")
+    cells = x.reshape(4, 3, -1)
+    y = (cells - cells.mean(-1, keepdims=True)) / np.sqrt(cells.var(-1, keepdims=True) + np.float32(1e-5))
+    y = y.reshape(x.shape)
+    assert_group_norm(y, x, 3, max_ulp=4, near_zero=1)
+    assert "elements beyond 4 ULP" in failure(assert_group_norm, y, x, 3, max_ulp=4)
+    y[0, 0, 0, 0] += 1e-6
+    assert "DIFFERENT: 1 of " in failure(assert_group_norm, y, x, 3, max_ulp=4, near_zero=1)
+
+
 def test_tensors_of_pytorch() -> None:
     torch = pytest.importorskip("torch")
     x = torch.from_numpy(images())
