@@ -91,7 +91,7 @@ class Piece(NamedTuple):
     undefined: NDArray[np.int64]
 
 
-def pieces(grid: Grid, start: int, terms: Floats, bounds: Floats | None) -> list[Piece]:
+def pieces(grid: Grid, start: int, terms: Floats) -> list[Piece]:
     """Return the sums of a run of terms, whose first one belongs to the element `start` of the tensor.
 
     Parameters
@@ -101,9 +101,7 @@ def pieces(grid: Grid, start: int, terms: Floats, bounds: Floats | None) -> list
     start : int
         The place in storage.
     terms : ndarray of float64, 1-D
-        The terms; they are used up.
-    bounds : ndarray of float64, 1-D, or None
-        The bounds of their errors; None for none.
+        The terms; they are used up. They are taken to have no error.
     """
     sizes = np.abs(terms)
     finite = np.isfinite(sizes)
@@ -135,7 +133,7 @@ def pieces(grid: Grid, start: int, terms: Floats, bounds: Floats | None) -> list
                 tuple(box[1::2]),
                 sums,
                 added(sizes),
-                none if bounds is None else added(bounds),
+                none,
                 none.astype(np.int64) if bad is None else added(bad.astype(np.int64)),
             )
         )

@@ -187,8 +187,7 @@ class _MomentsOfBoth(Reduction[_Inputs]):
 
     def nothing(self, num_cells: int = 1) -> _Inputs:
         """Return the moments of no values."""
-        laws = self.worker.laws
-        return _Inputs(*(law.nothing(num_cells) for law in laws))
+        return self.worker.no_inputs(num_cells)
 
     def merge(self, a: _Inputs, b: _Inputs) -> _Inputs:
         """Return the moments of the unions."""
@@ -258,16 +257,14 @@ class _Worker:
         bounds, exactly_ = Proof(None, exact=False), Proof(None, exact=not once and self.proves)
         self.before = MomentsOf(pair.a.dtype, exactly_ if measures else None)
         self.double = MomentsOf(np.dtype(np.float64), bounds)
-        self.of_g = self.double if self.weights.values is not None else MomentsOf(pair.b.dtype, bounds)
         zeros = {"zeros"} if run.zeros else set()
         of_dy = Extras(frozenset({"first_nan", "first_inf", *zeros}), pair.shape, pair.order)
         of_dx = Extras(frozenset(zeros), pair.shape, pair.order) if zeros else None
-        self.of_dy, self.after = MomentsOf(pair.b.dtype, of_dy), MomentsOf(made.dtype, of_dx)
-
-    @property
-    def laws(self) -> tuple[MomentsOf, MomentsOf, MomentsOf]:
-        """The laws of the moments of x, g and dy."""
-        return self.before, self.of_g, self.of_dy
+        # Where gamma is one number g is dy, and measured with it.
+        alone = self.weights.values is not None
+        self.of_g = self.double if alone else None
+        self.of_dy = MomentsOf(pair.b.dtype, of_dy if alone else Proof(of_dy, exact=False))
+        self.after = MomentsOf(made.dtype, of_dx)
 
     def split(self, visit: Visit) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the elements of x and of dy, in native byte order."""
@@ -281,7 +278,15 @@ class _Worker:
 
     def inputs(self, visit: Visit, x: NDArray[Any], dy: NDArray[Any], g: NDArray[Any]) -> _Inputs:
         """Return the moments of a visit."""
-        return _Inputs(*(law.measure(visit._replace(values=of)) for law, of in zip(self.laws, (x, g, dy), strict=True)))
+        of_dy = self.of_dy.measure(visit._replace(values=dy))
+        of_g = of_dy if self.of_g is None else self.of_g.measure(visit._replace(values=g))
+        return _Inputs(self.before.measure(visit._replace(values=x)), of_g, of_dy)
+
+    def no_inputs(self, num_cells: int) -> _Inputs:
+        """Return the moments of no values."""
+        of_dy = self.of_dy.nothing(num_cells)
+        of_g = of_dy if self.of_g is None else self.of_g.nothing(num_cells)
+        return _Inputs(self.before.nothing(num_cells), of_g, of_dy)
 
     def standardized(self, visit: Visit, mapping: Standardization) -> Floats:
         """Return z as float64."""
@@ -372,19 +377,14 @@ class _Worker:
         self, visit: Visit, mapping: Standardization, dy: NDArray[Any], z: Floats
     ) -> tuple[list[Piece], list[Piece]]:
         """Return the sums of dy z and of dy."""
-        wide = dy.astype(np.float64)
-        terms, bounds = wide * z, None
-        if self.param.mantissa < 52 and mapping.slope is not None and mapping.offset is not None:
-            slope, offset = (spread(visit.walk, visit.region, part) for part in (mapping.slope, mapping.offset))
-            num_x, length, width = visit.walk.view(visit.region)
-            shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
-            bounds = np.abs(z)
-            shaped = bounds.reshape(shape)
-            shaped *= slope + 2 * U
-            shaped += offset
-            bounds *= np.abs(wide)
-        start = visit.region.start
-        return pieces(self.grid, start, terms, bounds), pieces(self.grid, start, wide, None)
+        start, wide = visit.region.start, dy.astype(np.float64)
+        slope, offset = mapping.slope, mapping.offset
+        assert slope is not None and offset is not None  # moments have bounds
+        dgamma, dbeta = pieces(self.grid, start, wide * z), pieces(self.grid, start, wide)
+        # A term is within |dy z| (slope + 2 U) + |dy| offset of the exact one.
+        most = float(slope.max()) + 2 * U, float(offset.max())
+        bound = [of_t.sizes * most[0] + of_dy.sizes * most[1] for of_t, of_dy in zip(dgamma, dbeta, strict=True)]
+        return [of_t._replace(bounds=error) for of_t, error in zip(dgamma, bound, strict=True)], dbeta
 
     def exact(self, opened: NDArray[np.int64], visit: Visit) -> _Opened:
         """Return the exact sums that the parameters in `opened` need."""
@@ -515,7 +515,7 @@ class Backward:
         worker = self._worker
         if worker.given is not None:
             by = given_to(worker.given, plan.walk, span)
-            x, _, dy = (law.nothing(by.n.size) for law in worker.laws)
+            x, _, dy = worker.no_inputs(by.n.size)
             return Measured(x, by, standardization(by, worker.norm), dy, dy, dy), None
         ((x, g, dy),) = plan.reduce(_MomentsOfBoth(worker), span)
         x = x.settled()
@@ -541,7 +541,7 @@ class Backward:
         if self.made.foreign:
             check = replace(check, became_zero=counts.became_zero)
         self._check = self._check.plus(check)
-        for name, found in (("x", without_bounds(known.x)), ("dy", known.dy), ("dx", moments.dx)):
+        for name, found in (("x", without_bounds(known.x)), ("dy", without_bounds(known.dy)), ("dx", moments.dx)):
             axes = Axis(False, spans), Axis(False, found.n.size // spans)
             self._trees[name].push(fold_axes(found, axes, merge, keep_first=False))
 

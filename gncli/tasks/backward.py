@@ -15,6 +15,7 @@ from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io.formats import written
 from gncli.io.pairs import InCOrder, Pair, paired, stored
 from gncli.io.source import Sink, Source
+from gncli.kernels.affine import Scaling
 from gncli.kernels.extras import Extras, FirstInfinity, FirstNaN
 from gncli.kernels.floats import FLOATS, Float, chosen
 from gncli.kernels.groupnorm import output_float
@@ -87,8 +88,12 @@ class BackwardRun:
 
     def _open_inputs(self, stack: contextlib.ExitStack) -> None:
         request = self.request
-        if request.scaling.round_before_affine:
-            raise ParameterError("--round-before-affine has no derivative", hint="leave it out")
+        scaling = request.scaling
+        if scaling != Scaling(scaling.gamma_axes, scaling.gamma_per_group, scaling.gamma_offset):
+            raise ParameterError(
+                "--round-before-affine has no derivative, and --activation has none here",
+                hint="leave them out; multiply DY by the derivative of the activation",
+            )
         self._engine = stack.enter_context(Engine(request.execution.workers, request.execution.tile))
         x, dy = (stack.enter_context(io.open_source(name, policy=request.policy)) for name in (request.x, request.dy))
         self._x, self._dy, self._inputs = x, dy, [x, dy]
