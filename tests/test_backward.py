@@ -19,10 +19,11 @@ from gncli.io import ArraySink, ArraySource
 from gncli.kernels import native
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS
-from gncli.kernels.gradients import Gradient, GradientCheck, gradient
+from gncli.kernels.gradients import GradientCheck, gradient
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.loops import loops
 from gncli.kernels.parameters import Grid
+from gncli.kernels.plain import Gradient
 from gncli.run.engine import Engine
 from gncli.run.gradients import Backward, Gradients
 from gncli.tasks.backward import gradient_pair

@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import GRAIN, Sums, cell_sums
 from gncli.kernels.floats import Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, is_wide_integer
-from gncli.kernels.plain import UP, Affine, Standardization, U
+from gncli.kernels.plain import PIECE, UP, Affine, Gradient, Standardization, U
 from gncli.kernels.proof import EVERYTHING, TINY
 from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
@@ -88,20 +89,6 @@ class Weights(NamedTuple):
             for out, part in zip(found, parts, strict=True):
                 out[piece].reshape(extents)[...] = part.reshape(shape)[own]
         return found
-
-
-class Gradient(NamedTuple):
-    """The map of the cells, ``factor ((g - first) - z second)``, and the bound of its error.
-
-    All are arrays of float64, one value per cell. The bound is ``on_g abs(g) + on_z abs(z) + base``.
-    """
-
-    factor: Floats
-    first: Floats
-    second: Floats
-    on_g: Floats
-    on_z: Floats
-    base: Floats
 
 
 class Measured(NamedTuple):
@@ -194,44 +181,24 @@ def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool
     return Gradient(scale, first, second, on_g, on_z, base)
 
 
-def mapped(visit: Visit, cells: Gradient, g: Floats, z: Floats, bound: Floats) -> Floats:
-    """Return dx before it is rounded, and put the bound of its error into `bound`.
-
-    Parameters
-    ----------
-    visit : Visit
-        Where the elements are.
-    cells : Gradient
-        The map of its cells.
-    g, z : ndarray of float64, 1-D
-        The elements.
-    bound : ndarray of float64, 1-D
-        Takes the bounds.
-    """
-    rate, first, second, on_g, on_z, base = (spread(visit.walk, visit.region, part) for part in cells)
+def mapped(visit: Visit, cells: Gradient, g: Floats, z: Floats, found: Floats, bound: Floats) -> None:
+    """Compute dx before it is rounded, and the bounds of its error, from the elements of a visit in float64."""
     num_x, length, width = visit.walk.view(visit.region)
-    shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
-    found, other = np.empty(g.size), np.empty(g.size)
-    of_g, of_z, to, also, limit = (values.reshape(shape) for values in (g, z, found, other, bound))
-    np.subtract(of_g, first, out=to)
-    np.multiply(of_z, second, out=also)
-    np.subtract(to, also, out=to)
-    np.multiply(to, rate, out=to)
-    np.add(to, 0.0, out=to)
-    np.multiply(np.abs(of_g, out=limit), on_g, out=limit)
-    np.multiply(np.abs(of_z, out=also), on_z, out=also)
-    np.add(limit, also, out=limit)
-    np.add(limit, base, out=limit)
-    return found
+    placed = (spread(visit.walk, visit.region, part).reshape(num_x, width) for part in cells)
+    loops().gradient(g, z, length, Gradient(*placed), found, bound)
 
 
-def enclosed(values: Floats, bound: Floats, defined: NDArray[np.bool_] | None, made: Float, out: NDArray[Any]) -> Any:
+def enclosed(
+    values: Floats, bound: Floats, other: Floats, defined: NDArray[np.bool_] | None, made: Float, out: NDArray[Any]
+) -> NDArray[np.int64]:
     """Write `values` to `out`, rounded; return the places of those that are open, in ascending order.
 
     Parameters
     ----------
     values, bound : ndarray of float64, 1-D
         The elements, and bounds of their errors.
+    other : ndarray of float64, 1-D
+        Scratch memory.
     defined : ndarray of bool, 1-D, or None
         Which have an exact value; None for all. The others are NaN.
     made : Float
@@ -239,19 +206,22 @@ def enclosed(values: Floats, bound: Floats, defined: NDArray[np.bool_] | None, m
     out : ndarray of ``made.dtype``, 1-D
         Takes the elements.
     """
-    if made.mantissa == 52:
-        out[...] = values
-        differ = np.zeros(out.shape, np.bool_)
-    else:
-        upper = np.empty_like(out)
-        made.round_into(values - bound, out)
-        made.round_into(values + bound, upper)
-        bits = f"u{out.itemsize}"
-        differ = (out.view(bits) != upper.view(bits)) | np.isnan(out)
+    found = []
+    for start in range(0, values.size, PIECE):
+        here = slice(start, start + PIECE)
+        if made.mantissa == 52:
+            out[here] = values[here]
+        else:
+            upper = np.empty_like(out[here])
+            made.round_into(np.subtract(values[here], bound[here], out=other[here]), out[here])
+            made.round_into(np.add(values[here], bound[here], out=other[here]), upper)
+            bits = f"u{out.itemsize}"
+            found.append(start + np.flatnonzero((out[here].view(bits) != upper.view(bits)) | np.isnan(upper)))
+    places = np.concatenate(found) if found else np.zeros(0, np.int64)
     if defined is not None:
-        differ &= defined
         out[~defined] = np.nan
-    return np.flatnonzero(differ)
+        places = places[defined[places]]
+    return places
 
 
 # --- exact results ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
 from gncli.kernels.floats import Float
-from gncli.kernels.plain import Affine, Floats, Integers, Standardization, Tolerance
+from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Standardization, Tolerance
 
 
 class Loops(Protocol):
@@ -72,6 +72,12 @@ class Loops(Protocol):
         self, z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
     ) -> tuple[Integers, int]:
         """See `plain.audit`."""
+
+    def gradient(self, g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
+        """See `plain.gradient`."""
+
+    def level(self, values: Floats, shape: tuple[int, ...], unit: float) -> tuple[Floats, bool]:
+        """See `plain.level`."""
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

@@ -1592,6 +1592,75 @@ int64_t NAME(audit)(struct map *task)
     return found;
 }
 
+/* --- gradients ---------------------------------------------------------------------------------------------------- */
+
+/* dx before it is rounded, and the bounds of its error: plain.gradient. `cells` has the six fields of its Gradient, each
+ * of shape (X, Q). */
+EXPORT void NAME(gradient)(const double *g, const double *z, ptrdiff_t num_x, ptrdiff_t length, ptrdiff_t width,
+                           const double *cells, double *dx, double *bound);
+
+void NAME(gradient)(const double *g, const double *z, ptrdiff_t num_x, ptrdiff_t length, ptrdiff_t width,
+                    const double *cells, double *dx, double *bound)
+{
+    const ptrdiff_t step = num_x * width;
+    for (ptrdiff_t x = 0; x < num_x; x++) {
+        const double *of = cells + x * width;
+        for (ptrdiff_t row = 0; row < (width == 1 ? 1 : length); row++) {
+            const ptrdiff_t count = width == 1 ? length : width, one = width != 1;
+            for (ptrdiff_t i = 0; i < count; i++) {
+                const double *own = of + i * one;
+                const double rate = own[0], first = own[step], second = own[2 * step];
+                const double on_g = own[3 * step], on_z = own[4 * step], base = own[5 * step];
+                dx[i] = ((g[i] - first) - z[i] * second) * rate + 0.0;
+                bound[i] = (__builtin_fabs(g[i]) * on_g + __builtin_fabs(z[i]) * on_z) + base;
+            }
+            g += count, z += count, dx += count, bound += count;
+        }
+    }
+}
+
+/* Take from values, seen as (before, own, inner), what they have at a level, and add it to sums, of shape (own,): exact,
+ * so that any order gives the same: plain.level. Returns whether anything is left of them. */
+EXPORT int64_t NAME(level)(double *values, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, double unit, double *sums);
+
+int64_t NAME(level)(double *values, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, double unit, double *sums)
+{
+    int64_t left = 0;
+    for (ptrdiff_t k = 0; k < before; k++) {
+        if (inner == 1) {
+            for (ptrdiff_t i = 0; i < own; i++) {
+                double upper = (values[i] + unit) - unit;
+                values[i] -= upper;
+                sums[i] += upper;
+                left |= values[i] != 0;
+            }
+            values += own;
+            continue;
+        }
+        for (ptrdiff_t p = 0; p < own; p++) {
+            double lanes[LANES] = {0};
+            ptrdiff_t i = 0;
+            for (; i + LANES <= inner; i += LANES)
+                for (int lane = 0; lane < LANES; lane++) {
+                    double upper = (values[i + lane] + unit) - unit;
+                    values[i + lane] -= upper;
+                    lanes[lane] += upper;
+                    left |= values[i + lane] != 0;
+                }
+            for (; i < inner; i++) {
+                double upper = (values[i] + unit) - unit;
+                values[i] -= upper;
+                lanes[0] += upper;
+                left |= values[i] != 0;
+            }
+            for (int lane = 0; lane < LANES; lane++)
+                sums[p] += lanes[lane];
+            values += inner;
+        }
+    }
+    return left;
+}
+
 /* --- differences -------------------------------------------------------------------------------------------------- */
 
 /* Two panels that are read together, see PANEL: both hold floats (`narrow`), or both doubles. */

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels import plain
 from gncli.kernels.floats import Float
-from gncli.kernels.plain import Affine, Floats, Integers, Standardization, Tolerance, num_steps
+from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Standardization, Tolerance, num_steps
 from gncli.kernels.scratch import room
 
 _SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
@@ -102,6 +102,8 @@ _ARGUMENTS = {
     "tally": (ctypes.POINTER(_Tally),),
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
     "audit": (ctypes.POINTER(_Map),),
+    "gradient": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
+    "level": (_POINTER, _SIZE, _SIZE, _SIZE, ctypes.c_double, _POINTER),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
@@ -109,7 +111,7 @@ _ARGUMENTS = {
     "unshuffle": (_POINTER, _POINTER, _SIZE, _SIZE),
 }
 
-_COUNTING = ("normalize", "audit")  # which return how many elements they name
+_COUNTING = ("normalize", "audit", "level")  # which return how many elements they name, or whether any is left
 
 
 class Native:
@@ -276,6 +278,19 @@ class Native:
             return plain.audit(z, affine, start, made, beyond, y)
         task = _Map(num_x=1, length=z.size, width=1, z=_at(z), y=_at(y), beyond=beyond, limit=made.limit)
         return self._named("audit", task, made, affine, start), int(task.zeros)
+
+    def gradient(self, g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
+        """See `plain.gradient`."""
+        num_x, width = cells.base.shape
+        numbers = np.stack(cells)
+        self._call["gradient"](_at(g), _at(z), num_x, length, width, _at(numbers), _at(found), _at(bound))
+
+    def level(self, values: Floats, shape: tuple[int, ...], unit: float) -> tuple[Floats, bool]:
+        """See `plain.level`, which runs where the axes that are kept are no neighbours."""
+        if len(shape) != 3 or not values.flags.c_contiguous:
+            return plain.level(values, shape, unit)
+        sums = np.zeros(shape[1])
+        return sums, bool(self._call["level"](_at(values), *shape, unit, _at(sums)))
 
     def _named(self, loop: str, task: _Map, made: Float, affine: Affine | None, start: int) -> Integers:
         """Return the positions of the elements that a loop names, of which there may be any number."""

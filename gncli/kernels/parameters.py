@@ -14,7 +14,7 @@ from gncli.kernels.exact import GRAIN, nearest
 from gncli.kernels.floats import Float
 from gncli.kernels.groupnorm import Grouping
 from gncli.kernels.plain import UP, Affine, Floats
-from gncli.kernels.surds import levels, whole
+from gncli.kernels.surds import levels
 from gncli.kernels.walk import boxes
 
 HEADROOM = 1 << 10  # sums below 2**52 that an int64 takes
@@ -91,7 +91,7 @@ class Piece(NamedTuple):
     undefined: NDArray[np.int64]
 
 
-def pieces(grid: Grid, start: int, terms: Floats) -> list[Piece]:
+def pieces(grid: Grid, start: int, terms: Floats, sizes: Floats) -> list[Piece]:
     """Return the sums of a run of terms, whose first one belongs to the element `start` of the tensor.
 
     Parameters
@@ -102,13 +102,15 @@ def pieces(grid: Grid, start: int, terms: Floats) -> list[Piece]:
         The place in storage.
     terms : ndarray of float64, 1-D
         The terms; they are used up. They are taken to have no error.
+    sizes : ndarray of float64, 1-D
+        Scratch memory, as much.
     """
-    sizes = np.abs(terms)
-    finite = np.isfinite(sizes)
-    bad = None if finite.all() else ~finite
-    if bad is not None:
+    largest, bad = float(np.abs(terms, out=sizes).max(initial=0.0)), None
+    if not largest < math.inf:
+        bad = ~np.isfinite(sizes)
         terms[bad] = sizes[bad] = 0.0
-    scale = 128 if sizes.max(initial=0.0) > LARGE else 0
+        largest = float(sizes.max(initial=0.0))
+    scale = 128 if largest > LARGE else 0
     if scale:
         np.ldexp(terms, -scale, out=terms)
     found, done = [], 0
@@ -124,9 +126,7 @@ def pieces(grid: Grid, start: int, terms: Floats) -> list[Piece]:
                     values = np.add.reduce(values, axis=axis, keepdims=True)
             return values.reshape(shape[1::2])
 
-        count = math.prod(shape[::2])
-        flat = slice(0, piece.stop - piece.start)
-        sums = [(power + scale, whole(added(upper, flat), power)) for power, upper in levels(terms[piece], count)]
+        sums = [(power + scale, number) for power, number in levels(terms[piece], shape, math.ldexp(largest, -scale))]
         none = np.zeros(shape[1::2])
         found.append(
             Piece(

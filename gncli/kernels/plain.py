@@ -863,6 +863,83 @@ def _where_inexact(more: Floats, z: Floats, gamma: Floats, beta: Floats, loses: 
     return np.asarray(more + np.where(tiny, TINY, 0.0))
 
 
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+class Gradient(NamedTuple):
+    """How dx follows from g and z in each cell: ``factor ((g - first) - z second)``, and the bound of its error.
+
+    The bound is ``on_g abs(g) + on_z abs(z) + base``. All arrays have one shape: one value per cell, or (X, Q) for a
+    visit seen as (X, L, Q).
+    """
+
+    factor: Floats
+    first: Floats
+    second: Floats
+    on_g: Floats
+    on_z: Floats
+    base: Floats
+
+
+def gradient(g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
+    """Compute dx before it is rounded, and the bounds of its error.
+
+    Parameters
+    ----------
+    g, z : ndarray of float64, 1-D
+        The elements of a visit, in storage order.
+    length : int
+        L of the visit, seen as (X, L, Q).
+    cells : Gradient
+        That of its cells, in arrays of shape (X, Q).
+    found, bound : ndarray of float64, 1-D
+        Take dx and the bounds.
+    """
+    num_x, width = cells.base.shape
+    rate, first, second, on_g, on_z, base = (part[:, None] for part in cells)
+    shape = num_x, length, width
+    of_g, of_z, to, limit, also = (values.reshape(shape) for values in (g, z, found, bound, room(g.size)))
+    np.subtract(of_g, first, out=to)
+    np.multiply(of_z, second, out=also)
+    np.subtract(to, also, out=to)
+    np.multiply(to, rate, out=to)
+    np.add(to, 0.0, out=to)
+    np.multiply(np.abs(of_g, out=limit), on_g, out=limit)
+    np.multiply(np.abs(of_z, out=also), on_z, out=also)
+    np.add(limit, also, out=limit)
+    np.add(limit, base, out=limit)
+
+
+def level(values: Floats, shape: tuple[int, ...], unit: float) -> tuple[Floats, bool]:
+    """Take from `values` what they have at the level of `unit`; return the sums of that, and whether anything is left.
+
+    Adding and subtracting `unit` rounds a value to a multiple of the last place of `unit`. `surds.levels` chooses it so
+    that the sums are exact, in any order (Rump, Ogita and Oishi 2008).
+
+    Parameters
+    ----------
+    values : ndarray of float64, 1-D
+        The values; the rest of them is put in their place.
+    shape : tuple of int
+        The shape that they are seen in: its first axis and every other one after that are summed over.
+    unit : float
+        1.5 times a power of two.
+
+    Returns
+    -------
+    sums : ndarray of float64
+        In the shape of the axes that are kept.
+    bool
+        Whether a value is not 0 yet.
+    """
+    upper = (values + unit) - unit
+    values -= upper
+    sums = upper.reshape(shape)
+    for axis in range(len(shape) - 1, -1, -2):
+        sums = np.add.reduce(sums, axis=axis)
+    return sums, bool(values.any())
+
+
 # --- differences -----------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels.exact import GRAIN, nearest
 from gncli.kernels.floats import Float
+from gncli.kernels.loops import loops
 from gncli.kernels.plain import Floats
 from gncli.kernels.twofold import two_product
 
@@ -118,34 +119,26 @@ def _is_zero(terms: Sequence[Term]) -> bool:
 # --- sums ------------------------------------------------------------------------------------------------------------
 
 
-def levels(values: Floats, count: int) -> Iterator[tuple[int, Floats]]:
-    """Yield a power of two and what `values` have at its level, until nothing is left of them.
-
-    The values at a level are multiples of ``2**power``, and the sum of any `count` of them is exact in float64, in any
-    order (Rump, Ogita and Oishi 2008).
+def levels(values: Floats, shape: tuple[int, ...], largest: float) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the exact sums of `values` level by level, each as integers over a power of two.
 
     Parameters
     ----------
-    values : ndarray of float64
+    values : ndarray of float64, 1-D
         Finite values below 2**960; they are used up.
-    count : int
-        At most 2**40.
+    shape : tuple of int
+        The shape that they are seen in; `plain.level` says which axes are summed over.
+    largest : float
+        At least the largest of their sizes.
     """
-    largest = float(np.abs(values).max(initial=0.0))
     top = -(-math.frexp(largest)[1] // 16) * 16  # few different powers, so that sums can be added up in integers
-    bits = 52 - count.bit_length()
-    upper = np.empty_like(values)
-    while values.any():
+    bits = 52 - math.prod(shape[::2]).bit_length()  # sums of so many multiples of a power of two stay below 2**52 of it
+    left = largest > 0
+    while left:
         top -= bits
-        unit = math.ldexp(1.5, 52 + top)
-        np.subtract(np.add(values, unit, out=upper), unit, out=upper)
-        np.subtract(values, upper, out=values)
-        yield max(top, -GRAIN), upper
-
-
-def whole(sums: Floats, power: int) -> NDArray[np.int64]:
-    """Return sums at a level as integers, over ``2**power``."""
-    return np.asarray(np.ldexp(sums, -power).astype(np.int64))
+        sums, left = loops().level(values, shape, math.ldexp(1.5, 52 + top))
+        power = max(top, -GRAIN)
+        yield power, np.asarray(np.ldexp(sums, -power).astype(np.int64))
 
 
 def product_sums(factors: Sequence[Sequence[Floats]]) -> NDArray[Any]:
@@ -169,9 +162,9 @@ def product_sums(factors: Sequence[Sequence[Floats]]) -> NDArray[Any]:
         pairs = [two_product(a, b) for a in products for b in parts]
         products = [part for pair in pairs for part in pair if part.any()]
     for values in products:
-        for power, upper in levels(values, values.shape[1]):
-            sums = whole(np.add.reduce(upper, axis=1), power).astype(object)
-            total[near] += sums << FACTORS * GRAIN + power
+        largest = float(np.abs(values).max(initial=0.0))
+        for power, sums in levels(values.reshape(-1), (1, *values.shape), largest):
+            total[near] += sums.astype(object) << FACTORS * GRAIN + power
     return total
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +27,6 @@ from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.gradients import (
     Cell,
     Exact,
-    Gradient,
     GradientCheck,
     Measured,
     Weights,
@@ -43,9 +43,10 @@ from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import Affine, Standardization, U
+from gncli.kernels.plain import Affine, Gradient, Standardization, U
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, Reduction, Tree, Visit, fold_axes, folded, spread
+from gncli.kernels.scratch import room
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
 from gncli.kernels.tally import split
 from gncli.kernels.walk import Region, Walk
@@ -207,7 +208,7 @@ class _MomentsOfProducts(Reduction[_Products]):
         of_x = visit._replace(values=x)
         sums = exact_cells(of_x, dy, worker.weights.per_element(visit.region.start, x.size)) if worker.proves else None
         g, z = worker.weighted(visit, dy), worker.standardized(of_x, self.mapping)
-        return _Products(worker.double.measure(visit._replace(values=g * z)), sums)
+        return _Products(worker.products(visit, g, z), sums)
 
     def nothing(self, num_cells: int = 1) -> _Products:
         """Return the moments of no values."""
@@ -241,11 +242,25 @@ class _MomentsOfResults(Reduction[_Results]):
         return _Results(*(merge(one, other) for one, other in zip(a, b, strict=True)))
 
 
+class _Room(threading.local):
+    """Memory that a thread uses again for each visit: fresh pages cost more than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Floats] = {}
+
+    def take(self, name: str, size: int) -> Floats:
+        """Return an uninitialized array of `size` float64, which is valid until that name is taken again."""
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = room(size)
+        return self._arrays[name][:size]
+
+
 class _Worker:
     """The work on a visit of x and dy."""
 
     def __init__(self, run: Backward, once: bool) -> None:
         pair, norm, made = run.pair, run.grouping.norm, run.made
+        self.room = _Room()
         self.dtypes = pair.a.dtype, pair.b.dtype
         self.norm, self.made, self.overflow, self.sink, self.engine = norm, made, run.overflow, run.sink, run.engine
         self.weights = Weights.of(run.affine, pair.b.dtype)
@@ -271,10 +286,12 @@ class _Worker:
         x, dy = split(visit.values, *self.dtypes)
         return native(x), native(dy)
 
-    def weighted(self, visit: Visit, dy: NDArray[Any]) -> NDArray[Any]:
-        """Return g: dy, or where gamma is not one number dy times gamma in float64."""
+    def weighted(self, visit: Visit, dy: NDArray[Any]) -> Floats:
+        """Return g in float64: dy, times gamma where that is not one number."""
+        g = self.room.take("g", dy.size)
+        g[...] = dy
         gamma = self.weights.per_element(visit.region.start, dy.size)
-        return dy * gamma[0] if gamma else dy
+        return np.multiply(g, gamma[0], out=g) if gamma else g
 
     def inputs(self, visit: Visit, x: NDArray[Any], dy: NDArray[Any], g: NDArray[Any]) -> _Inputs:
         """Return the moments of a visit."""
@@ -290,10 +307,14 @@ class _Worker:
 
     def standardized(self, visit: Visit, mapping: Standardization) -> Floats:
         """Return z as float64."""
-        z = np.empty(visit.values.size)
+        z = self.room.take("z", visit.values.size)
         bare = mapping._replace(slope=None, offset=None)
         normalize_region(visit.walk, visit.region, visit.values, bare, IDENTITY, DOUBLE, z=None, y=z)
         return z
+
+    def products(self, visit: Visit, g: Floats, z: Floats) -> Moments:
+        """Return the moments of g z."""
+        return self.double.measure(visit._replace(values=np.multiply(g, z, out=self.room.take("other", z.size))))
 
     def reference(self, before: Moments) -> Moments:
         """Return the moments that x is standardized by."""
@@ -311,7 +332,7 @@ class _Worker:
             by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
         mapping = standardization(by, self.norm)
         z = self.standardized(of_x, mapping)
-        moments = found.g if self.given is not None else self.double.measure(visit._replace(values=g * z))
+        moments = found.g if self.given is not None else self.products(visit, g, z)
         known = Measured(before, by, mapping, found.g.settled(), moments, found.dy)
         cells = gradient(known, self.norm, self.weights, narrow=self.narrow)
         return _Whole(known, cells, self.map(known, cells, None, of_x, dy, g, z))
@@ -336,11 +357,13 @@ class _Worker:
     ) -> _Mapped:
         """Return the gradient of a visit; write dx unless the caller must write in order."""
         made, sink, start = self.made, self.sink, visit.region.start
-        bound = np.empty(z.size)
-        values = mapped(visit, cells, g, z, bound)
-        dx = np.empty(z.size, made.dtype)
-        defined = None if np.isfinite(values).all() else self._defined(visit, known, dy)
-        places = enclosed(values, bound, defined, made, dx)
+        take, size = self.room.take, z.size
+        values, bound, other = take("dx", size), take("bound", size), take("other", size)
+        mapped(visit, cells, g, z, values, bound)
+        of_dx = self.double.measure(visit._replace(values=values))
+        dx = self.engine.buffers.take(size, made.dtype)
+        defined = None if of_dx.finite.all() else self._defined(visit, known, dy)
+        places = enclosed(values, bound, other, defined, made, dx)
         gamma = self.weights.per_element(start, z.size) if places.size else []
         became_zero = settle_gradient(visit, places, made, dx, known.by, sums, self.norm, dy, self.weights, gamma)
         overflowed = 0
@@ -349,20 +372,19 @@ class _Worker:
             lost = (dx == 0) & (values != 0)
             lost[places] = False
             became_zero += int(np.count_nonzero(lost))
-        of_dx = self.after.measure(visit._replace(values=dx))
+        rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
-            overflowed = int((of_dx.number("posinf") + of_dx.number("neginf")).sum())
-        moments = _Results(
-            self.double.measure(visit._replace(values=values)),
-            self.double.measure(visit._replace(values=values * z)),
-            of_dx,
-        )
+            overflowed = int((rounded.number("posinf") + rounded.number("neginf")).sum())
+        projections = self.double.measure(visit._replace(values=np.multiply(values, z, out=other)))
         dgamma, dbeta = self._sums(visit, known.mapping, dy, z)
         counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
-        if sink is not None and not sink.sequential:
+        found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)
+        if sink is not None and sink.sequential:
+            return found._replace(result=dx)
+        if sink is not None:
             sink.write_from(dx, start)
-        waits = sink is not None and sink.sequential
-        return _Mapped(moments, counts, dgamma, dbeta, dx if waits else None)
+        self.engine.buffers.give(dx)
+        return found
 
     def _defined(self, visit: Visit, known: Measured, dy: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which elements have an exact value: those of cells without NaN and infinities."""
@@ -377,14 +399,17 @@ class _Worker:
         self, visit: Visit, mapping: Standardization, dy: NDArray[Any], z: Floats
     ) -> tuple[list[Piece], list[Piece]]:
         """Return the sums of dy z and of dy."""
-        start, wide = visit.region.start, dy.astype(np.float64)
-        slope, offset = mapping.slope, mapping.offset
-        assert slope is not None and offset is not None  # moments have bounds
-        dgamma, dbeta = pieces(self.grid, start, wide * z), pieces(self.grid, start, wide)
+        start, take = visit.region.start, self.room.take
+        wide, terms, sizes = take("g", z.size), take("dx", z.size), take("other", z.size)
+        wide[...] = dy
+        dgamma = pieces(self.grid, start, np.multiply(wide, z, out=terms), sizes)
+        dbeta = pieces(self.grid, start, wide, sizes)
+        assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
+        finite = np.isfinite(mapping.rstd)
         # A term is within |dy z| (slope + 2 U) + |dy| offset of the exact one.
-        most = float(slope.max()) + 2 * U, float(offset.max())
-        bound = [of_t.sizes * most[0] + of_dy.sizes * most[1] for of_t, of_dy in zip(dgamma, dbeta, strict=True)]
-        return [of_t._replace(bounds=error) for of_t, error in zip(dgamma, bound, strict=True)], dbeta
+        slope, offset = (float(part[finite].max(initial=0.0)) for part in (mapping.slope, mapping.offset))
+        bounds = [t.sizes * (slope + 2 * U) + of_dy.sizes * offset for t, of_dy in zip(dgamma, dbeta, strict=True)]
+        return [t._replace(bounds=bound) for t, bound in zip(dgamma, bounds, strict=True)], dbeta
 
     def exact(self, opened: NDArray[np.int64], visit: Visit) -> _Opened:
         """Return the exact sums that the parameters in `opened` need."""
@@ -528,6 +553,7 @@ class Backward:
         """Write a result that a worker could not write, and add up its sums."""
         if done.result is not None and self.sink is not None:
             self.sink.write_from(done.result, region.start)
+            self.engine.buffers.give(done.result)
         for totals, found in zip(self._sums, (done.dgamma, done.dbeta), strict=True):
             totals.add(found)
 

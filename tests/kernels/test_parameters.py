@@ -36,7 +36,12 @@ def test_sums_are_exact_in_any_order_and_any_pieces(monkeypatch: pytest.MonkeyPa
         for order in (runs, runs[::-1]):
             totals = Totals(GRID)
             for start, stop in order:
-                totals.add([p._replace(bounds=p.sizes) for p in pieces(GRID, start, values[start:stop].copy())])
+                totals.add(
+                    [
+                        p._replace(bounds=p.sizes)
+                        for p in pieces(GRID, start, values[start:stop].copy(), np.empty(stop - start))
+                    ]
+                )
             found = totals.result()
             assert [Fraction(total, 1 << GRAIN) for total in found.total] == exact
             np.testing.assert_allclose(found.bounds, found.sizes, rtol=1e-12)
@@ -47,7 +52,7 @@ def test_sums_are_exact_in_any_order_and_any_pieces(monkeypatch: pytest.MonkeyPa
 def test_huge_terms_are_summed_on_another_scale() -> None:
     values = np.array([1e308, 1e308, -1e308, 2.0, 1e308] * 12)
     totals = Totals(GRID)
-    totals.add(pieces(GRID, 0, values))
+    totals.add(pieces(GRID, 0, values, np.empty(60)))
     found = totals.result()
     exact = sum(map(Fraction, [1e308, 1e308, -1e308, 2.0, 1e308] * 4))
     assert Fraction(found.total[0], 1 << GRAIN) == exact
@@ -60,7 +65,7 @@ def test_a_term_that_is_not_finite_makes_its_own_sum_undefined() -> None:
     values = np.ones(60)
     values[[5, 7]] = np.nan, np.inf
     totals = Totals(GRID)
-    totals.add(pieces(GRID, 0, values))
+    totals.add(pieces(GRID, 0, values, np.empty(60)))
     found = totals.result()
     assert (found.undefined.tolist(), found.sizes.tolist()) == ([0, 2, 0], [20.0, 18.0, 20.0])
     rounded, _ = found.rounded(FLOATS["float32"])

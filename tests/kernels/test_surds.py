@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import GRAIN
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.scratch import arithmetic
-from gncli.kernels.surds import FACTORS, Term, exactly, levels, product_sums, rounded_sum, whole
+from gncli.kernels.surds import FACTORS, Term, exactly, levels, product_sums, rounded_sum
 
 
 def terms(*pairs: tuple[Any, Any]) -> list[Term]:
@@ -58,9 +58,10 @@ def test_what_is_beyond_a_float64_overflows_and_its_nearest_is_exact() -> None:
 
 @pytest.mark.parametrize("values", [[1.0, 2.0**-60, -1.0], [3e-324, 5e-324], [2.0**800, 2.0**-1000], [0.0], [-0.1] * 9])
 def test_the_levels_of_values_add_up_to_them_exactly(values: Sequence[float]) -> None:
+    size = len(values)
     total = sum(
-        (Fraction(int(whole(upper.sum(), power))) * Fraction(2) ** power)
-        for power, upper in levels(np.array(values), len(values))
+        Fraction(int(sums[0])) * Fraction(2) ** power
+        for power, sums in levels(np.array(values), (1, 1, size), max(map(abs, values)))
     )
     assert total == sum(map(Fraction, values))
 
