@@ -145,6 +145,25 @@ def test_a_constant_upstream_gradient_gives_exactly_zero_and_settles_nothing() -
     assert (found.check.proved, found.check.settled, found.check.ok) == (x.size, 0, True)
 
 
+@pytest.mark.parametrize("options", [{}, {"denominator": "variance"}, {"rms": True}, {"given": True}], ids=str)
+def test_a_sum_that_is_exactly_zero_comes_out_as_zero(options: dict[str, bool]) -> None:
+    half = np.random.default_rng(13).normal(size=(2, 3, 50)).astype(np.float32)
+    x, dy = np.concatenate([half, -half], 2), np.full((2, 3, 100), 0.3, np.float32)
+    given = options == {"given": True}
+    norm = GroupNorm(None if given else 3, **options)  # type: ignore[arg-type]
+    for engine in ENGINES:
+        found = pass_over(x, dy, norm, engine=engine, given=(np.zeros(3), np.ones(3)) if given else None)
+        assert_same_bits(found.parameters[0], np.zeros(3, np.float32))
+        assert found.settled == 3 and np.isinf(found.dgamma.condition).all()
+
+
+def test_a_nan_in_every_cell_leaves_nothing_to_check() -> None:
+    x = np.random.default_rng(14).normal(size=(2, 3, 5)).astype(np.float32)
+    found = pass_over(x, np.full(x.shape, np.nan, np.float32), GroupNorm(3))
+    assert (found.check.mean_error, found.check.projection_error, found.check.ok) == (None, None, True)
+    assert np.isnan(found.parameters).all() and found.settled == 0
+
+
 def test_a_nan_spoils_its_cell_and_its_sums_and_nothing_else() -> None:
     rng = np.random.default_rng(6)
     x, dy = rng.normal(size=(2, 2, 4, 5)).astype(np.float32)

@@ -31,7 +31,7 @@ from gncli.kernels.exact import GRAIN, Sums, cell_sums
 from gncli.kernels.floats import Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
-from gncli.kernels.moments import Bounds, Floats, Moments, is_wide_integer
+from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
 from gncli.kernels.plain import PIECE, UP, Affine, Gradient, Standardization, U
 from gncli.kernels.proof import EVERYTHING, TINY
 from gncli.kernels.reduction import Visit, spread
@@ -232,6 +232,10 @@ class Exact(NamedTuple):
 
     of_g: NDArray[Any]
     of_products: NDArray[Any]
+
+    def merged(self, other: Exact, _union: Union) -> Exact:
+        """Return the sums of the unions."""
+        return Exact(self.of_g + other.of_g, self.of_products + other.of_products)
 
 
 class Cell(NamedTuple):

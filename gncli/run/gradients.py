@@ -10,7 +10,7 @@ import math
 import operator
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import Affine, Gradient, Standardization, U
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
-from gncli.kernels.reduction import Both, Reduction, Tree, Visit, fold_axes, folded, spread
+from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded, spread
 from gncli.kernels.scratch import room
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
 from gncli.kernels.tally import split
@@ -68,10 +68,9 @@ class _Inputs(NamedTuple):
 
 
 class _Products(NamedTuple):
-    """The moments of g z, and the exact sums where they are needed."""
+    """The moments of g z, with the exact sums where they are needed."""
 
     products: Moments
-    sums: Exact | None
 
 
 class _Results(NamedTuple):
@@ -175,71 +174,33 @@ class Gradients:
     settled: int
 
 
-class _MomentsOfBoth(Reduction[_Inputs]):
-    """The moments of x, g and dy of a pair."""
+class _Together(Reduction[R]):
+    """Several moments of each cell of a pair, as one record.
 
-    def __init__(self, worker: _Worker) -> None:
-        self.worker = worker
+    Parameters
+    ----------
+    make : callable
+        Makes a record of moments.
+    laws : sequence of MomentsOf
+        What merges them, one by one.
+    measure : callable
+        Returns the record of a visit of the pair.
+    """
 
-    def measure(self, visit: Visit) -> _Inputs:
+    def __init__(self, make: Callable[..., R], laws: Sequence[MomentsOf], measure: Callable[[Visit], R]) -> None:
+        self._make, self._laws, self._measure = make, laws, measure
+
+    def measure(self, visit: Visit) -> R:
         """Return the moments of a visit."""
-        x, dy = self.worker.split(visit)
-        return self.worker.inputs(visit, x, dy, self.worker.weighted(visit, dy))
+        return self._measure(visit)
 
-    def nothing(self, num_cells: int = 1) -> _Inputs:
+    def nothing(self, num_cells: int = 1) -> R:
         """Return the moments of no values."""
-        return self.worker.no_inputs(num_cells)
+        return self._make(*(law.nothing(num_cells) for law in self._laws))
 
-    def merge(self, a: _Inputs, b: _Inputs) -> _Inputs:
+    def merge(self, a: R, b: R) -> R:
         """Return the moments of the unions."""
-        return _Inputs(*(merge(one, other) for one, other in zip(a, b, strict=True)))
-
-
-class _MomentsOfProducts(Reduction[_Products]):
-    """The moments of g z of a pair, and the exact sums."""
-
-    def __init__(self, worker: _Worker, mapping: Standardization) -> None:
-        self.worker, self.mapping = worker, mapping
-
-    def measure(self, visit: Visit) -> _Products:
-        """Return the moments of a visit."""
-        worker = self.worker
-        x, dy = worker.split(visit)
-        of_x = visit._replace(values=x)
-        sums = exact_cells(of_x, dy, worker.weights.per_element(visit.region.start, x.size)) if worker.proves else None
-        g, z = worker.weighted(visit, dy), worker.standardized(of_x, self.mapping)
-        return _Products(worker.products(visit, g, z), sums)
-
-    def nothing(self, num_cells: int = 1) -> _Products:
-        """Return the moments of no values."""
-        none = np.zeros(num_cells, np.int64).astype(object)
-        return _Products(self.worker.double.nothing(num_cells), Exact(none, none) if self.worker.proves else None)
-
-    def merge(self, a: _Products, b: _Products) -> _Products:
-        """Return the moments of the unions."""
-        sums = a.sums
-        if a.sums is not None and b.sums is not None:
-            sums = Exact(a.sums.of_g + b.sums.of_g, a.sums.of_products + b.sums.of_products)
-        return _Products(merge(a.products, b.products), sums)
-
-
-class _MomentsOfResults(Reduction[_Results]):
-    """Merges the moments of results, which the map measures."""
-
-    def __init__(self, worker: _Worker) -> None:
-        self.laws = (worker.double, worker.double, worker.after)
-
-    def measure(self, visit: Visit) -> _Results:
-        """Return what the map has measured."""
-        raise TypeError("the moments of results are measured by the map")
-
-    def nothing(self, num_cells: int = 1) -> _Results:
-        """Return the moments of no values."""
-        return _Results(*(law.nothing(num_cells) for law in self.laws))
-
-    def merge(self, a: _Results, b: _Results) -> _Results:
-        """Return the moments of the unions."""
-        return _Results(*(merge(one, other) for one, other in zip(a, b, strict=True)))
+        return self._make(*(law.merge(*pair) for law, pair in zip(self._laws, zip(a, b, strict=True), strict=True)))
 
 
 class _Room(threading.local):
@@ -293,17 +254,31 @@ class _Worker:
         gamma = self.weights.per_element(visit.region.start, dy.size)
         return np.multiply(g, gamma[0], out=g) if gamma else g
 
+    @property
+    def laws(self) -> tuple[MomentsOf, MomentsOf, MomentsOf]:
+        """The laws of the moments of x, g and dy."""
+        return self.before, self.of_g or self.of_dy, self.of_dy
+
     def inputs(self, visit: Visit, x: NDArray[Any], dy: NDArray[Any], g: NDArray[Any]) -> _Inputs:
         """Return the moments of a visit."""
         of_dy = self.of_dy.measure(visit._replace(values=dy))
         of_g = of_dy if self.of_g is None else self.of_g.measure(visit._replace(values=g))
         return _Inputs(self.before.measure(visit._replace(values=x)), of_g, of_dy)
 
-    def no_inputs(self, num_cells: int) -> _Inputs:
-        """Return the moments of no values."""
-        of_dy = self.of_dy.nothing(num_cells)
-        of_g = of_dy if self.of_g is None else self.of_g.nothing(num_cells)
-        return _Inputs(self.before.nothing(num_cells), of_g, of_dy)
+    def inputs_of(self, visit: Visit) -> _Inputs:
+        """Return the moments of a visit of the pair."""
+        x, dy = self.split(visit)
+        return self.inputs(visit, x, dy, self.weighted(visit, dy))
+
+    def products_of(self, mapping: Standardization, visit: Visit) -> _Products:
+        """Return the moments of g z of a visit of the pair, with the exact sums of its cells."""
+        x, dy = self.split(visit)
+        of_x = visit._replace(values=x)
+        found = self.products(visit, self.weighted(visit, dy), self.standardized(of_x, mapping))
+        if self.proves:
+            exact = exact_cells(of_x, dy, self.weights.per_element(visit.region.start, x.size))
+            found = found._replace(extras=(*found.extras, exact))
+        return _Products(found)
 
     def standardized(self, visit: Visit, mapping: Standardization) -> Floats:
         """Return z as float64."""
@@ -335,21 +310,20 @@ class _Worker:
         moments = found.g if self.given is not None else self.products(visit, g, z)
         known = Measured(before, by, mapping, found.g.settled(), moments, found.dy)
         cells = gradient(known, self.norm, self.weights, narrow=self.narrow)
-        return _Whole(known, cells, self.map(known, cells, None, of_x, dy, g, z))
+        return _Whole(known, cells, self.map(known, cells, of_x, dy, g, z))
 
-    def map_again(self, known: Measured, cells: Gradient, sums: Exact | None, visit: Visit) -> _Mapped:
+    def map_again(self, known: Measured, cells: Gradient, visit: Visit) -> _Mapped:
         """Return the gradient of a part of a span."""
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
         g, z = self.weighted(visit, dy), self.standardized(of_x, known.mapping)
-        found = self.map(known, cells, sums, of_x, dy, g, z)
+        found = self.map(known, cells, of_x, dy, g, z)
         return found if self.given is None else found._replace(inputs=self.inputs(visit, x, dy, g))
 
     def map(
         self,
         known: Measured,
         cells: Gradient,
-        sums: Exact | None,
         visit: Visit,
         dy: NDArray[Any],
         g: NDArray[Any],
@@ -365,6 +339,7 @@ class _Worker:
         defined = None if of_dx.finite.all() else self._defined(visit, known, dy)
         places = enclosed(values, bound, other, defined, made, dx)
         gamma = self.weights.per_element(start, z.size) if places.size else []
+        sums = known.products.asked(Exact)
         became_zero = settle_gradient(visit, places, made, dx, known.by, sums, self.norm, dy, self.weights, gamma)
         overflowed = 0
         if made.foreign:
@@ -520,34 +495,37 @@ class Backward:
     def _span(self, plan: Plan, span: range) -> None:
         """Run the passes over a span that does not fit a visit."""
         worker, counts = self._worker, _Counts()
-        known, sums = self._measured(plan, span)
+        known = self._measured(plan, span)
         cells = gradient(known, worker.norm, worker.weights, narrow=worker.narrow)
-        inputs = _MomentsOfBoth(worker)
+        again = partial(worker.map_again, known, cells)
+        inputs = _Together(_Inputs, worker.laws, worker.inputs_of)
+        results = _Together(_Results, (worker.double, worker.double, worker.after), lambda visit: again(visit).moments)
 
-        def results() -> Iterator[tuple[Region, tuple[_Inputs, _Results]]]:
+        def mapped_again() -> Iterator[tuple[Region, tuple[_Inputs, _Results]]]:
             nonlocal counts
-            for region, done in plan.visits(partial(worker.map_again, known, cells, sums), span):
+            for region, done in plan.visits(again, span):
                 self._take(region, done)
                 counts = counts.plus(done.counts)
                 yield region, (done.inputs or inputs.nothing(visited(plan.walk, region)), done.moments)
 
-        ((found, moments),) = folded(plan.walk, Both(inputs, _MomentsOfResults(worker)), results())
+        ((found, moments),) = folded(plan.walk, Both(inputs, results), mapped_again())
         if worker.given is not None:
             known = known._replace(x=found.x.settled(), dy=found.dy)
         self._finish(known, cells, moments, counts, 1)
 
-    def _measured(self, plan: Plan, span: range) -> tuple[Measured, Exact | None]:
+    def _measured(self, plan: Plan, span: range) -> Measured:
         worker = self._worker
         if worker.given is not None:
             by = given_to(worker.given, plan.walk, span)
-            x, _, dy = worker.no_inputs(by.n.size)
-            return Measured(x, by, standardization(by, worker.norm), dy, dy, dy), None
-        ((x, g, dy),) = plan.reduce(_MomentsOfBoth(worker), span)
+            x, _, dy = (law.nothing(by.n.size) for law in worker.laws)
+            return Measured(x, by, standardization(by, worker.norm), dy, dy, dy)
+        ((x, g, dy),) = plan.reduce(_Together(_Inputs, worker.laws, worker.inputs_of), span)
         x = x.settled()
         by = worker.reference(x)
         mapping = standardization(by, worker.norm)
-        ((products, sums),) = plan.reduce(_MomentsOfProducts(worker, mapping), span)
-        return Measured(x, by, mapping, g.settled(), products, dy), sums
+        measure = partial(worker.products_of, mapping)
+        ((products,),) = plan.reduce(_Together(_Products, (worker.double,), measure), span)
+        return Measured(x, by, mapping, g.settled(), products, dy)
 
     def _take(self, region: Region, done: _Mapped) -> None:
         """Write a result that a worker could not write, and add up its sums."""

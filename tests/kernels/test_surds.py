@@ -36,6 +36,7 @@ SUMS = [
     ("far less above a tie", terms((1 + ULP / 2, 1), (Fraction(1, 2**4000), 3)), float(1 + ULP)),
     ("an overflow", terms((2**200, 3)), np.inf),
     ("the middle beyond the largest", terms(((2**25 - 1) * 2**103, 1)), np.inf),
+    ("that, less roots that cancel", terms(((2**25 - 1) * 2**103, 1), (1, 2), (-2, 8)), np.inf),
     ("less than that", terms(((2**25 - 1) * 2**103 - 1, 1)), float(2**128 - 2**104)),
     ("a negative overflow", terms((-(2**200), 3)), -np.inf),
     ("an underflow", terms((-1, 4**200)), -0.0),
@@ -48,6 +49,12 @@ def test_a_sum_of_surds_is_correctly_rounded(sum_: list[Term], expected: float) 
     with arithmetic():
         found = rounded_sum(sum_, FLOATS["float32"])
     assert found.tobytes() == np.float32(expected).tobytes()
+
+
+def test_roots_of_one_signature_need_not_be_commensurable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gncli.kernels.surds.PRIMES", ())
+    sum_ = terms((1 + ULP / 2, 1), (1, 2), (1, 3), (-2, 8), (-3, 27))
+    assert rounded_sum(sum_, FLOATS["float32"]) == 1.0
 
 
 def test_what_is_beyond_a_float64_overflows_and_its_nearest_is_exact() -> None:
