@@ -30,6 +30,7 @@ FOR_A_CLUSTER = "A tensor larger than memory, and than one machine"
 WANTED = {
     "Check a kernel against gncli",
     "Is my kernel as good as PyTorch's",
+    "Are my kernel's gradients right",
     "Two GroupNorms disagree",
     "Which channel is dead",
     "Gate a CI job on a tensor",
