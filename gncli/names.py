@@ -444,6 +444,8 @@ def in_python(text: str) -> str:
     --------
     >>> in_python("--force replaces it"), in_python("say --layout NHWC, or -G 4")
     ('force=True replaces it', "say layout='NHWC', or num_groups=4")
+    >>> in_python("--layout NCHW,NHWC takes its axes in that order")
+    "layout='NCHW,NHWC' takes its axes in that order"
     """
     return _OPTION.sub(_in_python, text)
 

@@ -221,8 +221,11 @@ def _meant(path: str) -> str | None:
     folder, name = os.path.split(path)
     if folder == "/":
         return f"a tensor in a file is named FILE::{path}"
-    known = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-    near = difflib.get_close_matches(name, known, 1, 0.8)
+    if not os.path.isdir(folder or "."):
+        return f"there is no folder {folder}"
+    known = os.listdir(folder or ".")
+    near = [other for other in sorted(known) if other.startswith(f"{name}.")]  # the suffix was left out
+    near = near or difflib.get_close_matches(name, known, 1, 0.8)
     return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 
 

@@ -187,8 +187,10 @@ class AtomicFile(OutputFile):
                 self.fd = os.open(self._temporary, _NEW, 0o666 if mode is None else mode)
                 if mode is not None:
                     os.fchmod(self.fd, mode)  # what the umask took away
-        except BaseException:
+        except BaseException as error:
             self.abort()
+            if isinstance(error, OutputError) and isinstance(error.__cause__, FileNotFoundError):
+                error.hint = f"there is no folder {os.path.dirname(path)}"
             raise
 
     @property

@@ -160,7 +160,7 @@ def axes_named(
     for name in (part.strip() for part in text.split(",")):
         axis = axis_of(name)
         if axis in found:
-            raise ParameterError(f"{option} names axis {axis} twice")
+            raise ParameterError(f"{option} names axis {axis} twice", hint="name each axis once")
         found[axis] = str(axis) if is_number(name) else name.upper()
     return dict(sorted(found.items()))
 

@@ -180,7 +180,8 @@ REFUSED = [
      "link.html: is the same file as the output out.svg.h5::/z; choose another name for one of them"),
     ("normalize x.npy -G 2 --layout NCL --executor dask --plot p.svg", 2,
      "histograms are not made by a cluster; leave out --hist and --plot, or --executor dask"),
-    ("stats x.npy --report absent/r.txt", 4, "absent/r.txt: cannot be written (No such file or directory)"),
+    ("stats x.npy --report absent/r.txt", 4,
+     "absent/r.txt: cannot be written (No such file or directory); there is no folder absent"),
 ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ REFUSED = [
     ("gruop", {}, "layout NCHW has no axis 'gruop'; did you mean group?"),
     ("", {}, "layout NCHW has no axis ''; choose from N, C, H, W, numbers of axes, or group"),
     ("4", {}, "a tensor of 4 axes has no axis 4; axes count from 0"),
-    ("C,1", {}, "--by names axis 1 twice"),
+    ("C,1", {}, "--by names axis 1 twice; name each axis once"),
     ("C", {"num_groups": 2}, "--groups needs --by group; add --by group, or leave out --groups"),
     ("group", {"num_groups": 5}, "6 channels cannot be split into 5 groups; choose one of 1, 2, 3, 6"),
 ]
