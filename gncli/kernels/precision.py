@@ -12,7 +12,8 @@ underflow: they are summed apart, times 2**1200, and count where there are no ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from gncli.names import Cast
 MOST_DISTINCT = 4096  # different values that are told apart in a set
 MOST_DISTINCT_CELLS = 1 << 14  # that are open at once, with up to 32 KiB of values each
 TINY = 2.0**-400
+OVERFLOW, ZERO, SUBNORMAL = 1, 2, 3  # what a rounding makes of a value
 LIFT = 600  # the power of two that tiny values are multiplied by before they are squared
 
 
@@ -156,30 +158,42 @@ def measured(kind: type[Any], values: NDArray[Any], moments: Moments, least: flo
         The roundings of `Losses`.
     """
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    shape = moments.n.shape
+    if kind is Losses:
+        return _losses(values, casts)
     if kind is Distinct:
-        return Distinct(_in_array(_distinct(values), shape))
-    if kind is AtMin or kind is AtMax:
-        extreme = moments.min if kind is AtMin else moments.max
-        return kind(np.where(moments.n > 0, counted(values == extreme[:, None]), 0.0))
-    if kind is Subnormal:
-        size = np.abs(values) if least else None
-        return Subnormal(np.zeros(shape) if size is None else counted((size > 0) & (size < least)))
+        return Distinct(_in_array(_distinct(values), moments.n.shape))
     if kind is SmallestNonzero:
-        return SmallestNonzero(_smallest(values))
-    return _losses(values, casts)
+        return SmallestNonzero(_piecewise(values, lambda part, _: _smallest(part)))
+    if kind is Subnormal:
+        return Subnormal(_piecewise(values, lambda part, _: _subnormal(part, least)))
+    extreme = moments.min if kind is AtMin else moments.max
+    found = _piecewise(values, lambda part, sets: counted(part == extreme[sets][:, None]))
+    return kind(np.where(moments.n > 0, found, 0.0))
+
+
+def _piecewise(
+    values: NDArray[Any], measure: Callable[[NDArray[Any], tuple[slice, ...]], NDArray[Any]]
+) -> NDArray[Any]:
+    """Return what `measure` finds of pieces of `values` that stay in the cache; it is told which sets these are."""
+    pieces = [(cut, (cut[0], *cut[2:])) for cut in cuts(values.shape)]
+    parts = [measure(values[cut], sets) for cut, sets in pieces]
+    found = np.empty((*values.shape[:1], *values.shape[2:]), parts[0].dtype)
+    for (_, sets), part in zip(pieces, parts, strict=True):
+        found[sets] = part
+    return found
 
 
 def _losses(values: NDArray[Any], casts: Sequence[Cast]) -> Losses:
     if values.ndim == 2 and values.shape[1] < LANES:  # in columns, as `plain.moments` has them
-        found = _losses(values.T[None], casts)
-        return Losses(tuple(Loss._make(field.reshape(-1) for field in one) for one in found.every))
+        columns = _losses(values.T[None], casts)
+        return Losses(tuple(Loss._make(field.reshape(-1) for field in one) for one in columns.every))
     shape = (*values.shape[:1], *values.shape[2:])
     every = [Loss._make(np.zeros(shape) for _ in Loss._fields) for _ in casts]
     for cut in cuts(values.shape):
+        part = np.ascontiguousarray(values[cut])
         for whole, cast in zip(every, casts, strict=True):
-            for field, part in zip(whole, _loss(values[cut], cast), strict=True):
-                field[(cut[0], *cut[2:])] = part
+            for field, found in zip(whole, _loss(part, cast), strict=True):
+                field[(cut[0], *cut[2:])] = found
     return Losses(tuple(every))
 
 
@@ -216,41 +230,87 @@ def _distinct(values: NDArray[Any]) -> list[NDArray[Any]]:
     return [part[:MOST_DISTINCT] for part in np.split(rows[new], ends[:-1])]
 
 
-@np.errstate(over="ignore", invalid="ignore", under="ignore")
+def _subnormal(values: NDArray[Any], least: float) -> Floats:
+    size = np.abs(values) if least else np.zeros(values.shape, np.bool_)
+    return counted((size > 0) & (size < least))
+
+
 def _loss(values: NDArray[Any], cast: Cast) -> Loss:
+    """Return what is lost of `values` along axis 1; of dtypes of at most 16 bits, each number is rounded only once."""
+    if values.dtype.itemsize > 2 or values.dtype.kind == "b":
+        terms: Terms = _terms(values, cast)
+    else:
+        bits = values.view(f"u{values.dtype.itemsize}")
+        terms = Terms._make(None if of is None else np.take(of, bits) for of in _table(values.dtype, cast))
+    flags = (terms.lost == flag for flag in (OVERFLOW, ZERO, SUBNORMAL))
+    none = np.zeros((*values.shape[:1], *values.shape[2:]))
+    squares = (none if of is None else sums(of) for of in terms[1:])
+    return Loss._make([*map(counted, flags), *squares])
+
+
+class Terms(NamedTuple):
+    """What each value adds to the fields of `Loss`.
+
+    Attributes
+    ----------
+    lost : ndarray of uint8
+        OVERFLOW, ZERO, SUBNORMAL, or 0.
+    signal, noise, low_signal, low_noise : ndarray of float64
+        The squares; None stands for zeros.
+    """
+
+    lost: NDArray[np.uint8]
+    signal: Floats
+    noise: Floats
+    low_signal: Floats | None = None
+    low_noise: Floats | None = None
+
+
+@functools.lru_cache(maxsize=16)
+def _table(dtype: np.dtype[Any], cast: Cast) -> Terms:
+    """Return the terms of each number of a dtype of at most 16 bits, by its bits."""
+    every = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
+    return _terms(every, cast)
+
+
+@np.errstate(over="ignore", invalid="ignore", under="ignore")
+def _terms(values: NDArray[Any], cast: Cast) -> Terms:
     made = FLOATS[cast.dtype]
-    high, low = _widened(np.ascontiguousarray(values))
-    there = high != 0
-    finite = np.isfinite(high)
-    high = np.where(finite, high, 0.0)
+    high, low = _widened(values)
+    there, finite = high != 0, np.isfinite(high)
+    if not finite.all():
+        high = np.where(finite, high, 0.0)
     if cast.scale != 1:
-        high, error = two_product(high, np.float64(cast.scale))
-        low = np.where(np.isfinite(error), low * cast.scale + error, 0.0)
-    found = rounded(high.reshape(-1), low.reshape(-1), made).reshape(high.shape).astype(np.float64)
+        high, rest = two_product(high, np.float64(cast.scale))
+        low = np.where(np.isfinite(rest), rest if low is None else low * cast.scale + rest, 0.0)
+    narrow = np.empty(high.shape, made.dtype)
+    if low is None:
+        made.round_into(high, narrow)
+    else:
+        narrow = rounded(high.reshape(-1), low.reshape(-1), made).reshape(high.shape)
+    found = narrow.astype(np.float64)
+    error = high - found if low is None else (high - found) + low
     over = np.isinf(found)
-    overflow, zero = counted(over), counted((found == 0) & there & finite)
-    subnormal = counted((found != 0) & (np.abs(found) < made.least))
-    error = np.where(over, 0.0, (high - found) + low)
-    high = np.where(over, 0.0, high)
-    none = np.zeros(overflow.shape)
-    low_signal, low_noise = none, none
-    if values.dtype == np.float64:
-        tiny = np.abs(high) < TINY
-        lifted = [np.ldexp(np.where(tiny, part, 0.0), LIFT) for part in (high, error)]
-        low_signal, low_noise = (sums(part * part) for part in lifted)
-        high, error = (np.where(tiny, 0.0, part) for part in (high, error))
-    return Loss(overflow, zero, subnormal, sums(high * high), sums(error * error), low_signal, low_noise)
+    size = np.abs(found)
+    lost = np.where(over, OVERFLOW, 0).astype(np.uint8)
+    lost[(size == 0) & there & finite] = ZERO
+    lost[(size > 0) & (size < made.least)] = SUBNORMAL
+    if over.any():
+        high, error = np.where(over, 0.0, high), np.where(over, 0.0, error)
+    if values.dtype != np.float64:
+        return Terms(lost, high * high, error * error)
+    tiny = np.abs(high) < TINY
+    lifted = [np.ldexp(np.where(tiny, part, 0.0), LIFT) for part in (high, error)]
+    high, error = (np.where(tiny, 0.0, part) for part in (high, error))
+    return Terms(lost, high * high, error * error, *(part * part for part in lifted))
 
 
-def _widened(values: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Return values as unevaluated sums of two float64, exactly."""
+def _widened(values: NDArray[Any]) -> tuple[Floats, Floats | None]:
+    """Return values as unevaluated sums of two float64, exactly; None stands for zeros."""
     if not is_wide_integer(values.dtype):
-        wide = values.astype(np.float64)
-        return wide, np.zeros(wide.shape)
-    bits = np.array(0xFFFFFFFF, values.dtype)
-    return two_sum(
-        (values >> np.array(32, values.dtype)).astype(np.float64) * 2.0**32, (values & bits).astype(np.float64)
-    )
+        return values.astype(np.float64), None
+    high, low = values >> np.array(32, values.dtype), values & np.array(0xFFFFFFFF, values.dtype)
+    return two_sum(high.astype(np.float64) * 2.0**32, low.astype(np.float64))
 
 
 def ratio(moments: Moments, loss: Loss) -> Floats:
