@@ -273,15 +273,28 @@ def test_a_tensor_without_elements_has_gradients_of_zero() -> None:
     assert (dx.shape, dgamma.tolist(), dbeta.tolist()) == ((0, 4, 2), [0.0] * 4, [0.0] * 4)
 
 
-def test_gradients_are_those_of_pytorch() -> None:
+TORCH: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "group norm": (lambda f, x, g: f.group_norm(x, 4, g), {"num_groups": 4}),
+    "layer norm": (lambda f, x, g: f.layer_norm(x, (5,), g[:5]), {"over": "-1"}),
+    "RMS norm": (lambda f, x, g: f.rms_norm(x, (5,), g[:5], 1e-5), {"over": "-1", "rms": True}),
+    "instance norm": (lambda f, x, g: f.instance_norm(x, weight=g), {"over": "H,W"}),
+    "batch norm": (lambda f, x, g: f.batch_norm(x, None, None, g, training=True), {"over": "N,H,W"}),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_gradients_are_those_of_pytorch(name: str) -> None:
     torch = pytest.importorskip("torch")
+    function, options = TORCH[name]
     rng = np.random.default_rng(11)
-    x, dy = rng.normal(size=(2, 3, 8, 4, 5))
+    x, dy = rng.normal(3, 2, size=(2, 3, 8, 4, 5))
     gamma = rng.normal(size=8)
-    tensors = [torch.tensor(values, requires_grad=True) for values in (x, gamma, np.zeros(8))]
-    torch.nn.functional.group_norm(tensors[0], 4, *tensors[1:]).backward(torch.tensor(dy))
-    for values, tensor in zip(group_norm_backward(x, dy, 4, gamma=gamma), tensors, strict=True):
-        np.testing.assert_allclose(values, tensor.grad.numpy(), rtol=0, atol=1e-12)
+    tensors = [torch.tensor(values, requires_grad=True) for values in (x, gamma)]
+    function(torch.nn.functional, *tensors).backward(torch.tensor(dy))
+    own = gamma[:5] if options.get("over") == "-1" else gamma
+    dx, dgamma, _ = group_norm_backward(x, dy, gamma=own, **options)
+    np.testing.assert_allclose(dx, tensors[0].grad.numpy(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(dgamma, tensors[1].grad.numpy()[: own.size], rtol=0, atol=1e-11)
 
 
 def test_the_assertion_says_which_gradient_is_wrong() -> None:
