@@ -101,6 +101,7 @@ def group_norm(
     gamma_per_group: bool = False,
     gamma_offset: float = 0.0,
     round_before_affine: bool = False,
+    activation: str | None = None,
 ) -> NDArray[Any]:
     """Return the group normalization of `x` (Wu & He 2018), or another norm of its family, each element rounded once.
 
@@ -139,6 +140,8 @@ def group_norm(
     round_before_affine : bool
         Whether standardized values are rounded to the dtype of the result before gamma and beta, besides the last
         rounding.
+    activation : {"relu", "silu", "gelu", "gelu-tanh"}, optional
+        What is applied after gamma and beta, before the result is rounded.
 
     Returns
     -------
@@ -164,7 +167,7 @@ def group_norm(
     source = io.lend(x, "x")
     norm = _norm(num_groups, None, eps, layout, denominator, interleaved, over, rms, mean, var)
     grouping = norm.on(source.shape, source.order)
-    scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine)
+    scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine, activation)
     if gamma is None and beta is None and scaling == Scaling():
         affine = no_affine(math.prod(source.shape))
     else:
@@ -664,6 +667,7 @@ def normalize_file(
     gamma_per_group: bool = False,
     gamma_offset: float = 0.0,
     round_before_affine: bool = False,
+    activation: str | None = None,
 ) -> NormalizeReport:
     """Return the statistics before and after Group Normalization (Wu & He 2018), and write the result to `output`.
 
@@ -729,6 +733,8 @@ def normalize_file(
     round_before_affine : bool
         Whether standardized values are rounded to the dtype of the result before gamma and beta, besides the last
         rounding.
+    activation : {"relu", "silu", "gelu", "gelu-tanh"}, optional
+        What is applied after gamma and beta, before the result is rounded.
 
     Returns
     -------
@@ -763,7 +769,7 @@ def normalize_file(
     request = Normalize(
         tensor=named(tensor),
         norm=_norm(num_groups, group_size, eps, layout, denominator, interleaved, over, rms, mean, var),
-        scaling=Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine),
+        scaling=Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine, activation),
         gamma=named(gamma),
         beta=named(beta),
         mean=named(mean),

@@ -28,7 +28,7 @@ from gncli.tasks.stats import StatsRun
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
 NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved", "over", "rms", "given")
-SCALING = ("gamma_axes", "gamma_per_group", "gamma_offset", "round_before_affine")
+SCALING = ("gamma_axes", "gamma_per_group", "gamma_offset", "round_before_affine", "activation")
 OUTPUT = ("output", "force", "in_place", "compression")
 CRITERIA = ("baseline", "factor", "max_ulp", "near_zero", "exact", "faithful", "allow_vacuous")
 CHOICE = ("where", "sort", "top")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gncli import group_norm, normalize_file
 from gncli.errors import ParameterError
 from gncli.io import ArraySink, ArraySource
+from gncli.kernels.activations import ACTIVATIONS, activate
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import Check, GroupNorm, check, factor, standardization
@@ -25,10 +26,12 @@ from gncli.kernels.proof import about_zero, given_moments
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from tests import exact
+from tests.activated import activated
 from tests.arrays import Forward, Inline, InTurn, assert_same_bits, drawn, moments_of
 from tests.runs import measure
 
 ENGINES = [Engine(1, 1 << 6, 1 << 7, executor=Inline()), Engine(1, executor=Inline())]  # spans read twice, and once
+ROADS = [(engine, forward) for engine in ENGINES for forward in (False, True)]  # the source is read in order, or not
 SHAPES = {
     "NCHW": (2, 6, 3, 5),
     "NHWC": (2, 3, 5, 6),
@@ -54,6 +57,9 @@ MAKERS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]
     "tiny": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(-308, -140),
     "huge": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(140, 300),
 }
+
+
+LIMITS = {"relu": 0.0, "silu": -0.0, "gelu": -0.0, "gelu-tanh": -0.0}  # at minus infinity
 
 
 class Case(NamedTuple):
@@ -107,10 +113,14 @@ def expected(
             value, of = x[index], group
             if case.scaling.round_before_affine:
                 value, of = resolved(group.rounded(value, 1.0, 0.0, kind)), exact.Group.none()
-            if np.isfinite(value):
+            name = case.scaling.activation
+            if not np.isfinite(value):
+                whole = float(value) * float(factor) + float(beta[index])
+                y[index] = resolved(whole) if name is None or np.isnan(whole) or whole > 0 else LIMITS[name]
+            elif name is None:
                 y[index] = resolved(of.rounded(value, factor, float(beta[index]), kind))
             else:
-                y[index] = resolved(float(value) * float(factor) + float(beta[index]))
+                y[index] = resolved(activated(name, of, value, factor, float(beta[index]), kind))
     return y
 
 
@@ -184,41 +194,66 @@ def cases(rng: np.random.Generator, layout: str, shape: tuple[int, ...]) -> Case
     return Case(replace(norm, num_groups=groups, interleaved=interleaved), Scaling(), cells, (channel,))
 
 
-@pytest.mark.parametrize("kind", MAKERS)
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**31))
-def test_every_element_of_every_norm_is_correctly_rounded(kind: str, seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tuple[Engine, bool]] = ()) -> int:
+    """Compare all elements of a random case with the oracle, on some roads or on one; return how many there are."""
     layout, shape = list(SHAPES.items())[int(rng.integers(len(SHAPES)))]
     case = cases(rng, layout, shape)
     x = np.asarray(MAKERS[kind](rng, shape), order=rng.choice(["C", "F"]))
     made = str(rng.choice([name for name in FLOATS if name != "float64"]))
     overflow = str(rng.choice(["saturate", "nonfinite"])) if FLOATS[made].foreign else None
     sizes = [shape[axis] for axis in case.axes]
-    gamma, beta = np.ones(()), np.zeros(())
+    gamma: NDArray[Any] = np.ones(())
+    beta: NDArray[Any] = np.zeros(())
     if rng.random() < 0.7:
         gamma, beta = rng.normal(size=sizes), rng.normal(size=sizes)
+    if rng.random() < 0.2:  # few digits make ties
+        gamma, beta = np.rint(gamma * 4) / 4 + 0.0, np.rint(beta * 4) / 4 + 0.0  # and no -0
     moments = None
     if case.norm.given:
         scale = float(np.abs(x.astype(np.float64)).max()) or 1.0
         moments = rng.normal(size=6) * scale, rng.random(6) * min(scale, 1e150) ** 2 + 1e-300
+    scaling = replace(
+        case.scaling,
+        gamma_offset=float(rng.choice([0.0, 0.0, 1.0, 0.1, -1.0])),  # 1 + gamma is no float64, as a rule
+        round_before_affine=bool(rng.random() < 0.3),
+        activation=[None, None, *ACTIVATIONS][int(rng.integers(6))],
+    )
     laid = [
         np.broadcast_to(each.reshape([size if axis in case.axes else 1 for axis, size in enumerate(shape)]), shape)
         if each.shape
         else np.broadcast_to(each, shape)
         for each in (gamma, beta)
     ]
-    if rng.random() < 0.4:  # 1 + gamma is no float64, as a rule
-        case = case._replace(scaling=replace(case.scaling, gamma_offset=float(rng.choice([1.0, 0.1, -1.0]))))
-    case = case._replace(scaling=replace(case.scaling, round_before_affine=bool(rng.random() < 0.3)))
+    if case.norm.num_groups is not None and gamma.shape and rng.random() < 0.3:  # one value per group
+        scaling = replace(scaling, gamma_per_group=True)
+        groups, channel = case.norm.num_groups, np.indices(shape)[case.axes[0]]
+        of = channel % groups if case.norm.interleaved else channel // (6 // groups)
+        gamma, beta = gamma[:groups], beta[:groups]
+        laid = [each[of] for each in (gamma, beta)]
+    case = case._replace(scaling=scaling)
     right = expected(x, case, made, laid[0], laid[1], moments, overflow)
-    for engine in ENGINES:
-        for forward in (False, True):
-            y, found = computed(x, case, made, gamma, beta, moments, engine, forward=forward, overflow=overflow)
-            assert_same_bits(y, right, case)
-            if not found.failures:
-                assert found.ok, (case, found)
-                assert (found.proved or 0) + (found.settled or 0) == np.isfinite(y).sum()
+    for engine, forward in roads or [ROADS[int(rng.integers(len(ROADS)))]]:
+        y, found = computed(x, case, made, gamma, beta, moments, engine, forward=forward, overflow=overflow)
+        assert_same_bits(y, right, (case, made, overflow))
+        if not found.failures:
+            assert found.ok, (case, found)
+            assert (found.proved or 0) + (found.settled or 0) == np.isfinite(y).sum()
+    return x.size
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31))
+def test_every_element_of_every_norm_is_correctly_rounded(kind: str, seed: int) -> None:
+    hold_to_the_oracle(kind, np.random.default_rng(seed), ROADS)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", MAKERS)
+def test_ten_thousand_cases_are_correctly_rounded(kind: str) -> None:
+    """Every dtype, norm, option and layout: 720 cases of each kind of data, 10,080 in all."""
+    rng = np.random.default_rng(list(MAKERS).index(kind))
+    print(kind, sum(hold_to_the_oracle(kind, rng) for _ in range(720)), "elements")
 
 
 def test_gamma_and_beta_per_group_are_those_of_its_channels() -> None:
@@ -271,6 +306,29 @@ def test_values_are_rounded_before_gamma_and_beta() -> None:
         assert (y != group_norm(x, 2, gamma=gamma, beta=beta, dtype=made)).any()
     y = group_norm(x, 2, gamma=3.0, round_before_affine=True, dtype="f8")  # float64 is rounded once
     assert_same_bits(y, group_norm(x, 2, gamma=3.0, dtype="f8"))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_rounded_once_and_seldom_settled(name: str) -> None:
+    x = drawn((2, 6, 400), offset=2)
+    case = Case(GroupNorm(2), Scaling(activation=name), x, ())
+    gamma, beta = np.array(2.0), np.array(0.25)
+    once, check = computed(x, case, "float16", gamma, beta)
+    assert (check.ok, check.proved) == (True, x.size)
+    u = group_norm(x, 2, gamma=2.0, beta=0.25, dtype="f8")
+    activate(name, u, None)
+    assert_same_bits(once, u.astype("f2"))
+    twice = group_norm(x, 2, gamma=2.0, beta=0.25, dtype="f2").astype("f8")
+    activate(name, twice, None)
+    assert (twice.astype("f2") != once).any() == (name != "relu")
+    y, check = computed(
+        np.ones((1, 2, 3), np.float32), case._replace(norm=GroupNorm(1)), "float32", gamma, np.zeros(())
+    )
+    assert (y.tolist(), np.signbit(y).any(), check.settled) == (
+        [[[0.0] * 3] * 2],
+        False,
+        0,
+    )  # a constant group is proved
 
 
 def test_ties_of_rounded_values_are_proved() -> None:

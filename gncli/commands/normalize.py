@@ -66,6 +66,7 @@ def normalize(
     gncli normalize x.npy --groups 4 --dtype float8_e4m3fn --overflow saturate
     gncli normalize h.npy --over -1 --rms --gamma w.npy --gamma-offset 1
     gncli normalize h.npy --over -1 --rms --gamma w.npy --round-before-affine
+    gncli normalize x.npy --groups 4 --gamma g.npy --beta b.npy --activation silu
     gncli normalize x.npy --groups 4 --hist
     gncli normalize x.npy --groups 4 --plot x.png --report x.html
     gncli normalize --random 64,16,112,112 --groups 4 --stages

@@ -955,6 +955,12 @@ round_before_affine = click.option(
     help="Round the standardized values to the dtype of the output before gamma and beta, as T5 and Llama do, and the "
     "result again.",
 )
+activation = click.option(
+    "--activation",
+    type=click.Choice(["relu", "silu", "gelu", "gelu-tanh"]),
+    metavar="NAME",
+    help="Apply relu, silu, gelu or gelu-tanh after gamma and beta, and round once.",
+)
 
 
 def check_grouping(num_groups: int | None, group_size: int | None) -> None:
@@ -1006,7 +1012,7 @@ grouping = gathered("formula", _formula, *_grouped)
 """What a command has that is about Group Normalization."""
 normalizing = _together(
     gathered("formula", _formula, *_grouped, over, rms, mean, var),
-    gathered("scaling", _scaling, gamma_axes, gamma_per_group, gamma_offset, round_before_affine),
+    gathered("scaling", _scaling, gamma_axes, gamma_per_group, gamma_offset, round_before_affine, activation),
 )
 """What a command has that applies any norm of the family."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
+from gncli.kernels.activations import ACTIVATIONS
 from gncli.kernels.groupnorm import Grouping
 from gncli.kernels.layout import axes_named
 from gncli.kernels.moments import Floats, two_sum
@@ -32,12 +33,15 @@ class Scaling:
         Added to gamma, exactly: with 1 the factor is 1 + gamma.
     round_before_affine : bool
         Whether standardized values are rounded to the dtype of the result before gamma and beta.
+    activation : str, optional
+        One of `ACTIVATIONS`, which is applied last.
     """
 
     gamma_axes: str | None = None
     gamma_per_group: bool = False
     gamma_offset: float = 0.0
     round_before_affine: bool = False
+    activation: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other."""
@@ -45,6 +49,8 @@ class Scaling:
             raise ParameterError("the axes of gamma are said twice", hint="give --gamma-axes or --gamma-per-group")
         if not math.isfinite(self.gamma_offset):
             raise ParameterError(f"the offset of gamma is {self.gamma_offset}", hint="give a finite --gamma-offset")
+        if self.activation not in (None, *ACTIVATIONS):
+            raise ParameterError(f"there is no activation {self.activation!r}", hint=f"choose {', '.join(ACTIVATIONS)}")
 
     def axes(self, grouping: Grouping, what: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the axes of the tensor, in ascending order, that gamma or beta of `shape` has; none if it is a number.
@@ -126,7 +132,8 @@ class Scaling:
             total, rest = two_sum(gamma, none + self.gamma_offset, none)
         rest = np.where(np.isfinite(total), rest, 0.0)
         lost = laid(rest) if rest.any() else None
-        return Affine(laid(total), laid(beta), grouping.runs(axes), lost, self.round_before_affine)
+        runs = grouping.runs(axes)
+        return Affine(laid(total), laid(beta), runs, lost, rounds=self.round_before_affine, activation=self.activation)
 
     def choices(self, grouping: Grouping) -> list[tuple[int, ...]]:
         """Return the axes that gamma and beta may have.

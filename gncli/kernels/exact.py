@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.activations import activate, enclosure
 from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
@@ -225,7 +227,7 @@ class Cell(NamedTuple):
         over, under = self.eps.as_integer_ratio()
         return self.n * self.second - self.first**2 + (self.n**2 * over << 2 * GRAIN) // under
 
-    def settled(self, x: NDArray[Any], factors: Factors, made: Float) -> NDArray[Any]:
+    def settled(self, x: NDArray[Any], factors: Factors, made: Float, activation: str | None = None) -> NDArray[Any]:
         """Return the result for some elements of the cell, correctly rounded.
 
         Parameters
@@ -236,21 +238,30 @@ class Cell(NamedTuple):
             The affine map of each.
         made : Float
             The dtype of the result.
+        activation : str, optional
+            What is applied after the affine map.
         """
-        found, open_ = self._double_double(x, factors, made)
+        if activation in (None, "relu"):  # of which rounding may come first
+            found, open_ = self._double_double(x, factors, made)
+        else:
+            found, open_ = np.zeros(x.shape, made.dtype), np.ones(x.shape, np.bool_)
         if open_.any():
             some, at, back = _distinct(x[open_], factors.at(open_))
-            decided = [self._decided(value, some.at(i), made) for i, value in enumerate(x[open_][at])]
+            decided = [self._decided(value, some.at(i), made, activation) for i, value in enumerate(x[open_][at])]
             found[open_] = np.array(decided, made.dtype)[back]
+        if activation == "relu":
+            found[found <= 0] = 0
         return found
 
-    def zero(self, x: Any, factors: Factors) -> bool:
-        """Return whether the exact result for one element is 0."""
+    def sign(self, x: Any, factors: Factors) -> int:
+        """Return the sign of the exact result for one element, before the activation."""
         factor, shift = _fractions(factors)
         product = factor * self._deviation(x) * (1 << GRAIN)
-        if self.root:
-            return product * shift <= 0 and product**2 == shift**2 * self.spread
-        return product * self.n * (1 << GRAIN) == -shift * self.spread
+        if not self.root:
+            return _sign(product * self.n * (1 << GRAIN) + shift * self.spread)
+        if product * shift >= 0:
+            return _sign(product + shift)
+        return _sign(product) * _sign(product**2 - shift**2 * self.spread)
 
     def _double_double(self, x: NDArray[Any], factors: Factors, made: Float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the results, and which of them are still open."""
@@ -289,25 +300,25 @@ class Cell(NamedTuple):
         exact = Fraction(int(x)) if isinstance(x, np.integer | np.bool_) else Fraction(float(x))
         return self.n * exact - Fraction(self.first, 1 << GRAIN)
 
-    def _decided(self, x: Any, factors: Factors, made: Float) -> Any:
+    def _decided(self, x: Any, factors: Factors, made: Float, activation: str | None) -> Any:
         """Return the result for one element, by integers alone."""
         deviation = self._deviation(x)
         (factor, shift), spread = _fractions(factors), self.spread
         if deviation == 0 or factor == 0:
-            return _rounded_one(float(0.0 * factors.gamma + factors.beta), 0.0, made)
-        root = math.isqrt(spread)
+            return _of_fraction(shift, float(0.0 * factors.gamma + factors.beta), made, activation)
         if not self.root:
-            return nearest(factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift, made)
-        product = factor * deviation * (1 << GRAIN)
+            exact = factor * deviation * self.n * Fraction(1 << 2 * GRAIN, spread) + shift
+            return _of_fraction(exact, 0.0, made, activation)
+        product, root = factor * deviation * (1 << GRAIN), math.isqrt(spread)
         if root * root == spread:
-            return nearest(product / root + shift, made)
-        more = 64
-        while True:  # the result is irrational, so it lies between two numbers of the dtype, and on no boundary
-            more *= 2
-            root = math.isqrt(spread << 2 * more)
-            one, other = (nearest(product * (1 << more) / near + shift, made) for near in (root, root + 1))
-            if one.tobytes() == other.tobytes():
-                return one
+            return _of_fraction(product / root + shift, 0.0, made, activation)
+        bits = 64
+        while True:  # the argument is irrational, so it is no boundary of the dtype, and neither 0
+            bits *= 2
+            root = math.isqrt(spread << 2 * bits)
+            low, high = sorted(product * (1 << bits) / near + shift for near in (root, root + 1))
+            if low * high > 0 and (found := _agreed(low, high, bits, made, activation)) is not None:
+                return found
 
 
 def _distinct(x: NDArray[Any], factors: Factors) -> tuple[Factors, NDArray[np.int64], NDArray[np.int64]]:
@@ -316,6 +327,29 @@ def _distinct(x: NDArray[Any], factors: Factors) -> tuple[Factors, NDArray[np.in
     cases = np.stack([keys, *(part.view(np.int64) for part in factors)])
     _, where, back = np.unique(cases, axis=1, return_index=True, return_inverse=True)
     return factors.at(where), where, back.reshape(-1)
+
+
+def _of_fraction(exact: Fraction, zero: float, made: Float, activation: str | None) -> Any:
+    """Return the activation of a fraction, rounded once; of 0 it is `zero`, which has a sign."""
+    if not exact:
+        return _rounded_one(zero, 0.0, made)
+    bits = 128
+    while (found := _agreed(exact, exact, bits, made, activation)) is None:
+        bits *= 2
+    return found
+
+
+def _agreed(low: Fraction, high: Fraction, bits: int, made: Float, activation: str | None) -> Any:
+    """Return what the activation of a number from `low` to `high` is rounded to; None if `bits` do not say it."""
+    ends = (low, 0), (high, 0)
+    if activation not in (None, "relu"):
+        ends = enclosure(activation, low, high, bits)
+    one, other = (nearest(end, made, side) for end, side in ends)
+    return one if one.tobytes() == other.tobytes() else None
+
+
+def _sign(number: Fraction) -> int:
+    return (number > 0) - (number < 0)
 
 
 def _fractions(factors: Factors) -> tuple[Fraction, Fraction]:
@@ -337,14 +371,13 @@ def _halves(over: Fraction, under: int) -> tuple[float, float]:
     return high, float(exact - Fraction(high))
 
 
-def nearest(exact: Fraction, made: Float) -> Any:
-    """Return `exact`, rounded once to `made`; its ties go to even."""
+def nearest(exact: Fraction, made: Float, side: int = 0) -> Any:
+    """Return `exact`, rounded once to `made`, or what is as near to it as can be on one side; ties go to even."""
     try:
         high = float(exact)
     except OverflowError:
         return _rounded_one(math.inf if exact > 0 else -math.inf, 0.0, made)
-    low = exact - Fraction(high)
-    return _rounded_one(high, float((low > 0) - (low < 0)), made)
+    return _rounded_one(high, float(_sign(exact - Fraction(high)) or side), made)
 
 
 def _rounded_one(high: float, low: float, made: Float) -> Any:
@@ -438,42 +471,65 @@ def settle(
     if norm.rms:
         first = first * 0  # the mean is taken as 0
     factors = affine.of(visit.region.start + places)
-    rounds = affine.rounds and made.mantissa < 52
-    first_map = Factors.none(places.size) if rounds else factors
+    rounds, activation = affine.rounds and made.mantissa < 52, affine.activation
+    first_map, after = (Factors.none(places.size), None) if rounds else (factors, activation)
     # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
     values = visit.values[places]
     zero = values == _exact_means(first, cells.n[opened], values.dtype)[part]
-    none = np.zeros(np.count_nonzero(zero))
-    gamma, _, beta = first_map.at(zero)
-    y[places[zero]] = rounded(0.0 * gamma + beta, none, made)
-    became_zero = int(np.count_nonzero((y[places[zero]] == 0) & (beta != 0)))
+    y[places[zero]], became_zero = _of_means(first_map.at(zero), made, after)
     left = np.flatnonzero(~zero)
     order = left[np.argsort(part[left], kind="stable")]
     for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
         k, at = part[some[0]], places[some]
         exact = Cell(int(cells.n[opened[k]]), first[k], second[k], norm.eps, norm.denominator == "std")
-        y[at] = exact.settled(values[some], first_map.at(some), made)
-        became_zero += sum(not exact.zero(values[i], first_map.at(i)) for i in some[y[at] == 0])
+        y[at] = exact.settled(values[some], first_map.at(some), made, after)
+        signs = (exact.sign(values[i], first_map.at(i)) for i in some[y[at] == 0])
+        became_zero += sum(map(partial(_vanishes, after), signs))
     if not rounds:
         return became_zero
     z = y[places]
     if made.foreign:
         made.resolve(z, affine.overflow)
-    y[places], became_zero = _of_rounded(z.astype(np.float64), factors, made)
+    y[places], became_zero = _of_rounded(z.astype(np.float64), factors, made, activation)
     return became_zero
 
 
-def _of_rounded(z: Floats, factors: Factors, made: Float) -> tuple[NDArray[Any], int]:
+def _vanishes(activation: str | None, sign: int) -> bool:
+    """Return whether a result that was rounded to 0 is not 0, from the sign before the activation."""
+    return sign > 0 or (sign < 0 and activation != "relu")
+
+
+def _of_means(factors: Factors, made: Float, activation: str | None) -> tuple[NDArray[Any], int]:
+    """Return the results of elements that are the mean itself, and how many became 0, and are not."""
+    beta = 0.0 * factors.gamma + factors.beta
+    if activation in (None, "relu"):
+        found = rounded(beta, np.zeros(beta.shape), made)
+        if activation is not None:
+            found[found <= 0] = 0
+    else:
+        values, back = np.unique(beta + 0.0, return_inverse=True)
+        each = [_of_fraction(Fraction(value), 0.0, made, activation) for value in values.tolist()]
+        found = np.array(each, made.dtype)[back]
+    lost = beta > 0 if activation == "relu" else beta != 0
+    return found, int(np.count_nonzero((found == 0) & lost))
+
+
+def _of_rounded(z: Floats, factors: Factors, made: Float, activation: str | None) -> tuple[NDArray[Any], int]:
     """Return the results of values that were rounded before gamma and beta, and how many became 0, and are not."""
     some, at, back = _distinct(z, factors)
     found, lost = np.empty(at.size, made.dtype), np.zeros(at.size, np.bool_)
     for i, value in enumerate(z[at].tolist()):
         gamma, _, beta = one = some.at(i)
         if not math.isfinite(value):
-            found[i] = value * gamma + beta
+            whole = np.array([value * gamma + beta])
+            if activation is not None:
+                activate(activation, whole, None)
+            found[i] = whole[0]
             continue
         factor, shift = _fractions(one)
-        exact = factor * Fraction(value) + shift
-        found[i] = nearest(exact, made) if exact else 0.0 * gamma * value + beta
-        lost[i] = exact != 0 and found[i] == 0
+        exact, zero = factor * Fraction(value) + shift, float(0.0 * gamma * value + beta) if shift == 0 else 0.0
+        found[i] = _of_fraction(exact, zero, made, activation)
+        lost[i] = found[i] == 0 and _vanishes(activation, _sign(exact))
+    if activation == "relu":
+        found[found <= 0] = 0
     return found[back], int(np.count_nonzero(lost[back]))

@@ -34,11 +34,15 @@ struct map {
     const double *gamma, *beta; /* (C,) */
     ptrdiff_t channels, inner, start;
     int64_t rounds, loses; /* z is rounded before gamma and beta; gamma has a rest */
+    int64_t activation;
     void *z, *y;
     int64_t *open; /* takes the positions of open elements, as long as there is room */
     ptrdiff_t room;
     int64_t zeros; /* what audit() counts */
 };
+
+/* The activations, by number: activations.py has the same order. */
+enum { NONE, RELU, SILU, GELU, GELU_TANH };
 
 /* A float that y is rounded to: see floats.Float. `beyond` stands for what overflows. */
 struct form {
@@ -1495,6 +1499,101 @@ INLINE void NAME(round_before)(const struct map *task, double *z, double *bound,
         NAME(round_each)(z, bound, n, form, 0);
 }
 
+/* Return e**t: activations.exponential. */
+INLINE double NAME(exponential)(double t)
+{
+    static const double series[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
+                                    1.0 / 5040,       1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2};
+    t = t < -690.0 ? -690.0 : t;
+    t = t > 690.0 ? 690.0 : t;
+    double shifted = t * 0x1.71547652b82fep+0 + 0x1.8p52, n = shifted - 0x1.8p52;
+    double r = (t - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33, p = series[0], scale;
+#pragma GCC unroll 12
+    for (int k = 1; k < 12; k++)
+        p = p * r + series[k];
+    uint64_t bits = (NAME(bits_of)(shifted) << 52) + (UINT64_C(1023) << 52);
+    memcpy(&scale, &bits, sizeof scale);
+    return (1.0 + (r + (r * r) * p)) * scale;
+}
+
+/* The gate of an activation: activations.Gate. */
+struct NAME(gate) {
+    double value, slope, rate, error;
+};
+
+INLINE struct NAME(gate) NAME(gate_of_gelu)(double u)
+{
+    static const double series[] = {
+        -0x1.3542219af8d99p-33, 0x1.f1def96f2fe49p-30,  0x1.07b19ac76f110p-27,  -0x1.44dfdaa23ca63p-27, -0x1.1bb64b202bd63p-24,
+        0x1.6c499ed5b5af2p-25,  0x1.d14360f1dec88p-22,  -0x1.697faaeb77787p-22, -0x1.73b37aaeefae8p-19, 0x1.0b277666c8aa6p-18,
+        0x1.17dd7c61e88f6p-16,  -0x1.a170d1ad3253ap-15, -0x1.f2146ec23242dp-15, 0x1.1daf1d3a3df7ap-11,  -0x1.a25037b72beebp-11,
+        -0x1.88590eaa1f98cp-9,  0x1.54b4d4f4aa4ccp-6,   -0x1.1b1c254c9ac3cp-4,  0x1.51f6329f01990p-3,   -0x1.410ed5f875a64p-2,
+        0x1.fb31653876f8dp-2,   -0x1.54ad03f27ca17p-1,  0x1.89d3abe1f95aep-1};
+    double size = __builtin_fabs(u), x = size > 38.0 ? 38.0 : size, half = x * x * 0.5, density = NAME(exponential)(-half);
+    double inverse = 1.0 / (x + 5.0), w = (x - 5.0) * inverse, p = series[0];
+#pragma GCC unroll 23
+    for (int k = 1; k < 23; k++)
+        p = p * w + series[k];
+    double tail = density * (p * inverse), other = 1.0 - tail;
+    return (struct NAME(gate)){u > 0 ? other : tail, density * 0x1.9884533d43651p-2, 1.0 + size, 32.0 + 2.0 * half};
+}
+
+INLINE struct NAME(gate) NAME(gate_of_silu)(double u, const int cubic)
+{
+    double t = u, rate = 1.0;
+    if (cubic) {
+        double square = u * u;
+        t = u * (0x1.9884533d43651p+0 + 0x1.2444f2a4d8b4bp-4 * square);
+        t = t < -690.0 ? -690.0 : t;
+        t = t > 690.0 ? 690.0 : t;
+        rate = 0x1.9884533d43651p+0 + 3.0 * 0x1.2444f2a4d8b4bp-4 * square;
+    }
+    double power = NAME(exponential)(-t), value = 1.0 / (1.0 + power), other = power * value;
+    return (struct NAME(gate)){value, rate * (value * other), rate, 16.0 + 8.0 * (__builtin_fabs(t) * other)};
+}
+
+/* Replace u by its activation, and carry the bound on: activations.activate. */
+INLINE void NAME(activate)(double *restrict u, double *restrict bound, int n, const int kind)
+{
+    for (int i = 0; i < n; i++) {
+        double x = u[i], e = bound ? bound[i] : 0.0;
+        int lowest = x == -INFINITE;
+        if (kind == RELU) {
+            u[i] = x <= 0 ? 0.0 : x;
+            if (bound)
+                bound[i] = (x + e < 0) | lowest ? 0.0 : e;
+            continue;
+        }
+        struct NAME(gate) gate = kind == GELU ? NAME(gate_of_gelu)(x) : NAME(gate_of_silu)(x, kind == GELU_TANH);
+        double result = (x < -690.0 ? -690.0 : x) * gate.value;
+        u[i] = result;
+        if (bound) {
+            int zero = (x + e <= -128.0) | lowest;
+            double steep = (gate.value + __builtin_fabs(x) * gate.slope) * (1 + 0x1p-5);
+            double after = e * (e * gate.rate <= 0x1p-8 ? steep : 2.0) + __builtin_fabs(result) * (gate.error * 0x1p-53);
+            bound[i] = zero ? 0.0 : after;
+        }
+    }
+}
+
+static void NAME(activated)(double *u, double *bound, int n, int64_t kind)
+{
+    if (kind == RELU)
+        NAME(activate)(u, bound, n, RELU);
+    else if (kind == SILU && bound)
+        NAME(activate)(u, bound, n, SILU);
+    else if (kind == SILU)
+        NAME(activate)(u, NULL, n, SILU);
+    else if (kind == GELU && bound)
+        NAME(activate)(u, bound, n, GELU);
+    else if (kind == GELU)
+        NAME(activate)(u, NULL, n, GELU);
+    else if (bound)
+        NAME(activate)(u, bound, n, GELU_TANH);
+    else
+        NAME(activate)(u, NULL, n, GELU_TANH);
+}
+
 /* Apply gamma and beta to a chunk, from element `at` of the visit on, and carry the bound on, if there is one. */
 INLINE void NAME(scale)(const struct map *task, struct NAME(channel) channel, double *z, double *bound, int n)
 {
@@ -1509,6 +1608,8 @@ INLINE void NAME(scale)(const struct map *task, struct NAME(channel) channel, do
         NAME(affine)(z, n, channel, 1, bound != NULL, bound);
     else
         NAME(affine)(z, n, channel, 0, bound != NULL, bound);
+    if (task->activation)
+        NAME(activated)(z, bound, n, task->activation);
 }
 
 EXPORT int64_t NAME(normalize)(const struct map *task);

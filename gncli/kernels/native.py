@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
+from gncli.kernels.activations import ACTIVATIONS
 from gncli.kernels.floats import Float
 from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Standardization, Tolerance, num_steps
 from gncli.kernels.scratch import room
@@ -84,7 +85,7 @@ class _Map(ctypes.Structure):
         *((name, _SIZE) for name in ("num_x", "length", "width")),
         *((name, _POINTER) for name in ("hi", "lo", "rstd", "slope", "offset", "base", "gamma", "beta")),
         *((name, _SIZE) for name in ("channels", "inner", "start")),
-        *((name, ctypes.c_int64) for name in ("rounds", "loses")),
+        *((name, ctypes.c_int64) for name in ("rounds", "loses", "activation")),
         *((name, _POINTER) for name in ("z", "y", "open")),
         ("room", _SIZE),
         ("zeros", ctypes.c_int64),
@@ -301,6 +302,7 @@ class Native:
             task.gamma, task.beta, task.start = _at(affine.gamma), _at(affine.beta), start
             _, task.channels, task.inner = affine.shape
             task.rounds, task.loses = affine.rounds, affine.rest is not None
+            task.activation = 0 if affine.activation is None else 1 + ACTIVATIONS.index(affine.activation)
         found = np.empty(_OPEN, np.int64)
         while True:
             task.open, task.room = _at(found), found.size

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.activations import activate
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.scratch import room
 from gncli.kernels.twofold import two_product, two_sum
@@ -570,6 +571,8 @@ class Affine(NamedTuple):
         Whether standardized values are rounded to the dtype of the result first; float64 is not.
     overflow : {"saturate", "nonfinite"}, optional
         What becomes of values that overflow when they are rounded first; see `Float.beyond`.
+    activation : str, optional
+        One of `ACTIVATIONS`, which is applied last.
     """
 
     gamma: Floats
@@ -578,11 +581,13 @@ class Affine(NamedTuple):
     rest: Floats | None = None
     rounds: bool = False
     overflow: str | None = None
+    activation: str | None = None
 
     @property
     def identity(self) -> bool:
-        """Whether gamma is 1 and beta is 0 for every channel."""
-        return self.rest is None and not (np.count_nonzero(self.gamma != 1) or np.count_nonzero(self.beta))
+        """Whether gamma is 1 and beta is 0 for every channel, and no activation follows."""
+        scales = np.count_nonzero(self.gamma != 1) or np.count_nonzero(self.beta)
+        return self.rest is None and self.activation is None and not scales
 
     def of(self, places: NDArray[np.int64]) -> Factors:
         """Return the factors and the offsets of the elements at these places in storage."""
@@ -621,7 +626,7 @@ def normalize(
     ``|gamma| (|z| slope + offset) + 2**-52 (|gamma z| + |y|)``. If y - e and y + e are rounded to the same number, that
     is the correctly rounded one. Other elements are open, unless y is not finite. If z is rounded before gamma and beta
     (`Affine.rounds`), it must be proved in the same way; an element is open where it is not. The bound of the rounded z
-    is 0, and that of y is 0 if product and sum are exact.
+    is 0, and that of y is 0 if product and sum are exact. An activation carries the bound on (`activations.activate`).
 
     Parameters
     ----------
@@ -833,6 +838,8 @@ def _apply(affine: Affine, start: int, made: Float, values: Floats, bound: Float
                 more = _where_inexact(more, z, gamma, beta, affine.rest is not None)
             bound[piece] = (bound[piece].reshape(shape) * np.abs(gamma) + more).reshape(-1)
         values[piece] = result.reshape(-1)
+    if affine.activation is not None:
+        activate(affine.activation, values, bound)
 
 
 def _round_before(values: Floats, made: Float, overflow: str | None, bound: Floats | None) -> None:

@@ -74,7 +74,8 @@ def check_line(report: NormalizeReport) -> str:
     errors = [error for error in (check.mean_error, check.var_error) if error is not None]
     if errors and all(error <= 1 for error in errors):
         plain = (parameters.gamma, parameters.gamma_offset, parameters.beta) == (1, 0, 0)
-        where = "" if plain else " before gamma and beta"
+        after = parameters.activation if plain else "gamma and beta"
+        where = "" if after is None else f" before {after}"
         found.append(f"worst error {percent(max(errors))} of the rounding bound{where}")
     odd = {"constant": check.constant_groups, "with NaN or infinity": check.nonfinite_groups}
     if check.new_nan and not causes:  # "ok" alone would be misread
@@ -194,6 +195,7 @@ def done_line(p: Parameters) -> str:
         f"eps {_exact(p.eps)}",
         "rounded before gamma and beta" if p.round_before_affine else None,
         f"gamma {gamma}, beta {beta}",
+        p.activation,
         f"denominator {p.denominator}, dtype {p.dtype}",
     ]
     return ", ".join(filter(None, parts))

@@ -32,6 +32,7 @@ FAMILY = (
     "gamma_per_group",
     "gamma_offset",
     "round_before_affine",
+    "activation",
 )  # of the other norms
 
 MOST_DRAWN = 24  # tensors in one picture
@@ -599,6 +600,8 @@ class Parameters(Items):
         Added to gamma.
     round_before_affine : bool
         Whether standardized values were rounded to `dtype` before gamma and beta.
+    activation : str, optional
+        What was applied after gamma and beta.
     overflow : {"saturate", "nonfinite"}, optional
         What became of results that overflow; None if they fail the check.
 
@@ -629,6 +632,7 @@ class Parameters(Items):
     gamma_per_group: bool = False
     gamma_offset: float = 0.0
     round_before_affine: bool = False
+    activation: str | None = None
     overflow: str | None = None
 
     @property

@@ -306,6 +306,7 @@ def parameters_of(request: Normalize | Backward, grouping: Grouping, made: Float
         gamma_per_group=scaling.gamma_per_group,
         gamma_offset=scaling.gamma_offset,
         round_before_affine=scaling.round_before_affine,
+        activation=scaling.activation,
         overflow=overflow,
     )
 

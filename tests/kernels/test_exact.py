@@ -81,6 +81,8 @@ def test_an_element_however_near_a_tie_is_decided() -> None:
         cell = Cell(n=1, first=0, second=spread + more, eps=0.0, root=True)
         found = cell.settled(np.array([2.0**100]), Factors.none(1), FLOATS["float32"])
         assert found.tolist() == [expected]
+        near_zero = Factors(np.ones(1), np.zeros(1), np.array([-float(tie)]))  # 0, but for that part
+        assert np.signbit(cell.settled(np.array([2.0**100]), near_zero, FLOATS["float32"])).tolist() == [more == 1]
 
 
 def test_a_mean_is_known_exactly_where_its_dtype_has_it() -> None:

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.kernels import native, plain
+from gncli.kernels.activations import ACTIVATIONS
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.loops import Loops
 from gncli.kernels.plain import Affine, Standardization
@@ -72,7 +73,10 @@ def affine_of(rng: np.random.Generator, shape: tuple[int, int, int]) -> Affine:
     gamma, beta = rng.standard_normal((2, shape[1]))
     gamma[rng.random(shape[1]) < 0.2] = rng.choice([0.0, -0.0, 1e300, np.inf, np.nan])
     rest = gamma * 2.0**-54 if rng.random() < 0.5 else None
-    return Affine(gamma, beta, shape, rest, bool(rng.random() < 0.5), str(rng.choice(["saturate", "nonfinite"])))
+    activation = [None, *ACTIVATIONS][int(rng.integers(5))]
+    return Affine(
+        gamma, beta, shape, rest, bool(rng.random() < 0.5), str(rng.choice(["saturate", "nonfinite"])), activation
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -114,6 +114,7 @@ def test_the_report_says_what_was_done(tmp_path: Path) -> None:
         "gamma_per_group": False,
         "gamma_offset": 0.0,
         "round_before_affine": False,
+        "activation": None,
         "overflow": None,
     }
     y = np.load(out)

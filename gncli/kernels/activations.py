@@ -1,0 +1,215 @@
+"""Activation functions after the affine map, in float64 with bounds of their errors, and in integers to any precision.
+
+Each but relu is ``a(u) = u g(u)`` with a gate g that rises from 0 to 1::
+
+    silu        g = 1 / (1 + e^-u)
+    gelu        g = Phi(u), the distribution function of the normal distribution
+    gelu-tanh   g = 1 / (1 + e^-t)    t = 2 sqrt(2 / pi) (u + 0.044715 u^3)
+
+so that ``a'(u) = g(u) + u g'(u)``. gelu-tanh is what others write as ``u / 2 (1 + tanh(t / 2))`` (Hendrycks & Gimpel
+2016, arXiv:1606.08415). docs/numbers.md derives the bounds. Nothing is taken from libm, whose last bits differ.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ACTIVATIONS = ("relu", "silu", "gelu", "gelu-tanh")
+"""Their names; the number of each in `native.c` is its place here, and 1."""
+
+FAR = 690.0  # e**FAR and e**-FAR are normal numbers
+ZERO = -128.0  # below it every result is rounded to -0: 128 e**-128 is less than 2**-177
+NEAR = 2.0**-8  # a change of log g that leaves the bound of a' as good as constant
+LOG2_E = float.fromhex("0x1.71547652b82fep+0")
+LN2_HIGH, LN2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+TO_INTEGER = 1.5 * 2.0**52  # plus it, a small float64 is rounded to an integer, which is in its lowest bits
+SERIES = tuple(1 / math.factorial(k) for k in range(13, 1, -1))  # of e**r, to r**13
+RATE = float.fromhex("0x1.9884533d43651p+0")  # 2 sqrt(2 / pi)
+CUBE = float.fromhex("0x1.2444f2a4d8b4bp-4")  # 0.044715 of it
+DENSITY = float.fromhex("0x1.9884533d43651p-2")  # 1 / sqrt(2 pi)
+MIDDLE = 5.0
+# (x + 5) e**(x**2 / 2) Phi(-x) of 0 <= x <= 38, in powers of (x - 5) / (x + 5): Chebyshev's series to order 22.
+TAIL = tuple(
+    map(
+        float.fromhex,
+        (
+            "-0x1.3542219af8d99p-33 0x1.f1def96f2fe49p-30 0x1.07b19ac76f110p-27 -0x1.44dfdaa23ca63p-27 "
+            "-0x1.1bb64b202bd63p-24 0x1.6c499ed5b5af2p-25 0x1.d14360f1dec88p-22 -0x1.697faaeb77787p-22 "
+            "-0x1.73b37aaeefae8p-19 0x1.0b277666c8aa6p-18 0x1.17dd7c61e88f6p-16 -0x1.a170d1ad3253ap-15 "
+            "-0x1.f2146ec23242dp-15 0x1.1daf1d3a3df7ap-11 -0x1.a25037b72beebp-11 -0x1.88590eaa1f98cp-9 "
+            "0x1.54b4d4f4aa4ccp-6 -0x1.1b1c254c9ac3cp-4 0x1.51f6329f01990p-3 -0x1.410ed5f875a64p-2 "
+            "0x1.fb31653876f8dp-2 -0x1.54ad03f27ca17p-1 0x1.89d3abe1f95aep-1"
+        ).split(),
+    )
+)
+
+
+# --- in float64 ------------------------------------------------------------------------------------------------------
+
+
+class Gate(NamedTuple):
+    """The gate of an activation at some u.
+
+    Attributes
+    ----------
+    value, slope : ndarray of float64
+        ``g(u)`` and ``g'(u)``.
+    rate : ndarray of float64, or float
+        A bound of how fast the logarithms of g and 1 - g change near u.
+    error : ndarray of float64, or float
+        A bound of the relative error of ``u * value``, in units of 2**-53.
+    """
+
+    value: Floats
+    slope: Floats
+    rate: Floats | float
+    error: Floats | float
+
+
+def exponential(t: Floats) -> Floats:
+    """Return e**t within 4 units of 2**-53 of itself; t is cut at -690 and 690.
+
+    With n the integer nearest to t / ln 2, and r = t - n ln 2, it is ``2**n * e**r``, and e**r its Taylor series.
+    """
+    t = np.minimum(np.maximum(t, -FAR), FAR)
+    shifted = t * LOG2_E + TO_INTEGER
+    n = shifted - TO_INTEGER
+    r = (t - n * LN2_HIGH) - n * LN2_LOW
+    p = np.full(t.shape, SERIES[0])
+    for coefficient in SERIES[1:]:
+        p = p * r + coefficient
+    scale = ((shifted.view(np.int64) << 52) + (1023 << 52)).view(np.float64)
+    return np.asarray((1.0 + (r + (r * r) * p)) * scale)
+
+
+def gate(name: str, u: Floats) -> Gate:
+    """Return the gate of an activation that is not relu."""
+    if name == "gelu":
+        x = np.minimum(np.abs(u), 38.0)
+        half = x * x * 0.5
+        density = exponential(-half)
+        inverse = 1.0 / (x + MIDDLE)
+        w = (x - MIDDLE) * inverse
+        p = np.full(x.shape, TAIL[0])
+        for coefficient in TAIL[1:]:
+            p = p * w + coefficient
+        tail = density * (p * inverse)
+        return Gate(np.where(u > 0, 1.0 - tail, tail), density * DENSITY, 1.0 + np.abs(u), 32.0 + 2.0 * half)
+    if name == "silu":
+        t, rate = u, np.ones(u.shape)
+    else:
+        square = u * u
+        t = np.minimum(np.maximum(u * (RATE + CUBE * square), -FAR), FAR)
+        rate = RATE + 3.0 * CUBE * square
+    power = exponential(-t)
+    value = 1.0 / (1.0 + power)
+    other = power * value  # 1 - g
+    return Gate(value, rate * (value * other), rate, 16.0 + 8.0 * (np.abs(t) * other))
+
+
+def activate(name: str, u: Floats, bound: Floats | None) -> None:
+    """Replace `u` by its activation, and the bound of its error by that of the result.
+
+    The bound is ``|a'| e`` with the largest a' near u, where e is the bound of u, and the error of a itself; where e is
+    too large for that, it is 2 e, since |a'| is below 1.13 everywhere.
+    """
+    if name == "relu":
+        if bound is not None:
+            bound[(u + bound < 0) | (u == -np.inf)] = 0.0
+        u[u <= 0] = 0.0
+        return
+    value, slope, rate, error = gate(name, u)
+    result = np.maximum(u, -FAR) * value
+    if bound is not None:
+        zero = (u + bound <= ZERO) | (u == -np.inf)
+        steepest = np.where(bound * rate <= NEAR, (value + np.abs(u) * slope) * (1 + 2.0**-5), 2.0)
+        bound[...] = np.where(zero, 0.0, bound * steepest + np.abs(result) * (error * 2.0**-53))
+    u[...] = result
+
+
+# --- in integers -----------------------------------------------------------------------------------------------------
+
+
+def enclosure(name: str, low: Fraction, high: Fraction, bits: int) -> tuple[tuple[Fraction, int], tuple[Fraction, int]]:
+    """Return two bounds of the activation of a number from `low` to `high`, which are not 0 and have one sign.
+
+    A bound is a number and a side: -1 where the activation is below it, however near, and 0 where it may be equal. With
+    more `bits` the bounds come nearer to each other, as long as `low` and `high` do.
+    """
+    near = min(abs(low), abs(high))
+    steep = {"silu": near, "gelu": near * near / 2, "gelu-tanh": near * Fraction(159, 100)}[name]
+    if steep > Fraction(7, 10) * bits:  # the gate, or what it lacks to 1, is below 2**-bits
+        rest = Fraction(1, 1 << bits)
+        return ((low * (1 - rest), 0), (high, -1)) if low > 0 else ((low * rest, 0), (Fraction(0), -1))
+    middle = low * _gate(name, low, bits)
+    away = abs(low) / (1 << bits) + 2 * (high - low)
+    return (middle - away, 0), (middle + away, 0)
+
+
+def _gate(name: str, u: Fraction, bits: int) -> Fraction:
+    """Return g(u), with an error below ``2**-bits``."""
+    point = bits * (2 if name == "gelu" else 1) + 64  # the sum for gelu is up to e**(u**2 / 2), below 2**bits
+    one = 1 << point
+    x = (u.numerator << point) // u.denominator
+    if name == "gelu":
+        # Phi(x) = 1/2 + phi(x) (x + x^3 / 3 + x^5 / (3 * 5) + ...): no term cancels another.
+        square, total, term, odd = x * x >> point, 0, abs(x), 1
+        while term:
+            total, odd = total + term, odd + 2
+            term = (term * square >> point) // odd
+        root = math.isqrt(_pi(point) << point + 1)  # sqrt(2 pi)
+        part = (_decay(x * x >> point + 1, point) * total // root) * (1 if x > 0 else -1)
+        return Fraction(one // 2 + part, one)
+    t = x
+    if name == "gelu-tanh":
+        t = math.isqrt((8 << 3 * point) // _pi(point)) * x >> point
+        t += t * ((44715 * x * x // 10**6) >> point) >> point
+    power = _decay(abs(t), point)
+    return Fraction(one if t > 0 else power, one + power)
+
+
+def _decay(t: int, point: int) -> int:
+    """Return ``e**-t`` of a `t` that is not negative; both are over ``2**point``."""
+    halvings = 8
+    times = t // _ln2(point) + 1
+    r = times * _ln2(point) - t  # positive, so that all terms are
+    total, term, count = 0, 1 << point, 0
+    while term:
+        total, count = total + term, count + 1
+        term = (term * r >> point + halvings) // count
+    for _ in range(halvings):
+        total = total * total >> point
+    return total >> times
+
+
+@functools.cache
+def _ln2(point: int) -> int:
+    return (
+        18 * _inverse_tangent(26, point, 1)
+        - 2 * _inverse_tangent(4801, point, 1)
+        + 8 * _inverse_tangent(8749, point, 1)
+    )
+
+
+@functools.cache
+def _pi(point: int) -> int:
+    return 16 * _inverse_tangent(5, point, -1) - 4 * _inverse_tangent(239, point, -1)
+
+
+def _inverse_tangent(of: int, point: int, sign: int) -> int:
+    """Return atanh(1 / of) over ``2**point``, or atan(1 / of) if `sign` is -1; formulas of Machin's kind need them."""
+    power = total = (1 << point + 16) // of
+    count = 1
+    while power:
+        power //= of * of * sign
+        count += 2
+        total += power // count
+    return total >> 16

@@ -1,0 +1,94 @@
+"""The oracle of activations: decimals of 100 digits, by other series than gncli's, and comparisons of rationals."""
+
+from __future__ import annotations
+
+import decimal
+import functools
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from gncli.kernels.floats import Float
+from tests import exact
+
+DIGITS = 120
+FAR = {"silu": 100, "gelu": 12, "gelu-tanh": 10}
+
+
+def activated(name: str, group: exact.Group, x: Any, gamma: Any, beta: float, kind: Float) -> Any:
+    """Return the activation of the result for the element `x` of a group, rounded once."""
+    sign = group.side(x, gamma, beta, Fraction(0))
+    if sign == 0 or (name == "relu" and sign < 0):
+        return kind.dtype.type(0.0)
+    if name == "relu":
+        return group.rounded(x, gamma, beta, kind)
+    if group.side(x, gamma, beta, Fraction(FAR[name])) > 0:  # less than that by 1e-30 or less: it matters for ties
+        return exact.nearest_by(lambda boundary: group.side(x, gamma, beta, boundary) or -1, kind)
+    if group.side(x, gamma, beta, Fraction(-130)) < 0:
+        return kind.dtype.type(-0.0)
+    with decimal.localcontext(prec=DIGITS):
+        root = decimal_of(group.total)
+        z = decimal_of(exact.exactly(x) - group.sum / group.n)
+        if z:
+            z /= root.sqrt() if group.denominator == "std" else root
+        value = activation(name, z * decimal_of(Fraction(gamma)) + decimal_of(Fraction(beta)))
+    found = Fraction(value)
+
+    def side(boundary: Fraction) -> int:
+        away = found - boundary
+        assert abs(away) > abs(found) / 10**50 or boundary == 0, "more digits are needed"
+        return (away > 0) - (away < 0)
+
+    return exact.nearest_by(side, kind)
+
+
+def decimal_of(number: Fraction) -> Decimal:
+    """Return a fraction as a decimal of the digits of the context."""
+    return Decimal(number.numerator) / Decimal(number.denominator)
+
+
+def activation(name: str, u: Decimal) -> Decimal:
+    """Return an activation of `u`, with about the digits of the context; smooth ones."""
+    with decimal.localcontext() as context:
+        if name == "silu":
+            return u / (1 + (-u).exp())
+        context.prec += 20 + min(400, int(u * u / 2)) if name == "gelu" else 60
+        if name == "gelu":
+            return u / 2 * _erfc(-u / Decimal(2).sqrt())
+        t = (2 / _pi(context.prec)).sqrt() * (u + Decimal("0.044715") * u**3)
+        if t < 0:  # 1 + tanh t cancels
+            return u * (2 * t).exp() / (1 + (2 * t).exp())
+        return u / 2 * (1 + (1 - (-2 * t).exp()) / (1 + (-2 * t).exp()))
+
+
+def _erfc(x: Decimal) -> Decimal:
+    """Return 1 - erf(x), by Maclaurin's series, or beyond 8 by Laplace's continued fraction."""
+    root = _pi(decimal.getcontext().prec).sqrt()
+    if x > 8:
+        fraction = Decimal(0)
+        for k in range(400, 0, -1):
+            fraction = Decimal(k) / 2 / (x + fraction)
+        return (-x * x).exp() / root / (x + fraction)
+    if x < -8:
+        return 2 - _erfc(-x)
+    term, total, k = x, Decimal(0), 0
+    while abs(term) > Decimal(10) ** -decimal.getcontext().prec:
+        total += term / (2 * k + 1)
+        k += 1
+        term *= -x * x / k
+    return 1 - 2 / root * total
+
+
+@functools.cache
+def _pi(digits: int) -> Decimal:
+    """Return pi, by the recipe of the documentation of `decimal`."""
+    with decimal.localcontext(prec=digits + 5):
+        three = Decimal(3)
+        last, t, s, n, na, d, da = Decimal(0), three, three, 1, 0, 0, 24
+        while s != last:
+            last = s
+            n, na = n + na, na + 8
+            d, da = d + da, da + 32
+            t = (t * n) / d
+            s += t
+        return s
