@@ -604,6 +604,11 @@ class Affine(NamedTuple):
         gamma, rest, beta = self.of(places)
         return self._replace(gamma=gamma, beta=beta, shape=(1, places.size, 1), rest=rest if rest.any() else None)
 
+    @property
+    def largest(self) -> tuple[float, float]:
+        """The largest sizes of gamma and of beta; NaN if one is NaN."""
+        return float(np.abs(self.gamma).max(initial=0.0)), float(np.abs(self.beta).max(initial=0.0))
+
     def on_axes(self) -> tuple[Floats, Floats]:
         """Return gamma and beta in a shape that broadcasts to `shape`."""
         shape = [size if place % 2 else 1 for place, size in enumerate(self.shape)]
@@ -664,6 +669,7 @@ def normalize(
         shape = x.stop - x.start, rows.stop - rows.start, columns.stop - columns.start
         pieces.append(((x.start * length + rows.start) * width + columns.start, shape, x, columns))
     scratch = room(3 * max((math.prod(shape) for _, shape, _, _ in pieces), default=0)).reshape(3, -1)
+    largest = (0.0, 0.0) if affine is None else affine.largest
     for first, shape, x, columns in pieces:
         last = first + math.prod(shape)
         here = Standardization._make(None if array is None else array[x, None, columns] for array in cells)
@@ -678,49 +684,68 @@ def normalize(
                 _apply(affine, start + first, made, wide, None)
             made.round_into(wide, out)
             canonical(out)
-        elif affine is None:
-            found.append(first + _enclosed_near_ties(wide, here.slope, here.offset, shape[1], made, other, out))
-        else:
+        elif affine is not None and affine.rounds:
             bound = np.abs(wide, out=limit)
             shaped = limit.reshape(shape)
             shaped *= here.slope
             shaped += here.offset
             _apply(affine, start + first, made, wide, bound)
             found.append(first + _enclosed(wide, bound, other, made, out))
+        else:
+            result, gamma, beta = wide, 1.0, 0.0
+            if affine is not None:
+                result, (gamma, beta) = limit, largest
+                _scale_and_shift(affine, start + first, wide, result)
+            slope, offset = here.slope, here.offset
+            few = _near_ties(result, float(slope.max()), float(offset.max()), gamma, beta, made, other, out)
+            some, columns = wide[few], slope.shape[2]
+            cell = few // (shape[1] * columns), 0, few % columns
+            bound = np.abs(some) * slope[cell] + offset[cell]
+            if affine is not None:
+                _apply(affine.at(start + first + few), 0, made, some, bound)
+            rounded = np.empty(few.size, out.dtype)
+            found.append(first + few[_enclosed(some, bound, np.empty(few.size), made, rounded)])
+            out[few] = rounded
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-NEAR = 2.0**-10  # elements below it, and a few multiples of 2**-53 from a tie, are looked at one by one
+NEAR = 2.0**-10  # times the largest gamma: elements below it are looked at one by one
+HUGE = 2.0**1000  # so are those beyond it, whose bound may overflow
 
 
-def _enclosed_near_ties(
-    z: Floats, slope: Floats, offset: Floats, length: int, made: Float, other: Floats, out: NDArray[Any]
+def _near_ties(
+    y: Floats, slope: float, offset: float, gamma: float, beta: float, made: Float, other: Floats, out: NDArray[Any]
 ) -> Integers:
-    """Do what `_enclosed` does with the bound ``|z| slope + offset``, which is computed for few elements only.
+    """Round `y` to `out`; return which elements may be open, in ascending order, and others: few, as a rule.
 
     Two neighbours of `made` meet in a tie, so an element farther from each tie than its bound is proved. In float64 the
-    bits below the mantissa of `made` say how far the next tie is, in multiples of at least ``2**-53 |z|``. Elements
-    below `NEAR` or the smallest normal number count as near, and so does NaN. `slope` and `offset` are of the cells of
-    (X, length, Q), in shape (X, 1, Q).
+    bits below the mantissa of `made` say how far the next tie is, in multiples of at least ``2**-53 |y|``. As
+    ``|gamma z|`` is at most ``|y| + |beta|``, the bound is at most ``|y| (slope + 2**-51)`` and what does not depend on
+    the element.
+
+    Parameters
+    ----------
+    y, out
+        The result in float64, and room for the rounded one.
+    slope, offset, gamma, beta : float
+        The largest of the cells, and the largest sizes of gamma and beta.
+    made : Float
+        The dtype of the result.
+    other
+        Scratch memory.
     """
-    made.round_into(z, out)
-    least, dropped = max(NEAR, made.least), _MANTISSA - made.mantissa
-    reach = 2.0 + (1 + NEAR) * float(np.max(slope + offset / least)) / U
-    if reach < 1 << dropped - 3:
-        bits = other.view(np.int64)
-        far = np.abs(z, out=other) >= least
-        width = 1 << 1 + int(reach).bit_length()  # of what is near a tie, a power of two
-        np.add(z.view(np.int64), (width >> 1) - (1 << dropped - 1), out=bits)
-        np.bitwise_and(bits, (1 << dropped) - width, out=bits)
-        few = np.flatnonzero(far <= (bits == 0))
-    else:
-        few = np.arange(z.size)
-    values, columns = z[few], slope.shape[2]
-    cells = few // (length * columns), 0, few % columns
-    found = np.empty(few.size, out.dtype)
-    opened = _enclosed(values, np.abs(values) * slope[cells] + offset[cells], np.empty(few.size), made, found)
-    out[few] = found
-    return few[opened]
+    made.round_into(y, out)
+    least, dropped = max(NEAR * gamma, made.least), _MANTISSA - made.mantissa
+    fixed = gamma * offset + beta * (slope + 4 * U)
+    reach = 2.0 + (1 + NEAR) * (slope + 4 * U + fixed / least) / U
+    if not reach < 1 << dropped - 3:
+        return np.arange(y.size)
+    size, bits = np.abs(y, out=other), other.view(np.int64)
+    far = (size >= least) & (size < HUGE)
+    width = 1 << 1 + int(reach).bit_length()  # of what is near a tie, a power of two
+    np.add(y.view(np.int64), (width >> 1) - (1 << dropped - 1), out=bits)
+    np.bitwise_and(bits, (1 << dropped) - width, out=bits)
+    return np.flatnonzero(far <= (bits == 0))
 
 
 def _enclosed(values: Floats, bound: Floats, other: Floats, made: Float, out: NDArray[Any]) -> Integers:
@@ -822,14 +847,8 @@ def _apply(affine: Affine, start: int, made: Float, values: Floats, bound: Float
     rounds = affine.rounds and made.mantissa < _MANTISSA
     if rounds:
         _round_before(values, made, affine.overflow, bound)
-    done = 0
-    gammas, betas = affine.on_axes()
-    for box in boxes(affine.shape, start, start + values.size):
-        shape = tuple(part.stop - part.start for part in box)
-        piece = slice(done, done + math.prod(shape))
-        done = piece.stop
-        own = tuple(part if place % 2 else slice(None) for place, part in enumerate(box))
-        gamma, beta, z = gammas[own], betas[own], values[piece].reshape(shape)
+    for piece, shape, gamma, beta in _factors(affine, start, values.size):
+        z = values[piece].reshape(shape)
         product = z * gamma
         result = product + beta
         if bound is not None:
@@ -840,6 +859,26 @@ def _apply(affine: Affine, start: int, made: Float, values: Floats, bound: Float
         values[piece] = result.reshape(-1)
     if affine.activation is not None:
         activate(affine.activation, values, bound)
+
+
+def _scale_and_shift(affine: Affine, start: int, z: Floats, out: Floats) -> None:
+    """Write ``gamma z + beta`` to `out`, as `_apply` does, without a bound and without temporary arrays."""
+    for piece, shape, gamma, beta in _factors(affine, start, z.size):
+        result = out[piece].reshape(shape)
+        np.multiply(z[piece].reshape(shape), gamma, out=result)
+        np.add(result, beta, out=result)
+
+
+def _factors(affine: Affine, start: int, size: int) -> Iterator[tuple[slice, tuple[int, ...], Floats, Floats]]:
+    """Yield runs of `size` elements from `start` on, their shape, and gamma and beta, which broadcast to it."""
+    done = 0
+    gammas, betas = affine.on_axes()
+    for box in boxes(affine.shape, start, start + size):
+        shape = tuple(part.stop - part.start for part in box)
+        piece = slice(done, done + math.prod(shape))
+        done = piece.stop
+        own = tuple(part if place % 2 else slice(None) for place, part in enumerate(box))
+        yield piece, shape, gammas[own], betas[own]
 
 
 def _round_before(values: Floats, made: Float, overflow: str | None, bound: Floats | None) -> None:

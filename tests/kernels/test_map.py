@@ -158,21 +158,40 @@ def around_ties(kind: Float) -> NDArray[np.float64]:
     return np.concatenate([values, -values, [np.nan, 0.0, -0.0]])
 
 
+@pytest.mark.parametrize("factors", [None, (0.75, 0.3), (-1e-4, 0.0), (30.0, -5.0)])
 @pytest.mark.parametrize("made", [name for name in FLOATS if name != "float64"])
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
-def test_of_elements_next_to_ties_those_are_open_that_the_bound_leaves_open(kernel: Loops, made: str) -> None:
-    kind = FLOATS[made]
-    x = around_ties(kind)
+def test_of_elements_next_to_ties_those_are_open_that_the_bound_leaves_open(
+    kernel: Loops, made: str, factors: tuple[float, float] | None
+) -> None:
+    kind, x = FLOATS[made], around_ties(FLOATS[made])
     slope, offset = 9 * plain.U, 2 * plain.U
     cells = IDENTITY._replace(slope=np.full((1, 1), slope), offset=np.full((1, 1), offset))
-    found, y = mapped(kernel, x, x.size, cells, None, made, False)
+    affine = None
+    if factors is not None:
+        gamma, beta = factors
+        x = (x - beta) / gamma
+        affine = Affine(np.array([gamma]), np.array([beta]), (1, 1, x.size))
+    found, y = mapped(kernel, x, x.size, cells, affine, made, False)
+    value, bound = x, np.abs(x) * slope + offset
+    if factors is not None:
+        value = x * gamma + beta
+        bound = bound * abs(gamma) + (np.abs(x * gamma) + np.abs(value)) * 2.0**-52
     low, high = np.empty_like(y), np.empty_like(y)
     with np.errstate(all="ignore"):
-        kind.round_into(x - (np.abs(x) * slope + offset), low)
-        kind.round_into(x + (np.abs(x) * slope + offset), high)
+        kind.round_into(value - bound, low)
+        kind.round_into(value + bound, high)
     assert found.tolist() == np.flatnonzero(low.view(f"u{low.itemsize}") != high.view(f"u{low.itemsize}")).tolist()
     assert_same_bits(y, low)
-    assert x.size / 10 < found.size < x.size * 0.6
+    assert x.size / 20 < found.size < x.size * 0.6
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_an_element_whose_bound_overflows_is_open(kernel: Loops) -> None:
+    x = np.array([1.7e308, 1.0 + 2.0**-30, 1e300])
+    cells = IDENTITY._replace(slope=np.full((1, 1), plain.U), offset=np.full((1, 1), plain.U))
+    found, _ = mapped(kernel, x, x.size, cells, Affine(np.array([0.9]), np.array([0.0]), (1, 1, 3)), "float32", False)
+    assert found.tolist() == [0]
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
