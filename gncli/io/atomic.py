@@ -190,7 +190,7 @@ class AtomicFile(OutputFile):
         except BaseException as error:
             self.abort()
             if isinstance(error, OutputError) and isinstance(error.__cause__, FileNotFoundError):
-                error.hint = f"there is no folder {os.path.dirname(path)}"
+                error.hint = f"there is no folder {os.path.dirname(path) or self._directory}"
             raise
 
     @property

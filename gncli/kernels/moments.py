@@ -314,7 +314,7 @@ def _add(a: Floats | None, b: Floats | None) -> Floats | None:
 
 def record(found: Mapping[str, NDArray[Any]]) -> Moments:
     """Return the moments that `plain.moments` found, without extras."""
-    return Moments._make([*(found.get(name) for name in Moments._fields[:-1]), ()])
+    return Moments._make([*map(found.get, Moments._fields[:-1]), ()])
 
 
 class Measuring(Protocol):

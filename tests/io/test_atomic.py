@@ -339,3 +339,13 @@ def test_a_file_without_a_name_has_none_where_the_system_must_give_it_one_first(
     with pytest.raises(FileNotFoundError):
         atomic.unnamed_file(str(tmp_path / "none"))
     assert signals.cleanups == before
+
+
+def test_a_link_into_a_folder_that_is_gone_names_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("y.npy").symlink_to(tmp_path / "gone" / "y.npy")
+    with pytest.raises(
+        OutputError, match=r"y\.npy: cannot be written \(No such file or directory\); there is no folder /.*/gone$"
+    ):
+        atomic.AtomicFile("y.npy", name="y.npy")
+    assert list(tmp_path.iterdir()) == [tmp_path / "y.npy"]
