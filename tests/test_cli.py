@@ -108,6 +108,9 @@ def test_normalize_has_the_defaults_of_the_paper(run: Run) -> None:
         "gamma_axes": None,
         "gamma_per_group": False,
         "overflow": None,
+        "gamma_offset": 0.0,
+        "round_before_affine": False,
+        "activation": None,
     }
 
 
