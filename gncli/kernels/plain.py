@@ -684,7 +684,7 @@ def normalize(
                 _apply(affine, start + first, made, wide, None)
             made.round_into(wide, out)
             canonical(out)
-        elif affine is not None and affine.rounds:
+        elif affine is not None and (affine.rounds or affine.activation is not None):
             bound = np.abs(wide, out=limit)
             shaped = limit.reshape(shape)
             shaped *= here.slope

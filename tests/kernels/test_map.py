@@ -318,3 +318,12 @@ def test_every_body_audits_as_plain_does(body: Loops, made: str) -> None:
                 (found, zeros), (expected, right) = body.audit(*given), plain.audit(*given)
             assert (found.tolist(), zeros) == (expected.tolist(), right)
     assert [array.size for array in (plain.audit(z[:0], None, 0, kind, 1.0, y[:0])[0],)] == [0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
+def test_an_activation_follows_gamma_and_beta_on_each_element(kernel: Loops) -> None:
+    x = np.random.default_rng(8).standard_normal(3000)
+    cells = IDENTITY._replace(slope=np.full((1, 1), 9 * plain.U), offset=np.full((1, 1), 2 * plain.U))
+    affine = Affine(np.array([0.75]), np.array([0.25]), (1, 1, x.size), activation="relu")
+    _, y = mapped(kernel, x, x.size, cells, affine, "float32", False)
+    assert y.tolist() == np.maximum(x * 0.75 + 0.25, 0).astype("f4").tolist()
