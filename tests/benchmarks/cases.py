@@ -131,6 +131,11 @@ def _over(*options: str) -> Case:
     return Case(("float32",), {"gncli normalize": ours, **_copies("float32")}, (Target("gncli normalize", SAFE, 1.1),))
 
 
+def _activation(name: str) -> Case:
+    competitors = {name: _normalize("float32", "--activation", name), "without": _normalize("float32")}
+    return Case(("float32",), competitors, (Target(name, "without", 1.5),))
+
+
 def _backward() -> Case:
     torch = ["{TORCH}", os.path.join(HERE, "pytorch_backward.py"), "{float32}", "{reference}", "{OUT}.npy", "4"]
     copy = "cat '{float32}' > /dev/null; dd if='{reference}' of='{OUT}.npy' bs=1M conv=fsync"
@@ -266,6 +271,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "normalize to float8": lambda: _narrower("float8_e4m3fn", "uint8", "--overflow", "saturate"),
     "normalize --over C,H,W": lambda: _over("--over", "C,H,W"),
     "normalize --rms": lambda: _over("-G", "4", "--rms"),
+    "normalize --activation silu": lambda: _activation("silu"),
     "backward": _backward,
     "normalize NHWC": lambda: _against_copy("nhwc", 1.2, "--layout", "NHWC"),
     "normalize F-ordered": lambda: _against_copy("fortran", 1.3),
