@@ -304,6 +304,10 @@ def test_values_are_rounded_before_gamma_and_beta() -> None:
         y = group_norm(x, 2, gamma=gamma, beta=beta, round_before_affine=True, dtype=made)
         assert_same_bits(y, (z * gamma + beta).astype(made))
         assert (y != group_norm(x, 2, gamma=gamma, beta=beta, dtype=made)).any()
+    options: dict[str, Any] = {"mean": 0.0, "var": 1.0, "eps": 0.0, "dtype": "f2"}
+    for rounds in (False, True):  # -0 + 0 is 0
+        y = group_norm(np.array([[-1e-9]]), round_before_affine=rounds, **options)
+        assert (y.tolist(), bool(np.signbit(y[0, 0]))) == ([[0.0]], not rounds)
     y = group_norm(x, 2, gamma=3.0, round_before_affine=True, dtype="f8")  # float64 is rounded once
     assert_same_bits(y, group_norm(x, 2, gamma=3.0, dtype="f8"))
 

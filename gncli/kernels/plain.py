@@ -585,9 +585,12 @@ class Affine(NamedTuple):
 
     @property
     def identity(self) -> bool:
-        """Whether gamma is 1 and beta is 0 for every channel, and no activation follows."""
+        """Whether the map changes nothing: gamma is 1 and beta 0 for every channel, and there is nothing else.
+
+        A rounding before them is something else: a -0 that it gives becomes 0 when beta is added.
+        """
         scales = np.count_nonzero(self.gamma != 1) or np.count_nonzero(self.beta)
-        return self.rest is None and self.activation is None and not scales
+        return self.rest is None and self.activation is None and not (self.rounds or scales)
 
     def of(self, places: NDArray[np.int64]) -> Factors:
         """Return the factors and the offsets of the elements at these places in storage."""
