@@ -22,9 +22,9 @@ from gncli.kernels.extras import Extras, is_extra
 from gncli.kernels.finish import finished
 from gncli.kernels.floats import smallest_normal
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
-from gncli.kernels.partition import whole
+from gncli.kernels.partition import Axis, whole
 from gncli.kernels.precision import MOST_DISTINCT_CELLS
-from gncli.kernels.reduction import Both, Tree, concatenate, each, fold_cells
+from gncli.kernels.reduction import Both, Tree, concatenate, each, fold_axes
 from gncli.kernels.selection import Key, RowPercentiles, Selection, cells_at_once, num_passes
 from gncli.kernels.walk import Walk
 from gncli.names import DEFAULT_STATISTICS, Scale, Value, statistic
@@ -161,7 +161,7 @@ class Survey:
             yield self._batch(_places(self._by, start, stop, [0] * len(self._by.names)), {})
 
     def _cells(self) -> Iterator[list[Cell]]:
-        tree = Tree(merge)
+        boxes = Tree(merge)
         wanted, source = self.wanted, self._read
         after = ("histogram",) * sum(asked is not None for asked in (wanted.bins, wanted.magnitudes))
         columns: Columns = {}
@@ -176,17 +176,21 @@ class Survey:
             corner = [0] * (len(self._by.names) - len(corner)) + corner  # the N of groups without one
             cells = plan.partition
             runs = _measured(plan, wanted)
+            spans, inner = Tree(merge), plan.walk.span_cells
             for moments, selected in runs if cells.in_order else _in_one(runs):
                 count = moments.n.size
                 if count:
-                    tree.push(fold_cells(moments, merge))
+                    run = (Axis(False, count // inner), Axis(False, inner))
+                    spans.push(fold_axes(moments, run, merge, keep_first=False))
                 if not cells.in_order:
                     place = cells.arrange(np.arange(count)).reshape(-1)
                     moments, selected = each(moments, itemgetter(place)), selected[place]
                 columns = _columns(moments.settled(), selected, plan.source, box, wanted)
                 yield self._batch(_places(part, done, done + count, corner), columns)
                 done += count
-        total = tree.total()
+            if (united := spans.total()) is not None:
+                boxes.push(united)
+        total = boxes.total()
         if total is not None:
             self.moments = total.settled()
             if self._shown:

@@ -20,7 +20,7 @@ from gncli.report.records import Cell, TensorStats
 from gncli.run.engine import Engine
 from gncli.tasks.by import By
 from gncli.tasks.survey import Survey, Wanted, survey
-from tests.arrays import DTYPES, Forward, assert_same_moments, spoiled
+from tests.arrays import DTYPES, Forward, assert_same_moments, drawn, spoiled
 from tests.marks import slow_but
 from tests.runs import cut, measure
 
@@ -221,3 +221,20 @@ def test_the_whole_is_pooled_from_its_cells_in_the_order_of_storage() -> None:
         cells = measure(ArraySource(x), by.partition(), engine, "kurtosis")
     assert found is not None
     assert_same_moments(found, fold_cells(cells, merge).settled())
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("by", ["0", "1", "0,1", "0,2", "0,3", "1,3", "0,2,3", "0,1,2,3"])
+def test_the_whole_does_not_depend_on_the_pieces_that_are_read(
+    by: str, boxed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on the spans of a visit, nor on those of a box, where cells are measured box by box."""
+    monkeypatch.setattr("gncli.run.plan.MAX_OPEN_CELLS", 20 if boxed else 1 << 20)
+    x = drawn((6, 7, 5, 3), "f4", offset=3)
+    found = [
+        surveyed(x, cut(by, x.shape, "C"), Wanted(("skewness",)), visit).moments for visit in (8, 64, 300, 1 << 16)
+    ]
+    assert found[0] is not None
+    for other in found[1:]:
+        assert other is not None
+        assert_same_moments(other, found[0])
