@@ -84,7 +84,7 @@ def test_the_commands_that_it_shows_without_their_output_can_be_typed() -> None:
     (block,) = re.findall(r"^```sh\n(gncli .*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
     answers = re.findall(r"^\|[^|]+\| `(gncli .+?)`", TEXT, re.MULTILINE)
     stages = [stage for line in [*block.splitlines(), *answers] for stage in re.split(r" \\?\| ", line)]
-    assert len(stages) == 12
+    assert len(stages) == 13
     for stage in stages:
         _, name, *words = shlex.split(stage)
         assert group.commands[name].make_context(name, words).params, stage

@@ -109,8 +109,6 @@ class Roundings(_ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Return the statistics that say what is lost."""
-        if isinstance(value, tuple):
-            return value
         try:
             return losses(value)
         except KeyError as error:

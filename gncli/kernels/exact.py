@@ -481,7 +481,7 @@ def settle(
     order = left[np.argsort(part[left], kind="stable")]
     for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
         k, at = part[some[0]], places[some]
-        exact = Cell(int(cells.n[opened[k]]), first[k], second[k], norm.eps, norm.denominator == "std")
+        exact = Cell(int(cells.n[opened[k]]), int(first[k]), int(second[k]), norm.eps, norm.denominator == "std")
         y[at] = exact.settled(values[some], first_map.at(some), made, after)
         signs = (exact.sign(values[i], first_map.at(i)) for i in some[y[at] == 0])
         became_zero += sum(map(partial(_vanishes, after), signs))

@@ -315,6 +315,21 @@ def test_a_failure_while_beginning_removes_the_temporary_file(tmp_path: Path, mo
     assert_only(tmp_path)
 
 
+def test_what_a_signal_removes_is_named_unless_it_is_there(tmp_path: Path) -> None:
+    for committed in (False, True):
+        sink = begin(tmp_path / "y.npy")
+        (remove,) = signals.cleanups.values()
+        if committed:
+            (left,) = tmp_path.iterdir()
+            left.rename(tmp_path / "y.npy")
+            with pytest.raises(FileNotFoundError):
+                remove()
+        else:
+            assert remove() == str(tmp_path / "y.npy")
+            assert_only(tmp_path)
+        sink.abort()
+
+
 def test_a_target_that_cannot_be_looked_at_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Any, *_: Any, **__: Any) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gncli.cli import main
+from gncli.io.source import not_found
 from tests.archives import ARRAY, Packed, zipped
 from tests.files import saved
 
@@ -67,6 +68,11 @@ def test_what_was_meant_is_hinted_at(typed: str, files: Path, capfd: pytest.Capt
     assert err.startswith(f"gncli: error: {subject}: {HINTS[typed]}"), err
     if HINTS[typed].endswith(")"):
         assert err == f"gncli: error: {typed}: {HINTS[typed]}\n"
+
+
+def test_a_pattern_for_a_name_is_answered_by_the_option() -> None:
+    error = not_found("/*g*", ["/a", "/g"], "dataset", "x.h5")
+    assert str(error) == "x.h5: no such dataset; --match '*g*' chooses tensors by a pattern"
 
 
 def test_a_hint_costs_nothing_where_the_file_is_there(files: Path, capfd: pytest.CaptureFixture[str]) -> None:

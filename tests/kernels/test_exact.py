@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Cell, Sums, _exact_means, exact_sums
+from gncli.kernels.exact import GRAIN, Cell, Sums, _exact_means, _of_means, _of_rounded, exact_sums
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import Axis, Partition
@@ -125,3 +125,25 @@ def test_the_sums_of_cells_are_exact_however_the_tensor_is_cut(axes: tuple[tuple
         sums = concatenate(list(folded(walk, law, measured))).asked(Sums)
         assert sums is not None
         assert (sums.first.tolist(), sums.second.tolist()) == (expected[0].tolist(), expected[1].tolist())
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_the_sign_and_the_relu_of_a_settled_element_are_those_of_the_exact_result(root: bool) -> None:
+    x = RNG.integers(-9, 10, 40).astype(np.float32)
+    first, second = (int(sums[0]) for sums in exact_sums(x[None]))
+    cell, made = Cell(x.size, first, second, 1e-5, root), FLOATS["float16"]
+    factors = Factors(RNG.normal(size=x.size), np.zeros(x.size), RNG.normal(size=x.size))
+    y = cell.settled(x, factors, made)
+    assert np.count_nonzero(y < 0) > 5 < np.count_nonzero(y > 0)
+    assert [cell.sign(value, factors.at(i)) for i, value in enumerate(x)] == np.sign(y).tolist()
+    assert cell.settled(x, factors, made, "relu").tolist() == np.maximum(y, 0).tolist()
+
+
+def test_an_activation_of_a_mean_and_of_an_infinity() -> None:
+    made, beta = FLOATS["float32"], np.array([-1.5, 0.0, 1e-60, 2.5])
+    factors = Factors(np.ones(4), np.zeros(4), beta)
+    found, lost = _of_means(factors, made, "relu")
+    assert (found.tolist(), lost) == ([0.0, 0.0, 0.0, 2.5], 1)
+    found, lost = _of_rounded(np.array([-np.inf, np.inf, np.nan, 0.5]), factors, made, "relu")
+    assert (found.tolist()[:2], math.isnan(found[2]), found[3]) == ([0.0, math.inf], True, 3.0)
+    assert lost == 0
