@@ -95,7 +95,7 @@ STATISTICS: Mapping[str, Statistic] = {
 }
 """Every statistic by the name that ``--stat`` takes, in the order of the help page, without percentiles."""
 
-OF_PRECISION = (*("absmax", "rms", "zero_fraction", "subnormal", "smallest_nonzero", "at_max", "at_min", "distinct"),)
+OF_PRECISION = ("absmax", "rms", "zero_fraction", "subnormal", "smallest_nonzero", "at_max", "at_min", "distinct")
 """Those that say how a tensor uses its dtype."""
 
 ALL_STATISTICS = tuple(
@@ -180,6 +180,9 @@ DTYPES = (
 )
 """The dtypes of tensors, as reports name them."""
 
+
+ACTIVATIONS = ("relu", "silu", "gelu", "gelu-tanh")
+"""What may follow a norm; the number of each in `native.c` is its place here, and 1."""
 
 TARGETS = ("float16", "float32", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 """The dtypes that elements may be rounded to, to see what is lost."""

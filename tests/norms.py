@@ -31,14 +31,16 @@ MAKERS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]
     "offset": lambda rng, shape: (rng.normal(size=shape) + 10 ** rng.uniform(0, 6)).astype(np.float32),
     "ternary": lambda rng, shape: rng.integers(-1, 2, shape).astype(np.int8),
     "two-valued": lambda rng, shape: rng.choice([-1e6, 1e6], shape).astype(np.float32),
+    "zeros": lambda rng, shape: np.repeat(rng.integers(0, 2, (*shape[:-1], 1)), shape[-1], -1).astype(np.float16),
     "constant": lambda rng, shape: np.full(shape, rng.normal(), np.float32),
     "bits": lambda rng, shape: rng.random(shape) < 0.5,
     "64-bit": lambda rng, shape: rng.integers(-(2**63), 2**63 - 1, shape),
+    "large integers": lambda rng, shape: rng.integers(2**63, 2**63 + 9, shape, np.uint64),
     "half": lambda rng, shape: rng.normal(1, 1e-3, shape).astype(np.float16),
     "big-endian": lambda rng, shape: rng.normal(3, 1, shape).astype(">f4"),
     "double": lambda rng, shape: rng.normal(1, 1e-9, shape),
     "tiny": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(-308, -140),
-    "huge": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(100, 150),
+    "huge": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(140, 300),
 }
 GRADIENTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]] = {
     "normal": lambda rng, shape: rng.normal(size=shape).astype(np.float32),
@@ -83,7 +85,6 @@ def cases(rng: np.random.Generator, layout: str, shape: tuple[int, ...]) -> Case
         rms=bool(rng.random() < 0.4),
     )
     kind = rng.choice(["groups", "over", "over", "given"]) if "C" in layout else "over"
-    offset = Scaling(gamma_offset=float(rng.choice([0.0, 0.0, 1.0, 0.1])))
     if kind == "over":
         count = int(rng.integers(1, len(shape) + 1))
         reduced = sorted(rng.choice(len(shape), count, replace=False).tolist())
@@ -94,14 +95,14 @@ def cases(rng: np.random.Generator, layout: str, shape: tuple[int, ...]) -> Case
         chosen = rng.choice(["any", "reduced"])
         axes = tuple(own if chosen == "any" else reduced)
         kept = [axis for axis in range(len(shape)) if axis not in reduced]
-        scaling = replace(offset, gamma_axes=",".join(map(str, axes)))
+        scaling = Scaling(gamma_axes=",".join(map(str, axes)))
         return Case(replace(norm, over=",".join(names)), scaling, cells_along(shape, kept), axes)
     channel = layout.index("C")
     if kind == "given":
-        return Case(replace(norm, rms=False, given=True), offset, cells_along(shape, [channel]), (channel,))
+        return Case(replace(norm, rms=False, given=True), Scaling(), cells_along(shape, [channel]), (channel,))
     groups, interleaved = int(rng.choice([1, 2, 3, 6])), bool(rng.random() < 0.5)
     cells = cells_of_groups(layout, shape, groups, interleaved=interleaved)
-    return Case(replace(norm, num_groups=groups, interleaved=interleaved), offset, cells, (channel,))
+    return Case(replace(norm, num_groups=groups, interleaved=interleaved), Scaling(), cells, (channel,))
 
 
 def gradients(

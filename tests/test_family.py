@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,71 +18,23 @@ from numpy.typing import NDArray
 from gncli import group_norm, normalize_file
 from gncli.errors import ParameterError
 from gncli.io import ArraySink, ArraySource
-from gncli.kernels.activations import ACTIVATIONS, activate
+from gncli.kernels.activations import activate
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.groupnorm import Check, GroupNorm, check, factor, standardization
 from gncli.kernels.proof import about_zero, given_moments
+from gncli.names import ACTIVATIONS
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from tests import exact
 from tests.activated import activated
 from tests.arrays import Forward, Inline, InTurn, assert_same_bits, drawn, moments_of
+from tests.norms import MAKERS, SHAPES, Case, cases, cells_along
 from tests.runs import measure
 
 ENGINES = [Engine(1, 1 << 6, 1 << 7, executor=Inline()), Engine(1, executor=Inline())]  # spans read twice, and once
 ROADS = [(engine, forward) for engine in ENGINES for forward in (False, True)]  # the source is read in order, or not
-SHAPES = {
-    "NCHW": (2, 6, 3, 5),
-    "NHWC": (2, 3, 5, 6),
-    "CHW": (6, 4, 3),
-    "CNHW": (6, 2, 3, 2),
-    "NC": (4, 6),
-    "NTD": (2, 5, 6),
-    "NLC": (3, 7, 6),
-}
-MAKERS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]] = {
-    "normal": lambda rng, shape: rng.normal(size=shape).astype(np.float32),
-    "offset": lambda rng, shape: (rng.normal(size=shape) + 10 ** rng.uniform(0, 6)).astype(np.float32),
-    "ternary": lambda rng, shape: rng.integers(-1, 2, shape).astype(np.int8),
-    "two-valued": lambda rng, shape: rng.choice([-1e6, 1e6], shape).astype(np.float32),
-    "zeros": lambda rng, shape: np.repeat(rng.integers(0, 2, (*shape[:-1], 1)), shape[-1], -1).astype(np.float16),
-    "constant": lambda rng, shape: np.full(shape, rng.normal(), np.float32),
-    "bits": lambda rng, shape: rng.random(shape) < 0.5,
-    "64-bit": lambda rng, shape: rng.integers(-(2**63), 2**63 - 1, shape),
-    "large integers": lambda rng, shape: rng.integers(2**63, 2**63 + 9, shape, np.uint64),
-    "half": lambda rng, shape: rng.normal(1, 1e-3, shape).astype(np.float16),
-    "big-endian": lambda rng, shape: rng.normal(3, 1, shape).astype(">f4"),
-    "double": lambda rng, shape: rng.normal(1, 1e-9, shape),
-    "tiny": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(-308, -140),
-    "huge": lambda rng, shape: rng.normal(size=shape) * 10 ** rng.uniform(140, 300),
-}
-
-
 LIMITS = {"relu": 0.0, "silu": -0.0, "gelu": -0.0, "gelu-tanh": -0.0}  # at minus infinity
-
-
-class Case(NamedTuple):
-    """A norm on a tensor: the cell of each element, the axes of gamma and beta, and what gncli is told."""
-
-    norm: GroupNorm
-    scaling: Scaling
-    cells: NDArray[np.int64]
-    axes: tuple[int, ...]
-
-
-def cells_along(shape: Sequence[int], kept: Sequence[int]) -> NDArray[np.int64]:
-    """Return the number of the cell that each element is in, with a cell per index of the axes `kept`."""
-    sizes = [size if axis in kept else 1 for axis, size in enumerate(shape)]
-    return np.broadcast_to(np.arange(int(np.prod(sizes))).reshape(sizes), shape)
-
-
-def cells_of_groups(layout: str, shape: tuple[int, ...], groups: int, *, interleaved: bool) -> NDArray[np.int64]:
-    """Return the number of the (sample, group) that each element is in."""
-    index = np.indices(shape)
-    c, channels = index[layout.index("C")], shape[layout.index("C")]
-    n = index[layout.index("N")] if "N" in layout else np.zeros_like(c)
-    return np.asarray(n * groups + (c % groups if interleaved else c // (channels // groups)))
 
 
 def expected(
@@ -163,35 +115,6 @@ def test_without_a_report_the_bits_are_the_same(engine: Engine, given: bool, mad
     made_of = (ArraySource(x), sink, grouping, affine, FLOATS[made], engine)
     Normalization(*made_of, verify=False, reports=False, given=kept).write()
     assert_same_bits(sink.array, expected)
-
-
-def cases(rng: np.random.Generator, layout: str, shape: tuple[int, ...]) -> Case:
-    """Return a norm of the family that fits the layout."""
-    norm = GroupNorm(
-        eps=float(rng.choice([0.0, 1e-5, 0.1])),
-        denominator=str(rng.choice(["std", "variance"])),
-        layout=layout,
-        rms=bool(rng.random() < 0.4),
-    )
-    kind = rng.choice(["groups", "over", "over", "given"]) if "C" in layout else "over"
-    if kind == "over":
-        count = int(rng.integers(1, len(shape) + 1))
-        reduced = sorted(rng.choice(len(shape), count, replace=False).tolist())
-        names = [
-            layout[axis] if rng.random() < 0.5 else str(axis - len(shape) * int(rng.integers(2))) for axis in reduced
-        ]
-        own = sorted(rng.choice(len(shape), int(rng.integers(1, len(shape) + 1)), replace=False).tolist())
-        chosen = rng.choice(["any", "reduced"])
-        axes = tuple(own if chosen == "any" else reduced)
-        kept = [axis for axis in range(len(shape)) if axis not in reduced]
-        scaling = Scaling(gamma_axes=",".join(map(str, axes)))
-        return Case(replace(norm, over=",".join(names)), scaling, cells_along(shape, kept), axes)
-    channel = layout.index("C")
-    if kind == "given":
-        return Case(replace(norm, rms=False, given=True), Scaling(), cells_along(shape, [channel]), (channel,))
-    groups, interleaved = int(rng.choice([1, 2, 3, 6])), bool(rng.random() < 0.5)
-    cells = cells_of_groups(layout, shape, groups, interleaved=interleaved)
-    return Case(replace(norm, num_groups=groups, interleaved=interleaved), Scaling(), cells, (channel,))
 
 
 def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tuple[Engine, bool]] = ()) -> int:

@@ -22,7 +22,7 @@ PAGERS = ("less", "more")
 
 TOPICS: Mapping[str, str] = {
     "tour": "Every feature, with its output.",
-    "recipes": "Five tasks, ten lines each.",
+    "recipes": "Tasks of ten lines each.",
     "reference": "Every option, how a tensor is named, every error.",
     "statistics": "Each name that -s takes, with its formula.",
     "numbers": "The formula, how exact it is, and the check.",

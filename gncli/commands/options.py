@@ -22,6 +22,7 @@ from gncli.commands import suggest
 from gncli.commands.terminal import deliver, is_terminal
 from gncli.errors import ParameterError
 from gncli.names import (
+    ACTIVATIONS,
     DIFFERENCES,
     FORMS,
     MAX_CHUNK,
@@ -955,7 +956,7 @@ round_before_affine = click.option(
 )
 activation = click.option(
     "--activation",
-    type=click.Choice(["relu", "silu", "gelu", "gelu-tanh"]),
+    type=click.Choice(ACTIVATIONS),
     metavar="NAME",
     help="Apply relu, silu, gelu or gelu-tanh after gamma and beta, and round once.",
 )

@@ -22,9 +22,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ACTIVATIONS = ("relu", "silu", "gelu", "gelu-tanh")
-"""Their names; the number of each in `native.c` is its place here, and 1."""
-
 FAR = 690.0  # e**FAR and e**-FAR are normal numbers
 ZERO = -128.0  # below it every result is rounded to -0: 128 e**-128 is less than 2**-177
 NEAR = 2.0**-8  # a change of log g that leaves the bound of a' as good as constant

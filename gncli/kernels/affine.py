@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import ParameterError
-from gncli.kernels.activations import ACTIVATIONS
 from gncli.kernels.groupnorm import Grouping
 from gncli.kernels.layout import axes_named
-from gncli.kernels.moments import Floats, two_sum
+from gncli.kernels.moments import Floats
 from gncli.kernels.plain import Affine
+from gncli.kernels.twofold import two_sum
+from gncli.names import ACTIVATIONS
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,8 @@ class Scaling:
                 whole = whole[grouping.groups_of_channels]
             return np.ascontiguousarray(whole.T if grouping.order == "F" else whole).reshape(-1)
 
-        none = np.zeros(gamma.shape)
         with np.errstate(over="ignore", invalid="ignore"):
-            total, rest = two_sum(gamma, none + self.gamma_offset, none)
+            total, rest = two_sum(gamma, np.float64(self.gamma_offset))
         rest = np.where(np.isfinite(total), rest, 0.0)
         lost = laid(rest) if rest.any() else None
         runs = grouping.runs(axes)

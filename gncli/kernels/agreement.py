@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.moments import NOWHERE, Floats
-from gncli.kernels.plain import PIECE, Grid, Tolerance, apart, distance, faithful, mismatches, nearest
+from gncli.kernels.plain import PIECE, Grid, Tolerance, apart, distance, faithful, mismatches, native_order, nearest
 from gncli.kernels.reduction import Reduction, Visit, in_c_order
 from gncli.kernels.tally import split
 
@@ -166,7 +166,7 @@ def agreement(
     order : {"C", "F"}
         Their storage order.
     """
-    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    a, b = (native_order(values) for values in (a, b))
     x, y = a.astype(np.float64), b.astype(np.float64)
     rounded = nearest(y, asked.grid)
     found: dict[str, Any] = {"floor": _largest(np.abs(rounded - y), np.isfinite(y) & np.isfinite(rounded))}
@@ -185,7 +185,7 @@ def agreement(
         both = np.isfinite(x) & np.isfinite(y)
         every = both & np.isfinite(z)
         found["error"] = _largest(distance(a, b, x, y)[0], every)
-        found["own"] = _largest(distance(c.astype(c.dtype.newbyteorder("="), copy=False), b, z, y)[0], every)
+        found["own"] = _largest(distance(native_order(c), b, z, y)[0], every)
         found["missing"] = np.full(1, np.count_nonzero(both & ~np.isfinite(z)))
     return Agreement.nothing()._replace(**found)
 

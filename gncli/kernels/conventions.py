@@ -13,16 +13,18 @@ have the axes of the tensor, and length 1 along those they do not depend on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli.kernels.activations import activate
 from gncli.kernels.floats import Float
 from gncli.kernels.layout import DEFAULT_LAYOUTS, Layout, channels_last
 from gncli.kernels.moments import Floats
+from gncli.names import ACTIVATIONS
 
 EPS = (1e-5, 1e-6, 1e-3, 1e-12, 1e-8, 1e-4, 1e-2, 1e-1, 0.0)
 """What is added to the variance in practice."""
@@ -73,7 +75,7 @@ class Convention(NamedTuple):
     rounded : bool
         Whether standardized values are rounded to the dtype of the output before gamma and beta.
     activation : str
-        What follows: a key of `ACTIVATIONS`.
+        What follows: one of `FUSED`.
     """
 
     groups: int
@@ -94,17 +96,7 @@ class Convention(NamedTuple):
         return changed - ((self.gamma, self.beta) == ("beta", "gamma"))
 
 
-def _erf(values: Floats) -> Floats:
-    return np.asarray(np.frompyfunc(math.erf, 1, 1)(values), np.float64)
-
-
-ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = {
-    "none": lambda u: u,
-    "relu": lambda u: np.asarray(np.maximum(u, 0.0)),
-    "silu": lambda u: np.asarray(u / (1 + np.exp(-u))),
-    "gelu": lambda u: np.asarray(u / 2 * (1 + _erf(u / math.sqrt(2)))),
-    "gelu-tanh": lambda u: np.asarray(u / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3)))),
-}
+FUSED = ("none", *ACTIVATIONS)
 """What a kernel may fuse with a norm."""
 
 
@@ -125,7 +117,7 @@ FAULTS: Sequence[Change] = (
     {"gamma": "beta", "beta": "gamma"},
     {"gamma": "1 + gamma"},
     {"rounded": True},
-    *({"activation": name} for name in ACTIVATIONS),
+    *({"activation": name} for name in FUSED),
     {"over": "position"},
 )
 """The faults that any tensor may have, as changes of a `Convention`; groups and layouts depend on the shape."""
@@ -145,7 +137,7 @@ WORDS: Mapping[tuple[str, object], tuple[str, str | None]] = {
     ("beta", "gamma"): ("", ""),
     ("rounded", True): ("a rounding before gamma and beta", "--round-before-affine"),
     ("activation", "none"): ("no activation", None),
-    **{("activation", name): (f"{name} at the end", f"--activation {name}") for name in ACTIVATIONS if name != "none"},
+    **{("activation", name): (f"{name} at the end", f"--activation {name}") for name in ACTIVATIONS},
 }
 """A fault in words, and the options of ``gncli normalize`` that do the same; None for what it does not do."""
 
@@ -522,7 +514,10 @@ def predicted(elements: Elements, convention: Convention, output: Float) -> tupl
     slope = np.abs(rstd * elements.scale)
     allowed = noise(output) * ((np.abs(x) + np.abs(elements.mean)) * slope + np.abs(elements.shift))
     allowed += (elements.doubt * np.abs(x - elements.mean) + elements.drift) * slope
-    return ACTIVATIONS[convention.activation](z * elements.scale + elements.shift), allowed, slope
+    y = z * elements.scale + elements.shift
+    if convention.activation != "none":
+        activate(convention.activation, y, None)
+    return y, allowed, slope
 
 
 def errors(elements: Elements, convention: Convention, output: Float, reference: Float | None) -> Errors:

@@ -25,7 +25,7 @@ from gncli.kernels.activations import activate, enclosure
 from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import NO_DIGITS, Affine, Factors, cuts
+from gncli.kernels.plain import NO_DIGITS, Affine, Factors, cuts, native_order
 from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.twofold import two_product, two_sum
 
@@ -126,6 +126,12 @@ def _is_narrow(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "b" or dtype.itemsize <= (4 if dtype.kind == "f" else 2)
 
 
+def over_grain(value: float) -> int:
+    """Return a finite float64 as an integer over ``2**GRAIN``."""
+    over, under = value.as_integer_ratio()
+    return over * ((1 << GRAIN) // under)
+
+
 def _narrow_sums(values: NDArray[np.float32]) -> tuple[Integers, Integers]:
     """Return the exact sums of values that a float32 holds, shape (A, R)."""
     first, second = np.zeros((2, values.shape[0]), np.int64).astype(object)
@@ -149,7 +155,7 @@ def _narrow_sums(values: NDArray[np.float32]) -> tuple[Integers, Integers]:
 def _integers(values: NDArray[Any]) -> tuple[Integers, Integers]:
     """Return the exact sums of 64-bit integers."""
     base, count = values.min(), values.shape[1]
-    left = np.subtract(values.astype(values.dtype.newbyteorder("="), copy=False), base).view(np.uint64)
+    left = np.subtract(native_order(values), base).view(np.uint64)
     limbs = [(left >> np.uint64(LIMB * k) & np.uint64((1 << LIMB) - 1)).astype(np.int64) for k in range(3)]
     ones, squares = _limb_sums(limbs, 0)
     squares = squares + ones * (2 * int(base)) + count * int(base) ** 2

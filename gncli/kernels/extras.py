@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels import precision
 from gncli.kernels.moments import NOWHERE, Extra, Floats, Moments, Union, is_wide_integer
+from gncli.kernels.plain import native_order
 from gncli.kernels.reduction import Rows, Visit, in_c_order
 from gncli.names import casts, loss_of
 
@@ -233,7 +234,7 @@ class Extras(NamedTuple):
             if field in ("argmin", "argmax", "first_nan", "first_inf"):
                 arrays[field] = self._places(field, rows, values, found[field], moments)
             elif field in ("sum", "l1") and is_wide_integer(values.dtype):
-                native = values.astype(values.dtype.newbyteorder("="), copy=False)
+                native = native_order(values)
                 arrays[field] = _exact_sum(native if field == "sum" else np.abs(native).view(np.uint64))
             elif field in ("sum", "l1") and _exact(values.dtype):  # fewer than 2**14 values of at most 32 bits
                 arrays[field] = found[_SUMS.get(field, field)].astype(np.int64).astype(object)

@@ -16,9 +16,10 @@ from gncli.kernels.extras import (
     WholeSum,
     Zeros,
 )
-from gncli.kernels.moments import NOWHERE, Floats, Moments, merge, two_sum
+from gncli.kernels.moments import NOWHERE, Floats, Moments, merge, moved_by
 from gncli.kernels.precision import AtMax, AtMin, Distinct, Losses, SmallestNonzero, Subnormal, ratio
 from gncli.kernels.reduction import Tree
+from gncli.kernels.twofold import two_product
 from gncli.names import Value, casts, loss_of
 
 T = TypeVar("T")
@@ -123,23 +124,10 @@ def _power(moments: Moments) -> Any:
 
 def total(moments: Moments) -> Floats:
     """Return the sum of the finite floats, from both halves of their mean; 0 where there are no values."""
-    high, low = _product(moments.n, moments.hi)
+    high, low = two_product(moments.n, moments.hi)
+    low = np.where(np.isfinite(low), low, 0.0)
     sums = np.ldexp(high + (low + moments.n * moments.lo), _power(moments))
     return np.asarray(np.where(moments.n > 0, sums, 0.0))
-
-
-def _product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Return a * b and its rounding error (Dekker 1971)."""
-    product = a * b
-    split = 2.0**27 + 1
-
-    def halves(x: Floats) -> tuple[Floats, Floats]:
-        high = split * x - (split * x - x)
-        return high, x - high
-
-    (a1, a2), (b1, b2) = halves(a), halves(b)
-    error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
-    return product, np.where(np.isfinite(error), error, 0.0)
 
 
 def _sum(moments: Moments) -> list[Value]:
@@ -258,7 +246,7 @@ def _widened(moments: Moments, whole: bool) -> Moments:
         rest = np.array(
             [int(exact) - int(near) for exact, near in zip(moments.min.tolist(), base.tolist(), strict=True)]
         )
-        hi, lo = two_sum(base, moments.hi, moments.lo + rest.astype(np.float64))
+        hi, lo = moved_by(base, moments.hi, moments.lo + rest.astype(np.float64))
         moments = moments._replace(hi=hi, lo=lo, min=base, max=moments.max.astype(np.float64))
     if whole:
         return moments

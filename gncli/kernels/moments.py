@@ -19,6 +19,7 @@ from gncli.kernels.loops import loops
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import U, scale, united, united_bounds
 from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, measure_blocks, repeat
+from gncli.kernels.twofold import two_sum
 
 Floats = NDArray[np.float64]
 ZERO = -(1 << 14)  # the power of a set of zeros only: below every other power
@@ -122,8 +123,8 @@ class Moments(NamedTuple):
         hi, lo = self.hi, self.lo
         if _integral(self.min):  # a float64 holds its upper 53 bits, and another one the others
             upper = self.min >> 11 << 11
-            base, rest = two_sum(upper.astype(np.float64), (self.min - upper).astype(np.float64), np.zeros_like(hi))
-            hi, lo = two_sum(base, hi, lo + rest)
+            base, rest = two_sum(upper.astype(np.float64), (self.min - upper).astype(np.float64))
+            hi, lo = moved_by(base, hi, lo + rest)
         mean = self._unscaled(hi + lo)
         return np.asarray(np.where(self.n > 0, mean, np.nan))
 
@@ -132,8 +133,8 @@ class Moments(NamedTuple):
         if not _integral(self.min):
             return (self.hi - origin) + self.lo
         upper = self.min >> 11 << 11
-        base, rest = two_sum(upper.astype(np.float64), -origin, (self.min - upper).astype(np.float64))
-        hi, lo = two_sum(base, self.hi, self.lo + rest)
+        base, rest = moved_by(upper.astype(np.float64), -origin, (self.min - upper).astype(np.float64))
+        hi, lo = moved_by(base, self.hi, self.lo + rest)
         return hi + lo
 
     def scaled_var(self, ddof: int = 0) -> Floats:
@@ -260,8 +261,8 @@ def merge(a: Moments, b: Moments) -> Moments:
     up: Any = 0
     a_hi, a_lo, a_m2, b_hi, b_lo, b_m2 = a.hi, a.lo, a.m2, b.hi, b.lo, b.m2
     if _integral(low):
-        a_hi, a_lo = two_sum(a.hi, shifted(a.min, low), a.lo)
-        b_hi, b_lo = two_sum(b.hi, shifted(b.min, low), b.lo)
+        a_hi, a_lo = moved_by(a.hi, shifted(a.min, low), a.lo)
+        b_hi, b_lo = moved_by(b.hi, shifted(b.min, low), b.lo)
     elif a.power is not None or b.power is not None:
         powers = [np.where((m.hi == 0) & (m.lo == 0) & (m.m2 == 0), ZERO, _power(m)) for m in (a, b)]
         power = np.maximum(*powers)
@@ -299,11 +300,10 @@ def fold(moments: Moments, axes: Sequence[Axis], keep_first: bool) -> Moments:
     return Moments._make([*fields[:6], *moments[6:10], (Bounds(*fields[6:]),) if bounds else ()])
 
 
-def two_sum(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:
-    """Return (hi, lo) moved by `shift`; the rounding error of ``hi + shift`` is added to `lo` (Knuth's two-sum)."""
-    total = hi + shift
-    part = total - hi
-    return total, lo + ((hi - (total - part)) + (shift - part))
+def moved_by(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:
+    """Return (hi, lo) moved by `shift`; the rounding error of ``hi + shift`` is added to `lo`."""
+    total, error = two_sum(hi, shift)
+    return total, lo + error
 
 
 def _add(a: Floats | None, b: Floats | None) -> Floats | None:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
-from gncli.kernels.activations import ACTIVATIONS
 from gncli.kernels.floats import Float
 from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Standardization, Tolerance, num_steps
 from gncli.kernels.scratch import room
+from gncli.names import ACTIVATIONS
 
 _SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.moments import Floats
-from gncli.kernels.plain import STEP, num_steps
+from gncli.kernels.plain import STEP, native_order, num_steps
 
 BUCKETS = 1 << STEP
 
@@ -133,7 +133,7 @@ def of_rows(rows: NDArray[Any], percentiles: Sequence[float]) -> Floats:
     """
     cells, length = rows.shape
     points = np.full((len(percentiles), cells), np.nan)
-    rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
+    rows = native_order(rows)
     count = np.full(cells, length)
     if rows.dtype.kind == "f":
         lost = ~np.isfinite(rows)

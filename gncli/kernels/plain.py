@@ -209,6 +209,11 @@ def _put_together(
     return found
 
 
+def native_order(values: NDArray[Any]) -> NDArray[Any]:
+    """Return `values` in native byte order, which they may be in already."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def cuts(shape: tuple[int, ...], size: int = 0) -> list[tuple[slice, ...]]:
     """Return the pieces of an array (A, R) or (A, R, Q) that are worked on one after the other: whole sets.
 
@@ -229,7 +234,7 @@ def _measured(
     values: NDArray[Any], about_zero: bool, wanted: Collection[str], scratch: Floats
 ) -> dict[str, NDArray[Any]]:
     """Return what `_finished` needs for the moments of `values`; sums of long sets are those of their lanes."""
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    values = native_order(values)
     terms = _Terms.of(values.shape)
     wide, other = (part[: math.prod(terms.laid_out)].reshape(terms.laid_out) for part in scratch)
     found: dict[str, NDArray[Any]] = {}
@@ -1037,7 +1042,7 @@ def tally(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> Mapping[str
 
 
 def _tally(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance, scratch: Floats) -> dict[str, NDArray[Any]]:
-    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    a, b = (native_order(values) for values in (a, b))
     x, y, gap, size, other = (part[: a.size].reshape(a.shape) for part in scratch)
     np.copyto(x, a)
     np.copyto(y, b)
@@ -1160,7 +1165,7 @@ def ulps(
     ndarray of int64, shape (ULPS,)
         The last count is of all pairs that lie `ULPS` - 1 or more apart.
     """
-    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    a, b = (native_order(values) for values in (a, b))
     counts = np.zeros(ULPS, np.int64)
     for start in range(0, a.size, PIECE):
         pieces = a[start : start + PIECE], b[start : start + PIECE]
@@ -1440,7 +1445,7 @@ def _places(values: NDArray[Any], cells: Integers, size: int) -> Iterator[tuple[
 
 def _bits(values: NDArray[Any]) -> NDArray[Any]:
     """Return `values` (1-D) as unsigned numbers of as many bits, in native order."""
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    native = native_order(values)
     return native.view(np.dtype(f"u{native.dtype.itemsize}"))
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import rounded
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import LANES, counted, cuts, sums
+from gncli.kernels.plain import LANES, counted, cuts, native_order, sums
 from gncli.kernels.twofold import two_product, two_sum
 from gncli.names import Cast
 
@@ -157,7 +157,7 @@ def measured(kind: type[Any], values: NDArray[Any], moments: Moments, least: flo
     casts : sequence of Cast
         The roundings of `Losses`.
     """
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    values = native_order(values)
     if kind is Losses:
         return _losses(values, casts)
     if kind is Distinct:

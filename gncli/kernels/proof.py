@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Sums, cell_sums
+from gncli.kernels.exact import GRAIN, Sums, cell_sums, over_grain
 from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, is_wide_integer, on_scale, width
 from gncli.kernels.plain import LANES, UP, U
 from gncli.kernels.reduction import Rows, Visit
@@ -116,16 +116,11 @@ def given_moments(mean: Floats, var: Floats, dtype: np.dtype[Any]) -> Moments:
         The dtype of the elements.
     """
     one, none = np.ones_like(mean), np.zeros_like(mean)
-    first = np.array([_over_grain(value) for value in mean.tolist()], object)
-    second = np.array([_over_grain(value) << GRAIN for value in var.tolist()], object)
+    first = np.array([over_grain(value) for value in mean.tolist()], object)
+    second = np.array([over_grain(value) << GRAIN for value in var.tolist()], object)
     lost = U * np.abs(mean) if is_wide_integer(dtype) else none  # when an element becomes a float64
     extras = (Bounds(lost, none), Sums(first, second + first * first))
     return Moments(one, mean, none, var, none - np.inf, none + np.inf, extras=extras)
-
-
-def _over_grain(value: float) -> int:
-    over, under = value.as_integer_ratio()
-    return over * ((1 << GRAIN) // under)
 
 
 def without_bounds(cells: Moments) -> Moments:

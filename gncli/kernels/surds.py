@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, nearest
+from gncli.kernels.exact import GRAIN, nearest, over_grain
 from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
 from gncli.kernels.plain import Floats
@@ -174,15 +174,10 @@ def _slow_sum(factors: Sequence[Sequence[Sequence[float]]]) -> int:
     for place in range(len(factors[0][0])):
         over, shift = 1, FACTORS * GRAIN
         for parts in factors:
-            over *= sum(_over_grain(part[place]) for part in parts)
+            over *= sum(over_grain(part[place]) for part in parts)
             shift -= GRAIN
         total += over << shift
     return total
-
-
-def _over_grain(value: float) -> int:
-    over, under = value.as_integer_ratio()
-    return over * ((1 << GRAIN) // under)
 
 
 def exactly(total: Any) -> Fraction:

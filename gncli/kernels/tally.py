@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.loops import loops
-from gncli.kernels.moments import NOWHERE, ZERO, Floats, two_sum
+from gncli.kernels.moments import NOWHERE, ZERO, Floats
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import Tolerance, distance, mismatches
+from gncli.kernels.plain import Tolerance, distance, mismatches, native_order
 from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, in_c_order, measure_blocks, repeat, reshape
+from gncli.kernels.twofold import two_sum
 
 
 class Tally(NamedTuple):
@@ -253,7 +254,7 @@ def tally(
     chosen = np.expand_dims(np.maximum(rank, 0), 1)
     for name, values in (("a", a), ("b", b)):
         worst = np.take_along_axis(values, chosen, 1)[:, 0]
-        found[name] = worst.astype(worst.dtype.newbyteorder("="), copy=False)
+        found[name] = native_order(worst)
     return Tally(size=np.full(rank.shape, float(a.shape[1])), **found)
 
 
@@ -264,15 +265,15 @@ def delta(a: NDArray[Any], b: NDArray[Any]) -> Floats:
 
 def exact_delta(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats]:
     """Return `delta`, and what rounding it left: their sum is the exact difference."""
-    a, b = (values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b))
+    a, b = (native_order(values) for values in (a, b))
     x, y = a.astype(np.float64), b.astype(np.float64)
     _, exact = distance(a, b, x, y)
     if exact is None:
-        high, low = two_sum(x, -y, np.zeros_like(x))
+        high, low = two_sum(x, -y)
     else:
         upper = exact >> np.uint64(11) << np.uint64(11)  # a float64 has 53 bits
         sign = np.where(np.less(a, b), -1.0, 1.0)
-        high, low = two_sum(sign * upper, sign * (exact - upper), np.zeros_like(x))
+        high, low = two_sum(sign * upper, sign * (exact - upper))
     high[(x == y) & np.isinf(x) | np.isnan(x) & np.isnan(y)] = 0.0
     low[~np.isfinite(low)] = 0.0
     return high, low

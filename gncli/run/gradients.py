@@ -43,7 +43,7 @@ from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import Affine, Gradient, Standardization, U
+from gncli.kernels.plain import Affine, Gradient, Standardization, U, native_order
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded, spread
 from gncli.kernels.scratch import room
@@ -245,7 +245,7 @@ class _Worker:
     def split(self, visit: Visit) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the elements of x and of dy, in native byte order."""
         x, dy = split(visit.values, *self.dtypes)
-        return native(x), native(dy)
+        return native_order(x), native_order(dy)
 
     def weighted(self, visit: Visit, dy: NDArray[Any]) -> Floats:
         """Return g in float64: dy, times gamma where that is not one number."""
@@ -583,8 +583,3 @@ class Backward:
 def visited(walk: Walk, region: Region) -> int:
     """Return how many cells a region touches."""
     return math.prod(axis.size for axis in walk.dims(region) if axis.cell)
-
-
-def native(values: NDArray[Any]) -> NDArray[Any]:
-    """Return `values` in native byte order."""
-    return values.astype(values.dtype.newbyteorder("="), copy=False)

@@ -201,11 +201,12 @@ class BackwardRun:
         plan = Plan.of(io.ArraySource(values), whole(values.shape), self._engine)
         total = plan.total(MomentsOf(values.dtype, zeros)).settled()
         stats = tensor_stats(self._paths.get(name, ""), self._grid.shape, values.dtype, total)
-        conditions = [float(f"{each:.3g}") if math.isfinite(each) else None for each in sums.condition.tolist()]
+        condition = sums.condition
+        conditions = [float(f"{each:.3g}") if math.isfinite(each) else None for each in condition.tolist()]
         defined = np.flatnonzero(sums.undefined == 0)
         place: tuple[int, ...] = ()
         if defined.size:
-            first = int(defined[np.argmax(sums.condition[defined])])
+            first = int(defined[np.argmax(condition[defined])])
             place = tuple(int(at) for at in np.unravel_index(first, self._grid.shape))
         return ParameterGradient(
             stats=replace(stats, dtype=self._param.name),

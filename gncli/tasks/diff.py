@@ -28,7 +28,7 @@ from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import Layout, axes_between
 from gncli.kernels.moments import NOWHERE
 from gncli.kernels.partition import whole
-from gncli.kernels.plain import ULPS, Tolerance, distance
+from gncli.kernels.plain import ULPS, Tolerance, distance, native_order
 from gncli.kernels.reduction import Both, R, Reduction, Visit, each, fold_cells, folded, in_c_order
 from gncli.kernels.tally import Tally, TallyOf, delta, exact_delta, merge, split
 from gncli.names import FITTED
@@ -417,7 +417,7 @@ def _smallest_atol(pair: Pair, total: Tally, tolerance: Tolerance, max_fraction:
     if allowed:
 
         def excess(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-            native = [values.astype(values.dtype.newbyteorder("="), copy=False) for values in (a, b)]
+            native = [native_order(values) for values in (a, b)]
             x, y = (values.astype(np.float64) for values in native)
             gap, _ = distance(native[0], native[1], x, y)
             found = np.nan_to_num(gap - tolerance.rtol * np.abs(y), nan=-LARGEST)  # only finite values are ranked

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from gncli import group_norm
 from gncli.errors import ParameterError
-from gncli.kernels.activations import ACTIVATIONS, activate, enclosure, exponential, gate
+from gncli.kernels.activations import activate, enclosure, exponential, gate
 from gncli.kernels.exact import _of_fraction
 from gncli.kernels.floats import FLOATS
+from gncli.names import ACTIVATIONS
 from tests.activated import DIGITS, activation
 
 SMOOTH = ACTIVATIONS[1:]

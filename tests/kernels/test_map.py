@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.kernels import native, plain
-from gncli.kernels.activations import ACTIVATIONS
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.loops import Loops
 from gncli.kernels.plain import Affine, Standardization
+from gncli.names import ACTIVATIONS
 from tests.arrays import DTYPES, assert_same_bits, hostile
 
 KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
