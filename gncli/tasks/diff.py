@@ -40,8 +40,8 @@ from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
 from gncli.tasks.by import By, cut
 from gncli.tasks.judging import Judge, check, index_of, rounded_up
-from gncli.tasks.order import Chosen, difference
-from gncli.tasks.pairs import PairsRun, many, operand
+from gncli.tasks.order import Chosen
+from gncli.tasks.pairs import PairsRun, difference, many, operand
 from gncli.tasks.requests import Choice, Cutting, Diff
 from gncli.tasks.rounding import Rounding
 from gncli.tasks.survey import counted, select

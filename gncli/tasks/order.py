@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from gncli.report.diff_records import DiffCell
-from gncli.report.pair_records import PairRow
 from gncli.tasks.requests import Choice
 
 Row = TypeVar("Row")
@@ -121,12 +118,3 @@ class Chosen(Generic[Row]):
         """The number of rows to show, kept or not."""
         shown = self.held if self._choice.top is None else min(self.held, self._choice.top)
         return shown + self._num_unread
-
-
-def difference(row: DiffCell | PairRow, name: str) -> Any:
-    """Return what cells and pairs are chosen by; what differs by a NaN or an infinity lies infinitely far apart."""
-    if name == "name":
-        return row.key
-    if isinstance(row, PairRow) and name in ("shape", "dtype"):
-        return getattr(row.a or row.b, name)
-    return math.inf if name == "max" and (row.number("nan") or row.number("inf")) else row.number(name)

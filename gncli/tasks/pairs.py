@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,13 +20,13 @@ from gncli.io.pairs import Pair, Stored, paired
 from gncli.io.source import Source, list_names
 from gncli.kernels.partition import whole
 from gncli.kernels.reduction import Visit
-from gncli.report.diff_records import DiffReport, Operand
+from gncli.report.diff_records import DiffCell, DiffReport, Operand
 from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, UNREADABLE, PairRow, PairsReport
 from gncli.report.records import MAX_BROKEN, Broken, Failure
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from gncli.tasks.manifest import matches
-from gncli.tasks.order import Chosen, difference
+from gncli.tasks.order import Chosen
 from gncli.tasks.requests import BY_NAME, WHOLE, Diff, Pairing
 from gncli.text import natural
 
@@ -273,3 +274,12 @@ def _bits(values: NDArray[Any]) -> NDArray[Any]:
     """Return elements as unsigned integers of their byte order."""
     order = values.dtype.byteorder if values.dtype.itemsize > 1 else "|"
     return values.view(f"{order}u{values.dtype.itemsize}")
+
+
+def difference(row: DiffCell | PairRow, name: str) -> Any:
+    """Return what cells and pairs are chosen by; what differs by a NaN or an infinity lies infinitely far apart."""
+    if name == "name":
+        return row.key
+    if isinstance(row, PairRow) and name in ("shape", "dtype"):
+        return getattr(row.a or row.b, name)
+    return math.inf if name == "max" and (row.number("nan") or row.number("inf")) else row.number(name)
