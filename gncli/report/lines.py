@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gncli.names import CELL_STATISTICS, statistic
-from gncli.report.gates import sentence
 from gncli.text import printable
 
 if TYPE_CHECKING:
@@ -164,6 +163,8 @@ def noun(p: Parameters) -> str:
 
 def verdict_line(report: DiffReport) -> str:
     """Return the verdict in one line, with what decides it."""
+    from gncli.report.gates import sentence  # which only comparisons have
+
     return sentence(report.gates)
 
 
