@@ -18,6 +18,7 @@ from gncli.kernels.finish import finished, pooled
 from gncli.kernels.heatmap import Plane
 from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Moments
+from gncli.kernels.precision import MOST_DISTINCT
 from gncli.names import DEFAULT_STATISTICS, Value, statistic
 from gncli.report.lines import place_line
 from gncli.report.records import (
@@ -42,6 +43,7 @@ from gncli.tasks.order import Chosen
 from gncli.tasks.requests import EVERY_ROW, Stats
 from gncli.tasks.survey import FINGERPRINT, OF_MAGNITUDES, Survey, Wanted, measured
 
+CAPPED = f"distinct values are counted up to {MOST_DISTINCT:,}, which stands for that many and more"
 MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
 
 
@@ -216,6 +218,8 @@ class StatsRun:
         if survey.magnitudes is not None:
             stats = replace(stats, histogram=survey.magnitudes)
         self._notes += survey.notes
+        if stats.values.get("distinct") == MOST_DISTINCT and CAPPED not in self._notes:
+            self._notes.append(CAPPED)
         self._cells.absorb(chosen)
         self._described.append(stats)
         self._headers.append(survey.header)

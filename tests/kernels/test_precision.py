@@ -211,9 +211,15 @@ def stats_of(x: NDArray[Any], where: str) -> list[Any]:
     return [cell.stats for cell in cells]
 
 
-def test_distinct_values_are_counted_up_to_a_limit() -> None:
+def test_distinct_values_are_counted_up_to_a_limit(tmp_path: Any) -> None:
     x = np.arange(20_000, dtype=np.float32) % 6000
     assert gncli.stats(x, "distinct")["distinct"] == precision.MOST_DISTINCT
+    paths = [str(tmp_path / name) for name in ("few.npy", "many.npy", "again.npy")]
+    for path, values in zip(paths, (x % 4000, x, x), strict=True):
+        np.save(path, values)
+    assert stats(paths[:1], statistics=["distinct"]).notes == ()
+    said = "distinct values are counted up to 4,096, which stands for that many and more"
+    assert stats(paths, statistics=["distinct"]).notes == (said,)
     assert gncli.stats(x % 4000, "distinct", tile=4096)["distinct"] == 4000
     assert gncli.stats(np.array([[1, 2, 3, 4], [1, 1, 2, 2]]), "distinct", by=0)["cells"][1]["distinct"] == 2
 
