@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
@@ -115,6 +115,10 @@ class _Written(NamedTuple):
 
     summary: _Summary | None
     result: NDArray[Any] | None
+
+
+RESULTS: tuple[type[Any], ...] = (_Counts, _Mapped, _Summary, _Written)
+"""What the results of visits are made of, besides moments and checks."""
 
 
 @dataclass(frozen=True)
@@ -379,6 +383,33 @@ class Normalization:
         """Run all passes; see `run`."""
         deque(self, maxlen=0)  # nothing is shown
 
+    @property
+    def plan(self) -> Plan:
+        """The visits, in one or two passes."""
+        return self._plan
+
+    def record(self, parts: int, mine: Callable[[range], bool], *, measure: bool) -> None:
+        """Do one of so many `parts` of the work. The engine keeps the results (`gncli.run.parts`), with no outcome.
+
+        Parameters
+        ----------
+        parts : int
+            The number of parts.
+        mine : callable
+            Whether the part has a visit of these spans, as `Plan.spans` yields them.
+        measure : bool
+            Whether cells that are read twice are measured alone.
+        """
+        worker, plan = self._worker, self._plan.begin(parts)
+        for spans in filter(mine, plan.spans()):
+            if measure:
+                deque(plan.visits(worker.before.measure, spans), maxlen=0)
+            elif plan.once:
+                deque(plan.visits(worker.normalize, spans), maxlen=0)
+            else:
+                _, by = self._known(plan, spans)
+                deque(plan.visits(partial(worker.map, by, standardization(by, worker.norm)), spans, "map"), maxlen=0)
+
     def __iter__(self) -> Iterator[tuple[Floats, ...]]:
         """Run all passes; with `shows`, yield mean and deviation before and after of the next cells in storage."""
         if not self.grouping.partition.size:
@@ -395,19 +426,23 @@ class Normalization:
         for _, (summary, _) in self._in_turn(plan.visits(self._worker.normalize)):
             yield summary
 
+    def _known(self, plan: Plan, span: range) -> tuple[Moments | None, Moments]:
+        """Return the moments of the cells of a span, and those that they are standardized by: alone if given."""
+        worker = self._worker
+        if worker.given is not None:
+            return None, given_to(worker.given, plan.walk, span)
+        (before,) = plan.reduce(worker.before, span)
+        before = before.settled()
+        return before, worker.reference(before)
+
     def _span(self, plan: Plan, span: range) -> _Summary | None:
         worker, counts = self._worker, _Counts()
-        if worker.given is None:
-            (before,) = plan.reduce(worker.before, span)
-            before = before.settled()
-            by = worker.reference(before)
-        else:
-            by = given_to(worker.given, plan.walk, span)
+        before, by = self._known(plan, span)
         mapping = standardization(by, worker.norm)
 
         def mapped() -> Iterator[tuple[Region, tuple[Moments, Moments, Moments]]]:
             nonlocal counts
-            for region, done in self._in_turn(plan.visits(partial(worker.map, by, mapping), span)):
+            for region, done in self._in_turn(plan.visits(partial(worker.map, by, mapping), span, "map")):
                 counts = counts.plus(done.counts)
                 if done.moments is not None:
                     yield region, done.moments
@@ -416,7 +451,7 @@ class Normalization:
             deque(mapped(), maxlen=0)
             return None
         after = Both(worker.normalized or worker.after, worker.after)
-        if worker.given is None:
+        if before is not None:
             ((z, y),) = folded(plan.walk, after, ((region, (z, y)) for region, (_, z, y) in mapped()))
         else:
             both = ((region, (before, (z, y))) for region, (before, z, y) in mapped())

@@ -43,6 +43,7 @@ class _Job(NamedTuple):
     measure: Callable[[Visit], Any]
     walk: Walk
     tile: int
+    step: str  # what a part's record calls it
 
     def __call__(self, region: Region, values: NDArray[Any]) -> Any:
         return self.measure(Visit(self.walk, region, values, self.tile))
@@ -176,9 +177,12 @@ class Plan:
         """Notes on the plan for the user."""
         return tuple(map(kept_in_file, self.held))
 
-    def begin(self) -> Plan:
-        """Announce the passes to the progress bar, and repeated reads to the source; return the plan."""
-        nbytes = self.partition.size * self.source.dtype.itemsize
+    def begin(self, parts: int = 1) -> Plan:
+        """Announce the passes to the progress bar, and repeated reads to the source; return the plan.
+
+        Only one of so many `parts` is done.
+        """
+        nbytes = self.partition.size * self.source.dtype.itemsize // parts
         progress.begin(self.passes[-1], self.source.name, nbytes, len(self.passes), self.walk.units[0].size)
         if self.after:
             self.source.hold(0, math.prod(self.source.shape))
@@ -194,11 +198,16 @@ class Plan:
                 self.source.hold(span * self.walk.span, (span + 1) * self.walk.span)
             yield range(span, span + 1)
 
-    def visits(self, measure: Callable[[Visit], T], spans: range | None = None) -> Iterator[tuple[Region, T]]:
-        """Yield each region with the result of `measure`, in storage order: one pass over `spans`, by default all."""
+    def visits(
+        self, measure: Callable[[Visit], T], spans: range | None = None, step: str = "measure"
+    ) -> Iterator[tuple[Region, T]]:
+        """Yield each region with the result of `measure`, in storage order: one pass over `spans`, by default all.
+
+        `step` tells the passes over one span apart, where results are kept (`gncli.run.parts`).
+        """
         if not self.partition.size:
             return iter(())
-        job: Any = _Job(measure, self.walk, self.engine.tile_of(self.source.dtype))
+        job: Any = _Job(measure, self.walk, self.engine.tile_of(self.source.dtype), step)
         regions = self.walk.regions(self.visit, spans)
         return self.engine.run(job, self.source, regions)
 
