@@ -37,7 +37,7 @@ STOREYS_OF_IO = [
     ["formats"],
     ["fingerprint"],
     ["pairs"],
-    ["lending", "part", "strided", "transposition"],
+    ["chunked", "lending", "part", "strided", "transposition"],
     ["pipe", "arrays", "foreign", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes"],
 ]

@@ -19,7 +19,7 @@ from gncli.inputs import Policy
 from gncli.io.dtypes import check_dtype
 from gncli.io.formats.hdf5.btree import DamagedTreeError, check_tree, header_nbytes, root_of
 from gncli.io.formats.hdf5.calls import calling
-from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stored, check_stored
+from gncli.io.formats.hdf5.chunks import ChunkIndex, Filter, FilteredSource, Stored, check_stored
 from gncli.io.rawfile import FileSource, RawFile, RawSource
 from gncli.io.source import StoredChunks
 from gncli.kernels.walk import boxes
@@ -56,7 +56,7 @@ _FILTERS = {
 
 def open_dataset(
     group: Any, link: bytes, file: RawFile, policy: Policy, name: str, *, userblock: int
-) -> RawSource | ChunkedSource | Hdf5Source:
+) -> RawSource | FilteredSource | Hdf5Source:
     """Return the source of a dataset, which has passed every check.
 
     Parameters
@@ -107,7 +107,7 @@ def open_dataset(
 
 def _chunked(
     dataset: Any, plist: Any, file: RawFile, dtype: np.dtype[Any], name: str, *, plain: bool, userblock: int
-) -> ChunkedSource | Hdf5Source:
+) -> FilteredSource | Hdf5Source:
     """Return the source of a chunked dataset; libhdf5 reads it if its filters are not known to `chunks`."""
     shape, chunk = tuple(map(int, dataset.shape)), tuple(map(int, plist.get_chunk()))
     pipeline = map(plist.get_filter, range(plist.get_nfilters()))
@@ -128,7 +128,7 @@ def _chunked(
         stored = StoredChunks(index.stored, count, fill.item())
         return Hdf5Source(dataset, file.duplicate(), shape, dtype, name, stored)
     dataset.close()
-    return ChunkedSource(file.duplicate(), index, filters, dtype, fill)
+    return FilteredSource(file.duplicate(), index, filters, dtype, fill)
 
 
 def _index(

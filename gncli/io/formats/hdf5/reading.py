@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gncli.errors import InputError, LimitError
 from gncli.inputs import STRICT, Policy
 from gncli.io.formats.hdf5.calls import calling
-from gncli.io.formats.hdf5.chunks import ChunkedSource
+from gncli.io.formats.hdf5.chunks import FilteredSource
 from gncli.io.formats.hdf5.datasets import Hdf5Source, dtype_of, open_dataset
 from gncli.io.rawfile import RawFile, RawSource
 from gncli.io.source import Container, list_names, not_found
@@ -145,7 +145,7 @@ class Hdf5File(Container):
                     others.append(link.path)
         return others
 
-    def open(self, member: str, name: str) -> RawSource | ChunkedSource | Hdf5Source:
+    def open(self, member: str, name: str) -> RawSource | FilteredSource | Hdf5Source:
         """Return the dataset at a path, checked in full before anything of it is read.
 
         Parameters

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from gncli.cli import main
 from gncli.errors import ChangedError, InputError
-from gncli.io import ArraySink, ArraySource, open_source
+from gncli.io import ArraySink, ArraySource, chunked, open_source
 from gncli.io.formats.hdf5 import chunks, datasets
-from gncli.io.formats.hdf5.chunks import ChunkedSource, ChunkIndex, Filter, Stored, decode
+from gncli.io.formats.hdf5.chunks import ChunkIndex, Filter, FilteredSource, Stored, decode
 from gncli.io.formats.hdf5.datasets import Hdf5Source
 from gncli.io.formats.hdf5.reading import Hdf5File
 from gncli.io.rawfile import RawFile
@@ -69,10 +69,10 @@ def write(path: Path, array: NDArray[Any], **options: Any) -> list[Any]:
         return found
 
 
-def opened(path: Path) -> ChunkedSource:
+def opened(path: Path) -> FilteredSource:
     """Return the source of a file whose chunks are decoded here."""
     source = open_source(str(path))
-    assert isinstance(source, ChunkedSource)
+    assert isinstance(source, FilteredSource)
     return source
 
 
@@ -210,8 +210,8 @@ def test_each_chunk_is_decoded_once_a_pass(tmp_path: Path, grid: str, workers: i
 
 
 def test_chunks_that_do_not_fit_are_dropped_and_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "MAX_KEPT_NBYTES", 5000)
-    monkeypatch.setattr(chunks, "MAX_AHEAD_NBYTES", 5000)
+    monkeypatch.setattr(chunked, "MAX_KEPT_NBYTES", 5000)
+    monkeypatch.setattr(chunked, "MAX_AHEAD_NBYTES", 5000)
     x = make((16, 40, 10), "f4")
     found = write(tmp_path / "x.h5", x, chunks=(8, 5, 10), compression="gzip")
     source = opened(tmp_path / "x.h5")
@@ -460,14 +460,14 @@ def test_the_faster_inflate_is_used_where_it_is_installed(blocked: bool) -> None
 
 @pytest.mark.parametrize("name", ["zlib", "isal.isal_zlib"])
 def test_damage_is_told_by_either_inflate(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(chunks, "inflate", pytest.importorskip(name))
+    monkeypatch.setattr(chunked, "inflate", pytest.importorskip(name))
     whole = zlib.compress(b"x" * 1000)
     for packed in (whole, whole[:9], b"nonsense", zlib.compress(b"x" * 1001)):
         data = np.frombuffer(packed, np.uint8)
         if packed == whole:
             assert decode(data, (Filter(1, (4,)),), 0, 1000).tobytes() == b"x" * 1000
         else:
-            with pytest.raises(chunks._DamagedError):
+            with pytest.raises(chunked.DamagedError):
                 decode(data, (Filter(1, (4,)),), 0, 1000)
 
 
