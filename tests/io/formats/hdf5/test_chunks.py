@@ -452,7 +452,7 @@ def test_many_chunks_are_found_in_one_call(tmp_path: Path) -> None:
 def test_the_faster_inflate_is_used_where_it_is_installed(blocked: bool) -> None:
     pytest.importorskip("isal")
     script = f"import sys; sys.modules.update({{'isal': None}} if {blocked} else {{}})"
-    script += "; import gncli.io.formats.hdf5.chunks as c"
+    script += "; import gncli.io.chunked as c"
     script += "; print(c.inflate.__name__)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ("zlib" if blocked else "isal.isal_zlib")
