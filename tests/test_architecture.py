@@ -25,7 +25,7 @@ STOREYS = [
     ["run"],
     ["io", "report"],
     ["kernels"],
-    ["errors", "text", "names", "inputs", "descriptors", "signals", "progress", "__init__"],
+    ["errors", "text", "names", "inputs", "descriptors", "signals", "progress", "threads", "__init__"],
 ]
 # The same inside `io`: nobody knows a format but `formats`, and no format knows another: only a .npz is made of .npy,
 # a file of PyTorch is a zip archive too, and a checkpoint in shards is made of .safetensors.

@@ -458,7 +458,7 @@ def test_help_imports_nothing_heavy() -> None:
 UNNEEDED = (
     "asyncio concurrent.futures csv difflib distributed h5py html json logging matplotlib multiprocessing subprocess "
     "tempfile traceback zipfile gncli.run.cluster gncli.tasks.diff gncli.tasks.expect "
-    "gncli.report.plot gncli.run.threads gncli.report.verdict"
+    "gncli.report.plot gncli.threads gncli.report.verdict"
 )
 
 

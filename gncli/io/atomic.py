@@ -17,8 +17,8 @@ from functools import partial
 from gncli import signals
 from gncli.descriptors import write_fully
 from gncli.errors import GncliError, OutputError
-from gncli.io.rawfile import FileSink, reason
-from gncli.io.source import Source
+from gncli.io.rawfile import FileSink, RawFile, reason
+from gncli.io.source import Committing, NewFile, Source
 from gncli.text import printable
 
 SPOOL_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108
@@ -92,7 +92,7 @@ def _temporary_path(directory: str, base: str) -> str:
     return os.path.join(directory, f".{base[:40]}.{os.urandom(6).hex()}.tmp")
 
 
-class OutputFile:
+class OutputFile(Committing):
     """A file that is being written, at any offset, by any thread.
 
     Parameters
@@ -143,7 +143,7 @@ class OutputFile:
             os.close(fd)
 
 
-class AtomicFile(OutputFile):
+class AtomicFile(OutputFile, NewFile):
     """A new file, written at any offset by any thread, and visible only after `commit`.
 
     Parameters
@@ -221,6 +221,10 @@ class AtomicFile(OutputFile):
             raise OutputError("already exists", subject=self.name, hint="--force replaces it")
         return stat.S_IMODE(old.st_mode)
 
+    def replaced(self) -> RawFile:
+        """Return the reader of the file that will be replaced."""
+        return RawFile(self.target, self.name)
+
     def scratch(self) -> OutputFile:
         """Return a file without a name in the same directory, for intermediate data; it disappears with the process."""
         with writing(self.name):
@@ -281,7 +285,7 @@ class AtomicFile(OutputFile):
 
 
 @contextmanager
-def aborting(file: OutputFile) -> Iterator[None]:
+def aborting(file: Committing) -> Iterator[None]:
     """Abort the file if what is done inside fails."""
     try:
         yield

@@ -41,6 +41,10 @@ class Widened(Wrapping):
         """Fill `out` with the bits of the elements from `start` on."""
         self.inner.read_into(out, start)
 
+    def will_need(self, start: int, stop: int) -> None:
+        """Declare that the run is read next."""
+        self.inner.will_need(start, stop)
+
     def close(self) -> None:
         """Close the bits."""
         self.inner.close()

@@ -8,22 +8,24 @@ process by SIGBUS, and reading through a mapping counts the whole file as reside
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError
-from gncli.io.source import Closing, Committing, Identity, Order, Sink, Source, list_names
+from gncli.io.source import Committing, Identity, NewFile, Order, Sink, Source, StoredFile, list_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gncli.io.atomic import AtomicFile
+
+F = TypeVar("F", bound=StoredFile)
 
 
 def reason(error: OSError) -> str:
@@ -63,7 +65,7 @@ def read_fully(fd: int, view: memoryview, offset: int) -> int:
     return done
 
 
-class RawFile(Closing):
+class RawFile(StoredFile):
     """A regular file, open for reading by offset, from any thread.
 
     Parameters
@@ -82,7 +84,7 @@ class RawFile(Closing):
     fd = -1
 
     def __init__(self, path: str, name: str) -> None:
-        self.path: str | None = path
+        self.path = path
         self.name = name
         with reading(name):
             # O_NONBLOCK: opening a FIFO without a writer would wait for one.
@@ -90,17 +92,17 @@ class RawFile(Closing):
         self._adopt()
 
     @classmethod
-    def spooled(cls, fd: int, name: str) -> RawFile:
+    def spooled(cls, fd: int, name: str, *, copied: bool = False) -> RawFile:
         """Return the reader of an unlinked file, which it owns: no other process can replace or change it."""
         file = cls.__new__(cls)
-        file.path, file.name, file.fd = None, name, fd
+        file.path, file.name, file.fd, file.copied = None, name, fd, copied
         file._adopt()
         return file
 
     def duplicate(self) -> RawFile:
         """Return another reader of the same open file, to be closed on its own."""
         file = RawFile.__new__(RawFile)
-        file.path, file.name, file.identity = self.path, self.name, self.identity
+        file.path, file.name, file.identity, file.copied = self.path, self.name, self.identity, self.copied
         with reading(self.name):
             file.fd = os.dup(self.fd)
         return file
@@ -138,6 +140,40 @@ class RawFile(Closing):
         with reading(self.name):
             return bytes(view[: read_fully(self.fd, view, offset)])
 
+    def local(self) -> RawFile:
+        """Return this file."""
+        return self
+
+    def beside(self, name: str, subject: str | None = None) -> RawFile:
+        """Return the file of that name in the same folder, which errors call `subject`, by default by its path.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        InputError
+            If it is a link out of the folder, or cannot be opened.
+        """
+        folder = self._folder
+        path = os.path.join(folder, name)
+        real = os.path.realpath(path)
+        if os.path.dirname(real) != os.path.realpath(folder):
+            hint = "copy the file into the folder, with cp -L"
+            raise InputError(f"names the shard {name}, which is a link out of its folder", subject=self.name, hint=hint)
+        if not os.path.lexists(real):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return RawFile(real, subject or path)
+
+    def neighbours(self) -> list[str]:
+        """Return the names of the files in the same folder."""
+        with reading(self.name):
+            return os.listdir(self._folder or ".")
+
+    @property
+    def _folder(self) -> str:
+        assert self.path is not None  # a pipe is no index of files next to it
+        return os.path.dirname(self.path)
+
     def verify_unchanged(self) -> None:
         """Raise ChangedError if the file is not what it was when it was opened, or its path names another one now."""
         if self.path is None:
@@ -164,13 +200,13 @@ class RawFile(Closing):
         self.close()
 
 
-def check_lost(target: str, name: str, kept: str, others: Callable[[RawFile], list[str]]) -> None:
+def check_lost(opened: Callable[[], F], name: str, kept: str, others: Callable[[F], list[str]]) -> None:
     """Raise OutputError if a file that will be replaced holds anything besides `kept`, which a new file would lose.
 
     Parameters
     ----------
-    target : str
-        The file.
+    opened : callable
+        Opens the file.
     name : str
         The output as the user typed it.
     kept : str
@@ -179,7 +215,7 @@ def check_lost(target: str, name: str, kept: str, others: Callable[[RawFile], li
         Takes the file, which it closes, and returns the names of what else it holds.
     """
     try:
-        raw = RawFile(target, name)
+        raw = opened()
         if raw.identity.nbytes == 0:
             raw.close()
             return
@@ -197,16 +233,23 @@ class FileSource(Source):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with the source.
     shape, dtype, order, name
         As of `Source`.
     """
 
-    def __init__(self, file: RawFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, name: str) -> None:
+    def __init__(self, file: StoredFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, name: str) -> None:
         self.file = file
         self.shape, self.dtype, self.order, self.name = shape, dtype, order, name
         self.identity = file.identity
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report must say of the file: also that it was copied first."""
+        if not self.file.copied:
+            return super().notes
+        return (f"{self.file.name}: copied to a file in $TMPDIR, since HDF5 is not read in ranges", *super().notes)
 
     def verify_unchanged(self) -> None:
         """Raise ChangedError if the file is not what it was when it was opened."""
@@ -222,7 +265,7 @@ class RawSource(FileSource):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with the source.
     offset : int
         Where the first element begins, in bytes.
@@ -231,7 +274,7 @@ class RawSource(FileSource):
     """
 
     def __init__(
-        self, file: RawFile, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, name: str
+        self, file: StoredFile, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, name: str
     ) -> None:
         super().__init__(file, shape, dtype, order, name)
         self.offset = offset
@@ -240,19 +283,25 @@ class RawSource(FileSource):
         """Fill `out` with the elements from `start` on."""
         self.file.read(as_bytes(out), self.offset + start * self.dtype.itemsize)
 
+    def will_need(self, start: int, stop: int) -> None:
+        """Declare that the run is read next."""
+        itemsize = self.dtype.itemsize
+        end = self.offset + math.prod(self.shape) * itemsize
+        self.file.will_need(self.offset + start * itemsize, (stop - start) * itemsize, end)
+
 
 class FileSink(Committing):
     """What is written to a file that appears whole, on `commit`: a base class.
 
     Parameters
     ----------
-    file : AtomicFile
+    file : NewFile
         The file, begun.
     """
 
     name: str
 
-    def __init__(self, file: AtomicFile) -> None:
+    def __init__(self, file: NewFile) -> None:
         self.file = file
         self.name = file.name
 
@@ -270,7 +319,7 @@ class RawSink(FileSink, Sink):
 
     Parameters
     ----------
-    file : AtomicFile
+    file : NewFile
         The file, begun.
     pieces : list of (int, bytes)
         What the file holds besides the tensor: offset in bytes, and content.
@@ -284,7 +333,7 @@ class RawSink(FileSink, Sink):
 
     def __init__(
         self,
-        file: AtomicFile,
+        file: NewFile,
         pieces: list[tuple[int, bytes]],
         offset: int,
         shape: tuple[int, ...],

@@ -11,13 +11,17 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError
 from gncli.kernels.floats import Float
+
+if TYPE_CHECKING:
+    from gncli.io.atomic import OutputFile
+    from gncli.io.rawfile import RawFile
 
 MAX_MEMBERS = 100_000  # named in one file
 SHOWN_NAMES = 10
@@ -78,6 +82,114 @@ class Committing:
 
     def __exit__(self, *_: object) -> None:
         self.abort()
+
+
+class StoredFile(Closing, ABC):
+    """A file, or an object on a store, whose bytes are read by offset, from any thread: a base class.
+
+    Attributes
+    ----------
+    name : str
+        As the user typed it, for errors.
+    path : str or None
+        Where it lies in the file system; None where it has no path.
+    identity : Identity
+        What it was when it was opened.
+    copied : bool, default: False
+        Whether this is a copy in $TMPDIR of an object on a store.
+    """
+
+    name: str
+    path: str | None
+    identity: Identity
+    copied: bool = False
+
+    @abstractmethod
+    def read(self, view: memoryview, offset: int) -> None:
+        """Fill `view` with the bytes from `offset` on.
+
+        Raises
+        ------
+        ChangedError
+            If it ends before that: its size was checked when it was opened.
+        InputError
+            If it cannot be read.
+        """
+
+    @abstractmethod
+    def head(self, nbytes: int, offset: int = 0) -> bytes:
+        """Return up to `nbytes` bytes from `offset` on: fewer only at the end."""
+
+    def will_need(self, offset: int, nbytes: int, stop: int) -> None:
+        """Declare that these bytes are read next, and other bytes before `stop` soon; a store then begins to send them.
+
+        A file does nothing: the system reads ahead of itself.
+        """
+
+    @abstractmethod
+    def duplicate(self) -> StoredFile:
+        """Return another reader of the same bytes, to be closed on its own."""
+
+    @abstractmethod
+    def local(self) -> RawFile:
+        """Return it as a file of the file system, for what reads in no other way; this is then closed, or the same."""
+
+    @abstractmethod
+    def beside(self, name: str, subject: str | None = None) -> StoredFile:
+        """Return the file of that name in the same folder, which errors call `subject`, by default by its path.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+
+    @abstractmethod
+    def neighbours(self) -> list[str]:
+        """Return the names of the files in the same folder, as far as they can be listed."""
+
+    @abstractmethod
+    def verify_unchanged(self) -> None:
+        """Raise ChangedError if it is not what it was when it was opened."""
+
+
+class NewFile(Committing, ABC):
+    """A file, or an object on a store, that is written at any offset, and appears whole, on `commit`: a base class.
+
+    Attributes
+    ----------
+    name : str
+        The output as the user typed it.
+    replaces : bool
+        Whether something has that name already.
+    """
+
+    name: str
+    replaces: bool
+
+    @abstractmethod
+    def allocate(self, nbytes: int) -> None:
+        """Declare its size in bytes, before anything is written.
+
+        Raises
+        ------
+        OutputError
+            If there is no room for it.
+        LimitError
+            If it is larger than the store allows.
+        """
+
+    @abstractmethod
+    def write(self, view: memoryview, offset: int) -> None:
+        """Write `view` at `offset`, from any thread."""
+
+    @abstractmethod
+    def scratch(self) -> OutputFile:
+        """Return a file without a name for intermediate data; it disappears with the process."""
+
+    @abstractmethod
+    def replaced(self) -> StoredFile:
+        """Return the reader of what has that name already."""
 
 
 class Source(Closing, ABC):
@@ -176,6 +288,12 @@ class Source(Closing, ABC):
         values = np.empty(out.size, self.dtype)
         self.read_into(values, start)
         self.stored_as.narrow(values, out)
+
+    def will_need(self, start: int, stop: int) -> None:
+        """Declare that ``[start, stop)`` is read next, as one of several runs in storage order.
+
+        It is for what takes long to arrive: a store on a network then begins to send it.
+        """
 
     def hold(self, start: int, stop: int) -> None:  # most sources can be read again
         """Declare that ``[start, stop)`` will be read again, from `start`, after it was read once.

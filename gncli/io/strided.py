@@ -9,8 +9,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from gncli.io.rawfile import FileSource, RawFile, as_bytes
-from gncli.io.source import Order
+from gncli.io.rawfile import FileSource, as_bytes
+from gncli.io.source import Order, StoredFile
 from gncli.kernels.walk import boxes
 
 WINDOW_NBYTES = 16 << 20  # read at a time, however little of it is used
@@ -39,7 +39,7 @@ class StridedSource(FileSource):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with the source.
     offset : int
         Where the first element begins, in bytes.
@@ -55,7 +55,7 @@ class StridedSource(FileSource):
 
     def __init__(
         self,
-        file: RawFile,
+        file: StoredFile,
         offset: int,
         shape: tuple[int, ...],
         strides: tuple[int, ...],

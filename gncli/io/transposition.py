@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.io.atomic import AtomicFile, OutputFile, writing
+from gncli.io.atomic import OutputFile, writing
 from gncli.io.rawfile import as_bytes, read_fully
-from gncli.io.source import Order, Sink
+from gncli.io.source import NewFile, Order, Sink
 
 CHUNK_NBYTES = 1 << 20  # a target: a good size according to h5py's documentation, and the unit that a reader decodes
 SPOOLED_NBYTES = 8 << 20  # per chunk
@@ -232,7 +232,7 @@ class TransposingSink(Sink):
         self._sink.abort()
 
 
-def in_c_order(sink: Sink, file: AtomicFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> Sink:
+def in_c_order(sink: Sink, file: NewFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> Sink:
     """Return a sink of the tensor in `file` that takes its runs in `order`; `sink` takes them in C order."""
     if order == "C" or len(shape) < 2 or 0 in shape:
         return sink

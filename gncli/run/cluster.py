@@ -31,6 +31,7 @@ from gncli import progress, signals
 from gncli.errors import ChangedError, GncliError, LimitError, ParameterError
 from gncli.inputs import STRICT, Policy
 from gncli.io import Source, open_source
+from gncli.io.atomic import AtomicFile
 from gncli.io.ranges import Edge, Ranges
 from gncli.io.rawfile import RawSink
 from gncli.kernels.walk import Region
@@ -278,7 +279,7 @@ def _reopening(source: Source, policy: Policy) -> _Reopen:
 
 
 def _rewriting(sink: Any, sinks: list[RawSink]) -> _Rewrite:
-    if not isinstance(sink, RawSink) or sink.sequential:
+    if not isinstance(sink, RawSink) or not isinstance(sink.file, AtomicFile):
         raise ParameterError(
             "cannot be written by several processes",
             subject=sink.name,

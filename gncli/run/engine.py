@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a small file needs neither, and their import takes as long 
     from concurrent.futures import Executor, Future
     from types import TracebackType
 
-    from gncli.run.threads import Threads
+    from gncli.threads import Threads
 
 DEFAULT_TILE = 2 << 20  # bytes of input; with its float64 scratch it fits the cache (0.5 to 4 MiB were tried)
 TILES_PER_VISIT = 8
@@ -170,6 +170,8 @@ class Engine:
                 if source.sequential:
                     values = self.buffers.take(region.stop - region.start, source.dtype)
                     source.read_into(values, region.start)
+                else:
+                    source.will_need(region.start, region.stop)
                 pending.append((region, self._executor().submit(self.work, job, source, region, values)))
                 if len(pending) >= 2 * self.workers:
                     yield _first(pending, source)
@@ -182,7 +184,7 @@ class Engine:
         if self._given is not None:
             return self._given
         if self._own is None:
-            from gncli.run.threads import Threads
+            from gncli.threads import Threads
 
             self._own = Threads(self.workers)
         return self._own

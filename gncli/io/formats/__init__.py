@@ -19,7 +19,7 @@ from gncli.inputs import STRICT, Policy
 from gncli.io.atomic import AtomicFile, aborting
 from gncli.io.pipe import Pipe
 from gncli.io.rawfile import RawFile
-from gncli.io.source import Container, Order, Sink
+from gncli.io.source import Container, NewFile, Order, Sink, StoredFile
 from gncli.kernels.floats import Float
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Output(NamedTuple):
     text: str
     path: str
     member: str | None
-    begin: Callable[[], AtomicFile]
+    begin: Callable[[], NewFile]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     order: Order
@@ -106,7 +106,7 @@ class Format(ABC):
         """Return whether the file is of this format, judged by its first bytes."""
 
     @abstractmethod
-    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+    def open(self, file: StoredFile, name: str, policy: Policy) -> Container:
         """Return the tensors of the file, which the container owns from now on; errors call it `name`."""
 
     def stream(self, pipe: Pipe, policy: Policy) -> Container | None:
@@ -162,7 +162,7 @@ class Npy(WrittenFormat):
         """Return whether the file begins as `np.save` begins one."""
         return file.head(6) == b"\x93NUMPY"
 
-    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+    def open(self, file: StoredFile, name: str, policy: Policy) -> Container:
         """Return the tensor of the file, whose name is empty."""
         from gncli.io.formats.npy import NpyFile
 
@@ -193,7 +193,7 @@ class Npz(Format):
         """Return whether the file begins as a member of an archive but that of PyTorch, or as an empty one ends."""
         return file.head(4) in (b"PK\x03\x04", b"PK\x05\x06") and not PYTORCH.recognizes(file)
 
-    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+    def open(self, file: StoredFile, name: str, policy: Policy) -> Container:
         """Return the arrays of the archive."""
         from gncli.io.formats.npz import NpzFile
 
@@ -216,7 +216,7 @@ class PyTorch(Format):
         name = file.head(int.from_bytes(head[26:28], "little"), 30) if head[:4] == b"PK\x03\x04" else b""
         return self.first.fullmatch(name) is not None
 
-    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+    def open(self, file: StoredFile, name: str, policy: Policy) -> Container:
         """Return the tensors of the file."""
         from gncli.io.formats.pytorch import PyTorchFile
 
@@ -237,7 +237,7 @@ class Safetensors(WrittenFormat):
         head = file.head(9)
         return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= self.longest
 
-    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+    def open(self, file: StoredFile, name: str, policy: Policy) -> Container:
         """Return the tensors of the file."""
         from gncli.io.formats.safetensors import SafetensorsFile
 
@@ -253,7 +253,7 @@ class Safetensors(WrittenFormat):
         file = output.begin()
         with aborting(file):
             if file.replaces:
-                safetensors.check_replaceable(file.target, output.text, member)
+                safetensors.check_replaceable(file, output.text, member)
             dtype = output.kind or output.dtype
             return safetensors.safetensors_sink(file, member, output.shape, dtype, output.order, output.attributes)
 
@@ -283,9 +283,9 @@ class Hdf5(WrittenFormat):
 
         return hdf5
 
-    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+    def open(self, file: StoredFile, name: str, policy: Policy) -> Container:
         """Return the datasets of the file."""
-        container: Container = self.module(policy).GuardedHdf5File(file, name, policy)
+        container: Container = self.module(policy).GuardedHdf5File(file.local(), name, policy)
         return container
 
     def names(self, path: str, seconds: float) -> list[str]:
@@ -301,9 +301,10 @@ class Hdf5(WrittenFormat):
         dataset = dataset or self.dataset
         hdf5 = self.module()
         file = output.begin()
+        assert isinstance(file, AtomicFile)  # it is not written to a store
         with aborting(file):
             if file.replaces:
-                hdf5.check_replaceable(file.target, output.text, f"/{dataset}")
+                hdf5.check_replaceable(file, output.text, f"/{dataset}")
             sink: Sink = hdf5.hdf5_sink(
                 file, dataset, output.shape, output.dtype, output.order, output.attributes, output.compression
             )
@@ -320,7 +321,7 @@ class Sharded(Format):
         """Return whether the file begins as an object of JSON does."""
         return file.head(1) == b"{"
 
-    def open(self, file: RawFile, name: str, policy: Policy) -> Container:
+    def open(self, file: StoredFile, name: str, policy: Policy) -> Container:
         """Return the tensors of the shards, which lie next to the file."""
         from gncli.io.formats.sharded import ShardedFile
 

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from gncli.descriptors import write_fully
 from gncli.errors import InputError
-from gncli.io.atomic import AtomicFile, writing
+from gncli.io.atomic import writing
 from gncli.io.dtypes import NUMERIC, NotNumericError, holdable, refuse_dtype
 from gncli.io.foreign import Widened
 from gncli.io.pipe import PIECE, STDIN, STDOUT, Pipe, Spool, widen
-from gncli.io.rawfile import RawFile, RawSink, RawSource, as_bytes, read_fully, reading
-from gncli.io.source import Container, Order, Sink, Source
+from gncli.io.rawfile import RawSink, RawSource, as_bytes, read_fully, reading
+from gncli.io.source import Container, NewFile, Order, Sink, Source, StoredFile
 from gncli.kernels.floats import FLOATS, Float
 
 MAGIC = b"\x93NUMPY"
@@ -132,12 +132,14 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, raw
     return MAGIC + b"\x01\x00" + struct.pack("<H", len(text)) + text.encode("ascii")
 
 
-def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None, as_dtype: str | None = None) -> Source:
+def open_npy(
+    file: StoredFile, name: str, start: int = 0, stop: int | None = None, as_dtype: str | None = None
+) -> Source:
     """Return the tensor of a .npy, whose size must be exactly the one that its header declares.
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with the source.
     name : str
         What errors call it.
@@ -159,7 +161,7 @@ def open_npy(file: RawFile, name: str, start: int = 0, stop: int | None = None, 
     return header.meant(RawSource(file, offset, header.shape, header.dtype, header.order, name))
 
 
-def header_at(file: RawFile, start: int, stop: int, name: str, as_dtype: str | None = None) -> Header:
+def header_at(file: StoredFile, start: int, stop: int, name: str, as_dtype: str | None = None) -> Header:
     """Return the header of a .npy that lies from `start` to `stop` in the file; see `read_header`."""
     position = start
 
@@ -172,9 +174,7 @@ def header_at(file: RawFile, start: int, stop: int, name: str, as_dtype: str | N
     return read_header(read, name, as_dtype)
 
 
-def npy_sink(
-    file: AtomicFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, raw: bool = False
-) -> RawSink:
+def npy_sink(file: NewFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, raw: bool = False) -> RawSink:
     """Return the sink of a .npy file, its header written."""
     header = header_bytes(shape, dtype, order, raw)
     return RawSink(file, [(0, header)], len(header), shape, dtype)
@@ -193,7 +193,7 @@ class NpyFile(Container):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with this.
     name : str
         The file as the user typed it.
@@ -201,7 +201,7 @@ class NpyFile(Container):
         What raw elements are.
     """
 
-    def __init__(self, file: RawFile, name: str, as_dtype: str | None = None) -> None:
+    def __init__(self, file: StoredFile, name: str, as_dtype: str | None = None) -> None:
         self.skipped = []
         self._file, self._name, self._as_dtype = file, name, as_dtype
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError
 from gncli.inputs import STRICT, Policy
-from gncli.io.atomic import writing
+from gncli.io.atomic import AtomicFile, writing
 from gncli.io.dtypes import NotNumericError
 from gncli.io.formats.npy import header_at, open_npy, read_header, size_error
 from gncli.io.formats.zip import Inflater, Member, check_size, members
-from gncli.io.rawfile import FileSink, FileSource, RawFile, as_bytes
-from gncli.io.source import Archive, Container, Source, not_found
+from gncli.io.rawfile import FileSink, FileSource, as_bytes
+from gncli.io.source import Archive, Container, Source, StoredFile, not_found
 
 _SUFFIX = ".npy"
 _KERAS = "model.weights.h5"  # in a .keras
@@ -34,7 +34,7 @@ class NpzFile(Container):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with this.
     name : str
         The file as the user typed it.
@@ -54,7 +54,7 @@ class NpzFile(Container):
         If it has more members than gncli lists.
     """
 
-    def __init__(self, file: RawFile, name: str, policy: Policy = STRICT) -> None:
+    def __init__(self, file: StoredFile, name: str, policy: Policy = STRICT) -> None:
         self.skipped: list[str] = []
         self._file, self._name, self._policy = file, name, policy
         self._members: dict[str, Member] = {}
@@ -136,7 +136,7 @@ class DeflatedSource(FileSource):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The archive, which is closed with the source.
     inflater : Inflater
         The reader of the member, at its first byte.
@@ -155,7 +155,9 @@ class DeflatedSource(FileSource):
 
     sequential = True
 
-    def __init__(self, file: RawFile, inflater: Inflater, nbytes: int, name: str, as_dtype: str | None = None) -> None:
+    def __init__(
+        self, file: StoredFile, inflater: Inflater, nbytes: int, name: str, as_dtype: str | None = None
+    ) -> None:
         self.header = header = read_header(inflater.read, name, as_dtype)
         if nbytes - header.offset != header.nbytes:
             raise size_error(header, nbytes - header.offset, name)
@@ -186,6 +188,8 @@ class DeflatedSource(FileSource):
 
 class NpzSink(FileSink, Archive):
     """Several small arrays in one file, which appears whole, on `commit`."""
+
+    file: AtomicFile
 
     def write(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write the arrays under their names, once."""

@@ -20,8 +20,8 @@ from gncli.io.dtypes import FOREIGN, NUMERIC, holdable, refuse_dtype, refuse_typ
 from gncli.io.foreign import Widened
 from gncli.io.formats.pickled import Tensor, contents
 from gncli.io.formats.zip import Inflater, Member, check_size, members
-from gncli.io.rawfile import RawFile, RawSource
-from gncli.io.source import Container, Source, not_found
+from gncli.io.rawfile import RawSource
+from gncli.io.source import Container, Source, StoredFile, not_found
 from gncli.io.strided import StridedSource, order_of
 from gncli.kernels.floats import Float
 
@@ -38,7 +38,7 @@ class PyTorchFile(Container):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with this.
     name : str
         The file as the user typed it.
@@ -60,7 +60,7 @@ class PyTorchFile(Container):
 
     hint = "save the tensors alone: torch.save(model.state_dict(), FILE)"
 
-    def __init__(self, file: RawFile, name: str, policy: Policy = STRICT) -> None:
+    def __init__(self, file: StoredFile, name: str, policy: Policy = STRICT) -> None:
         self._file, self._policy = file, policy
         self._records: dict[str, Member] = {}
         for member in members(file, name):

@@ -14,20 +14,17 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gncli.errors import InputError, LimitError
 from gncli.io.dtypes import FOREIGN, MAX_NBYTES, holdable, refuse_dtype, refuse_type
 from gncli.io.foreign import Widened
-from gncli.io.rawfile import RawFile, RawSink, RawSource, check_lost
-from gncli.io.source import MAX_MEMBERS, Container, Order, Sink, Source, not_found
+from gncli.io.rawfile import RawSink, RawSource, check_lost
+from gncli.io.source import MAX_MEMBERS, Container, NewFile, Order, Sink, Source, StoredFile, not_found
 from gncli.io.transposition import in_c_order
 from gncli.kernels.floats import Float
-
-if TYPE_CHECKING:
-    from gncli.io.atomic import AtomicFile
 
 MAX_ENTRY_NBYTES = 4096  # an entry with 64 axes takes less
 
@@ -87,7 +84,7 @@ def _itemsize(dtype: str) -> int:
     return np.dtype(_DTYPES[dtype]).itemsize if dtype in _DTYPES else _COMPLEX.get(dtype, 0)
 
 
-def read_header(file: RawFile, name: str) -> tuple[int, dict[str, Entry]]:
+def read_header(file: StoredFile, name: str) -> tuple[int, dict[str, Entry]]:
     """Return the offset where the tensors begin, and the tensors by name, in the order of their bytes.
 
     Raises
@@ -185,7 +182,7 @@ class SafetensorsFile(Container):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file, which is closed with this.
     name : str
         The file as the user typed it.
@@ -203,7 +200,7 @@ class SafetensorsFile(Container):
         If it has more tensors than gncli lists.
     """
 
-    def __init__(self, file: RawFile, name: str) -> None:
+    def __init__(self, file: StoredFile, name: str) -> None:
         self._file = file
         self._offset, self._entries = read_header(file, name)
         self.skipped = [called for called, entry in self._entries.items() if not entry.known]
@@ -230,7 +227,7 @@ class SafetensorsFile(Container):
         self._file.close()
 
 
-def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> Source:
+def tensor(file: StoredFile, offset: int, entry: Entry, name: str) -> Source:
     """Return the tensor of an entry of the header, whose tensors begin at `offset`; it closes the file.
 
     Raises
@@ -252,18 +249,18 @@ def tensor(file: RawFile, offset: int, entry: Entry, name: str) -> Source:
         raise
 
 
-def check_replaceable(target: str, name: str, member: str) -> None:
+def check_replaceable(file: NewFile, name: str, member: str) -> None:
     """Raise OutputError if the file holds anything besides `member`, which a new file would lose."""
 
-    def others(raw: RawFile) -> list[str]:
+    def others(raw: StoredFile) -> list[str]:
         with raw:
             return [called for called in read_header(raw, name)[1] if called != member]
 
-    check_lost(target, name, member, others)
+    check_lost(file.replaced, name, member, others)
 
 
 def safetensors_sink(
-    file: AtomicFile,
+    file: NewFile,
     member: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any] | Float,

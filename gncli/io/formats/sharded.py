@@ -9,7 +9,6 @@ is read before the first tensor; no shard stays open, so that their number is no
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import NamedTuple
 from gncli.errors import ChangedError, InputError, LimitError
 from gncli.io.formats.safetensors import Entry, parsed, read_header, tensor
 from gncli.io.rawfile import RawFile, reading
-from gncli.io.source import MAX_MEMBERS, Container, Identity, Source, not_found
+from gncli.io.source import MAX_MEMBERS, Container, Identity, Source, StoredFile, not_found
 from gncli.text import natural
 
 MAX_INDEX_NBYTES = 64 << 20
@@ -33,8 +32,8 @@ class Shard(NamedTuple):
 
     Parameters
     ----------
-    path : str
-        The file, which is no link.
+    name : str
+        The file, in the folder of the index.
     identity : Identity
         Of the file.
     offset : int
@@ -43,7 +42,7 @@ class Shard(NamedTuple):
         Its tensors by name.
     """
 
-    path: str
+    name: str
     identity: Identity
     offset: int
     entries: dict[str, Entry]
@@ -54,7 +53,7 @@ class ShardedFile(Container):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The index, which is closed with this.
     name : str
         The index as the user typed it.
@@ -74,12 +73,11 @@ class ShardedFile(Container):
 
     many = True
 
-    def __init__(self, file: RawFile, name: str) -> None:
-        if file.path is None:
+    def __init__(self, file: StoredFile, name: str) -> None:
+        if isinstance(file, RawFile) and file.path is None:
             hint = "give the path of the index"
             raise InputError("is an index of files next to it, and a pipe has none", subject=name, hint=hint)
         self._file, self._name = file, name
-        self._folder = os.path.dirname(file.path)
         self._shard_of, total = _read_index(file, name)
         self._shards = self._all_shards()
         nbytes = sum(e.last - e.first for shard in self._shards.values() for e in shard.entries.values())
@@ -99,23 +97,19 @@ class ShardedFile(Container):
     def _refuse_others(self, shards: Mapping[str, object]) -> None:
         """Raise InputError if a file that the index does not name is named as its shards are."""
         prefixes = {match[1] for match in map(_SHARD.fullmatch, shards) if match}
-        with reading(self._name):
-            others = sorted(set(os.listdir(self._folder or ".")) - shards.keys(), key=natural)
-        for other in others:
+        for other in sorted(set(self._file.neighbours()) - shards.keys(), key=natural):
             if (match := _SHARD.fullmatch(other)) and match[1] in prefixes:
                 problem = f"names no tensor of {other}, which lies next to it and is named as a shard"
                 raise InputError(problem, subject=self._name, hint="move it away, or name the file that is meant")
 
     def _shard(self, shard: str, members: set[str]) -> Shard:
         """Return a shard that holds `members` and nothing else."""
-        path = os.path.join(self._folder, shard)
-        real = os.path.realpath(path)
-        if os.path.dirname(real) != os.path.realpath(self._folder):
-            problem = f"names the shard {shard}, which is a link out of its folder"
-            raise InputError(problem, subject=self._name, hint="copy the file into the folder, with cp -L")
-        if not os.path.lexists(real):
-            raise InputError(f"names the shard {shard}, which is not there", subject=self._name)
-        with RawFile(real, path) as file:
+        try:
+            file = self._file.beside(shard)
+        except FileNotFoundError as error:
+            raise InputError(f"names the shard {shard}, which is not there", subject=self._name) from error
+        with file:
+            path = file.name
             if file.head(1, 8) != b"{" or int.from_bytes(file.head(8), "little") > LONGEST:
                 hint = "shards of PyTorch are read as a folder: name that" if shard.endswith(".bin") else None
                 raise InputError("is no .safetensors, and the index names it as a shard", subject=path, hint=hint)
@@ -127,7 +121,7 @@ class ShardedFile(Container):
                 raise InputError(f"holds {called}, which the index {where}", subject=path)
             for called in sorted(members - entries.keys()):
                 raise InputError(f"does not hold {called}, which the index gives to it", subject=path)
-            return Shard(real, file.identity, offset, entries)
+            return Shard(shard, file.identity, offset, entries)
 
     def _entry(self, called: str) -> Entry:
         return self._shards[self._shard_of[called]].entries[called]
@@ -149,7 +143,8 @@ class ShardedFile(Container):
         if member not in self._shard_of:
             raise not_found(member, self.names(), "tensor", name)
         shard = self._shards[self._shard_of[member]]
-        file = RawFile(shard.path, name)
+        with reading(name):
+            file = self._file.beside(shard.name, name)
         if file.identity != shard.identity:
             file.close()
             raise ChangedError("was changed while it was read", subject=name)
@@ -160,7 +155,7 @@ class ShardedFile(Container):
         self._file.close()
 
 
-def _read_index(file: RawFile, name: str) -> tuple[dict[str, str], float | None]:
+def _read_index(file: StoredFile, name: str) -> tuple[dict[str, str], float | None]:
     """Return the shard of each tensor, and the bytes of all tensors where the index says them."""
     if file.identity.nbytes > MAX_INDEX_NBYTES:
         raise LimitError(f"is {file.identity.nbytes:,} bytes long; the limit is {MAX_INDEX_NBYTES:,}", subject=name)

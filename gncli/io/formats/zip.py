@@ -17,8 +17,7 @@ from copy import copy
 from typing import Any, NamedTuple
 
 from gncli.errors import InputError, LimitError
-from gncli.io.rawfile import RawFile
-from gncli.io.source import MAX_MEMBERS
+from gncli.io.source import MAX_MEMBERS, StoredFile
 
 MAX_DIRECTORY_NBYTES = 64 << 20
 SPARSE_NBYTES = 4 << 30  # a member may declare this much, however little it stores
@@ -76,7 +75,7 @@ class Member(NamedTuple):
         """Whether its bytes must be inflated."""
         return self.method == _DEFLATED
 
-    def begin(self, file: RawFile, name: str) -> int:
+    def begin(self, file: StoredFile, name: str) -> int:
         """Return the offset where its bytes begin, after checking that they can be read.
 
         Raises
@@ -112,7 +111,7 @@ class Member(NamedTuple):
         return start
 
 
-def members(file: RawFile, name: str) -> list[Member]:
+def members(file: StoredFile, name: str) -> list[Member]:
     """Return the members of an archive, in the order of its directory.
 
     Raises
@@ -139,7 +138,7 @@ def members(file: RawFile, name: str) -> list[Member]:
     return found
 
 
-def _directory(file: RawFile, name: str) -> tuple[int, int, int]:
+def _directory(file: StoredFile, name: str) -> tuple[int, int, int]:
     """Return the offset of the directory, its size in bytes, and its number of entries."""
     nbytes = file.identity.nbytes
     start = max(0, nbytes - _END.size - _LONGEST_COMMENT)
@@ -230,7 +229,7 @@ class Inflater:
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The archive.
     member : Member
         The member.
@@ -245,7 +244,7 @@ class Inflater:
         The number of bytes inflated so far.
     """
 
-    def __init__(self, file: RawFile, member: Member, start: int, name: str) -> None:
+    def __init__(self, file: StoredFile, member: Member, start: int, name: str) -> None:
         self.position = 0
         self._file, self._member, self._name = file, member, name
         self._at, self._stop = start, start + member.stored

@@ -30,14 +30,14 @@ from gncli.io.source import Order, Sink
 from gncli.io.transposition import Cut, in_c_order
 
 
-def check_replaceable(target: str, name: str, dataset: str) -> None:
+def check_replaceable(file: AtomicFile, name: str, dataset: str) -> None:
     """Raise OutputError if the file holds anything besides `dataset`, which a new file would lose."""
 
     def others(raw: RawFile) -> list[str]:
         with GuardedHdf5File(raw, name) as file:
             return file.others_than(dataset)
 
-    check_lost(target, name, dataset, others)
+    check_lost(file.replaced, name, dataset, others)
 
 
 def hdf5_sink(

@@ -7,7 +7,7 @@ from concurrent.futures import wait
 
 import pytest
 
-from gncli.run.threads import Threads
+from gncli.threads import Threads
 
 
 def test_threads_do_what_is_submitted_rest_and_begin_again() -> None:
