@@ -202,6 +202,8 @@ def group_norm_backward(
     gamma_axes: str | None = None,
     gamma_per_group: bool = False,
     gamma_offset: float = 0.0,
+    beta: Any = None,
+    activation: str | None = None,
     dtype: Any = None,
     param_dtype: Any = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -212,8 +214,8 @@ def group_norm_backward(
     x, dy : array_like
         The input of the forward pass, and the gradient of its output, floating-point and of the same shape.
     num_groups, eps, layout, gamma, denominator, interleaved, over, rms, mean, var, gamma_axes, gamma_per_group
-    gamma_offset
-        Those of the forward pass; see `group_norm`. Beta changes no gradient.
+    gamma_offset, beta, activation
+        Those of the forward pass; see `group_norm`. Beta changes a gradient only where there is an activation.
     dtype : dtype, optional
         That of the gradient of `x`; by default as in `group_norm`.
     param_dtype : dtype, optional
@@ -243,9 +245,9 @@ def group_norm_backward(
     with contextlib.ExitStack() as stack:
         pair = gradient_pair(stack, io.lend(x, "x"), io.lend(dy, "dy"))
         grouping = norm.on(pair.shape, pair.order)
-        scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset)
+        scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset, activation=activation)
         factors = _values(gamma, "gamma", 1.0)
-        affine = scaling.affine(grouping, factors, np.zeros(()))
+        affine = scaling.affine(grouping, factors, _values(beta, "beta", 0.0))
         given = _given(grouping, mean, var) if norm.given else None
         made = _made(dtype, output_float(pair.a.dtype))
         param = _made(param_dtype, param_float(pair.a))

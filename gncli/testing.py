@@ -140,6 +140,8 @@ def assert_group_norm_backward(
     num_groups: int,
     *,
     gamma: Any = None,
+    beta: Any = None,
+    activation: str | None = None,
     eps: float = DEFAULT_EPS,
     layout: str | None = None,
     max_ulp: int = 1,
@@ -154,8 +156,10 @@ def assert_group_norm_backward(
         The input of the forward pass, and the gradient of its output, which the results were made of.
     num_groups : int
         The number of groups; it must divide the number of channels.
-    gamma : array_like of shape (C,), or float, optional
-        The scale of the forward pass; 1 by default.
+    gamma, beta : array_like of shape (C,), or float, optional
+        The scale and the offset of the forward pass; 1 and 0 by default.
+    activation : {"relu", "silu", "gelu", "gelu-tanh"}, optional
+        What follows them in the forward pass.
     eps : float
         Added to the variance, inside the root.
     layout : str, optional
@@ -186,9 +190,8 @@ def assert_group_norm_backward(
         source, upstream = (
             stack.enter_context(stack.enter_context(opened(of, name)).only()) for of, name in ((x, "x"), (dy, "dy"))
         )
-        exact = group_norm_backward(
-            source, upstream, num_groups, eps, layout, gamma, dtype=np.float64, param_dtype=np.float64
-        )
+        options = {"beta": beta, "activation": activation, "dtype": np.float64, "param_dtype": np.float64}
+        exact = group_norm_backward(source, upstream, num_groups, eps, layout, gamma, **options)
         for name, found, right in zip(names, gradients, exact, strict=True):
             if found is None:
                 continue

@@ -92,3 +92,17 @@ def _pi(digits: int) -> Decimal:
             t = (t * n) / d
             s += t
         return s
+
+
+def slope(name: str, u: Decimal) -> Decimal:
+    """Return the derivative of an activation at `u`, with about the digits of the context; of smooth ones."""
+    with decimal.localcontext() as context:
+        context.prec += 40 + min(400, int(u * u / 2))
+        if name == "silu":
+            gate = 1 / (1 + (-u).exp())
+            return gate + u * gate * (1 - gate)
+        if name == "gelu":
+            return _erfc(-u / Decimal(2).sqrt()) / 2 + u * (-u * u / 2).exp() / (2 * _pi(context.prec)).sqrt()
+        root = (8 / _pi(context.prec)).sqrt()
+        gate = 1 / (1 + (-root * (u + Decimal("0.044715") * u**3)).exp())
+        return gate + u * gate * (1 - gate) * root * (1 + Decimal("0.134145") * u * u)

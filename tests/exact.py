@@ -64,8 +64,8 @@ def sum_of(values: NDArray[Any], power: int = 1) -> Fraction:
 
 
 def exactly(x: Any) -> Fraction:
-    """Return the value of a NumPy scalar."""
-    return Fraction(int(x)) if x.dtype.kind in "iub" else Fraction(float(x))
+    """Return the value of a NumPy scalar, or of a fraction."""
+    return x if isinstance(x, Fraction) else Fraction(int(x)) if x.dtype.kind in "iub" else Fraction(float(x))
 
 
 def group_norm(

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from decimal import localcontext
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,15 @@ from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.loops import loops
 from gncli.kernels.parameters import Grid
 from gncli.kernels.plain import Gradient
+from gncli.report.lines import proved_words
 from gncli.run.engine import Engine
 from gncli.run.gradients import Backward, Gradients
 from gncli.tasks.backward import gradient_pair
 from gncli.testing import assert_group_norm_backward
+from tests import exact
+from tests.activated import decimal_of, slope
 from tests.arrays import Inline, InTurn, assert_same_bits
-from tests.norms import GRADIENTS, MAKERS, SHAPES, Case, cases, gradients
+from tests.norms import GRADIENTS, MAKERS, SHAPES, Case, cases, cells_of_groups, gradients
 
 ENGINES = [Engine(1, 1 << 6, 1 << 8, executor=Inline()), Engine(1, executor=Inline())]  # spans read thrice, and once
 
@@ -45,13 +50,14 @@ def computed(
     engine: Engine = ENGINES[1],
     *,
     in_turn: bool = False,
+    beta: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], GradientCheck]:
     """Return dx, dgamma, dbeta, and the check of dx."""
     with ExitStack() as stack, np.errstate(all="ignore"):
         pair = gradient_pair(stack, ArraySource(x, "x"), ArraySource(dy, "dy"))
         grouping = case.norm.on(pair.shape, pair.order)
         sink = (InTurn if in_turn else ArraySink)(pair.shape, np.dtype(made[0]), pair.order)
-        affine = case.scaling.affine(grouping, gamma, np.zeros(()))
+        affine = case.scaling.affine(grouping, gamma, np.zeros(()) if beta is None else beta)
         grid = Grid.of(case.scaling, grouping, gamma.shape)
         kept = None if moments is None else per_channel_moments(grouping, *moments)
         kinds = [FLOATS[np.dtype(name).name] for name in made]
@@ -97,12 +103,12 @@ def test_every_gradient_of_every_norm_is_correctly_rounded(kind: str, seed: int)
 
 
 def pass_over(x: NDArray[Any], dy: NDArray[Any], norm: GroupNorm, **more: Any) -> Gradients:
-    """Return what a pass finds where gamma is 1."""
+    """Return what a pass finds where gamma is 1, and beta 0 if it is not given."""
     with ExitStack() as stack, np.errstate(all="ignore"):
         pair = gradient_pair(stack, ArraySource(x, "x"), ArraySource(dy, "dy"))
         grouping = norm.on(pair.shape, pair.order)
-        one = np.ones(())
-        affine, grid = Scaling().affine(grouping, one, one * 0), Grid.of(Scaling(), grouping, ())
+        scaling, one = more.pop("scaling", Scaling()), np.ones(())
+        affine, grid = scaling.affine(grouping, one, more.pop("beta", one * 0)), Grid.of(scaling, grouping, ())
         single = FLOATS["float32"]
         made, engine = more.pop("made", single), more.pop("engine", ENGINES[1])
         return Backward(pair, more.pop("sink", None), grouping, affine, grid, made, single, engine, **more).run()
@@ -193,6 +199,7 @@ def test_a_nan_spoils_its_cell_and_its_sums_and_nothing_else() -> None:
 def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
     x, dy = np.random.default_rng(7).normal(size=(2, 2, 3, 4)).astype(np.float32)
     dy[0, 1, 2] = -np.inf
+    x[1, 1, 0], x[1, 1, 1] = np.inf, np.nan  # no gradient depends on x but dgamma
     for made in (np.float32, np.float64):
         dx, dgamma, dbeta = group_norm_backward(x, dy, mean=np.zeros(3), var=np.ones(3), dtype=made)
         assert np.argwhere(~np.isfinite(dx)).tolist() == [[0, 1, 2]]
@@ -273,6 +280,99 @@ def test_gamma_per_group_and_fortran_order_are_summed_where_they_belong() -> Non
 def test_a_tensor_without_elements_has_gradients_of_zero() -> None:
     dx, dgamma, dbeta = group_norm_backward(np.zeros((0, 4, 2)), np.zeros((0, 4, 2)), 2)
     assert (dx.shape, dgamma.tolist(), dbeta.tolist()) == ((0, 4, 2), [0.0] * 4, [0.0] * 4)
+
+
+def through(x: Any, dy: Any, case: Case, gamma: Any, beta: Any, name: str) -> NDArray[Any]:
+    """Return dy times the derivative of an activation, as fractions: exact for relu, else of 60 digits."""
+    found = np.empty(x.shape, object)
+    for cell in np.unique(case.cells):
+        places = list(zip(*np.nonzero(case.cells == cell), strict=True))
+        group = exact.Group.of(np.array([x[p] for p in places]), case.norm.eps, case.norm.denominator)
+        for p in places:
+            if name == "relu":
+                found[p] = exact.exactly(dy[p]) * (group.side(x[p], gamma[p], beta[p], Fraction(0)) > 0)
+                continue
+            with localcontext(prec=100):
+                u = decimal_of(exact.exactly(x[p]) - group.sum / group.n)
+                total = decimal_of(group.total)
+                u *= decimal_of(Fraction(gamma[p])) / (total.sqrt() if case.norm.denominator == "std" else total)
+                of_u = slope(name, u + decimal_of(Fraction(beta[p])))
+            with localcontext(prec=60):
+                found[p] = Fraction(+of_u) * exact.exactly(dy[p])
+    return found
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu", "gelu-tanh"])
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31))
+def test_gradients_through_an_activation_are_correctly_rounded_or_counted(activation: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape, groups, interleaved = (2, 4, 3), int(rng.choice([1, 2, 4])), bool(rng.random() < 0.5)
+    norm = GroupNorm(
+        groups, eps=0.01, denominator=str(rng.choice(["std", "variance"])), layout="NCL", interleaved=interleaved
+    )
+    case = Case(
+        norm,
+        Scaling(gamma_offset=float(rng.choice([0.0, 0.1])), activation=activation),
+        cells_of_groups("NCL", shape, groups, interleaved=interleaved),
+        (1,),
+    )
+    x = np.asarray(MAKERS[str(rng.choice(["normal", "ternary", "offset", "half"]))](rng, shape))
+    dy = np.asarray(GRADIENTS[str(rng.choice(["normal", "ternary", "sparse", "constant"]))](rng, shape))
+    gamma = rng.normal(size=4) if rng.random() < 0.5 else np.ones(())
+    beta = np.ones(4) if rng.random() < 0.5 else np.zeros(())
+    wide = [broadcast(of, (1,), shape) for of in (gamma, beta)]
+    made, owners = ("f4", "f4"), broadcast(np.arange(4), (1,), shape)
+    factors = np.vectorize(Fraction, otypes=[object])(wide[0]) + Fraction(case.scaling.gamma_offset)
+    h = through(x, dy, case, factors, wide[1], activation)
+    right = gradients(x, h, case, made, wide[0], owners)
+    for engine in ENGINES:
+        *found, check = computed(x, dy, case, made, gamma, None, engine, beta=beta)
+        wrong = [int((values.reshape(of.shape) != of).sum()) for values, of in zip(found, right, strict=True)]
+        assert check.ok and (check.proved or 0) + (check.settled or 0) + (check.unproved or 0) == x.size
+        assert (check.unproved is None) == (activation == "relu")
+        assert wrong[0] <= (check.unproved or 0), (case, check)
+        assert wrong[1:] == [0, 0]
+
+
+def test_what_an_activation_leaves_open_is_counted_and_shown() -> None:
+    x, dy = np.random.default_rng(15).normal(size=(2, 1, 4, 6)).astype(np.float32)
+    dy[0, 0] = 0  # of a cell without a gradient dx is exactly 0
+    dy[0, 2], x[0, 2] = 1, 0.0
+    norm, options = GroupNorm(4, eps=1.0), {"scaling": Scaling(activation="silu")}
+    for engine in ENGINES:
+        sink = ArraySink(x.shape, np.dtype(np.float32))
+        found = pass_over(x, dy, norm, engine=engine, sink=sink, **options)
+        check = found.check
+        assert check.ok and (check.proved, check.settled, check.unproved) == (18, 0, 6)  # a constant dx is 0, or nearly
+        assert_same_bits(sink.array[0, 0], np.zeros(6, np.float32))
+        assert np.abs(sink.array[0, 2]).max() < 1e-15
+    assert proved_words(check.proved, check.settled, check.unproved) == (
+        "; 18 elements proved correctly rounded, 6 not proved"
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_a_nan_and_infinities_pass_through_an_activation(activation: str) -> None:
+    x, dy = np.random.default_rng(16).normal(size=(2, 1, 3, 4)).astype(np.float32)
+    x[0, 0, 0], x[0, 1, 0], x[0, 2, 0], dy[0, 1, 1] = np.nan, np.inf, -np.inf, np.nan
+    dx, _, dbeta = group_norm_backward(x, dy, mean=np.zeros(3), var=np.ones(3), activation=activation)
+    assert np.argwhere(np.isnan(dx)).tolist() == [[0, 0, 0], [0, 1, 1]]
+    assert dx[0, 1, 0] == dy[0, 1, 0] * np.float32(1 / np.sqrt(1 + 1e-5)) and dx[0, 2, 0] == 0
+    assert np.isnan(dbeta).tolist() == [True, True, False]
+
+
+def test_sums_that_relu_leaves_open_are_settled() -> None:
+    half = np.random.default_rng(17).normal(size=(2, 3, 50)).astype(np.float32)
+    x, dy = np.concatenate([half, -half], 2), np.full((2, 3, 100), 0.3, np.float32)
+    for moments in (None, (np.zeros(3), np.ones(3))):
+        norm = GroupNorm(None if moments else 3, given=moments is not None)
+        for engine in ENGINES:
+            found = pass_over(
+                x, dy, norm, engine=engine, given=moments, scaling=Scaling(activation="relu"), beta=np.full(3, 1e3)
+            )
+            assert_same_bits(found.parameters[0], np.zeros(3, np.float32))
+            assert (found.settled, found.unproved) == (3, 0)
 
 
 TORCH: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

@@ -79,12 +79,14 @@ def backward(
     gncli backward x.npy dy.npy -G 4 --gamma g.npy --dx dx.npy
     gncli backward x.npy dy.npy -G 4 --dgamma dg.npy --dbeta db.npy
     gncli backward x.npy dy.npy --over -1 --gamma g.npy --dx dx.npy    layer norm
+    gncli backward x.npy dy.npy -G 4 --activation silu --dx dx.npy
     gncli backward x.npy dy.npy -G 4 --dx - -q | gncli diff mine.npy - --max-ulp 1
 
     X is the input of the forward pass, and DY the gradient of its output, of the same shape. The options of the norm
     are those of gncli normalize. The report shows DY, the gradient dx of X, and those of gamma and beta, which are
     sums over all axes that gamma does not have; of a number --gamma they are one per channel, or with --over one per
-    index of the reduced axes. beta changes no gradient. Without --dx, --dgamma and --dbeta nothing is written.
+    index of the reduced axes. With --activation DY is the gradient of what that returns; without it beta changes no
+    gradient. Without --dx, --dgamma and --dbeta nothing is written.
     """
     if "-" in (dgamma, dbeta):
         raise click.UsageError("stdout takes one tensor, dx; write dgamma and dbeta to files")

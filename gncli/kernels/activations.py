@@ -6,8 +6,9 @@ Each but relu is ``a(u) = u g(u)`` with a gate g that rises from 0 to 1::
     gelu        g = Phi(u), the distribution function of the normal distribution
     gelu-tanh   g = 1 / (1 + e^-t)    t = 2 sqrt(2 / pi) (u + 0.044715 u^3)
 
-so that ``a'(u) = g(u) + u g'(u)``. gelu-tanh is what others write as ``u / 2 (1 + tanh(t / 2))`` (Hendrycks & Gimpel
-2016, arXiv:1606.08415). docs/numbers.md derives the bounds. Nothing is taken from libm, whose last bits differ.
+so that ``a'(u) = g(u) + u g'(u)``; that of relu is 1 where u > 0, else 0. gelu-tanh is what others write as
+``u / 2 (1 + tanh(t / 2))`` (Hendrycks & Gimpel 2016, arXiv:1606.08415). docs/numbers.md derives the bounds. Nothing is
+taken from libm, whose last bits differ.
 """
 
 from __future__ import annotations
@@ -130,6 +131,23 @@ def activate(name: str, u: Floats, bound: Floats | None) -> None:
         steepest = np.where(bound * rate <= NEAR, (value + np.abs(u) * slope) * (1 + 2.0**-5), 2.0)
         bound[...] = np.where(zero, 0.0, bound * steepest + np.abs(result) * (error * 2.0**-53))
     u[...] = result
+
+
+def derivative(name: str, u: Floats, bound: Floats) -> None:
+    """Replace `u` by the derivative of an activation other than relu, and the bound of its error by that of the result.
+
+    The bound is ``|a''| e`` with the largest a'' near u, where e is the bound of u, and the error of a' itself; where e
+    is too large for that, it is e, since |a''| is below 1 everywhere. docs/numbers.md derives both.
+    """
+    value, slope, rate, error = gate(name, u)
+    size = np.abs(u)
+    far = ~(size < -ZERO)
+    steepest = np.where(bound * rate <= NEAR, slope * (4.0 + size * rate) * (1 + 2.0**-5), 1.0)
+    own = value * error + size * slope * (32.0 + 8.0 * (size * rate))
+    near = bound * steepest + own * 2.0**-53
+    bound[...] = np.where(far, 0.0, near) + 2.0**-170  # so near to 0 or 1 is the derivative where e**t is cut, too
+    bound[np.isnan(u)] = np.nan
+    u[...] = np.where(far, np.where(np.isnan(u), u, u > 0), value + u * slope)
 
 
 # --- in integers -----------------------------------------------------------------------------------------------------

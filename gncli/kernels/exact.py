@@ -263,6 +263,8 @@ class Cell(NamedTuple):
         """Return the sign of the exact result for one element, before the activation."""
         factor, shift = _fractions(factors)
         product = factor * self._deviation(x) * (1 << GRAIN)
+        if not product:
+            return _sign(shift)
         if not self.root:
             return _sign(product * self.n * (1 << GRAIN) + shift * self.spread)
         if product * shift >= 0:
@@ -459,6 +461,54 @@ def settle(
     """
     if not places.size:
         return 0
+    part, n, first, second = _opened(visit, places, cells, norm)
+    factors = affine.of(visit.region.start + places)
+    rounds, activation = affine.rounds and made.mantissa < 52, affine.activation
+    first_map, after = (Factors.none(places.size), None) if rounds else (factors, activation)
+    # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
+    values = visit.values[places]
+    zero = values == _exact_means(first, n, values.dtype)[part]
+    y[places[zero]], became_zero = _of_means(first_map.at(zero), made, after)
+    left = np.flatnonzero(~zero)
+    order = left[np.argsort(part[left], kind="stable")]
+    for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
+        k, at = part[some[0]], places[some]
+        exact = Cell(int(n[k]), int(first[k]), int(second[k]), norm.eps, norm.denominator == "std")
+        y[at] = exact.settled(values[some], first_map.at(some), made, after)
+        signs = (exact.sign(values[i], first_map.at(i)) for i in some[y[at] == 0])
+        became_zero += sum(map(partial(_vanishes, after), signs))
+    if not rounds:
+        return became_zero
+    z = y[places]
+    if made.foreign:
+        made.resolve(z, affine.overflow)
+    y[places], became_zero = _of_rounded(z.astype(np.float64), factors, made, activation)
+    return became_zero
+
+
+def positive(
+    visit: Visit, places: NDArray[np.int64], cells: Moments, norm: GroupNorm, affine: Affine
+) -> NDArray[np.bool_]:
+    """Return whether the exact results of the elements at `places` are positive, before rounding and the activation.
+
+    For the parameters see `settle`.
+    """
+    found = np.zeros(places.size, np.bool_)
+    part, n, first, second = _opened(visit, places, cells, norm)
+    factors, values = affine.of(visit.region.start + places), visit.values[places]
+    for k in range(n.size):
+        (some,) = np.nonzero(part == k)
+        own, at, back = _distinct(values[some], factors.at(some))
+        exact = Cell(int(n[k]), int(first[k]), int(second[k]), norm.eps, norm.denominator == "std")
+        signs = [exact.sign(value, own.at(i)) for i, value in enumerate(values[some[at]])]
+        found[some] = (np.array(signs) > 0)[back]
+    return found
+
+
+def _opened(
+    visit: Visit, places: NDArray[np.int64], cells: Moments, norm: GroupNorm
+) -> tuple[NDArray[np.int64], Floats, Integers, Integers]:
+    """Return the cells of the elements at `places`: the place of each in the arrays that follow, n, and exact sums."""
     num_x, length, width = visit.walk.view(visit.region)
     numbers = np.arange(cells.n.size)
     runs = spread(visit.walk, visit.region, numbers).reshape(num_x, width)
@@ -476,28 +526,7 @@ def settle(
         np.add.at(second, index, found[1])
     if norm.rms:
         first = first * 0  # the mean is taken as 0
-    factors = affine.of(visit.region.start + places)
-    rounds, activation = affine.rounds and made.mantissa < 52, affine.activation
-    first_map, after = (Factors.none(places.size), None) if rounds else (factors, activation)
-    # Elements that are the mean itself: of integers in small groups there is one in many cells, too many for the loop.
-    values = visit.values[places]
-    zero = values == _exact_means(first, cells.n[opened], values.dtype)[part]
-    y[places[zero]], became_zero = _of_means(first_map.at(zero), made, after)
-    left = np.flatnonzero(~zero)
-    order = left[np.argsort(part[left], kind="stable")]
-    for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if order.size else ():
-        k, at = part[some[0]], places[some]
-        exact = Cell(int(cells.n[opened[k]]), int(first[k]), int(second[k]), norm.eps, norm.denominator == "std")
-        y[at] = exact.settled(values[some], first_map.at(some), made, after)
-        signs = (exact.sign(values[i], first_map.at(i)) for i in some[y[at] == 0])
-        became_zero += sum(map(partial(_vanishes, after), signs))
-    if not rounds:
-        return became_zero
-    z = y[places]
-    if made.foreign:
-        made.resolve(z, affine.overflow)
-    y[places], became_zero = _of_rounded(z.astype(np.float64), factors, made, activation)
-    return became_zero
+    return part, cells.n[opened], first, second
 
 
 def _vanishes(activation: str | None, sign: int) -> bool:

@@ -104,6 +104,8 @@ class Measured(NamedTuple):
         The moments of g, settled, and of g z as float64 has them; with bounds.
     dy : Moments
         The moments of dy.
+    errors : Moments, optional
+        The moments of the bounds of the errors of g, where it has any: those of an activation.
     """
 
     x: Moments
@@ -112,6 +114,7 @@ class Measured(NamedTuple):
     g: Moments
     products: Moments
     dy: Moments
+    errors: Moments | None = None
 
     def roots(self, norm: GroupNorm) -> tuple[Floats, Floats]:
         """Return a bound of the root mean square of z in each cell, and the share of eps in var + eps."""
@@ -158,11 +161,15 @@ def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool
         root_g, (root_z, _) = _root_mean_square(found.g), found.roots(norm)
         second, second_error = _mean(found.products, 2 * U)
         second_error = second_error + ((of_z + lost_g + U) * root_g * root_z + offset * root_g) * UP
+        if found.errors is not None:
+            second_error = second_error + _root_mean_square(found.errors) * (root_z * (1 + of_z) + offset)
         if norm.denominator == "variance":
             second = 2 * second / rate
             second_error = (2 * second_error / rate + np.abs(second) * (of_z + 4 * U)) * UP
         if not norm.rms:
             first, first_error = _mean(found.g, lost_g)
+            if found.errors is not None:
+                first_error = first_error + found.errors.mean * UP
     scale = rate * weights.uniform
     size = np.abs(scale)
     on_g = size * (lost_g + 5 * U + of_z)
@@ -173,7 +180,8 @@ def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool
     lost = ~((rate < 1 / TINY) & (rate > TINY) & np.isfinite(on_g + on_z + base))
     on_g, on_z, base = (np.where(lost, EVERYTHING, part * UP) for part in (on_g, on_z, base))
     same = found.g.constant & (norm.centered | (found.g.min == 0))
-    if weights.exact and not norm.given:  # then dx is exactly 0
+    same &= np.full(same.shape, weights.exact) if found.errors is None else found.errors.max == 0
+    if not norm.given:  # then dx is exactly 0
         first, second = np.where(same, found.g.min * norm.centered, first), np.where(same, 0.0, second)
         on_g, on_z, base = (np.where(same, 0.0, part) for part in (on_g, on_z, base))
     if not norm.given:
@@ -181,11 +189,19 @@ def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool
     return Gradient(scale, first, second, on_g, on_z, base)
 
 
-def mapped(visit: Visit, cells: Gradient, g: Floats, z: Floats, found: Floats, bound: Floats) -> None:
-    """Compute dx before it is rounded, and the bounds of its error, from the elements of a visit in float64."""
+def mapped(
+    visit: Visit, cells: Gradient, g: Floats, z: Floats, errors: Floats | None, found: Floats, bound: Floats
+) -> None:
+    """Compute dx before it is rounded, and the bounds of its error, from the elements of a visit in float64.
+
+    `errors` has the bounds of the errors of g; None if it has none but that of a product.
+    """
     num_x, length, width = visit.walk.view(visit.region)
-    placed = (spread(visit.walk, visit.region, part).reshape(num_x, width) for part in cells)
-    loops().gradient(g, z, length, Gradient(*placed), found, bound)
+    placed = Gradient(*(spread(visit.walk, visit.region, part).reshape(num_x, width) for part in cells))
+    loops().gradient(g, z, length, placed, found, bound)
+    if errors is not None:
+        shaped = bound.reshape(num_x, length, width)
+        shaped += errors.reshape(shaped.shape) * (np.abs(placed.factor) * UP)[:, None]
 
 
 def enclosed(
@@ -399,7 +415,8 @@ def settle_gradient(
             key = visit.values[place].tobytes(), dy[place].tobytes(), own
             if key not in known:
                 g = exact_value(dy[place]) * (sum(map(Fraction, own)) if own else 1)
-                over = (a * g + b * exact_value(visit.values[place]) + c) * Fraction(weights.uniform)
+                linear = b * exact_value(visit.values[place]) if b else 0  # without b, x may be infinite
+                over = (a * g + linear + c) * Fraction(weights.uniform)
                 result = rounded_sum([Term(over, w)], made)
                 known[key] = result, bool(over) and result == 0
             out[place], lost = known[key]
@@ -434,6 +451,9 @@ class GradientCheck:
     proved, settled : int, optional
         The numbers of finite elements of dx that float64 and a bound of its error proved to be correctly rounded, and
         that were settled by exact arithmetic. None for a dx of float64.
+    unproved : int, optional
+        The number of those that are neither: their values are known to about 50 bits, which leaves two roundings open.
+        None where every element is settled.
     """
 
     groups: int
@@ -446,6 +466,7 @@ class GradientCheck:
     became_zero: int | None = None
     proved: int | None = None
     settled: int | None = None
+    unproved: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -467,7 +488,10 @@ class GradientCheck:
             nonfinite_groups=self.nonfinite_groups + other.nonfinite_groups,
             overflowed=self.overflowed + other.overflowed,
             overflow=self.overflow or other.overflow,
-            **{name: _added(vars(self)[name], vars(other)[name]) for name in ("became_zero", "proved", "settled")},
+            **{
+                name: _added(vars(self)[name], vars(other)[name])
+                for name in ("became_zero", "proved", "settled", "unproved")
+            },
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -511,8 +535,10 @@ def check_gradient(
     left = share if norm.denominator == "std" else 2 * share - 1  # 1 - 2 var / (var + eps)
     inner, inner_error = _mean(found.products, 3 * U)
     inner_error = inner_error + (of_z * root_z + offset) * _root_mean_square(found.g)
+    slip = 0.0 if found.errors is None else _root_mean_square(found.errors)
+    inner_error = inner_error + slip * (root_z * (1 + of_z) + offset)
     expected = rate * inner * left
-    error = (cells.base + cells.on_g * _root_mean_square(found.g) + cells.on_z * root_z) * UP
+    error = (cells.base + cells.on_g * _root_mean_square(found.g) + cells.on_z * root_z + np.abs(rate) * slip) * UP
     mean, mean_bound = _mean(dx, 0.0)
     projection, projection_bound = _mean(projections, U)
     bound = projection_bound + error * root_z + root_dx * (of_z * root_z + offset)

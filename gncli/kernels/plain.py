@@ -689,7 +689,7 @@ def normalize(
         out = y[first:last]
         if here.slope is None or here.offset is None or made.mantissa == _MANTISSA:
             if affine is not None:
-                _apply(affine, start + first, made, wide, None)
+                apply(affine, start + first, made, wide, None)
             made.round_into(wide, out)
             canonical(out)
         elif affine is not None and (affine.rounds or affine.activation is not None):
@@ -697,7 +697,7 @@ def normalize(
             shaped = limit.reshape(shape)
             shaped *= here.slope
             shaped += here.offset
-            _apply(affine, start + first, made, wide, bound)
+            apply(affine, start + first, made, wide, bound)
             found.append(first + _enclosed(wide, bound, other, made, out))
         else:
             result, gamma, beta = wide, 1.0, 0.0
@@ -710,7 +710,7 @@ def normalize(
             cell = few // (shape[1] * columns), 0, few % columns
             bound = np.abs(some) * slope[cell] + offset[cell]
             if affine is not None:
-                _apply(affine.at(start + first + few), 0, made, some, bound)
+                apply(affine.at(start + first + few), 0, made, some, bound)
             rounded = np.empty(few.size, out.dtype)
             found.append(first + few[_enclosed(some, bound, np.empty(few.size), made, rounded)])
             out[few] = rounded
@@ -806,7 +806,7 @@ def audit(
     for first in range(0, z.size, PIECE):
         wide, number = z[first : first + PIECE].copy(), y[first : first + PIECE].astype(np.float64)
         if affine is not None:
-            _apply(affine, start + first, made, wide, None)
+            apply(affine, start + first, made, wide, None)
         size = np.abs(wide)
         unit = np.maximum(np.ldexp(1.0, np.frexp(size)[1] - 1), made.least)
         half = unit * 2.0 ** -(made.mantissa + 1)
@@ -850,7 +850,7 @@ def _standardize(values: NDArray[Any], cells: Standardization, out: Floats) -> N
     np.multiply(out, cells.rstd, out=out)
 
 
-def _apply(affine: Affine, start: int, made: Float, values: Floats, bound: Floats | None) -> None:
+def apply(affine: Affine, start: int, made: Float, values: Floats, bound: Floats | None) -> None:
     """Map `values`, whose first one is element `start` of the tensor in storage order, and carry their bound on."""
     rounds = affine.rounds and made.mantissa < _MANTISSA
     if rounds:
@@ -870,7 +870,7 @@ def _apply(affine: Affine, start: int, made: Float, values: Floats, bound: Float
 
 
 def _scale_and_shift(affine: Affine, start: int, z: Floats, out: Floats) -> None:
-    """Write ``gamma z + beta`` to `out`, as `_apply` does, without a bound and without temporary arrays."""
+    """Write ``gamma z + beta`` to `out`, as `apply` does, without a bound and without temporary arrays."""
     for piece, shape, gamma, beta in _factors(affine, start, z.size):
         result = out[piece].reshape(shape)
         np.multiply(z[piece].reshape(shape), gamma, out=result)

@@ -26,8 +26,9 @@ def gradient_check_line(report: BackwardReport) -> str:
         found.append(f"worst error {percent(max(errors))} of the bound of float64")
     if check.nonfinite_groups:
         found.append(f"{check.nonfinite_groups:,} with NaN or infinity")
+    proved = proved_words(check.proved, check.settled, check.unproved)
     verdict = f"FAILED: {' and '.join(causes)};" if causes else "ok,"
-    return f"check: {verdict} {', '.join(found)}{proved_words(check.proved, check.settled)}{lost_words(check)}"
+    return f"check: {verdict} {', '.join(found)}{proved}{lost_words(check)}"
 
 
 def gradient_failures(report: BackwardReport) -> list[str]:
@@ -118,7 +119,8 @@ class BackwardDocument(TensorDocument):
         }
         for name, sums in (("dgamma", report.dgamma), ("dbeta", report.dbeta)):
             found[name] = tensor_object(sums.stats) | sums.as_dict()
-        return found | {"settled_parameters": report.settled, "verified": check}
+        counts = {"settled_parameters": report.settled, "unproved_parameters": report.unproved}
+        return found | counts | {"verified": check}
 
     def objects(self) -> Iterator[dict[str, object]]:
         """Return an object per tensor."""

@@ -100,12 +100,13 @@ def damping_lines(report: NormalizeReport) -> list[str]:
     ]
 
 
-def proved_words(proved: int | None, settled: int | None) -> str:
+def proved_words(proved: int | None, settled: int | None, unproved: int | None = None) -> str:
     """Return how many elements are correctly rounded; nothing if there are none, and for an output of float64."""
     elements = (proved or 0) + (settled or 0)
-    if not elements:
+    if not elements + (unproved or 0):
         return ""
     more = f", {settled:,} of them settled in higher precision" if settled else ""
+    more += f", {unproved:,} not proved" if unproved else ""
     return f"; {elements:,} element{'' if elements == 1 else 's'} proved correctly rounded{more}"
 
 

@@ -1,7 +1,8 @@
 """The gradients of Group Normalization of two sources read together, x and dy: one pass, or three over each span.
 
 A span of cells that fits a visit is read once. A larger one is read for the moments of x and of g, for those of g z,
-and for the map; the same kernels do both. Sums that are still open after that are settled in a pass of their own.
+and for the map; the same kernels do both. With an activation g depends on the moments of x, so those of g come with
+those of g z. Sums that are still open after that are settled in a pass of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +22,9 @@ from numpy.typing import NDArray
 
 from gncli.io.pairs import Pair
 from gncli.io.source import Sink
+from gncli.kernels.activations import derivative
 from gncli.kernels.exact import Sums as ExactSums
-from gncli.kernels.exact import cell_sums
+from gncli.kernels.exact import cell_sums, positive
 from gncli.kernels.extras import Extras
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.gradients import (
@@ -43,8 +46,8 @@ from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import Affine, Gradient, Standardization, U, native_order
-from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
+from gncli.kernels.plain import UP, Affine, Gradient, Standardization, U, apply, native_order
+from gncli.kernels.proof import TINY, Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded, spread
 from gncli.kernels.scratch import room
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
@@ -60,17 +63,30 @@ IDENTITY = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
 
 
 class _Inputs(NamedTuple):
-    """The moments of x, of g, and of dy, of the cells of a visit."""
+    """The moments of x, of g, and of dy, of the cells of a visit; those of dy stand for g where it comes later."""
 
     x: Moments
     g: Moments
     dy: Moments
 
 
-class _Products(NamedTuple):
-    """The moments of g z, with the exact sums where they are needed."""
+Products = tuple[Moments, ...]
+"""The moments of g z, with the exact sums where they are needed, and with an activation of g and of its errors."""
 
-    products: Moments
+
+class Slope(NamedTuple):
+    """What dy has become on its way back through the activation; without one, it is dy.
+
+    Attributes
+    ----------
+    values : ndarray, 1-D
+        dy a'(u); of a dy that is not changed in its own dtype, else float64.
+    errors : ndarray of float64, 1-D, or None
+        Bounds of their errors; None if there are none.
+    """
+
+    values: NDArray[Any]
+    errors: Floats | None = None
 
 
 class _Results(NamedTuple):
@@ -82,11 +98,12 @@ class _Results(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """How many elements of dx were settled, overflowed, and became 0."""
+    """How many elements of dx were settled, overflowed, became 0, and could not be proved."""
 
     settled: int = 0
     overflowed: int = 0
     became_zero: int = 0
+    unproved: int = 0
 
     def plus(self, other: _Counts) -> _Counts:
         return _Counts._make(map(operator.add, self, other))
@@ -160,8 +177,8 @@ class Gradients:
         What they were rounded from.
     parameters : tuple of two ndarray
         dgamma and dbeta, rounded once, in C order of their shape.
-    settled : tuple of two int
-        How many of these were settled.
+    settled, unproved : int
+        How many of these were settled, and how many could not be proved to be correctly rounded.
     """
 
     x: Moments
@@ -172,6 +189,7 @@ class Gradients:
     dbeta: Sums
     parameters: tuple[NDArray[Any], NDArray[Any]]
     settled: int
+    unproved: int
 
 
 class _Together(Reduction[R]):
@@ -224,20 +242,25 @@ class _Worker:
         self.room = _Room()
         self.dtypes = pair.a.dtype, pair.b.dtype
         self.norm, self.made, self.overflow, self.sink, self.engine = norm, made, run.overflow, run.sink, run.engine
+        self.activation, self.affine = run.affine.activation, run.affine._replace(activation=None)
+        smooth = self.activation not in (None, "relu")
         self.weights = Weights.of(run.affine, pair.b.dtype)
+        if smooth:
+            self.weights = self.weights._replace(exact=False)
         self.grid, self.param = run.grid, run.param
-        self.proves = made.mantissa < 52
+        self.proves, self.settles = made.mantissa < 52, not smooth
         self.narrow = all(dtype.itemsize <= 4 for dtype in self.dtypes)
         self.given = None if run.given is None else given_moments(*run.given, pair.a.dtype)
         measures = self.given is None
-        bounds, exactly_ = Proof(None, exact=False), Proof(None, exact=not once and self.proves)
+        knows = not once and self.settles and (self.proves or self.activation is not None)
+        bounds, exactly_ = Proof(None, exact=False), Proof(None, exact=knows)
         self.before = MomentsOf(pair.a.dtype, exactly_ if measures else None)
         self.double = MomentsOf(np.dtype(np.float64), bounds)
         zeros = {"zeros"} if run.zeros else set()
         of_dy = Extras(frozenset({"first_nan", "first_inf", *zeros}), pair.shape, pair.order)
         of_dx = Extras(frozenset(zeros), pair.shape, pair.order) if zeros else None
-        # Where gamma is one number g is dy, and measured with it.
-        alone = self.weights.values is not None
+        # Where gamma is one number, and there is no activation, g is dy, and measured with it.
+        alone = self.weights.values is not None or self.activation is not None
         self.of_g = self.double if alone else None
         self.of_dy = MomentsOf(pair.b.dtype, of_dy if alone else Proof(of_dy, exact=False))
         self.after = MomentsOf(made.dtype, of_dx)
@@ -247,38 +270,91 @@ class _Worker:
         x, dy = split(visit.values, *self.dtypes)
         return native_order(x), native_order(dy)
 
-    def weighted(self, visit: Visit, dy: NDArray[Any]) -> Floats:
-        """Return g in float64: dy, times gamma where that is not one number."""
-        g = self.room.take("g", dy.size)
-        g[...] = dy
-        gamma = self.weights.per_element(visit.region.start, dy.size)
-        return np.multiply(g, gamma[0], out=g) if gamma else g
+    def back(self, visit: Visit, dy: NDArray[Any], z: Floats, mapping: Standardization, by: Moments) -> Slope:
+        """Return dy times the derivative of the activation; `visit` has the elements of x."""
+        if self.activation is None:
+            return Slope(dy)
+        u, bound = self.room.take("u", z.size), self.room.take("limit", z.size)
+        walk, region = visit.walk, visit.region
+        num_x, length, width = walk.view(region)
+        assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
+        slope, offset = (
+            spread(walk, region, part).reshape(num_x, 1, width) for part in (mapping.slope, mapping.offset)
+        )
+        u[...] = z
+        np.abs(z, out=bound)
+        shaped = bound.reshape(num_x, length, width)
+        shaped *= slope
+        shaped += offset
+        apply(self.affine, region.start, DOUBLE, u, bound)
+        if self.activation == "relu":
+            above = u > 0
+            places = np.flatnonzero((np.abs(u) <= bound) & (bound > 0) & (dy != 0) & np.isfinite(u))
+            above[places] = positive(visit, places, by, self.norm, self.affine)
+            h = np.multiply(dy, above, dtype=dy.dtype)
+            h[np.isnan(u)] = np.nan
+            return Slope(h)
+        derivative(self.activation, u, bound)
+        values = self.room.take("h", z.size)
+        values[...] = dy
+        nothing = values == 0
+        bound *= np.abs(values)
+        values *= u
+        bound += 2 * U * np.abs(values) + TINY
+        bound[nothing] = 0.0
+        return Slope(values, bound)
+
+    def weighted(self, visit: Visit, h: Slope) -> tuple[Floats, Floats | None]:
+        """Return g and bounds of its errors in float64: those of h, times gamma where that is not one number."""
+        g = self.room.take("g", h.values.size)
+        g[...] = h.values
+        gamma = self.weights.per_element(visit.region.start, g.size)
+        if not gamma:
+            return g, h.errors
+        errors = None
+        if h.errors is not None:
+            errors = np.multiply(h.errors, np.abs(gamma[0]) * UP, out=self.room.take("errors", g.size))
+        return np.multiply(g, gamma[0], out=g), errors
 
     @property
     def laws(self) -> tuple[MomentsOf, MomentsOf, MomentsOf]:
-        """The laws of the moments of x, g and dy."""
-        return self.before, self.of_g or self.of_dy, self.of_dy
+        """The laws of the moments of x, g and dy, as `inputs` returns them."""
+        return self.before, self.of_dy if self.of_g is None or self.activation else self.of_g, self.of_dy
 
-    def inputs(self, visit: Visit, x: NDArray[Any], dy: NDArray[Any], g: NDArray[Any]) -> _Inputs:
-        """Return the moments of a visit."""
+    @property
+    def later(self) -> tuple[MomentsOf, ...]:
+        """The laws of what `products_of` returns."""
+        return (self.double,) * (1 if self.activation is None else 2 if self.settles else 3)
+
+    def inputs(self, visit: Visit, x: NDArray[Any], dy: NDArray[Any], g: Floats | None) -> _Inputs:
+        """Return the moments of a visit; without g those of dy stand for its."""
         of_dy = self.of_dy.measure(visit._replace(values=dy))
-        of_g = of_dy if self.of_g is None else self.of_g.measure(visit._replace(values=g))
+        of_g = of_dy if self.of_g is None or g is None else self.of_g.measure(visit._replace(values=g))
         return _Inputs(self.before.measure(visit._replace(values=x)), of_g, of_dy)
 
-    def inputs_of(self, visit: Visit) -> _Inputs:
-        """Return the moments of a visit of the pair."""
-        x, dy = self.split(visit)
-        return self.inputs(visit, x, dy, self.weighted(visit, dy))
+    def moments_of(self, visit: Visit) -> tuple[Moments]:
+        """Return the moments of x of a visit of the pair."""
+        return (self.before.measure(visit._replace(values=self.split(visit)[0])),)
 
-    def products_of(self, mapping: Standardization, visit: Visit) -> _Products:
-        """Return the moments of g z of a visit of the pair, with the exact sums of its cells."""
+    def inputs_of(self, visit: Visit) -> _Inputs:
+        """Return the moments of a visit of the pair, but those of g where there is an activation."""
+        x, dy = self.split(visit)
+        g = None if self.activation or self.of_g is None else self.weighted(visit, Slope(dy))[0]
+        return self.inputs(visit, x, dy, g)
+
+    def products_of(self, by: Moments, mapping: Standardization, visit: Visit) -> Products:
+        """Return the moments of g z of a visit of the pair, with the exact sums of its cells, and what comes later."""
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
-        found = self.products(visit, self.weighted(visit, dy), self.standardized(of_x, mapping))
-        if self.proves:
-            exact = exact_cells(of_x, dy, self.weights.per_element(visit.region.start, x.size))
+        z = self.standardized(of_x, mapping)
+        h = self.back(of_x, dy, z, mapping, by)
+        g, errors = self.weighted(visit, h)
+        found = self.products(visit, g, z)
+        if self.proves and self.settles:
+            exact = exact_cells(of_x, h.values, self.weights.per_element(visit.region.start, x.size))
             found = found._replace(extras=(*found.extras, exact))
-        return _Products(found)
+        after = [] if self.activation is None else [g] if errors is None else [g, errors]
+        return found, *(self.double.measure(visit._replace(values=values)) for values in after)
 
     def standardized(self, visit: Visit, mapping: Standardization) -> Floats:
         """Return z as float64."""
@@ -299,60 +375,78 @@ class _Worker:
         """Return the gradient of whole spans."""
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
-        g = self.weighted(visit, dy)
-        found = self.inputs(visit, x, dy, g)
-        before = found.x.settled()
+        before = self.before.measure(of_x).settled()
         by = self.reference(before)
         if self.given is not None:
             by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
         mapping = standardization(by, self.norm)
         z = self.standardized(of_x, mapping)
-        moments = found.g if self.given is not None else self.products(visit, g, z)
-        known = Measured(before, by, mapping, found.g.settled(), moments, found.dy)
+        h = self.back(of_x, dy, z, mapping, by)
+        g, errors = self.weighted(visit, h)
+        of_dy = self.of_dy.measure(visit._replace(values=dy))
+        of_g = of_dy if self.of_g is None else self.of_g.measure(visit._replace(values=g))
+        moments = of_g if self.given is not None else self.products(visit, g, z)
+        of_errors = None if errors is None else self.double.measure(visit._replace(values=errors)).settled()
+        known = Measured(before, by, mapping, of_g.settled(), moments, of_dy, of_errors)
         cells = gradient(known, self.norm, self.weights, narrow=self.narrow)
-        return _Whole(known, cells, self.map(known, cells, of_x, dy, g, z))
+        return _Whole(known, cells, self.map(known, cells, of_x, h, g, errors, z))
 
     def map_again(self, known: Measured, cells: Gradient, visit: Visit) -> _Mapped:
         """Return the gradient of a part of a span."""
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
-        g, z = self.weighted(visit, dy), self.standardized(of_x, known.mapping)
-        found = self.map(known, cells, of_x, dy, g, z)
-        return found if self.given is None else found._replace(inputs=self.inputs(visit, x, dy, g))
+        z = self.standardized(of_x, known.mapping)
+        h = self.back(of_x, dy, z, known.mapping, known.by)
+        g, errors = self.weighted(visit, h)
+        found = self.map(known, cells, of_x, h, g, errors, z)
+        return found if self.given is None else found._replace(inputs=self.inputs(visit, x, dy, None))
 
     def map(
         self,
         known: Measured,
         cells: Gradient,
         visit: Visit,
-        dy: NDArray[Any],
-        g: NDArray[Any],
+        h: Slope,
+        g: Floats,
+        errors: Floats | None,
         z: Floats,
     ) -> _Mapped:
         """Return the gradient of a visit; write dx unless the caller must write in order."""
         made, sink, start = self.made, self.sink, visit.region.start
         take, size = self.room.take, z.size
         values, bound, other = take("dx", size), take("bound", size), take("other", size)
-        mapped(visit, cells, g, z, values, bound)
+        of_z = z
+        if self.norm.given and not np.isfinite(np.add.reduce(z)):  # dx does not depend on it
+            of_z = np.where(np.isfinite(z), z, 0.0)
+        mapped(visit, cells, g, of_z, errors, values, bound)
         of_dx = self.double.measure(visit._replace(values=values))
         dx = self.engine.buffers.take(size, made.dtype)
-        defined = None if of_dx.finite.all() else self._defined(visit, known, dy)
+        defined = None if of_dx.finite.all() else self._defined(visit, known, h.values)
         places = enclosed(values, bound, other, defined, made, dx)
-        gamma = self.weights.per_element(start, z.size) if places.size else []
-        sums = known.products.asked(Exact)
-        became_zero = settle_gradient(visit, places, made, dx, known.by, sums, self.norm, dy, self.weights, gamma)
+        gamma = self.weights.per_element(start, z.size) if places.size and self.settles else []
+        sums, became_zero = known.products.asked(Exact), 0
+        if self.settles:
+            became_zero = settle_gradient(
+                visit, places, made, dx, known.by, sums, self.norm, h.values, self.weights, gamma
+            )
+        elif places.size:  # their exact values are not known: they are rounded from float64
+            nearest = np.empty(places.size, dx.dtype)
+            made.round_into(values[places], nearest)
+            dx[places] = nearest
         overflowed = 0
         if made.foreign:
             overflowed = made.resolve(dx, self.overflow)
             lost = (dx == 0) & (values != 0)
-            lost[places] = False
+            lost[places[: places.size if self.settles else 0]] = False
             became_zero += int(np.count_nonzero(lost))
         rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
             overflowed = int((rounded.number("posinf") + rounded.number("neginf")).sum())
         projections = self.double.measure(visit._replace(values=np.multiply(values, z, out=other)))
-        dgamma, dbeta = self._sums(visit, known.mapping, dy, z)
-        counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
+        dgamma, dbeta = self._sums(visit, known.mapping, h, z)
+        open_ = int(np.count_nonzero(np.isfinite(dx[places])))
+        settled, unproved = (open_, 0) if self.settles else (0, open_)
+        counts = _Counts(settled, overflowed, became_zero, unproved)
         found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)
         if sink is not None and sink.sequential:
             return found._replace(result=dx)
@@ -361,35 +455,53 @@ class _Worker:
         self.engine.buffers.give(dx)
         return found
 
-    def _defined(self, visit: Visit, known: Measured, dy: NDArray[Any]) -> NDArray[np.bool_]:
+    def _defined(self, visit: Visit, known: Measured, h: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which elements have an exact value: those of cells without NaN and infinities."""
         if self.norm.given:
-            return np.asarray(np.isfinite(dy.astype(np.float64)))
+            return np.asarray(np.isfinite(h.astype(np.float64)))
         finite = spread(visit.walk, visit.region, known.x.finite & known.g.finite)
         num_x, length, width = visit.walk.view(visit.region)
         shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
         return np.broadcast_to(finite, shape).reshape(-1)
 
-    def _sums(
-        self, visit: Visit, mapping: Standardization, dy: NDArray[Any], z: Floats
-    ) -> tuple[list[Piece], list[Piece]]:
-        """Return the sums of dy z and of dy."""
+    def _sums(self, visit: Visit, mapping: Standardization, h: Slope, z: Floats) -> tuple[list[Piece], list[Piece]]:
+        """Return the sums of h z and of h."""
         start, take = visit.region.start, self.room.take
         wide, terms, sizes = take("g", z.size), take("dx", z.size), take("other", z.size)
-        wide[...] = dy
+        wide[...] = h.values
         dgamma = pieces(self.grid, start, np.multiply(wide, z, out=terms), sizes)
         dbeta = pieces(self.grid, start, wide, sizes)
         assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
         finite = np.isfinite(mapping.rstd)
-        # A term is within |dy z| (slope + 2 U) + |dy| offset of the exact one.
+        # A term is within |h z| (slope + 2 U) + |h| offset of the exact one, and a bit more where h has an error.
         slope, offset = (float(part[finite].max(initial=0.0)) for part in (mapping.slope, mapping.offset))
-        bounds = [t.sizes * (slope + 2 * U) + of_dy.sizes * offset for t, of_dy in zip(dgamma, dbeta, strict=True)]
+        bounds = [t.sizes * (slope + 2 * U) + of_h.sizes * offset for t, of_h in zip(dgamma, dbeta, strict=True)]
+        if h.errors is not None:
+            np.multiply(np.abs(z, out=terms), h.errors, out=terms)
+            terms += offset * h.errors
+            bounds = [b + more for b, more in zip(bounds, self._sizes(start, terms, 1 + slope), strict=True)]
+            dbeta = [
+                t._replace(bounds=bound) for t, bound in zip(dbeta, self._sizes(start, h.errors, 1.0), strict=True)
+            ]
         return [t._replace(bounds=bound) for t, bound in zip(dgamma, bounds, strict=True)], dbeta
 
-    def exact(self, opened: NDArray[np.int64], visit: Visit) -> _Opened:
-        """Return the exact sums that the parameters in `opened` need."""
+    def _sizes(self, start: int, errors: Floats, factor: float) -> list[Floats]:
+        """Return the sums of `errors`, which are used up, times `factor`, for the pieces that `pieces` makes."""
+        found = pieces(self.grid, start, errors, self.room.take("other", errors.size))
+        return [piece.sizes * factor * UP for piece in found]
+
+    def exact(self, opened: NDArray[np.int64], by: Moments | None, visit: Visit) -> _Opened:
+        """Return the exact sums that the parameters in `opened` need.
+
+        With an activation, `by` has the moments of the cells of the span; None where the visit has whole spans.
+        """
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
+        if self.activation is not None:
+            if by is None:
+                by = self.reference(self.before.measure(of_x).settled())
+            mapping = standardization(by, self.norm)
+            dy = self.back(of_x, dy, self.standardized(of_x, mapping), mapping, by).values
         walk, region = visit.walk, visit.region
         num_x, length, width = walk.view(region)
         numbers = cell_numbers(of_x)
@@ -461,7 +573,10 @@ class Backward:
         proves = made.mantissa < 52
         none = 0 if proves else None
         zero = 0 if made.foreign else None
-        self._check = GradientCheck(0, None, None, overflow=overflow, became_zero=zero, proved=none, settled=none)
+        left = 0 if proves and not self._worker.settles else None
+        self._check = GradientCheck(
+            0, None, None, overflow=overflow, became_zero=zero, proved=none, settled=none, unproved=left
+        )
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._sums = Totals(grid), Totals(grid)
 
@@ -484,13 +599,17 @@ class Backward:
                 else:
                     self._span(plan, spans)
         dgamma, dbeta = (totals.result() for totals in self._sums)
-        parameters, settled = self._rounded(dgamma)
+        (of_gamma, opened), (of_beta, left) = dgamma.rounded(self.param), dbeta.rounded(self.param)
+        settled = opened.size if self._worker.settles else 0
+        if settled:
+            self._settle(of_gamma, opened)
         none = self._worker.of_dy.nothing(), self._worker.before.nothing(), self._worker.after.nothing()
         dy, x, dx = (
             empty if (found := self._trees[name].total()) is None else found.settled()
             for name, empty in zip(("dy", "x", "dx"), none, strict=True)
         )
-        return Gradients(x, dy, dx, self._check, dgamma, dbeta, (parameters, dbeta.rounded(self.param)[0]), settled)
+        unproved = opened.size + left.size - settled
+        return Gradients(x, dy, dx, self._check, dgamma, dbeta, (of_gamma, of_beta), settled, unproved)
 
     def _span(self, plan: Plan, span: range) -> None:
         """Run the passes over a span that does not fit a visit."""
@@ -523,9 +642,10 @@ class Backward:
         x = x.settled()
         by = worker.reference(x)
         mapping = standardization(by, worker.norm)
-        measure = partial(worker.products_of, mapping)
-        ((products,),) = plan.reduce(_Together(_Products, (worker.double,), measure), span)
-        return Measured(x, by, mapping, g.settled(), products, dy)
+        measure = partial(worker.products_of, by, mapping)
+        ((products, *later),) = plan.reduce(_Together(_record, worker.later, measure), span)
+        g, *of_errors = [moments.settled() for moments in (*later, g)[: max(1, len(later))]]
+        return Measured(x, by, mapping, g, products, dy, *of_errors)
 
     def _take(self, region: Region, done: _Mapped) -> None:
         """Write a result that a worker could not write, and add up its sums."""
@@ -541,7 +661,10 @@ class Backward:
         check = check_gradient(known, cells, moments.before, moments.projections, worker.norm, worker.weights)
         check = replace(check, overflowed=counts.overflowed, overflow=self.overflow)
         if worker.proves:
-            check = replace(check, proved=int(moments.dx.n.sum()) - counts.settled, settled=counts.settled)
+            left = counts.settled + counts.unproved
+            check = replace(check, proved=int(moments.dx.n.sum()) - left, settled=counts.settled)
+            if not worker.settles:
+                check = replace(check, unproved=counts.unproved)
         if self.made.foreign:
             check = replace(check, became_zero=counts.became_zero)
         self._check = self._check.plus(check)
@@ -549,25 +672,35 @@ class Backward:
             axes = Axis(False, spans), Axis(False, found.n.size // spans)
             self._trees[name].push(fold_axes(found, axes, merge, keep_first=False))
 
-    def _rounded(self, dgamma: Sums) -> tuple[NDArray[Any], int]:
-        """Return dgamma, each rounded once, and how many were settled."""
-        found, opened = dgamma.rounded(self.param)
-        if opened.size:
-            worker = self._worker
-            cells: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-            pairs: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
-            for _, part in self._plan.visits(partial(worker.exact, opened)):
-                for cell, first, second in zip(part.cells, part.x.first, part.x.second, strict=True):
-                    cells[cell] = list(map(operator.add, cells[cell], (part.size, first, second)))
-                for key, sums in part.pairs.items():
-                    pairs[key] = list(map(operator.add, pairs[key], sums))
-            terms: dict[int, list[Term]] = defaultdict(list)
-            for (number, parameter), (of_dy, of_products) in sorted(pairs.items()):
-                exact = self._cell(number, cells[number])
-                terms[parameter].append(exact.term(exactly(of_dy), exactly(of_products)))
-            for parameter in opened.tolist():
-                found[parameter] = rounded_sum(terms[parameter], self.param)
-        return found, opened.size
+    def _settle(self, dgamma: NDArray[Any], opened: NDArray[np.int64]) -> None:
+        """Round the elements of dgamma in `opened` by exact arithmetic."""
+        cells: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+        pairs: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+        for part in self._opened(opened):
+            for cell, first, second in zip(part.cells, part.x.first, part.x.second, strict=True):
+                cells[cell] = list(map(operator.add, cells[cell], (part.size, first, second)))
+            for key, sums in part.pairs.items():
+                pairs[key] = list(map(operator.add, pairs[key], sums))
+        terms: dict[int, list[Term]] = defaultdict(list)
+        for (number, parameter), (of_dy, of_products) in sorted(pairs.items()):
+            exact = self._cell(number, cells[number])
+            terms[parameter].append(exact.term(exactly(of_dy), exactly(of_products)))
+        for parameter in opened.tolist():
+            dgamma[parameter] = rounded_sum(terms[parameter], self.param)
+
+    def _opened(self, opened: NDArray[np.int64]) -> Iterator[_Opened]:
+        """Yield the exact sums of each visit; an activation asks for the moments of x before."""
+        plan, worker = self._plan, self._worker
+        if worker.activation is None or (plan.once and worker.given is None):
+            yield from map(itemgetter(1), plan.visits(partial(worker.exact, opened, None)))
+            return
+        for spans in plan.spans():
+            if worker.given is None:
+                ((x,),) = plan.reduce(_Together(_record, (worker.before,), worker.moments_of), spans)
+                by = worker.reference(x.settled())
+            else:
+                by = given_to(worker.given, plan.walk, spans)
+            yield from map(itemgetter(1), plan.visits(partial(worker.exact, opened, by), spans))
 
     def _cell(self, number: int, measured: list[int]) -> Cell:
         norm, given = self.grouping.norm, self._worker.given
@@ -578,6 +711,10 @@ class Backward:
             n, first, second = 1, sums.first[number], sums.second[number]
         first, second = int(first), int(second)  # NumPy's, where all are small
         return Cell(n, 0 if norm.rms else first, second, norm)
+
+
+def _record(*moments: Moments) -> Products:
+    return moments
 
 
 def visited(walk: Walk, region: Region) -> int:

@@ -15,7 +15,6 @@ from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io.formats import written
 from gncli.io.pairs import InCOrder, Pair, paired, stored
 from gncli.io.source import Sink, Source
-from gncli.kernels.affine import Scaling
 from gncli.kernels.extras import Extras, FirstInfinity, FirstNaN
 from gncli.kernels.floats import FLOATS, Float, chosen
 from gncli.kernels.groupnorm import output_float
@@ -88,12 +87,8 @@ class BackwardRun:
 
     def _open_inputs(self, stack: contextlib.ExitStack) -> None:
         request = self.request
-        scaling = request.scaling
-        if scaling != Scaling(scaling.gamma_axes, scaling.gamma_per_group, scaling.gamma_offset):
-            raise ParameterError(
-                "--round-before-affine has no derivative, and --activation has none here",
-                hint="leave them out; multiply DY by the derivative of the activation",
-            )
+        if request.scaling.round_before_affine:
+            raise ParameterError("--round-before-affine has no derivative", hint="leave it out")
         self._engine = stack.enter_context(Engine(request.execution.workers, request.execution.tile))
         x, dy = (stack.enter_context(io.open_source(name, policy=request.policy)) for name in (request.x, request.dy))
         self._x, self._dy, self._inputs = x, dy, [x, dy]
@@ -191,6 +186,7 @@ class BackwardRun:
             dgamma=dgamma,
             dbeta=dbeta,
             settled=None if self._param.mantissa == 52 else found.settled,
+            unproved=None if self._param.mantissa == 52 else found.unproved,
             check=found.check if request.verify else None,
             notes=(*self._notes, *self._spoiled(found, dgamma, dbeta), *self._engine.notes),
         )
@@ -227,8 +223,11 @@ class BackwardRun:
             index = index_of(np.minimum(nans.first_nan, infinities.first_inf), self._pair)
             held = f"{counts['nan']:,} NaN and {counted(counts['posinf'] + counts['neginf'], 'infinite element')}"
             told.append(f"{self._dy.name} holds {held}, the first at {index}")
+        where = f"{found.check.nonfinite_groups:,} of {counted(found.check.groups, noun(self._parameters))}"
+        if self._given is not None:
+            where = f"{int(found.dx.number('nan')[0]):,} of {counted(math.prod(self._pair.shape), 'element')}"
         told.append(
-            f"dx is NaN in {found.check.nonfinite_groups:,} of {counted(found.check.groups, noun(self._parameters))}, "
+            f"dx is NaN in {where}, "
             f"dgamma in {dgamma.undefined:,} and dbeta in {dbeta.undefined:,} of "
             f"{counted(found.dbeta.undefined.size, 'element')}"
         )
