@@ -47,7 +47,7 @@ def _text(console: Console) -> str:
 def _drawn(sheets: Sequence[Sheet], style: Style) -> Console:
     """Return the console that has printed tables and what is under each."""
     laid = [_tables(sheet, style) for sheet in sheets]
-    widest = max(width for _, width in laid)
+    widest = max(width for _, _, width in laid)
     console = Console(
         file=io.StringIO(),
         record=True,
@@ -64,9 +64,9 @@ def _drawn(sheets: Sequence[Sheet], style: Style) -> Console:
         highlight=False,
         _environ={},  # COLUMNS, FORCE_COLOR and TERM have been weighed already, in options.py
     )
-    for sheet, (tables, _) in zip(sheets, laid, strict=True):
-        if sheet.above:
-            console.print(Text(style.fitted(sheet.above), style="bold"), soft_wrap=style.width is None)
+    for sheet, (above, tables, _) in zip(sheets, laid, strict=True):
+        if above:
+            console.print(Text(style.fitted(above), style="bold"), soft_wrap=style.width is None)
         for part in tables:
             console.print(part)
         for name, histogram in sheet.histograms:
@@ -82,14 +82,15 @@ def _drawn(sheets: Sequence[Sheet], style: Style) -> Console:
     return console
 
 
-def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
-    """Return a table, in several parts if it is too wide for the terminal, and the columns that the widest part takes.
+def _tables(sheet: Sheet, style: Style) -> tuple[str, list[Table], int]:
+    """Return the line above a table, the table, and its width; in several parts if it is too wide for the terminal.
 
     Notes
     -----
     By itself rich fits a table to 80 columns in a pipe and cuts digits without a word. So every column's width is set
     here, and the console is as wide as their sum. On a narrower terminal headings fold at words, then names anywhere;
-    if that is not enough, the remaining columns form another table below, which repeats the first column.
+    if that is not enough, words and shapes that are the same in every row are said once, above the table; at last the
+    remaining columns form another table below, which repeats the first column.
     """
     right = sheet.right
     header = [style.fitted(title) for title in sheet.header]
@@ -115,6 +116,8 @@ def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
     while style.width is not None and total(everything) > style.width and widths != floors:
         widest = max(everything, key=lambda i: widths[i] - floors[i])
         widths[widest] -= 1
+    if style.width is not None and total(everything) > style.width and sheet.wide and (same := _same(sheet)):
+        return _tables(same, style)
     longest = max(cell_len(text) for text in columns[0])
     if style.width is not None and total(everything) > style.width:  # in parts anyway: names are rather not folded
         widths[0] = max(widths[0], min(longest, style.width // 2))
@@ -144,7 +147,28 @@ def _tables(sheet: Sheet, style: Style) -> tuple[list[Table], int]:
             table.add_row(*(Text(text, style=look) for text, look in zip(texts, looks, strict=True)))
         return table
 
-    return [table_of(part) for part in parts], max(total(part) + first(part) - widths[0] for part in parts)
+    widest = max(total(part) + first(part) - widths[0] for part in parts)
+    return sheet.above, [table_of(part) for part in parts], widest
+
+
+def _same(sheet: Sheet) -> Sheet | None:
+    """Return a table without the columns of words and shapes that are the same in every row, or None if none are."""
+    first, *others = sheet.rows
+    same = [
+        i
+        for i, text in enumerate(first)
+        if i and isinstance(text, (str, tuple)) and text and all(row[i] == text for row in others)
+    ]
+    if not (same and others):
+        return None
+    kept = [i for i in range(len(first)) if i not in same]
+    facts = ", ".join(f"{sheet.header[i]} {first[i]}" for i in same)
+    return sheet._replace(
+        header=[sheet.header[i] for i in kept],
+        right=[sheet.right[i] for i in kept],
+        rows=[[row[i] for i in kept] for row in sheet.rows],
+        above=": ".join(filter(None, (sheet.above, facts))),
+    )
 
 
 def _broken(text: str, width: int) -> str:
