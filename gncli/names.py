@@ -92,6 +92,7 @@ STATISTICS: Mapping[str, Statistic] = {
     "at_min": Statistic("At Min"),
     "distinct": Statistic("Distinct Values", short="Distinct"),
     "sha256": Statistic("SHA-256", numeric=False),
+    "not_stored": Statistic("Chunks Not Stored", reads=False, short="Not Stored"),
 }
 """Every statistic by the name that ``--stat`` takes, in the order of the help page, without percentiles."""
 
@@ -101,7 +102,7 @@ OF_PRECISION = ("absmax", "rms", "zero_fraction", "subnormal", "smallest_nonzero
 ALL_STATISTICS = tuple(
     name
     for name, row in STATISTICS.items()
-    if row.percentile is None and name not in ("dimensions", "sha256", *OF_PRECISION)
+    if row.percentile is None and name not in ("dimensions", "sha256", "not_stored", *OF_PRECISION)
 )
 """What ``-s all`` stands for."""
 
@@ -147,8 +148,9 @@ TENSOR_SUFFIXES = (
     ".hdf5",
     ".nc",
     ".safetensors.index.json",
+    ".zarr",
 )
-"""The suffixes of files that hold tensors, the same as in `gncli.io.formats.FORMATS`."""
+"""The suffixes of files and folders that hold tensors, the same as in `gncli.io.formats`."""
 
 OUTPUT_SUFFIXES = (".npy", ".safetensors", ".h5", ".hdf5")
 """The suffixes of files that tensors are written to."""

@@ -22,7 +22,7 @@ from gncli.io.foreign import Narrowed
 from gncli.io.formats import (
     NPY,
     Output,
-    WrittenFormat,
+    Written,
     npz_sink,
     recognized,
     stream_sink,
@@ -383,7 +383,7 @@ def open_sink(
     return format_.sink(output) if kind is None else Narrowed(format_.sink(output), kind)
 
 
-def _check_nameable(format_: WrittenFormat, kind: Float | None, npy_bits: bool, subject: str) -> None:
+def _check_nameable(format_: Written, kind: Float | None, npy_bits: bool, subject: str) -> None:
     """Raise ParameterError if a format cannot name the dtype of an output, and `npy_bits` does not help it."""
     if npy_bits and (kind is None or format_ is not NPY):
         problem = "--npy-bits is about a .npy of bfloat16 or float8"

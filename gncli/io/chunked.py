@@ -131,8 +131,9 @@ class Grid:
             run = slice(done, done + math.prod(extent))
             done = run.stop
             steps = [_steps(*axis) for axis in zip(box, self.chunk, self.strides, strict=True)]
-            for numbers, there, here in (zip(*step, strict=True) for step in itertools.product(*steps)):
-                yield sum(numbers), run, extent, there, here
+            for axes in itertools.product(*steps):
+                number = sum(share for share, _, _ in axes)
+                yield number, run, extent, tuple(there for _, there, _ in axes), tuple(here for _, _, here in axes)
 
 
 def _steps(part: slice, chunk: int, stride: int) -> list[tuple[int, slice, slice]]:
@@ -193,7 +194,8 @@ class ChunkedSource(FileSource):
             waiting = []
             for piece in todo:
                 number, run, extent, there, here = piece
-                target = out[run].reshape(extent)[there]
+                whole: Any = out[run].reshape(extent)
+                target = whole[(..., *there)]  # of a scalar too a view
                 if not self.stores(number):
                     target[...] = self._fill
                     continue

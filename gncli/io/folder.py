@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gncli.errors import GncliError, InputError, LimitError
 from gncli.inputs import STRICT, Policy
-from gncli.io.formats import FORMATS, NPY, SHARDED, recognized
+from gncli.io.formats import FOLDERS, FORMATS, NPY, SHARDED, recognized
 from gncli.io.rawfile import RawFile, reading
 from gncli.io.source import MAX_MEMBERS, Container, Source, not_found
 from gncli.text import natural
@@ -16,7 +16,9 @@ _SAFETENSORS = ".safetensors"  # the suffix of shards
 
 
 def opened(path: str, name: str, policy: Policy = STRICT) -> Container:
-    """Return the tensors of the file or folder at `path`; a folder with one index of shards stands for that.
+    """Return the tensors of the file or folder at `path`.
+
+    A folder may be of a format of its own, and one with a single index of shards stands for that.
 
     Parameters
     ----------
@@ -33,6 +35,9 @@ def opened(path: str, name: str, policy: Policy = STRICT) -> Container:
         If it cannot be read.
     """
     if os.path.isdir(path):
+        for format_ in FOLDERS:
+            if format_.stands_for(path):
+                return format_.open(path, name, policy)
         with reading(name):
             indexes = [entry for entry in os.listdir(path) if entry.endswith(SHARDED.suffixes)]
         if len(indexes) != 1:
@@ -59,11 +64,15 @@ def _is_tensors(path: str) -> bool:
         return False
 
 
+def _is_store(path: str) -> bool:
+    return not os.path.islink(path) and any(format_.stands_for(path) for format_ in FOLDERS)
+
+
 class Folder(Container):
     """A folder and those below it: all files that have the suffix of a format, in natural order.
 
     What is hidden is left out, and links to folders are not followed. Where an index of shards lies, it stands for the
-    .safetensors next to it.
+    .safetensors next to it; a folder of a format of its own is one of the files.
 
     Parameters
     ----------
@@ -113,6 +122,9 @@ class Folder(Container):
         shared = tuple(suffix for format_ in FORMATS for suffix in format_.shared)
         for folder, folders, files in os.walk(self._path, onerror=fail):
             folders[:] = [entry for entry in folders if not entry.startswith(".")]
+            stores = [entry for entry in folders if _is_store(os.path.join(folder, entry))]
+            yield from (os.path.relpath(os.path.join(folder, entry), self._path) for entry in stores)
+            folders[:] = [entry for entry in folders if entry not in stores]
             indexed = any(entry.endswith(SHARDED.suffixes) for entry in files)
             for entry in files:
                 shard = indexed and entry.endswith(_SAFETENSORS)
@@ -140,7 +152,7 @@ class Folder(Container):
                 continue
             try:
                 container = self._open(called)
-                found += [f"{called}::{member}" for member in container.names()]
+                found += [f"{called}::{member}" if member else called for member in container.names()]
                 self.skipped += [f"{called}::{member}" for member in container.skipped]
             except GncliError:  # which is raised again when it is opened
                 found.append(called)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.io.source import Sink, Source, Wrapping
+from gncli.io.source import Sink, Source, StoredChunks, Wrapping
 from gncli.kernels.floats import Float
 
 PIECE = 1 << 17  # elements that are converted at a time: their bits and their floats stay in the cache
@@ -28,6 +28,11 @@ class Widened(Wrapping):
         super().__init__(inner)
         self.dtype, self.stored_as = kind.dtype, kind
         self._kind = kind
+
+    @property
+    def stored_chunks(self) -> StoredChunks | None:
+        """How much of the bits is stored."""
+        return self.inner.stored_chunks
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` with the elements from `start` on."""

@@ -216,8 +216,6 @@ class Source(Closing, ABC):
         Its dtype in the file where NumPy has none like it, and a wider one is read: bfloat16.
     dimensions : tuple of str, default: ()
         The names of its axes, one per axis, as netCDF gives them; empty where they have none.
-    stored_chunks : StoredChunks, optional
-        How much of it is in its file, if that stores it in chunks.
     seed : int, optional
         The seed that a random tensor is drawn from.
     """
@@ -231,7 +229,6 @@ class Source(Closing, ABC):
     identity: Identity | None = None
     stored_as: Float | None = None
     dimensions: tuple[str, ...] = ()
-    stored_chunks: StoredChunks | None = None
     seed: int | None = None
 
     @property
@@ -245,19 +242,26 @@ class Source(Closing, ABC):
         return self.dtype if self.stored_as is None else self.stored_as.stored
 
     @property
+    def stored_chunks(self) -> StoredChunks | None:
+        """How much of it is in its file, if that stores it in chunks; some formats count that when they are asked."""
+        return None
+
+    @property
     def not_stored(self) -> int | None:
         """How many chunks the file does not store; None if the tensor is not in chunks."""
-        return None if self.stored_chunks is None else self.stored_chunks.total - self.stored_chunks.stored
+        chunks = self.stored_chunks
+        return None if chunks is None else chunks.total - chunks.stored
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report of the tensor must say of its file: each a sentence that begins with its name."""
-        if self.stored_chunks is None or not self.not_stored:
+        chunks, missing = self.stored_chunks, self.not_stored
+        if chunks is None or not missing:
             return ()
-        _, total, fill = self.stored_chunks
-        few = "is not stored; its" if self.not_stored == 1 else "are not stored; their"
+        _, total, fill = chunks
+        few = "is not stored; its" if missing == 1 else "are not stored; their"
         value = repr(fill).removesuffix(".0")
-        return (f"{self.name}: {self.not_stored:,} of {total:,} chunks {few} elements are the fill value {value}",)
+        return (f"{self.name}: {missing:,} of {total:,} chunks {few} elements are the fill value {value}",)
 
     @property
     def held_names(self) -> tuple[str, ...]:

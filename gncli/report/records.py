@@ -293,6 +293,11 @@ class TensorStats(Summary):
         """The names of the axes; None if they have none."""
         return self.axis_names or None
 
+    def compared(self, name: str) -> Value:
+        """Return a statistic as conditions and orders take it: of a tensor that is not in chunks, none is missing."""
+        found = super().compared(name)
+        return 0 if name == "not_stored" and found is None else found
+
     def as_dict(self, extra: Collection[str] = ()) -> dict[str, object]:
         """Return the tensor's JSON object, with its histogram and its cells if they are there."""
         found = super().as_dict(extra)

@@ -119,7 +119,10 @@ class Survey:
         self, source: Source, engine: Engine, wanted: Wanted, by: By | None = None, keep: int = MAX_OPEN_CELLS
     ) -> None:
         self.source, self.wanted, self.keep = source, wanted, keep
-        self.header = TensorStats(source.shape, source.dtype_name, {}, source.name, axis_names=source.dimensions)
+        missing = source.not_stored
+        self.header = TensorStats(
+            source.shape, source.dtype_name, {}, source.name, axis_names=source.dimensions, not_stored=missing
+        )
         self.notes = source.notes
         self.moments: Moments | None = None
         self._engine = engine
@@ -219,7 +222,8 @@ class Survey:
         rows: Any = zip(*columns.values(), strict=True) if columns else [()] * len(places)
         cells = []
         for place, row in zip(places.tolist(), rows, strict=True):
-            stats = TensorStats(shape, self.header.dtype, dict(zip(names, row, strict=True)), self.header.name)
+            values, header = dict(zip(names, row, strict=True)), self.header
+            stats = TensorStats(shape, header.dtype, values, header.name, not_stored=header.not_stored)
             cells.append(Cell(dict(zip(by.names, place, strict=True)), stats, by.note(tuple(place))))
         return cells
 
@@ -232,7 +236,6 @@ class Survey:
             values=self._values,
             cells=cells,
             histogram=self._histogram,
-            not_stored=self.source.not_stored,
         )
 
 

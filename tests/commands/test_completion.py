@@ -202,7 +202,7 @@ def asked(line: str, monkeypatch: pytest.MonkeyPatch, breaks: str = " \t\n\"'><=
 ANSWERS: dict[str, list[str]] = {
     "gncli ra": ["plain,random"],
     "gncli --ver": ["plain,--version"],
-    "gncli stats -s mean,nan,n": ["plain,mean,nan,nbytes", "plain,mean,nan,neginf"],
+    "gncli stats -s mean,nan,n": ["plain,mean,nan,nbytes", "plain,mean,nan,neginf", "plain,mean,nan,not_stored"],
     "gncli stats -s p9": ["plain,p99", "plain,p99.9"],
     "gncli stats --by N": ["plain,N", "plain,N,C"],
     "gncli stats --expect abs\\(me": ["plain,abs\\(mean\\)", "plain,abs\\(median\\)"],
@@ -259,7 +259,7 @@ def test_zsh_is_told_a_pattern_of_files_and_fish_the_files(folder: Path, monkeyp
         assert [line.partition("\t")[0] for line in answer(gncli, "fish_complete").splitlines()] == fish
 
 
-PATTERN = "(#i)*(.npy|.npz|.pt|.pth|.bin|.safetensors|.h5|.hdf5|.nc|.safetensors.index.json)(-.)"
+PATTERN = "(#i)*(.npy|.npz|.pt|.pth|.bin|.safetensors|.h5|.hdf5|.nc|.safetensors.index.json|.zarr)(-.)"
 FILES = ("digits.h5", "my dir/", "names.h5", "two.npz", "x.npy")
 
 

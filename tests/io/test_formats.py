@@ -18,11 +18,12 @@ from gncli import names
 from gncli.cli import main
 from gncli.errors import InputError
 from gncli.io import open_source
-from gncli.io.formats import FORMATS, LEGACY_PYTORCH, WRITTEN, recognized, written
+from gncli.io.formats import FORMATS, LEGACY_PYTORCH, READ, WRITTEN, recognized, written
 from gncli.io.rawfile import RawFile
 from tests import data
 from tests.archives import entry, tensors
 from tests.faults import piped
+from tests.stores import group, store, v2, v3
 
 X = np.array([[0, 1, -2, 0.5], [3, 448, 2.0**-9, -0.375]], np.float32)
 KEPT = "gncli: <stdin>: kept in a file in $TMPDIR, to be read more than once\n"
@@ -49,6 +50,13 @@ def sharded(path: Path) -> None:
     path.write_text(json.dumps({"metadata": {"total_size": X.nbytes}, "weight_map": {"x": shard.name}}))
 
 
+def grouped(path: Path) -> None:
+    for folder in (path, path / "a"):
+        group(folder)
+    store(path / "a" / "x", v3(X.shape, (1, 4)), c_0_0=X[0], c_1_0=X[1])
+    store(path / "b", v2((1,), (1,)))
+
+
 # A row per format and per writer: the name of the file, the name of the tensor in it, and who writes it. Further
 # tensors may be in the file, where "and more" stands.
 CASES: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
@@ -73,10 +81,14 @@ CASES: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
     ".h5 with a user block": ("x.h5", "/x", contiguous),
     ".h5 of Keras": ("keras.weights.h5", "layers/dense/vars/0", committed),
     ".nc, and more": ("small.nc", "t2m", committed),
+    ".zarr": ("x.zarr", None, lambda path: store(path, v3(X.shape, X.shape), c_0_0=X)),
+    ".zarr, and more": ("x.zarr", "/a/x", grouped),
     ".safetensors in shards": ("x.safetensors.index.json", "x", sharded),
 }
-# A file of HDF5 with a user block cannot be recognized by the first bytes of a pipe, and no shards lie next to a pipe.
-PIPED = [case for case in CASES if not any(what in case for what in ("and more", "user block", "shards"))]
+# A file of HDF5 with a user block cannot be recognized by the first bytes of a pipe, no shards lie next to a pipe, and
+# a store is a folder.
+FILES = [case for case in CASES if ".zarr" not in case]
+PIPED = [case for case in FILES if not any(what in case for what in ("and more", "user block", "shards"))]
 
 
 @contextmanager
@@ -145,13 +157,13 @@ def test_a_pipe_gives_the_numbers_of_a_plain_npy(
 
 
 def test_every_suffix_is_a_case_and_is_suggested() -> None:
-    suffixes = [suffix for format_ in FORMATS for suffix in format_.suffixes]
+    suffixes = [suffix for format_ in READ for suffix in format_.suffixes]
     assert list(names.TENSOR_SUFFIXES) == suffixes
     assert {file[file.index(".") :].replace(".weights", "") for file, _, _ in CASES.values()} == set(suffixes)
     assert list(names.OUTPUT_SUFFIXES) == [suffix for format_ in WRITTEN for suffix in format_.written]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", FILES)
 def test_exactly_one_format_recognizes_a_file(case: str, tmp_path: Path) -> None:
     file, _, write = CASES[case]
     write(tmp_path / file)

@@ -1,6 +1,6 @@
 """The formats of files: how each is recognized, read and written, without importing what only another one needs.
 
-Adding a format takes a module in this package, a class and its line in `FORMATS` here, its suffixes in
+Adding a format takes a module in this package, a class and its line in `FORMATS` or `FOLDERS` here, its suffixes in
 `gncli.names`, and a row in ``tests/io/test_formats.py``. No other module names a format.
 """
 
@@ -127,11 +127,36 @@ class Format(ABC):
             return [name for name in container.names() if name]
 
 
-class WrittenFormat(Format):
-    """A format that is read and written: a base class.
+class FolderFormat(ABC):
+    """A format whose tensors are in a folder of its own: a base class.
 
     Attributes
     ----------
+    name : str
+        As errors call it.
+    suffixes : tuple of str
+        Of the folders that it makes; those that are read are recognized by what is in them.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    @abstractmethod
+    def stands_for(self, folder: str) -> bool:
+        """Return whether the folder as a whole is of this format."""
+
+    @abstractmethod
+    def open(self, folder: str, name: str, policy: Policy) -> Container:
+        """Return the tensors of the folder; errors call it `name`."""
+
+
+class Written(ABC):
+    """A format that is written: a base class.
+
+    Attributes
+    ----------
+    name : str
+        As errors call it.
     written : tuple of str
         The suffixes of outputs.
     takes_names : bool, default: False
@@ -142,6 +167,7 @@ class WrittenFormat(Format):
         Whether it names the dtypes that NumPy lacks.
     """
 
+    name: str
     written: tuple[str, ...]
     takes_names: bool = False
     compresses: bool = False
@@ -152,7 +178,7 @@ class WrittenFormat(Format):
         """Return the sink of an output, begun."""
 
 
-class Npy(WrittenFormat):
+class Npy(Format, Written):
     """One tensor, with a header before it."""
 
     name = ".npy"
@@ -223,7 +249,7 @@ class PyTorch(Format):
         return PyTorchFile(file, name, policy)
 
 
-class Safetensors(WrittenFormat):
+class Safetensors(Format, Written):
     """Several tensors, after one header of JSON; written with one."""
 
     name = ".safetensors"
@@ -258,7 +284,7 @@ class Safetensors(WrittenFormat):
             return safetensors.safetensors_sink(file, member, output.shape, dtype, output.order, output.attributes)
 
 
-class Hdf5(WrittenFormat):
+class Hdf5(Format, Written):
     """Datasets in groups, and netCDF-4, which is HDF5. Only this class imports h5py."""
 
     name = "HDF5"
@@ -328,6 +354,23 @@ class Sharded(Format):
         return ShardedFile(file, name)
 
 
+class Zarr(FolderFormat):
+    """Arrays in groups, a folder each, with a file per chunk or per shard of chunks."""
+
+    name = "Zarr"
+    suffixes = (".zarr",)
+
+    def stands_for(self, folder: str) -> bool:
+        """Return whether the folder has the metadata of an array or a group."""
+        return any(os.path.lexists(os.path.join(folder, file)) for file in ("zarr.json", ".zarray", ".zgroup"))
+
+    def open(self, folder: str, name: str, policy: Policy) -> Container:
+        """Return the arrays of the store."""
+        from gncli.io.formats.zarr import ZarrStore
+
+        return ZarrStore(folder, name, policy)
+
+
 NPY, PYTORCH, HDF5, SHARDED = Npy(), PyTorch(), Hdf5(), Sharded()
 FORMATS: tuple[Format, ...] = (
     NPY,
@@ -337,7 +380,9 @@ FORMATS: tuple[Format, ...] = (
     HDF5,  # after these: a file of another format may have the signature of HDF5 inside
     SHARDED,  # last: what precedes HDF5 in its file may be text
 )
-WRITTEN = [format_ for format_ in FORMATS if isinstance(format_, WrittenFormat)]
+FOLDERS: tuple[FolderFormat, ...] = (Zarr(),)
+READ: tuple[Format | FolderFormat, ...] = (*FORMATS, *FOLDERS)
+WRITTEN = [format_ for format_ in READ if isinstance(format_, Written)]
 
 
 def recognized(file: Beginning) -> Format:
@@ -366,7 +411,7 @@ def recognized(file: Beginning) -> Format:
     raise InputError(f"is neither {', '.join(names)} nor {last} (it begins with {start!r})", subject=file.name)
 
 
-def written(text: str) -> tuple[WrittenFormat | None, str, str | None]:
+def written(text: str) -> tuple[Written | None, str, str | None]:
     """Return the format that OUT names by its suffix, the file, and what follows the ``::``; None for no format.
 
     Examples

@@ -199,8 +199,12 @@ class FilteredSource(ChunkedSource):
         self, file: RawFile, index: ChunkIndex, filters: tuple[Filter, ...], dtype: np.dtype[Any], fill: NDArray[Any]
     ) -> None:
         super().__init__(file, index, dtype, fill, index.name)
-        self.stored_chunks = StoredChunks(index.stored, len(index), fill.item())
         self._index, self._filters = index, filters
+
+    @property
+    def stored_chunks(self) -> StoredChunks:
+        """How many chunks the index has."""
+        return StoredChunks(self._index.stored, len(self._index), self._fill.item())
 
     def stores(self, number: int) -> bool:
         """Return whether the index has the chunk."""

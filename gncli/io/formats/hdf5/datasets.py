@@ -251,11 +251,16 @@ class Hdf5Source(FileSource):
         stored_chunks: StoredChunks | None = None,
     ) -> None:
         super().__init__(file, shape, dtype, "C", name)
-        self.stored_chunks = stored_chunks
+        self._stored = stored_chunks
         self._dataset = dataset
         self._type = h5t.py_create(dtype, logical=True)
         plist = dataset.get_create_plist()
         self.filters = frozenset(plist.get_filter(index)[0] for index in range(plist.get_nfilters()))
+
+    @property
+    def stored_chunks(self) -> StoredChunks | None:
+        """How much of it is in its file, if that stores it in chunks."""
+        return self._stored
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
         """Fill `out` with the elements from `start` on. h5py's own lock admits one thread at a time."""
