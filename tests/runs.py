@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from gncli.inputs import Draw
@@ -13,10 +13,11 @@ from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import Partition
 from gncli.kernels.reduction import concatenate
+from gncli.kernels.walk import Region
 from gncli.report.diff_records import DiffReport
 from gncli.report.pair_records import PairsReport
 from gncli.report.records import Cell, NormalizeReport, StatsReport, TensorStats
-from gncli.run.engine import Engine
+from gncli.run.engine import Engine, Job, Result, Step
 from gncli.run.plan import Plan
 from gncli.tasks import by as tasks_by
 from gncli.tasks.by import By
@@ -40,6 +41,12 @@ def measure(source: Source, partition: Partition, engine: Engine, *names: str) -
     """Return the moments of the cells of `partition`, in storage order, with the extras behind `names`."""
     extras = Extras(frozenset(names), source.shape, source.order) if names else None
     return concatenate(list(Plan.of(source, partition, engine).reduce(MomentsOf(source.dtype, extras))))
+
+
+def ran(engine: Engine, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
+    """Yield each of `regions` with the result of `job`, in order."""
+    for step, result in engine.run(source, (Step(job, region) for region in regions)):
+        yield step.region, result
 
 
 def stats(

@@ -132,6 +132,11 @@ class OutputFile(Committing):
         if self.lasting and len(view) >= WRITE_BACK:
             _begin_write_back(self.fd, offset, len(view))
 
+    def sync(self) -> None:
+        """Write everything to the disk, or to the server of a network file system."""
+        with writing(self.name):
+            os.fsync(self.fd)
+
     def abort(self) -> None:
         """Close the file; a second time, do nothing."""
         with suppress(OSError):

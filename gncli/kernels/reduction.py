@@ -221,16 +221,14 @@ def folded(walk: Walk, reduction: Reduction[R], visits: Iterable[tuple[Region, R
     visits : iterable of (Region, record)
         The records of `Reduction.measure`, in storage order; they cover whole spans.
     """
-    span = _Span(walk, reduction)
+    span = Fold(walk, reduction)
     for region, record in visits:
-        if region.axis == 0:
-            yield record
-        elif (whole := span.push(region, record)) is not None:
+        if (whole := span.push(region, record)) is not None:
             yield whole
 
 
-class _Span(Generic[R]):
-    """The records of the visits of a span, merged along the unit axes of a walk below the first."""
+class Fold(Generic[R]):
+    """The records of the visits of a span, merged along the unit axes of a walk below the first; see `folded`."""
 
     def __init__(self, walk: Walk, reduction: Reduction[R]) -> None:
         self._units, self._reduction = walk.units, reduction
@@ -239,7 +237,7 @@ class _Span(Generic[R]):
         self._counts = [0] * len(self._units)
 
     def push(self, region: Region, record: R) -> R | None:
-        """Add the record of the next visit; return the record of the span if this visit was its last, else None."""
+        """Add the record of the next visit; return the record of its spans if this visit was their last, else None."""
         axis, count = region.axis, region.last - region.first
         while axis:
             cell, size = self._units[axis]

@@ -1,21 +1,25 @@
 """The engine on a dask cluster, whose workers read the source and write the output themselves.
 
-An item of work is a job and a run of visits, `WORK_NBYTES` or more together. It returns the results of the visits in
-order, as threads do. The job is sent as a pickled function. The source, the sink and the engine that it refers to are
-sent as their location and sizes. Each worker process opens a file once, and checks that it is the same file.
+An item of work is some steps, `WORK_NBYTES` together at most. It returns their results in order. Their jobs are sent as
+pickled functions. The source, the sink and the engine that a job refers to are sent as their location and sizes. Each
+worker process opens a file once, and checks that it is the same file. It does the steps one after the other, as a
+thread does, so an item of any size takes the memory of a visit.
 
 Notes
 -----
-Several clients of a network file system write back whole pages, so no two of them may write into the same one. A
-worker therefore writes only ranges of the .npy that are multiples of a grain, and fsyncs them before it answers.
-The rest at both ends of its item, less than a grain each, is returned to the caller, who writes it. If an item is done
-twice because a worker was lost, it writes the same bytes to the same place.
+Several clients of a network file system write back whole pages, so no two of them may write into the same one. An item
+therefore writes whole grains of the .npy: from the grain in which its first element lies to the grain in which the next
+item begins. The elements before its own in the first of these grains, less than a grain, belong to the item before; it
+computes them again, and both have the same bits for them. So nothing but plans and moments passes through the caller.
+A worker fsyncs before it answers. If an item is done twice because a worker was lost, it writes the same bytes to the
+same place.
 """
 
 from __future__ import annotations
 
 import functools
 import io as streams
+import math
 import os
 import signal
 import threading
@@ -32,15 +36,15 @@ from gncli.errors import ChangedError, GncliError, LimitError, ParameterError
 from gncli.inputs import STRICT, Policy
 from gncli.io import Source, open_source
 from gncli.io.atomic import AtomicFile
-from gncli.io.ranges import Edge, Ranges
+from gncli.io.ranges import GRAIN_NBYTES, Ranges
 from gncli.io.rawfile import RawSink
-from gncli.kernels.walk import Region
-from gncli.run.engine import Engine, Job, Result, cancelled
+from gncli.run.engine import Buffers, Engine, Step, cancelled
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
-WORK_NBYTES = 256 << 20  # bytes of input per item: 10 TB are 40,000 items
+WORK_NBYTES = 256 << 20  # bytes of input per item, at most: 10 TB are 40,000 items
+SHARES = 8  # items per worker of a tensor that is smaller, so that all end at nearly the same time
 PATIENCE = 30  # seconds to wait for a scheduler that has a worker
 
 _FILES = 8  # files that a worker process keeps open
@@ -60,7 +64,7 @@ class ClusterEngine(Engine):
     policy : Policy, optional
         The limits for the inputs, where a worker opens them.
     work : int
-        The bytes of an item, and the largest visit: a worker reads so much at once.
+        The largest number of bytes of an item.
 
     Raises
     ------
@@ -78,7 +82,7 @@ class ClusterEngine(Engine):
         policy: Policy = STRICT,
         work: int = WORK_NBYTES,
     ) -> None:
-        super().__init__(workers, tile, work)
+        super().__init__(workers, tile)
         self._address, self._policy, self._work_nbytes = address, policy, work
         self._client: Client | None = None
         self._cluster: LocalCluster | None = None
@@ -106,41 +110,39 @@ class ClusterEngine(Engine):
                 cluster.close()
             signals.cleanups.pop(self, None)
 
-    def _results(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
-        order, sinks = _order(job, source, self, self._policy)
+    def _results(self, source: Source, steps: Iterable[Step | None]) -> Iterator[tuple[Step, Any]]:
+        orders = _Orders(source, self, self._policy)
         client = self._joined()
-        at_once = 2 * sum(client.nthreads().values())
+        threads = sum(client.nthreads().values())
+        share = math.prod(source.shape) // (SHARES * threads)
         executor = client.get_executor(pure=False)
-        pending: deque[tuple[list[Region], Future[Any]]] = deque()
+        pending: deque[tuple[list[Step], Future[Any]]] = deque()
         try:
-            for batch in _batches(regions, self._work_nbytes // source.dtype.itemsize):
-                with signals.Deferred():  # a signal here could leave a lock held that dask needs to end
-                    pending.append((batch, executor.submit(work, order, batch)))
-                if len(pending) >= at_once:
-                    yield from self._first(pending, sinks, source)
+            for item in _items(steps, min(share, self._work_nbytes // source.dtype.itemsize)):
+                if item:
+                    order = orders.order(item)
+                    with signals.Deferred():  # a signal here could leave a lock held that dask needs to end
+                        pending.append((item, executor.submit(work, order)))
+                if not item or len(pending) >= 2 * threads:
+                    yield from self._first(pending, source)
             while pending:
-                yield from self._first(pending, sinks, source)
+                yield from self._first(pending, source)
         finally:
             with signals.Deferred():
                 cancelled([future for _, future in pending])
 
-    def _first(
-        self, pending: deque[tuple[list[Region], Future[Any]]], sinks: list[RawSink], source: Source
-    ) -> Iterator[tuple[Region, Any]]:
-        batch, future = pending[0]
+    def _first(self, pending: deque[tuple[list[Step], Future[Any]]], source: Source) -> Iterator[tuple[Step, Any]]:
+        item, future = pending[0]
         try:
-            results, edges = _awaited(future)
+            results = _awaited(future)
         except GncliError:
             raise
         except (self._distributed.KilledWorker, CancelledError, OSError) as error:
             problem = f"the cluster lost its workers, or they were killed ({str(error).partition(chr(10))[0]})"
             raise LimitError(problem, hint="see the logs of its workers, or use --executor threads") from error
         pending.popleft()
-        for sink, ends in zip(sinks, edges, strict=True):
-            for offset, data in ends:
-                sink.file.write(memoryview(data), offset)
-        progress.advance((batch[-1].stop - batch[0].start) * source.dtype.itemsize)
-        yield from zip(batch, results, strict=True)
+        progress.advance(sum(step.size for step in item) * source.dtype.itemsize)
+        yield from zip(item, results, strict=True)
 
     def _joined(self) -> Client:
         if self._client is None:
@@ -207,16 +209,21 @@ def _signals_later() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def _batches(regions: Iterable[Region], size: int) -> Iterator[list[Region]]:
-    """Yield batches of neighbouring regions, each of `size` elements or more; the last batch may be smaller."""
-    batch: list[Region] = []
-    for region in regions:
-        batch.append(region)
-        if region.stop - batch[0].start >= size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _items(steps: Iterable[Step | None], size: int) -> Iterator[list[Step]]:
+    """Yield neighbouring steps that have about `size` elements together; and none where a result must come first."""
+    item: list[Step] = []
+    held = 0
+    for step in steps:
+        if item and (step is None or held + step.size > size):
+            yield item
+            item, held = [], 0
+        if step is None:
+            yield []
+        else:
+            item.append(step)
+            held += step.size
+    if item:
+        yield item
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------------
@@ -234,13 +241,14 @@ class _Reopen(NamedTuple):
 
 
 class _Rewrite(NamedTuple):
-    """A sink as it is sent: the file that is being written; without a path, the caller writes in order."""
+    """A sink as it is sent: the file that is written, and which bytes of it; without a path, the caller writes."""
 
     name: str
     path: str | None = None
     inode: int = 0
     offset: int = 0
     itemsize: int = 1
+    window: tuple[int, int] = (0, 0)
 
 
 class _Local(NamedTuple):
@@ -250,23 +258,59 @@ class _Local(NamedTuple):
     visit: int
 
 
-def _order(job: Any, source: Source, engine: Engine, policy: Policy) -> tuple[bytes, list[RawSink]]:
-    """Return the pickled job and source, and the sinks that its workers write to."""
-    from cloudpickle import Pickler
+class _Orders:
+    """Makes the orders of a run, which are what is sent to workers.
 
-    sinks: list[RawSink] = []
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    engine : Engine
+        Whose place is taken by an engine of the worker.
+    policy : Policy
+        The limits for the source.
+    """
 
-    class Sender(Pickler):  # type: ignore[misc]  # it has no types
-        def persistent_id(self, item: Any) -> NamedTuple | None:
-            if hasattr(item, "read_into"):
-                return _reopening(item, policy)
-            if hasattr(item, "write_from"):
-                return _rewriting(item, sinks)
-            return _Local(item.tile, item.visit) if item is engine else None
+    def __init__(self, source: Source, engine: Engine, policy: Policy) -> None:
+        self._source, self._engine, self._policy = source, engine, policy
+        self._size = math.prod(source.shape)
+        self._behind: list[Step] = []  # the last steps that write, back to the grain in which the next one begins
 
-    stream = streams.BytesIO()
-    Sender(stream).dump((job, source))
-    return stream.getvalue(), sinks
+    def order(self, item: list[Step]) -> bytes:
+        """Return the pickled source, what to do again for the sake of a whole grain, and `item`: jobs and regions."""
+        from cloudpickle import Pickler
+
+        again, window = self._aligned([step for step in item if step.sink is not None])
+
+        class Sender(Pickler):  # type: ignore[misc]  # it has no types
+            def persistent_id(_, item: Any) -> NamedTuple | None:  # noqa: N805
+                if hasattr(item, "read_into"):
+                    return _reopening(item, self._policy)
+                if hasattr(item, "write_from"):
+                    return _rewriting(item, window)
+                return _Local(item.tile, item.visit) if item is self._engine else None
+
+        stream = streams.BytesIO()
+        Sender(stream).dump((self._source, *([step[:2] for step in steps] for steps in (again, item))))
+        return stream.getvalue()
+
+    def _aligned(self, writing: list[Step]) -> tuple[list[Step], tuple[int, int]]:
+        """Return the ends of earlier steps that fill the first grain of these, and the bytes of the file to write."""
+        if not writing or not isinstance(sink := writing[0].sink, RawSink) or not isinstance(sink.file, AtomicFile):
+            return [], (0, 0)
+        first, stop = (self._grain(sink, at) for at in (writing[0].region.start, writing[-1].region.stop))
+        again = [step.ending(first) for step in self._behind if step.region.stop > first]
+        self._behind = [step for step in (*self._behind, *writing) if step.region.stop > stop]
+        if not first:
+            sink.file.sync()  # the header, which lies in the same page as the first elements
+        return again, (sink.offset + first * sink.dtype.itemsize, sink.offset + stop * sink.dtype.itemsize)
+
+    def _grain(self, sink: RawSink, at: int) -> int:
+        """Return the first element of the grain that holds element `at`; the end of the tensor is also one."""
+        if at == self._size:
+            return at
+        grain = (sink.offset + at * sink.dtype.itemsize) // GRAIN_NBYTES * GRAIN_NBYTES
+        return max(0, (grain - sink.offset) // sink.dtype.itemsize)
 
 
 def _reopening(source: Source, policy: Policy) -> _Reopen:
@@ -278,7 +322,7 @@ def _reopening(source: Source, policy: Policy) -> _Reopen:
     return _Reopen(os.path.join(os.getcwd(), source.name), source.name, inode, nbytes, mtime_ns, policy)
 
 
-def _rewriting(sink: Any, sinks: list[RawSink]) -> _Rewrite:
+def _rewriting(sink: Any, window: tuple[int, int]) -> _Rewrite:
     if not isinstance(sink, RawSink) or not isinstance(sink.file, AtomicFile):
         raise ParameterError(
             "cannot be written by several processes",
@@ -287,16 +331,17 @@ def _rewriting(sink: Any, sinks: list[RawSink]) -> _Rewrite:
         )
     if not sink.name.lower().endswith(".npy"):
         return _Rewrite(sink.name)
-    sinks.append(sink)
     inode = os.fstat(sink.file.fd).st_ino
-    return _Rewrite(sink.name, sink.file.working_path, inode, sink.offset, sink.dtype.itemsize)
+    return _Rewrite(sink.name, sink.file.working_path, inode, sink.offset, sink.dtype.itemsize, window)
 
 
 class _Receiver(Unpickler):
-    """Loads in a worker what `_order` has pickled. It comes from the caller, over dask's own connection."""
+    """Loads in a worker what `_Orders` has pickled. It comes from the caller, over dask's own connection."""
 
     def __init__(self, order: bytes) -> None:
         super().__init__(streams.BytesIO(order))
+        self.engine = Engine(1)
+        self.engine.buffers = _mine.buffers
         self.ranges: list[Ranges] = []
 
     def persistent_load(self, place: Any) -> Any:
@@ -304,16 +349,27 @@ class _Receiver(Unpickler):
             with _opening:
                 return _reopened(place)
         if isinstance(place, _Local):
-            return Engine(1, place.tile, place.visit)
+            self.engine.tile, self.engine.visit = place
+            return self.engine
         if place.path is None:
             return InTurn()
-        self.ranges.append(Ranges(place.path, place.name, place.inode, place.offset, place.itemsize))
+        self.ranges.append(Ranges(*place[:6]))
         return self.ranges[-1]
 
 
 # --- what a worker does ----------------------------------------------------------------------------------------------
 
 _opening = threading.Lock()
+
+
+class _Mine(threading.local):
+    """What a thread of a worker keeps from item to item."""
+
+    def __init__(self) -> None:
+        self.buffers = Buffers()
+
+
+_mine = _Mine()
 
 
 @functools.lru_cache(maxsize=_FILES)
@@ -328,18 +384,19 @@ def _reopened(place: _Reopen) -> Source:
     return source
 
 
-def work(order: bytes, regions: list[Region]) -> tuple[list[Any], list[list[Edge]]]:
-    """Do an item of work; return the results of its visits, and for each sink the edges that the caller must write."""
+def work(order: bytes) -> list[Any]:
+    """Do an item of work; return the results of its steps."""
     receiver = _Receiver(order)
     try:
-        job, source = receiver.load()
-        engine = Engine(1)
-        results = [engine.work(job, source, region) for region in regions]
+        source, again, item = receiver.load()
+        results = [receiver.engine.work(job, source, region) for job, region in (*again, *item)]
         source.verify_unchanged()
-        return results, [ranges.finish() for ranges in receiver.ranges]
+        for ranges in receiver.ranges:
+            ranges.commit()
+        return results[len(again) :]
     finally:
         for ranges in receiver.ranges:
-            ranges.close()
+            ranges.abort()
 
 
 class InTurn:

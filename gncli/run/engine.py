@@ -1,6 +1,6 @@
-"""The engine: it runs visits on an executor, a bounded number at once, and yields their results in storage order.
+"""The engine: it does steps on an executor, a bounded number at once, and yields their results in order.
 
-Work items are small and independent: a region to read, a job, and a small result. A sequential source
+A step is small: a region to read, a job, and a small result. A sequential source
 is read by the submitting thread, in order, before an item is submitted; every other source is read by the worker.
 """
 
@@ -10,14 +10,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gncli import progress
 from gncli.errors import InputError
-from gncli.io.source import Source
+from gncli.io.source import Sink, Source
 from gncli.kernels.loops import loops
 from gncli.kernels.scratch import LINE, aligned, arithmetic
 from gncli.kernels.walk import Region
@@ -34,6 +34,40 @@ LEAST = 1 << 20  # bytes of a visit for which it is worth while to start threads
 
 Result = TypeVar("Result")
 Job = Callable[[Region, NDArray[Any]], Result]
+
+
+class Step(NamedTuple):
+    """A piece of a pass over a source.
+
+    Attributes
+    ----------
+    job : callable
+        Takes the region and its elements, and returns the result.
+    region : Region
+        What is read.
+    sink : Sink, optional
+        Where the job writes its result. Steps that write to one come in storage order.
+    entry : int
+        The size of an entry of the region: a region of fewer entries gives the same elements.
+    """
+
+    job: Job[Any]
+    region: Region
+    sink: Sink | None = None
+    entry: int = 1
+
+    @property
+    def size(self) -> int:
+        """The number of elements that are read."""
+        return self.region.stop - self.region.start
+
+    def ending(self, start: int) -> Step:
+        """Return the end of this step that begins with the entry that holds element `start`, or all of it."""
+        region = self.region
+        skipped = max(0, start - region.start) // self.entry
+        return self._replace(
+            region=region._replace(start=region.start + skipped * self.entry, first=region.first + skipped)
+        )
 
 
 class Buffers:
@@ -127,11 +161,12 @@ class Engine:
         nbytes = self.visit // 2 if source.sequential else self.visit
         return max(1, nbytes // source.dtype.itemsize)
 
-    def run(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
-        """Yield each of `regions` with the result of `job` on its elements, in order.
+    def run(self, source: Source, steps: Iterable[Step | None]) -> Iterator[tuple[Step, Any]]:
+        """Yield each step with its result, in order.
 
-        At most two items per worker are pending. When the caller stops iterating, or an error occurs, items that have
-        not begun are cancelled, and running items are waited for.
+        A None among `steps` says that the next step depends on a result that has not been yielded. At most two steps
+        per worker are pending. When the caller stops iterating, or an error occurs, steps that have not begun are
+        cancelled, and running steps are waited for.
 
         Raises
         ------
@@ -139,41 +174,38 @@ class Engine:
             If the file behind the source changed while it was read; this is checked at the end and after a read error.
         """
         try:
-            yield from self._results(job, source, regions)
+            yield from self._results(source, steps)
             source.verify_unchanged()
         except InputError:
             source.verify_unchanged()  # a file that changes during a read looks damaged
             raise
 
-    def _results(self, job: Job[Result], source: Source, regions: Iterable[Region]) -> Iterator[tuple[Region, Result]]:
-        plan = iter(regions)
+    def _results(self, source: Source, steps: Iterable[Step | None]) -> Iterator[tuple[Step, Any]]:
+        plan = iter(steps)
         ahead = list(islice(plan, 2))
         if len(ahead) < 2 and self._given is None:
-            return self._done_here(job, source, ahead)
-        return self._shared_out(job, source, chain(ahead, plan))
+            return self._done_here(source, ahead)
+        return self._shared_out(source, chain(ahead, plan))
 
-    def _done_here(
-        self, job: Job[Result], source: Source, regions: Iterable[Region]
-    ) -> Iterator[tuple[Region, Result]]:
-        for region in regions:
-            result = self.work(job, source, region, None)
-            progress.advance((region.stop - region.start) * source.dtype.itemsize)
-            yield region, result
+    def _done_here(self, source: Source, steps: Iterable[Step | None]) -> Iterator[tuple[Step, Any]]:
+        for step in filter(None, steps):
+            result = self.work(step.job, source, step.region)
+            progress.advance(step.size * source.dtype.itemsize)
+            yield step, result
 
-    def _shared_out(
-        self, job: Job[Result], source: Source, regions: Iterable[Region]
-    ) -> Iterator[tuple[Region, Result]]:
-        pending: deque[tuple[Region, Future[Result]]] = deque()
+    def _shared_out(self, source: Source, steps: Iterable[Step | None]) -> Iterator[tuple[Step, Any]]:
+        pending: deque[tuple[Step, Future[Any]]] = deque()
         try:
-            for region in regions:
-                values = None
-                if source.sequential:
-                    values = self.buffers.take(region.stop - region.start, source.dtype)
-                    source.read_into(values, region.start)
-                else:
-                    source.will_need(region.start, region.stop)
-                pending.append((region, self._executor().submit(self.work, job, source, region, values)))
-                if len(pending) >= 2 * self.workers:
+            for step in steps:
+                if step is not None:
+                    values = None
+                    if source.sequential:
+                        values = self.buffers.take(step.size, source.dtype)
+                        source.read_into(values, step.region.start)
+                    else:
+                        source.will_need(step.region.start, step.region.stop)
+                    pending.append((step, self._executor().submit(self.work, step.job, source, step.region, values)))
+                if step is None or len(pending) >= 2 * self.workers:
                     yield _first(pending, source)
             while pending:
                 yield _first(pending, source)
@@ -204,12 +236,12 @@ class Engine:
         return result
 
 
-def _first(pending: deque[tuple[Region, Future[Result]]], source: Source) -> tuple[Region, Result]:
-    region, future = pending[0]
+def _first(pending: deque[tuple[Step, Future[Any]]], source: Source) -> tuple[Step, Any]:
+    step, future = pending[0]
     result = future.result()
     pending.popleft()
-    progress.advance((region.stop - region.start) * source.dtype.itemsize)
-    return region, result
+    progress.advance(step.size * source.dtype.itemsize)
+    return step, result
 
 
 def cancelled(futures: Collection[Future[Any]]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,11 @@ from gncli.kernels.moments import Floats, Moments, MomentsOf, fold, merge
 from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
-from gncli.kernels.reduction import Both, Tree, Visit, each, folded
+from gncli.kernels.reduction import Both, Fold, Tree, Visit, each
 from gncli.kernels.scratch import arithmetic
 from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import DEFAULT_TILE, TILES_PER_VISIT, Engine
-from gncli.run.plan import MAX_OPEN_CELLS, Plan
+from gncli.run.plan import MAX_OPEN_CELLS, Pass, Plan, Program
 
 
 class _Cells(NamedTuple):
@@ -66,7 +66,7 @@ class _Counts(NamedTuple):
 class _Mapped(NamedTuple):
     """The result of a normalized visit: its moments per cell, and its elements if the caller must write them."""
 
-    moments: tuple[Moments, Moments, Moments] | None  # of the input where others are given; of the two results
+    moments: tuple[Moments | None, tuple[Moments, Moments]] | None  # of the input if others are given; of the results
     counts: _Counts
     result: NDArray[Any] | None
 
@@ -105,9 +105,6 @@ class _Summary(NamedTuple):
     check: Check
     kept: tuple[Floats, ...] | None
     shown: tuple[Floats, ...] | None
-
-
-T = TypeVar("T", "_Mapped", "_Written")
 
 
 class _Written(NamedTuple):
@@ -151,8 +148,9 @@ class _Worker:
         mapped = self.map(by, mapping, visit)
         if mapped.moments is None:
             return _Written(None, mapped.result)
-        spans, (measured, z, y) = visit.region.last - visit.region.first, mapped.moments
-        before = before if self.given is None else measured.settled()
+        spans, (measured, (z, y)) = visit.region.last - visit.region.first, mapped.moments
+        if measured is not None:
+            before = measured.settled()
         return _Written(self.summary(_Cells(before, by, mapping, z, y, mapped.counts), spans), mapped.result)
 
     def reference(self, before: Moments) -> Moments:
@@ -177,7 +175,7 @@ class _Worker:
                     overflowed = int(np.count_nonzero(np.isinf(y) & np.isfinite(visit.values)))
             if z is not None and self.normalized is not None:
                 of_z = self.normalized.measure(visit._replace(values=z))
-            moments = by if self.given is None else self.before.measure(visit), of_z, of_y
+            moments = None if self.given is None else self.before.measure(visit), (of_z, of_y)
         if z is not None:
             if made.foreign:
                 misrounded, more = self._audit(z, visit.region.start, places, y)
@@ -407,7 +405,7 @@ class Normalization:
             elif plan.once:
                 deque(plan.visits(worker.normalize, spans), maxlen=0)
             else:
-                _, by = self._known(plan, spans)
+                ((_, by),) = plan.side_by_side(self._known, [spans])
                 deque(plan.visits(partial(worker.map, by, standardization(by, worker.norm)), spans, "map"), maxlen=0)
 
     def __iter__(self) -> Iterator[tuple[Floats, ...]]:
@@ -415,57 +413,56 @@ class Normalization:
         if not self.grouping.partition.size:
             return
         plan = self._plan.begin()
-        for spans in plan.spans():
-            for summary in self._whole(plan) if plan.once else (self._span(plan, spans),):
-                if summary is not None:
-                    self._take(summary)
-                    if summary.shown is not None:
-                        yield summary.shown
+        for summary in self._whole(plan) if plan.once else plan.side_by_side(self._span):
+            if summary is not None:
+                self._take(summary)
+                if summary.shown is not None:
+                    yield summary.shown
 
     def _whole(self, plan: Plan) -> Iterator[_Summary | None]:
-        for _, (summary, _) in self._in_turn(plan.visits(self._worker.normalize)):
-            yield summary
+        for region, done in plan.visits(self._worker.normalize, sink=self.sink):
+            self._write(region, done)
+            yield done.summary
 
-    def _known(self, plan: Plan, span: range) -> tuple[Moments | None, Moments]:
+    def _known(self, span: range) -> Program[tuple[Moments | None, Moments]]:
         """Return the moments of the cells of a span, and those that they are standardized by: alone if given."""
         worker = self._worker
         if worker.given is not None:
-            return None, given_to(worker.given, plan.walk, span)
-        (before,) = plan.reduce(worker.before, span)
-        before = before.settled()
+            return None, given_to(worker.given, self._plan.walk, span)
+        before = (yield self._plan.reducing(worker.before)).settled()
         return before, worker.reference(before)
 
-    def _span(self, plan: Plan, span: range) -> _Summary | None:
-        worker, counts = self._worker, _Counts()
-        before, by = self._known(plan, span)
+    def _span(self, span: range) -> Program[_Summary | None]:
+        """Measure a span that does not fit a visit, unless its moments are given, and map it."""
+        worker, walk, counts = self._worker, self._plan.walk, _Counts()
+        before, by = yield from self._known(span)
         mapping = standardization(by, worker.norm)
+        results = Both(worker.normalized or worker.after, worker.after)
+        of_results, of_all = Fold(walk, results), Fold(walk, Both(worker.before, results))
 
-        def mapped() -> Iterator[tuple[Region, tuple[Moments, Moments, Moments]]]:
+        def take(region: Region, done: _Mapped) -> Any:
             nonlocal counts
-            for region, done in self._in_turn(plan.visits(partial(worker.map, by, mapping), span, "map")):
-                counts = counts.plus(done.counts)
-                if done.moments is not None:
-                    yield region, done.moments
+            self._write(region, done)
+            counts = counts.plus(done.counts)
+            if done.moments is None:
+                return None
+            measured, after = done.moments
+            return of_results.push(region, after) if measured is None else of_all.push(region, (measured, after))
 
-        if not worker.reports:
-            deque(mapped(), maxlen=0)
+        found = yield Pass(partial(worker.map, by, mapping), take, "map", self.sink)
+        if found is None:
             return None
-        after = Both(worker.normalized or worker.after, worker.after)
-        if before is not None:
-            ((z, y),) = folded(plan.walk, after, ((region, (z, y)) for region, (_, z, y) in mapped()))
-        else:
-            both = ((region, (before, (z, y))) for region, (before, z, y) in mapped())
-            ((before, (z, y)),) = folded(plan.walk, Both(worker.before, after), both)
-            before = before.settled()
+        if before is None:
+            measured, found = found
+            before = measured.settled()
+        z, y = found
         return worker.summary(_Cells(before, by, mapping, z, y, counts), 1)
 
-    def _in_turn(self, visits: Iterable[tuple[Region, T]]) -> Iterator[tuple[Region, T]]:
-        """Write the results that the workers could not write, in order."""
-        for region, done in visits:
-            if done.result is not None and self.sink is not None:
-                self.sink.write_from(done.result, region.start)
-                self._worker.engine.buffers.give(done.result)
-            yield region, done
+    def _write(self, region: Region, done: _Mapped | _Written) -> None:
+        """Write a result that a worker could not write."""
+        if done.result is not None and self.sink is not None:
+            self.sink.write_from(done.result, region.start)
+            self._worker.engine.buffers.give(done.result)
 
     def _take(self, summary: _Summary) -> None:
         for name, node in summary.nodes.items():

@@ -5,21 +5,23 @@ A task makes a plan and iterates over its results; the engine runs it.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
 from gncli import progress
 from gncli.errors import LimitError
 from gncli.io.part import Box, Part
-from gncli.io.source import Source
+from gncli.io.source import Sink, Source
 from gncli.kernels.partition import Partition, whole
-from gncli.kernels.reduction import R, Reduction, Visit, folded
+from gncli.kernels.reduction import Fold, R, Reduction, Visit, folded
 from gncli.kernels.walk import Region, Walk
-from gncli.run.engine import Engine
+from gncli.run.engine import Engine, Step
 
 MAX_OPEN_CELLS = 1 << 20  # cells that are open at once in the storage order; the moments of each take 100 bytes
 MAX_PASSES = 16  # over a cell that does not fit a visit
@@ -47,6 +49,31 @@ class _Job(NamedTuple):
 
     def __call__(self, region: Region, values: NDArray[Any]) -> Any:
         return self.measure(Visit(self.walk, region, values, self.tile))
+
+
+class Pass(NamedTuple):
+    """A pass over a span.
+
+    Attributes
+    ----------
+    measure : callable
+        Takes a `Visit`, in a worker, and returns its result.
+    take : callable
+        Takes each region and its result, in storage order. What it returns for the last one is the value of the pass.
+    step : str
+        What a part's record calls it.
+    sink : Sink, optional
+        Where `measure` writes.
+    """
+
+    measure: Callable[[Visit], Any]
+    take: Callable[[Region, Any], Any]
+    step: str = "measure"
+    sink: Sink | None = None
+
+
+Program = Generator[Pass, Any, T]
+"""The passes over a span, one after the other: it yields a pass, is sent its value, and returns a result."""
 
 
 @dataclass(frozen=True)
@@ -199,17 +226,55 @@ class Plan:
             yield range(span, span + 1)
 
     def visits(
-        self, measure: Callable[[Visit], T], spans: range | None = None, step: str = "measure"
+        self,
+        measure: Callable[[Visit], T],
+        spans: range | None = None,
+        step: str = "measure",
+        sink: Sink | None = None,
     ) -> Iterator[tuple[Region, T]]:
         """Yield each region with the result of `measure`, in storage order: one pass over `spans`, by default all.
 
-        `step` tells the passes over one span apart, where results are kept (`gncli.run.parts`).
+        `step` tells the passes over one span apart, where results are kept (`gncli.run.parts`); `sink` is where
+        `measure` writes, if it does.
         """
-        if not self.partition.size:
-            return iter(())
+        if self.partition.size:
+            for done, result in self.engine.run(self.source, self.steps(measure, spans, step, sink)):
+                yield done.region, result
+
+    def steps(
+        self, measure: Callable[[Visit], Any], spans: range | None, step: str, sink: Sink | None
+    ) -> Iterator[Step]:
+        """Yield the steps of a pass; see `visits`."""
         job: Any = _Job(measure, self.walk, self.engine.tile_of(self.source.dtype), step)
-        regions = self.walk.regions(self.visit, spans)
-        return self.engine.run(job, self.source, regions)
+        for region in self.walk.regions(self.visit, spans):
+            yield Step(job, region, sink, self.walk.entry(region.axis))
+
+    def side_by_side(self, program: Callable[[range], Program[T]], spans: Iterable[range] | None = None) -> Iterator[T]:
+        """Yield the result of `program` for each of `spans`, by default all, in storage order.
+
+        Spans are in flight side by side, so that nobody waits for the last visit of a pass. The oldest span has
+        precedence, and all open cells together are at most `MAX_OPEN_CELLS`.
+        """
+        flight = _Flight(self, program, self.spans() if spans is None else spans)
+        for step, result in self.engine.run(self.source, flight.steps()):
+            flight.land(step, result)
+            yield from flight.finished()
+        yield from flight.finished()  # those without a pass
+
+    def reducing(self, reduction: Reduction[R]) -> Pass:
+        """Return the pass over a span whose value is the record of its cells."""
+        return Pass(reduction.measure, Fold(self.walk, reduction).push)
+
+    def totalling(self, reduction: Reduction[R]) -> Pass:
+        """Return the pass over a span whose value is the record of all its cells together, such as counts."""
+        total = reduction.nothing()
+
+        def take(_region: Region, record: R) -> R:
+            nonlocal total
+            total = reduction.merge(total, record)
+            return total
+
+        return Pass(reduction.measure, take)
 
     def reduce(self, reduction: Reduction[R], spans: range | None = None) -> Iterator[R]:
         """Yield the records of runs of whole spans of cells, in storage order, from one pass over `spans`."""
@@ -223,6 +288,91 @@ class Plan:
         for _, record in self.visits(reduction.measure, spans):
             total = reduction.merge(total, record)
         return total
+
+
+class _Open(Generic[T]):
+    """A span in flight.
+
+    Attributes
+    ----------
+    span : range
+        The span.
+    steps : iterator of Step
+        The steps of its pass that have not been begun.
+    """
+
+    def __init__(self, plan: Plan, span: range, program: Program[T]) -> None:
+        self.span = span
+        self._plan, self._program = plan, program
+        self._result: list[T] = []
+        self.steps: Iterator[Step] = iter(())
+        self._go_on(None)
+
+    def __lt__(self, other: _Open[T]) -> bool:
+        return self.span.start < other.span.start
+
+    @property
+    def done(self) -> bool:
+        return bool(self._result)
+
+    @property
+    def result(self) -> T:
+        return self._result[0]
+
+    def take(self, region: Region, result: Any) -> bool:
+        """Take the result of a step; return whether another pass begins."""
+        value = self._pass.take(region, result)
+        if region.stop < self.span.stop * self._plan.walk.span:
+            return False
+        self._go_on(value)
+        return not self.done
+
+    def _go_on(self, value: Any) -> None:
+        try:
+            self._pass = self._program.send(value)
+        except StopIteration as end:
+            self._result.append(end.value)
+        else:
+            self.steps = self._plan.steps(self._pass.measure, self.span, self._pass.step, self._pass.sink)
+
+
+class _Flight(Generic[T]):
+    """The spans in flight; see `Plan.side_by_side`."""
+
+    def __init__(self, plan: Plan, program: Callable[[range], Program[T]], spans: Iterable[range]) -> None:
+        self._plan, self._program, self._spans = plan, program, iter(spans)
+        self._most = 1 if plan.source.sequential else max(1, MAX_OPEN_CELLS // plan.walk.span_cells)
+        self._open: deque[_Open[T]] = deque()
+        self._ready: list[_Open[T]] = []  # a heap, the oldest first: those that may have a step to begin
+        self._pending: deque[_Open[T]] = deque()  # one per step that is begun
+
+    def steps(self) -> Iterator[Step | None]:
+        """Yield the next step of the oldest span that has one; None if all depend on results."""
+        while True:
+            if self._ready:
+                if (step := next(self._ready[0].steps, None)) is None:
+                    heapq.heappop(self._ready)
+                    continue
+                self._pending.append(self._ready[0])
+                yield step
+            elif len(self._open) < self._most and (span := next(self._spans, None)) is not None:
+                self._open.append(_Open(self._plan, span, self._program(span)))
+                heapq.heappush(self._ready, self._open[-1])
+            elif self._pending:
+                yield None
+            else:
+                return
+
+    def land(self, step: Step, result: Any) -> None:
+        """Take the result of a step."""
+        opened = self._pending.popleft()
+        if opened.take(step.region, result):
+            heapq.heappush(self._ready, opened)
+
+    def finished(self) -> Iterator[T]:
+        """Yield the results of the oldest spans that are done."""
+        while self._open and self._open[0].done:
+            yield self._open.popleft().result
 
 
 def kept_in_file(name: str) -> str:

@@ -432,8 +432,8 @@ def _of_rank(source: Source, rank: int, engine: Engine) -> int | float:
     """Return the element of `rank`, counted from 0, among all finite elements of `source`."""
     passes = ("tolerance",) * percentiles.steps(source.dtype)
     plan = Plan.of(source, whole(source.shape), engine, lambda _walk, _once: passes).begin()
-    (span,) = plan.spans()
-    return select(plan, span, range(1), {(0, rank)})[0, rank]
+    (found,) = plan.side_by_side(lambda _: select(plan, range(1), {(0, rank)}))
+    return found[0, rank]
 
 
 def _cells(

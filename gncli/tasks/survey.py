@@ -30,7 +30,7 @@ from gncli.kernels.walk import Walk
 from gncli.names import DEFAULT_STATISTICS, Scale, Value, statistic
 from gncli.report.records import Cell, Cells, Histogram, TensorStats
 from gncli.run.engine import Engine
-from gncli.run.plan import MAX_OPEN_CELLS, Plan
+from gncli.run.plan import MAX_OPEN_CELLS, Plan, Program
 from gncli.tasks.by import By
 
 FINGERPRINT = "sha256"
@@ -277,9 +277,12 @@ def _measured(plan: Plan, wanted: Wanted) -> Iterator[tuple[Moments, Floats]]:
         for moments, rows in plan.reduce(Both(law, RowPercentiles(chosen))):
             yield moments, rows.values
     else:
-        for span in plan.spans():
-            (moments,) = plan.reduce(law, span)
-            yield moments, _percentiles(plan, span, moments.n, chosen)
+
+        def passes(_span: range) -> Program[tuple[Moments, Floats]]:
+            moments = yield plan.reducing(law)
+            return moments, (yield from _percentiles(plan, moments.n, chosen))
+
+        yield from plan.side_by_side(passes)
 
 
 def _in_one(runs: Iterator[tuple[Moments, Floats]]) -> Iterator[tuple[Moments, Floats]]:
@@ -288,15 +291,13 @@ def _in_one(runs: Iterator[tuple[Moments, Floats]]) -> Iterator[tuple[Moments, F
     yield concatenate([moments for moments, _ in every]), np.concatenate([selected for _, selected in every])
 
 
-def _percentiles(plan: Plan, span: range, sizes: Floats, chosen: Sequence[float]) -> Floats:
-    """Return the percentiles of the cells of one span, shape (cells, chosen), from passes that count bits.
+def _percentiles(plan: Plan, sizes: Floats, chosen: Sequence[float]) -> Program[Floats]:
+    """Yield the passes over a span that count bits; return the percentiles of its cells, shape (cells, chosen).
 
     Parameters
     ----------
     plan : Plan
         The plan, begun; its source can be read again.
-    span : range
-        The span, as `Plan.spans` yields it.
     sizes : ndarray of float64, shape (cells,)
         The number of finite elements of each cell.
     chosen : sequence of float
@@ -313,17 +314,20 @@ def _percentiles(plan: Plan, span: range, sizes: Floats, chosen: Sequence[float]
             if sizes[cell]
         }
         wanted = {(cell, at) for (cell, _), rank in ranks.items() for at in (rank.below, rank.above)}
-        values = select(plan, span, cells, wanted)
+        values = yield from select(plan, cells, wanted)
         for (cell, place), rank in ranks.items():
             points[cell, place] = percentiles.between(values[cell, rank.below], values[cell, rank.above], rank.share)
     return points
 
 
-def select(plan: Plan, span: range, cells: range, wanted: Collection[Key]) -> Mapping[Key, int | float]:
-    """Return the element of each (cell, rank); ranks count from 0 among the finite elements of a cell of `span`."""
+def select(plan: Plan, cells: range, wanted: Collection[Key]) -> Program[Mapping[Key, int | float]]:
+    """Yield the passes over a span that select from it; return the element of each (cell, rank).
+
+    Ranks count from 0 among the finite elements of a cell of the span.
+    """
     selection = Selection(plan.walk, plan.source.dtype, cells, wanted)
     for _ in range(selection.steps):
-        selection.take(plan.total(selection.counting(), span))
+        selection.take((yield plan.totalling(selection.counting())))
     return selection.values()
 
 

@@ -1,8 +1,7 @@
-"""What to expect at 100 workers and 10 TB: ``python -m tests.benchmarks.scale``.
+"""What to expect of many workers and 10 TB: ``python -m tests.benchmarks.scale``.
 
 Nothing that large is run. An item of work is, by one worker on this machine, with the file in the page cache; so are
-what comes back from it, what the caller does with that, and what dask takes for an item that does nothing. The rest is
-multiplication, and the table says which rows are which.
+what the caller does for it, and what dask takes for an item that does nothing. The table is multiplication.
 """
 
 from __future__ import annotations
@@ -30,20 +29,17 @@ class Constants(NamedTuple):
     item_seconds : float
         Until a worker has read, normalized, written and fsynced it.
     order_nbytes, result_nbytes : int
-        Of what is sent to a worker, and of what comes back without the edges.
-    edge_nbytes : int
-        Of what a worker leaves to the caller to write.
-    merge_seconds, edge_seconds, task_seconds : float
-        For the caller to merge what came back, to write the edges, and for dask to hand out and collect a task.
+        Of what is sent to a worker, and of what comes back.
+    order_seconds, merge_seconds, task_seconds : float
+        For the caller to make the order, to merge what came back, and for dask to hand out and collect a task.
     """
 
     item_nbytes: int
     item_seconds: float
     order_nbytes: int
     result_nbytes: int
-    edge_nbytes: int
+    order_seconds: float
     merge_seconds: float
-    edge_seconds: float
     task_seconds: float
 
 
@@ -63,27 +59,23 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
     samples = item_nbytes // (4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
     path = os.path.join(directory, "x.npy")
     np.save(path, np.random.default_rng(0).standard_normal((4 * samples, *SHAPE), np.float32))
-    found: dict[str, list[float]] = {
-        name: [] for name in ("work", "order", "result", "edges", "edge seconds", "merging")
-    }
+    found: dict[str, list[float]] = {name: [] for name in ("work", "order", "result", "ordering", "merging")}
 
     class Timed(cluster.ClusterEngine):
         """Does the work here, and looks at the clock."""
 
-        def run(self, job, source, regions):  # type: ignore[no-untyped-def]
-            order, (sink,) = cluster._order(job, source, self, self._policy)
-            for batch in cluster._batches(regions, item_nbytes // 4):
+        def run(self, source, steps):  # type: ignore[no-untyped-def]
+            orders = cluster._Orders(source, self, self._policy)
+            for item in cluster._items(steps, item_nbytes // 4):
                 started = time.perf_counter()
-                results, (edges,) = cluster.work(order, batch)
-                done = time.perf_counter()
-                found["work"].append(done - started)
-                for offset, data in edges:
-                    sink.file.write(memoryview(data), offset)
-                found["edge seconds"].append(time.perf_counter() - done)
+                order = orders.order(item)
+                ordered = time.perf_counter()
+                results = cluster.work(order)
+                found["work"].append(time.perf_counter() - ordered)
+                found["ordering"].append(ordered - started)
                 found["order"].append(len(order))
                 found["result"].append(len(pickle.dumps(results)))
-                found["edges"].append(sum(len(data) for _, data in edges))
-                for pair in zip(batch, results, strict=True):
+                for pair in zip(item, results, strict=True):
                     started = time.perf_counter()
                     yield pair
                     found["merging"].append(time.perf_counter() - started)
@@ -94,26 +86,25 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
     affine = Affine(np.ones(channels), np.zeros(channels), grouping.channel_shape)
     sink = open_sink(os.path.join(directory, "y.npy"), shape=source.shape, dtype=source.dtype)
     try:
-        # Some items are smaller, since visits are aligned; so the constants are for a byte, times those of an item.
-        Normalization(source, sink, grouping, affine, FLOATS[source.dtype.name], Timed(work=item_nbytes)).run()
+        Normalization(source, sink, grouping, affine, FLOATS[source.dtype.name], Timed()).run()
     finally:
         sink.abort()
         source.close()
-    items = len(found["work"])
+    # Some items are smaller, since they end with a visit; so the constants are for a byte, times those of an item.
     part = item_nbytes / (4 * samples * 4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
+    order_nbytes, result_nbytes = (round(part * sum(found[name])) for name in ("order", "result"))
     return Constants(
         item_nbytes,
         part * sum(found["work"]),
-        round(sum(found["order"]) / items),
-        round(part * sum(found["result"])),
-        round(sum(found["edges"]) / items),
+        order_nbytes,
+        result_nbytes,
+        part * sum(found["ordering"]),
         part * sum(found["merging"]),
-        sum(found["edge seconds"]) / items,
-        _task_seconds(tasks),
+        _task_seconds(tasks, order_nbytes),
     )
 
 
-def _task_seconds(tasks: int) -> float:
+def _task_seconds(tasks: int, order_nbytes: int) -> float:
     import distributed
 
     with (
@@ -124,14 +115,15 @@ def _task_seconds(tasks: int) -> float:
     ):
         executor = client.get_executor(pure=False)
         executor.submit(int).result()
+        orders = [os.urandom(order_nbytes) for _ in range(tasks)]
         started = time.perf_counter()
-        for future in [executor.submit(int) for _ in range(tasks)]:
+        for future in [executor.submit(len, order) for order in orders]:
             future.result()
         return (time.perf_counter() - started) / tasks
 
 
 def expectation(constants: Constants, workers: int, nbytes: float, bandwidth: float) -> list[tuple[str, str]]:
-    """Return the rows of the table: what, and how much.
+    """Return the computed rows of the table: what, and how much.
 
     Parameters
     ----------
@@ -146,23 +138,16 @@ def expectation(constants: Constants, workers: int, nbytes: float, bandwidth: fl
     """
     items = -(-nbytes // constants.item_nbytes)
     computing = items * constants.item_seconds / workers
-    caller = items * (constants.merge_seconds + constants.edge_seconds + constants.task_seconds)
+    caller = items * (constants.order_seconds + constants.merge_seconds + constants.task_seconds)
     transfer = 2 * nbytes / bandwidth
     longest = max((computing, "the workers"), (caller, "the caller"), (transfer, "the file system"))
     return [
-        ("measured: an item of work", f"{constants.item_nbytes / 2**20:,.0f} MiB, {constants.item_seconds:.2f} s"),
-        ("measured: sent to a worker, an item", f"{constants.order_nbytes / 1e3:,.1f} kB"),
-        ("measured: moments back, an item", f"{constants.result_nbytes / 1e3:,.1f} kB"),
-        ("measured: edges back, an item", f"{constants.edge_nbytes / 1e3:,.0f} kB"),
-        ("measured: the caller merges, an item", f"{constants.merge_seconds * 1e3:.2f} ms"),
-        ("measured: the caller writes edges, an item", f"{constants.edge_seconds * 1e3:.2f} ms"),
-        ("measured: dask, an item", f"{constants.task_seconds * 1e3:.2f} ms"),
         ("items of work", f"{items:,.0f}"),
+        ("orders sent", f"{items * constants.order_nbytes / 1e6:,.0f} MB"),
         ("moments moved to the caller", f"{items * constants.result_nbytes / 1e6:,.0f} MB"),
-        ("edges moved to the caller", f"{items * constants.edge_nbytes / 1e9:,.1f} GB"),
-        (f"{workers} workers compute for", f"{computing:,.0f} s"),
+        ("the workers compute for", f"{computing:,.0f} s"),
         ("the caller is busy for", f"{caller:,.0f} s"),
-        ("the workers could use", f"{2 * nbytes / computing / 1e9:,.0f} GB/s of the file system"),
+        ("the workers could use", f"{2 * nbytes / computing / 1e9:,.1f} GB/s of the file system"),
         (f"the file system, at {bandwidth / 1e9:g} GB/s, takes", f"{transfer:,.0f} s"),
         ("so the limit is", f"{longest[1]}: {longest[0] / 60:,.0f} minutes"),
     ]
@@ -171,7 +156,7 @@ def expectation(constants: Constants, workers: int, nbytes: float, bandwidth: fl
 def main() -> int:
     """Measure, multiply, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scale", description=__doc__)
-    parser.add_argument("--workers", type=int, default=100)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 100, 1000])
     parser.add_argument("--terabytes", type=float, default=10)
     parser.add_argument("--bandwidth", type=float, default=20, help="of the file system, GB/s, both ways together (20)")
     parser.add_argument("--item", type=int, default=256, help="MiB of an item of work (256)")
@@ -179,15 +164,25 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gncli-scale-") as directory:
         constants = measure(directory, given.item << 20, given.tasks)
+    sent, back = (f"{nbytes / 1e3:,.1f} kB" for nbytes in (constants.order_nbytes, constants.result_nbytes))
+    print(f"measured: an item of {given.item:,} MiB takes a worker {constants.item_seconds:.2f} s")
+    print(f"measured: {sent} are sent, {back} come back")
+    times = (constants.order_seconds, constants.task_seconds, constants.merge_seconds)
+    order, task, merge = (f"{seconds * 1e3:.2f} ms" for seconds in times)
+    print(f"measured: the caller makes the order in {order}, dask takes {task}, merging takes {merge}")
     table = Table(
-        title=f"normalize, {given.terabytes:g} TB of float32, {given.workers} workers",
+        title=f"computed: normalize, {given.terabytes:g} TB of float32",
         title_justify="left",
         box=box.ROUNDED,
-        show_header=False,
     )
-    for row in expectation(constants, given.workers, given.terabytes * 1e12, given.bandwidth * 1e9):
-        table.add_row(*row)
-    Console(width=100, highlight=False).print(table)
+    table.add_column("")
+    columns = []
+    for workers in given.workers:
+        table.add_column(f"{workers:,} workers" if workers > 1 else "1 worker")
+        columns.append(expectation(constants, workers, given.terabytes * 1e12, given.bandwidth * 1e9))
+    for rows in zip(*columns, strict=True):
+        table.add_row(rows[0][0], *(value for _, value in rows))
+    Console(width=160, highlight=False).print(table)
     return 0
 
 

@@ -21,6 +21,7 @@ from gncli.kernels.walk import Region
 from gncli.run.engine import Engine
 from tests.files import saved
 from tests.marks import slow_but
+from tests.runs import ran
 
 SHAPE = (128, 8, 64)
 DATA = np.random.default_rng(0).random(SHAPE, np.float32)
@@ -109,7 +110,7 @@ def test_each_pass_ends_with_a_look_at_the_file(tmp_path: Path) -> None:
     os.utime(tmp_path / "x", ns=(1, 1))
     source = open_source(str(tmp_path / "x"))
     with Engine(1) as engine, pytest.raises(ChangedError, match="was changed while it was read"):
-        for _ in engine.run(lambda *_: grown(tmp_path / "x"), source, [Region(0, 8, 0, (), 0, 1)]):
+        for _ in ran(engine, lambda *_: grown(tmp_path / "x"), source, [Region(0, 8, 0, (), 0, 1)]):
             pass
     source.close()
 

@@ -19,6 +19,7 @@ from gncli.kernels.scratch import BUFFER, LINE
 from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import DEFAULT_TILE, TILES_PER_VISIT, Buffers, Engine, available_processors
 from tests.arrays import Forward, Inline
+from tests.runs import ran
 
 ELEMENTS = np.arange(40 * 8192, dtype=np.float64)
 WALK = Walk.of(whole(ELEMENTS.shape))
@@ -49,7 +50,7 @@ def test_results_come_in_storage_order(workers: int, source_type: type[ArraySour
         return first(region, values)
 
     with Engine(workers) as engine:
-        found = list(engine.run(slow_at_first, source_type(ELEMENTS), REGIONS))
+        found = list(ran(engine, slow_at_first, source_type(ELEMENTS), REGIONS))
     assert found == [(region, float(region.start)) for region in REGIONS]
 
 
@@ -58,7 +59,7 @@ def test_at_most_two_items_a_worker_are_under_way(workers: int) -> None:
     with Recorded(workers) as executor:
         engine = Engine(workers, executor=executor)
         most = 0
-        for count, _ in enumerate(engine.run(first, ArraySource(ELEMENTS), REGIONS)):
+        for count, _ in enumerate(ran(engine, first, ArraySource(ELEMENTS), REGIONS)):
             most = max(most, len(executor.futures) - count)
     assert most == 2 * workers
 
@@ -66,7 +67,7 @@ def test_at_most_two_items_a_worker_are_under_way(workers: int) -> None:
 def test_a_sequential_source_is_read_by_whoever_submits_no_further_than_items_are_under_way() -> None:
     source = Forward(ELEMENTS)
     with Engine(2) as engine:
-        for count, _ in enumerate(engine.run(first, source, REGIONS)):
+        for count, _ in enumerate(ran(engine, first, source, REGIONS)):
             assert source.position <= (count + 4) * 8192
 
 
@@ -84,7 +85,7 @@ def test_an_error_in_an_item_is_raised_and_leaves_nothing_running() -> None:
     with Recorded(2) as executor:
         engine = Engine(2, executor=executor)
         with pytest.raises(ArithmeticError, match="in item 3"):
-            list(engine.run(job, ArraySource(ELEMENTS), REGIONS))
+            list(ran(engine, job, ArraySource(ELEMENTS), REGIONS))
         assert all(future.done() for future in executor.futures)
         assert len(executor.futures) <= 3 + 4
 
@@ -102,7 +103,7 @@ def test_an_error_while_reading_in_order_is_raised_and_leaves_nothing_running() 
     with Recorded(1) as executor:
         engine = Engine(3, executor=executor)
         with pytest.raises(OSError, match="gone"):
-            list(engine.run(job, Broken(ELEMENTS), REGIONS))
+            list(ran(engine, job, Broken(ELEMENTS), REGIONS))
         assert len(executor.futures) == 2
         assert all(future.done() for future in executor.futures)
 
@@ -118,7 +119,7 @@ def test_who_stops_listening_cancels_what_has_not_begun() -> None:
             if region.first == 1:
                 hold.wait(10)
 
-        results = engine.run(job, ArraySource(ELEMENTS), REGIONS)
+        results = ran(engine, job, ArraySource(ELEMENTS), REGIONS)
         next(results)
         while begun != [0, 1]:  # the second item holds the only thread
             time.sleep(0.001)
@@ -134,7 +135,7 @@ def test_who_stops_listening_cancels_what_has_not_begun() -> None:
 def test_an_executor_that_is_given_is_used_and_not_stopped() -> None:
     executor = Inline()
     with Engine(2, executor=executor) as engine:
-        list(engine.run(first, ArraySource(ELEMENTS), REGIONS))
+        list(ran(engine, first, ArraySource(ELEMENTS), REGIONS))
     assert executor.count == len(REGIONS)
     with ThreadPoolExecutor(1) as threads:
         with Engine(executor=threads):
@@ -148,25 +149,25 @@ def test_a_lone_item_is_done_by_whoever_asks() -> None:
 
     for source, regions in ((ArraySource(ELEMENTS), REGIONS[:1]), (Forward(ELEMENTS), REGIONS[:1])):
         with Engine(2) as engine:
-            (found,) = engine.run(job, source, regions)
+            (found,) = ran(engine, job, source, regions)
             assert found == (REGIONS[0], (threading.main_thread(), 0.0))
             engine.rest()
     with Engine(2) as engine:
-        threads = {thread for _, (thread, _) in engine.run(job, ArraySource(ELEMENTS), REGIONS[:2])}
+        threads = {thread for _, (thread, _) in ran(engine, job, ArraySource(ELEMENTS), REGIONS[:2])}
         assert threading.main_thread() not in threads
 
 
 def test_threads_that_rest_are_started_again() -> None:
     with Engine(2) as engine:
         for _ in range(2):
-            assert len(list(engine.run(first, ArraySource(ELEMENTS), REGIONS[:4]))) == 4
+            assert len(list(ran(engine, first, ArraySource(ELEMENTS), REGIONS[:4]))) == 4
             engine.rest()
             assert not any(thread.name.startswith("gncli") for thread in threading.enumerate())
 
 
 def test_threads_of_its_own_are_stopped() -> None:
     with Engine(2) as engine:
-        list(engine.run(first, ArraySource(ELEMENTS), REGIONS[:4]))
+        list(ran(engine, first, ArraySource(ELEMENTS), REGIONS[:4]))
         assert any(thread.name.startswith("gncli") for thread in threading.enumerate())
     assert not any(thread.name.startswith("gncli") for thread in threading.enumerate())
 
@@ -176,7 +177,7 @@ def test_overflow_in_an_item_is_no_warning() -> None:
         return float((values * 1e308)[-1])
 
     with Engine(1) as engine:
-        assert dict(engine.run(job, ArraySource(ELEMENTS), REGIONS[:1]))[REGIONS[0]] == np.inf
+        assert dict(ran(engine, job, ArraySource(ELEMENTS), REGIONS[:1]))[REGIONS[0]] == np.inf
 
 
 def test_an_item_computes_without_copies_of_what_is_broadcast_and_leaves_numpy_as_it_was() -> None:
@@ -184,7 +185,7 @@ def test_an_item_computes_without_copies_of_what_is_broadcast_and_leaves_numpy_a
     partition = whole(array.shape)
     with Engine(1, executor=Inline()) as engine:
         regions = Walk.of(partition).regions(8)
-        (found,) = (result for _, result in engine.run(lambda *_: np.getbufsize(), ArraySource(array), regions))
+        (found,) = (result for _, result in ran(engine, lambda *_: np.getbufsize(), ArraySource(array), regions))
     assert (found, np.getbufsize()) == (BUFFER, 8192)
 
 
@@ -200,15 +201,15 @@ def test_buffers_are_used_again() -> None:
     strided = ArraySource(np.repeat(ELEMENTS, 2)[::2])
     with Engine(1) as engine:
         addresses = set()
-        for _ in engine.run(lambda region, values: addresses.add(values.ctypes.data), strided, REGIONS):
+        for _ in ran(engine, lambda region, values: addresses.add(values.ctypes.data), strided, REGIONS):
             pass
     assert len(addresses) <= 2
 
 
 def test_elements_in_memory_are_not_copied() -> None:
     with Engine(2) as engine:
-        for region, shared in engine.run(
-            lambda _, values: np.shares_memory(values, ELEMENTS), ArraySource(ELEMENTS), REGIONS
+        for region, shared in ran(
+            engine, lambda _, values: np.shares_memory(values, ELEMENTS), ArraySource(ELEMENTS), REGIONS
         ):
             assert shared, region
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from gncli.kernels.histogram import Bins
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import by_axes, whole
 from gncli.kernels.reduction import Both
+from gncli.kernels.walk import Region
 from gncli.run import plan as plans
 from gncli.run.engine import Engine
-from gncli.run.plan import Plan
+from gncli.run.plan import Pass, Plan, Program
 from tests.arrays import Forward, Inline, assert_same_bits
 from tests.runs import cut
 
@@ -119,3 +121,65 @@ def test_cells_that_would_all_be_open_are_read_in_parts(monkeypatch: pytest.Monk
     np.testing.assert_allclose(np.concatenate(means), X.mean(axis=(0, 1)))
     with pytest.raises(LimitError, match=r"40 cells are open at once in this storage order, more than 16"):
         next(Plan.over_cells(RandomSource(X.shape, seed=0), by, engine(), twice))
+
+
+Y = np.arange(6 * 3 * 2 * 40, dtype=np.float64).reshape(6, 3, 2, 40)
+
+
+def twice_over(
+    plan: Plan, passes: list[tuple[int, str]], second: list[int]
+) -> Callable[[range], Program[tuple[list[float], float]]]:
+    """Return a program of two passes: the means of the cells of a span, then the sum over the span, less these."""
+
+    def program(span: range) -> Program[tuple[list[float], float]]:
+        passes.append((span.start, "means"))
+        means = (yield plan.reducing(MomentsOf(Y.dtype))).mean
+        passes.append((span.start, "sum"))
+        total = -float(means.sum())
+
+        def take(region: Region, found: float) -> float:
+            nonlocal total
+            second.append(region.start)
+            total += found
+            return total
+
+        return means.tolist(), (yield Pass(lambda visit: float(visit.values.sum()), take))
+
+    return program
+
+
+@pytest.mark.parametrize(("most", "sequential"), [(1 << 20, False), (4, False), (2, False), (1 << 20, True)])
+def test_spans_are_in_flight_side_by_side_the_oldest_first(
+    monkeypatch: pytest.MonkeyPatch, most: int, sequential: bool
+) -> None:
+    monkeypatch.setattr(plans, "MAX_OPEN_CELLS", most)
+    means = Y.mean(axis=(1, 3))
+    sums = Y.sum(axis=(1, 2, 3)) - means.sum(axis=1)
+    expected = list(zip(means.tolist(), sums.tolist(), strict=True))
+    for engine in (Engine(1, 64, 320, Inline()), Engine(3, 64, 320)):
+        passes: list[tuple[int, str]] = []
+        second: list[int] = []
+        source = Forward(Y) if sequential else ArraySource(Y)
+        with engine:
+            plan = Plan.of(source, by_axes(Y.shape, "C", (0, 2)), engine, twice).begin()
+            assert list(plan.side_by_side(twice_over(plan, passes, second))) == expected
+        assert sorted(passes) == [(span, name) for span in range(6) for name in ("means", "sum")]
+        assert second == list(range(0, Y.size, 40))
+        open_at_once = max(
+            sum(1 if name == "means" else -1 for _, name in passes[:end]) for end in range(len(passes) + 1)
+        )
+        assert open_at_once <= (1 if sequential else most // 2)
+        assert not isinstance(source, Forward) or source.most_held == 240
+    assert (open_at_once > 1) == (most > 2 and not sequential)
+
+
+def test_programs_of_different_length_yield_in_storage_order() -> None:
+    plan = Plan.of(ArraySource(X), by_axes(X.shape, "C", (0, 1)), Engine(2, 64, 160), twice)
+
+    def program(span: range) -> Program[int]:
+        for _ in range(2 - span.start % 3):
+            yield plan.totalling(BinCounts(Bins(np.array([0.0, 239.0]), X.dtype)))
+        return span.start
+
+    with plan.engine:
+        assert list(plan.side_by_side(program)) == list(range(6))
