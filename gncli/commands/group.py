@@ -14,6 +14,7 @@ import click
 from gncli import signals
 from gncli.commands import error_line, options, terminal
 from gncli.commands.backward import backward
+from gncli.commands.clean import clean
 from gncli.commands.completion import completion
 from gncli.commands.diff import diff
 from gncli.commands.explain import explain
@@ -52,7 +53,7 @@ def gncli() -> None:
     """
 
 
-for command in (stats, normalize, backward, diff, explain, random, completion, help_):
+for command in (stats, normalize, backward, diff, explain, random, clean, completion, help_):
     gncli.add_command(command)
     command.epilog = gncli.epilog = "Documentation: gncli help; its pages are in the package too, in gncli/docs."
 

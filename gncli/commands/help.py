@@ -28,7 +28,7 @@ TOPICS: Mapping[str, str] = {
     "numbers": "The formula, how exact it is, and the check.",
     "reliability": "What is promised when things go wrong, and how it is kept.",
     "speed": "How fast it is, and why it is not faster.",
-    "scale": "More than one machine.",
+    "scale": "More than one machine: parts, a cluster.",
     "design": "How gncli is built.",
     "contributing": "How to test and change it.",
 }

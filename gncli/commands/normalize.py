@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,8 @@ from gncli.errors import CheckFailed
 if TYPE_CHECKING:
     from gncli.inputs import Policy
     from gncli.kernels.affine import Scaling
-    from gncli.tasks.requests import Execution, Output
+    from gncli.tasks.parts import PartsRun
+    from gncli.tasks.requests import Execution, Normalize, Output, Parts
 
 
 @click.command(cls=options.Command)
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--stages", is_flag=True, help="Show one column per step, from input to output.")
 @options.charts
 @click.option("--no-verify", is_flag=True, help="Skip the check of the result.")
+@options.parts
 @options.drawing
 @options.permitting
 @options.distributable
@@ -51,6 +54,7 @@ def normalize(
     stages: bool,
     charts: options.Charts,
     no_verify: bool,
+    parts: Parts | None,
     drawing: options.Drawing,
     policy: Policy,
     look: options.Look,
@@ -70,6 +74,9 @@ def normalize(
     gncli normalize x.npy --groups 4 --hist
     gncli normalize x.npy --groups 4 --plot x.png --report x.html
     gncli normalize --random 64,16,112,112 --groups 4 --stages
+    gncli normalize x.npy --groups 4 -o y.npy --part 2/7
+    gncli normalize x.npy --groups 4 -o y.npy --assemble
+    gncli normalize x.npy --groups 4 -o y.npy --resume
 
     Without -o nothing is written: the report is a dry run.
     """
@@ -79,6 +86,8 @@ def normalize(
     streams = output.path == "-"
     if output.in_place and (output.path is not None or source in ((), ("-",))):
         raise click.UsageError("--in-place writes to the FILE that is read; it goes with no other input and no -o")
+    if parts is not None and (output.path is None or streams):
+        raise click.UsageError("work in parts needs a file to write to; give -o FILE.npy")
     if charts.hist and (streams or look.form not in options.HIST_FORMS):
         forms = ", ".join(options.HIST_FORMS)
         raise click.UsageError(f"there is no place for a histogram; choose --format {forms}, and no -o -")
@@ -110,9 +119,11 @@ def normalize(
             policy=policy,
             execution=execution,
         )
+        if parts is not None and parts.part:
+            return one_part(request, parts, look, inputs)
         with (
             SideFiles(look, charts, output.force, inputs, (output.path, save_moments)) as files,
-            NormalizeRun(request) as run,
+            NormalizeRun(request) if parts is None else run_of(request, parts) as run,
         ):
             report = run.report()
             files.write(report)
@@ -126,5 +137,26 @@ def normalize(
         show(report, look, answered=bool(charts.plot or look.report_file))
     if report.status:
         left = "discard what was written to stdout" if streams else "nothing was written"
+        left += f"; gncli clean {output.path} removes the parts" if parts is not None else ""
         raise CheckFailed(f"the check failed: {' and '.join(check_failures(report))}", subject=report.input, hint=left)
     return 0
+
+
+def run_of(request: Normalize, parts: Parts) -> PartsRun:
+    """Return the run that does, or puts together, parts."""
+    from gncli.tasks.parts import PartsRun
+
+    return PartsRun(request, parts)
+
+
+def one_part(request: Normalize, parts: Parts, look: options.Look, inputs: Sequence[str | float]) -> int:
+    """Do one part, and say what was done."""
+    with (
+        SideFiles(look, None, request.output.force, inputs, (request.output.path,)) as files,
+        run_of(request, parts) as run,
+    ):
+        report = run.part()
+        files.write(report)
+        files.commit()
+    show(report, look)
+    return report.status

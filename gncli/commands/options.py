@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gncli.kernels.affine import Scaling
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Condition
-    from gncli.tasks.requests import Choice, Criteria, Cutting, Execution, Output, Pairing
+    from gncli.tasks.requests import Choice, Criteria, Cutting, Execution, Output, Pairing, Parts
 
     _ParamType = click.ParamType[Any]
 else:  # older releases of click cannot be subscripted
@@ -289,6 +289,19 @@ class Bytes(_ParamType):
         return nbytes
 
 
+class PartText(_ParamType):
+    """One part of several: ``2/7``."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return which part, from 1 on, of how many."""
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is no part; write I/N, such as 2/7, with I from 1 to N", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 class Compression(_ParamType):
     """A way to compress: ``gzip`` or ``gzip=LEVEL``."""
 
@@ -355,6 +368,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         *("baseline", "factor", "max_ulp", "near_zero", "faithful", "exact"),
     ),
     "Many pairs": ("renames", "fail_fast", "only_different", "unchanged", "changed"),
+    "Work in parts": ("part", "measure", "assemble", "resume"),
     "A random tensor": ("random", "dist", "seed"),
     "Output": ("form", "report_file", "precision", "color", "quiet"),
     "Computation": ("executor", "scheduler", "workers", "tile"),
@@ -858,6 +872,64 @@ def _output(
 def writing(*decorators: Decorator[Any]) -> Decorator[Any]:
     """Return one decorator that adds `output` and more options about it, as one argument ``output``."""
     return gathered("output", _output, *decorators)
+
+
+# Work in parts.
+
+
+def _parts(part: tuple[int, int] | None, assemble: bool, measure: bool = False, resume: bool = False) -> Parts | None:
+    if (part is not None) + assemble + resume > 1:
+        raise click.UsageError("one of --part, --assemble and --resume")
+    if measure and part is None:
+        raise click.UsageError("--measure is about a part; give --part I/N too")
+    from gncli.tasks.requests import Parts
+
+    if part is not None:
+        return Parts(kind="measure" if measure else "part", part=part[0], parts=part[1])
+    kind = "assemble" if assemble else "resume" if resume else None
+    return None if kind is None else Parts(kind=kind)
+
+
+parts = gathered(
+    "parts",
+    _parts,
+    click.option(
+        "--part",
+        type=PartText(),
+        metavar="I/N",
+        help="Do part I of N only, beside OUT, as one job of an array; jobs share nothing but a file system. A part "
+        "that is done is not done again.",
+    ),
+    click.option(
+        "--measure",
+        is_flag=True,
+        help="With --part: only measure groups that are larger than a part; all parts do this before the first does "
+        "the rest.",
+    ),
+    click.option(
+        "--assemble", is_flag=True, help="Put all parts together: check them, show the report, and make OUT visible."
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Work so that a run that was killed can go on: what parts have done is not done again.",
+    ),
+)
+"""What ``normalize`` takes about parts."""
+parts_of_statistics = gathered(
+    "parts",
+    _parts,
+    click.option(
+        "--part",
+        type=PartText(),
+        metavar="I/N",
+        help="Measure part I of N only, and write what is needed to go on to -o FILE.npz.",
+    ),
+    click.option(
+        "--assemble", is_flag=True, help="Each TENSOR is a FILE.npz of --part: show the report of all parts together."
+    ),
+)
+"""What ``stats`` takes about parts."""
 
 
 # Group Normalization.

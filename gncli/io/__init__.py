@@ -34,6 +34,7 @@ from gncli.io.lending import Lent, lend
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
+from gncli.io.shared import SharedFolder
 from gncli.io.source import Archive, Closing, Container, Identity, Order, Sink, Source, list_names
 from gncli.kernels.floats import Float
 
@@ -322,6 +323,8 @@ def open_sink(
     compression: int | None = None,
     npy_bits: bool = False,
     stdout: int | None = None,
+    folder: SharedFolder | None = None,
+    alone: bool = False,
 ) -> Sink:
     """Return the sink that OUT names, begun: whatever forbids writing it is raised here, before any computation.
 
@@ -350,6 +353,10 @@ def open_sink(
         Whether a .npy may hold the bits of a dtype that it cannot name.
     stdout : int, optional
         The descriptor behind ``-``, 1 by default.
+    folder : SharedFolder, optional
+        Where the file is until it is whole, if it is written in parts.
+    alone : bool, default: False
+        Whether no other process may write a part of it meanwhile.
 
     Raises
     ------
@@ -376,6 +383,8 @@ def open_sink(
         return sink if kind is None else Narrowed(sink, kind)
 
     def begin() -> AtomicFile:
+        if folder is not None:
+            return folder.begin(alone=alone, force=force, inputs=inputs)
         return AtomicFile(path, name=text, force=force, inputs=inputs, in_place=in_place)
 
     assert format_ is not None  # it has a suffix

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,6 +45,23 @@ def same_file(one: str, other: str) -> bool:
         return one == other or os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def locked(fd: int, *, shared: bool = False, wait: bool) -> bool | None:
+    """Lock a file for this process, alone or with others; the lock ends when the file is closed, also by a kill.
+
+    Returns
+    -------
+    bool or None
+        Whether it is locked now: not if another process has locked it. None where the file system has no locks.
+    """
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _kind(mode: int) -> str:
@@ -90,6 +109,20 @@ def spool_file() -> int:
 
 def _temporary_path(directory: str, base: str) -> str:
     return os.path.join(directory, f".{base[:40]}.{os.urandom(6).hex()}.tmp")
+
+
+def stale_files(target: str) -> Iterator[tuple[str, bool]]:
+    """Yield the temporary files that runs with this output have left, each with whether it may still be in use."""
+    directory, base = os.path.split(os.path.realpath(target))
+    for name in sorted(os.listdir(directory)):
+        if re.fullmatch(re.escape(f".{base[:40]}.") + r"[0-9a-f]{12}\.tmp", name):
+            path = os.path.join(directory, name)
+            with suppress(FileNotFoundError):  # it was committed just now
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    yield path, not locked(fd, wait=False)
+                finally:
+                    os.close(fd)
 
 
 class OutputFile(Committing):
@@ -184,12 +217,11 @@ class AtomicFile(OutputFile, NewFile):
         self.target = os.path.realpath(path)
         mode = self._permitted_mode(force, inputs, in_place)
         self.replaces = mode is not None
-        self._directory, base = os.path.split(self.target)
-        self._temporary = _temporary_path(self._directory, base)
-        signals.cleanups[self._temporary] = self._removed
+        self._directory = os.path.dirname(self.target)
+        self._temporary = self._working_path()
         try:
             with writing(name):
-                self.fd = os.open(self._temporary, _NEW, 0o666 if mode is None else mode)
+                self._begin(0o666 if mode is None else mode)
                 if mode is not None:
                     os.fchmod(self.fd, mode)  # what the umask took away
         except BaseException as error:
@@ -197,6 +229,16 @@ class AtomicFile(OutputFile, NewFile):
             if isinstance(error, OutputError) and isinstance(error.__cause__, FileNotFoundError):
                 error.hint = f"there is no folder {os.path.dirname(path) or self._directory}"
             raise
+
+    def _working_path(self) -> str:
+        """Return where the file will be until `commit`."""
+        return _temporary_path(*os.path.split(self.target))
+
+    def _begin(self, mode: int) -> None:
+        """Make the file, which a signal removes."""
+        signals.cleanups[self._temporary] = self._removed
+        self.fd = os.open(self._temporary, _NEW, mode)
+        locked(self.fd, wait=False)  # whoever finds it later knows by that whether it is in use
 
     @property
     def working_path(self) -> str:

@@ -68,19 +68,19 @@ class Narrowed(Sink):
 
     def __init__(self, inner: Sink, kind: Float) -> None:
         self.name, self.sequential = inner.name, inner.sequential
-        self._inner, self._kind = inner, kind
+        self.inner, self._kind = inner, kind
 
     def write_from(self, data: NDArray[Any], start: int) -> None:
         """Write `data` as the elements from `start` on."""
         raw = np.empty(data.size, self._kind.stored)
         for done in range(0, data.size, PIECE):
             self._kind.narrow(data[done : done + PIECE], raw[done : done + PIECE])
-        self._inner.write_from(raw, start)
+        self.inner.write_from(raw, start)
 
     def commit(self) -> None:
         """Make the tensor visible under its name, whole."""
-        self._inner.commit()
+        self.inner.commit()
 
     def abort(self) -> None:
         """Remove what was begun."""
-        self._inner.abort()
+        self.inner.abort()

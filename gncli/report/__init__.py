@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from gncli.report.explain_records import ExplainReport
     from gncli.report.page import Origin
     from gncli.report.pair_records import PairsReport
+    from gncli.report.part_records import PartReport
     from gncli.report.records import NormalizeReport, StatsReport
 
-    Report: TypeAlias = StatsReport | NormalizeReport | DiffReport | PairsReport | ExplainReport | BackwardReport
+    Report: TypeAlias = (
+        StatsReport | NormalizeReport | DiffReport | PairsReport | ExplainReport | BackwardReport | PartReport
+    )
 
 
 def document_of(report: Report) -> Document:
@@ -32,6 +35,12 @@ def document_of(report: Report) -> Document:
         return CellsDocument(report) if report.by else StatsDocument(report)
     if isinstance(report, NormalizeReport):
         return NormalizeDocument(report)
+    from gncli.report.part_records import PartReport
+
+    if isinstance(report, PartReport):
+        from gncli.report.part_document import PartDocument
+
+        return PartDocument(report)
     from gncli.report.backward_records import BackwardReport
 
     if isinstance(report, BackwardReport):
@@ -60,7 +69,7 @@ def render(report: Report, form: str, style: Style | None = None, origin: Origin
 
     Parameters
     ----------
-    report : StatsReport, NormalizeReport, DiffReport, PairsReport, ExplainReport or BackwardReport
+    report : StatsReport, NormalizeReport, DiffReport, PairsReport, ExplainReport, BackwardReport or PartReport
         What to show.
     form : str
         One of `gncli.names.FORMS` and of the values of `gncli.names.REPORT_FORMS`.

@@ -386,7 +386,7 @@ class Normalization:
         """The visits, in one or two passes."""
         return self._plan
 
-    def record(self, parts: int, mine: Callable[[range], bool], *, measure: bool) -> None:
+    def record(self, parts: int, mine: Callable[[range], bool], *, measure: bool, shares: bool) -> None:
         """Do one of so many `parts` of the work. The engine keeps the results (`gncli.run.parts`), with no outcome.
 
         Parameters
@@ -397,16 +397,31 @@ class Normalization:
             Whether the part has a visit of these spans, as `Plan.spans` yields them.
         measure : bool
             Whether cells that are read twice are measured alone.
+        shares : bool
+            Whether the part may have only some of the visits of a span.
         """
         worker, plan = self._worker, self._plan.begin(parts)
-        for spans in filter(mine, plan.spans()):
+        spans = filter(mine, plan.spans())
+        if not (plan.once or shares):
+            deque(plan.side_by_side(self._mapped, spans), maxlen=0)
+            return
+        for some in spans:
+            visits: Iterator[Any]
             if measure:
-                deque(plan.visits(worker.before.measure, spans), maxlen=0)
+                visits = plan.visits(worker.before.measure, some)
             elif plan.once:
-                deque(plan.visits(worker.normalize, spans), maxlen=0)
+                visits = plan.visits(worker.normalize, some, sink=self.sink)
             else:
-                ((_, by),) = plan.side_by_side(self._known, [spans])
-                deque(plan.visits(partial(worker.map, by, standardization(by, worker.norm)), spans, "map"), maxlen=0)
+                ((_, by),) = plan.side_by_side(self._known, [some])
+                visits = plan.visits(partial(worker.map, by, standardization(by, worker.norm)), some, "map", self.sink)
+            deque(visits, maxlen=0)
+
+    def _mapped(self, span: range) -> Program[None]:
+        """Measure a span that does not fit a visit, unless its moments are given, and map it, with no summary."""
+        _, by = yield from self._known(span)
+        yield Pass(
+            partial(self._worker.map, by, standardization(by, self._worker.norm)), lambda *_: None, "map", self.sink
+        )
 
     def __iter__(self) -> Iterator[tuple[Floats, ...]]:
         """Run all passes; with `shows`, yield mean and deviation before and after of the next cells in storage."""

@@ -13,6 +13,7 @@ from gncli import io
 from gncli.errors import InputError, OutputError, ParameterError
 from gncli.inputs import Draw, Policy
 from gncli.io.pairs import stored
+from gncli.io.shared import SharedFolder
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
 from gncli.kernels.affine import Scaling, per_channel_moments
@@ -23,6 +24,7 @@ from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Floats, Moments
 from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture, Stage, TensorStats
+from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome
 from gncli.run.plan import kept_in_file
@@ -49,6 +51,7 @@ class NormalizeRun:
 
     def __init__(self, request: Normalize) -> None:
         self.request = request
+        self._keeps = request.save_moments is not None
         self._stack = contextlib.ExitStack()
         self._sink: Sink | None = None
         self._archive: Archive | None = None
@@ -75,9 +78,7 @@ class NormalizeRun:
             raise ParameterError(
                 "histograms are not made by a cluster", hint="leave out --hist and --plot, or --executor dask"
             )
-        self._engine = stack.enter_context(
-            engine_on(asked.executor, asked.scheduler, asked.workers, asked.tile, request.policy)
-        )
+        self._engine = stack.enter_context(self._make_engine())
         tensor, source = request.tensor, self._source_of(request.tensor)
         self._source = stack.enter_context(source)
         self._notes = source.notes
@@ -101,6 +102,10 @@ class NormalizeRun:
         self._path = _in_place(tensor, source, made) if request.output.in_place else request.output.path
         self._parameters = parameters_of(request, grouping, made, request.output.overflow)
 
+    def _make_engine(self) -> Engine:
+        asked = self.request.execution
+        return engine_on(asked.executor, asked.scheduler, asked.workers, asked.tile, self.request.policy)
+
     def _source_of(self, tensor: str | Draw) -> Source:
         if isinstance(tensor, Draw):
             return io.RandomSource(tensor.shape, tensor.dist, tensor.seed, tensor.dtype)
@@ -109,24 +114,56 @@ class NormalizeRun:
     def _open_outputs(self, stack: contextlib.ExitStack) -> None:
         output, save_moments = self.request.output, self.request.save_moments
         if self._path is not None:
-            self._sink = io.open_sink(
-                self._path,
-                shape=self._source.shape,
-                dtype=self._made,
-                order=self._source.order,
-                attributes=self._parameters.attributes(),
-                force=output.force or output.in_place,
-                inputs=self._inputs,
-                in_place=output.in_place,
-                compression=output.compression,
-                npy_bits=output.npy_bits,
-            )
+            self._notes += self._left_over(self._path)
+            self._sink = self._open_sink(self._path)
             stack.callback(self._sink.abort)
         if save_moments is not None:
             if self._path is not None and io.same_file(save_moments, self._path):
                 raise OutputError("is the output too", subject=save_moments, hint="choose another name for one of them")
             self._archive = io.open_npz(save_moments, force=output.force, inputs=self._inputs)
             stack.callback(self._archive.abort)
+
+    def _left_over(self, path: str) -> tuple[str, ...]:
+        """Return a note where parts of an earlier run are left."""
+        folder = SharedFolder(path)
+        if path == "-" or not folder.exists():
+            return ()
+        return (f"{folder.shown}: left by an earlier run; --resume goes on with it, gncli clean {path} removes it",)
+
+    def _open_sink(self, path: str, folder: SharedFolder | None = None, *, alone: bool = False) -> Sink:
+        output = self.request.output
+        return io.open_sink(
+            path,
+            shape=self._source.shape,
+            dtype=self._made,
+            order=self._source.order,
+            attributes=self._parameters.attributes(),
+            force=output.force or output.in_place,
+            inputs=self._inputs,
+            in_place=output.in_place,
+            compression=output.compression,
+            npy_bits=output.npy_bits,
+            folder=folder,
+            alone=alone,
+        )
+
+    def _normalization(self, *, shows: bool = False) -> Normalization:
+        request = self.request
+        return Normalization(
+            self._source,
+            self._sink,
+            self._grouping,
+            self._affine,
+            self._made,
+            self._engine,
+            overflow=request.output.overflow,
+            keep=self._keeps,
+            stages=request.stages,
+            zeros=request.zeros,
+            verify=request.verify or request.stages,
+            shows=shows,
+            given=self._given,
+        )
 
     def report(self) -> NormalizeReport:
         """Return the report of before and after; the result is then written, but not yet visible under its name.
@@ -138,21 +175,7 @@ class NormalizeRun:
         """
         request = self.request
         maps = None if request.picture is None else _Maps(self._grouping)
-        normalization = Normalization(
-            self._source,
-            self._sink,
-            self._grouping,
-            self._affine,
-            self._made,
-            self._engine,
-            overflow=request.output.overflow,
-            keep=self._archive is not None,
-            stages=request.stages,
-            zeros=request.zeros,
-            verify=request.verify or request.stages,
-            shows=maps is not None,
-            given=self._given,
-        )
+        normalization = self._normalization(shows=maps is not None)
         for shown in normalization:
             assert maps is not None  # nothing is shown where there is no picture
             maps.add(shown)

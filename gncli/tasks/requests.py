@@ -115,6 +115,24 @@ class Choice:
         return ordering if self.where is None else (*self.where.names, *ordering)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """How a task is done in parts.
+
+    Attributes
+    ----------
+    kind : {"part", "measure", "assemble", "resume"}
+        One part is done; its cells are measured alone; all parts are put together; or one process does what is not
+        done yet, and puts all together.
+    part, parts : int
+        Which part, from 1 on, of how many; 0 where all are meant.
+    """
+
+    kind: str
+    part: int = 0
+    parts: int = 0
+
+
 WHOLE = Cutting()
 EVERY_ROW = Choice()
 NO_OUTPUT = Output()
