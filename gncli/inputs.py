@@ -39,6 +39,29 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Network:
+    """How objects on stores are read and written.
+
+    Parameters
+    ----------
+    anonymous : bool
+        Whether no credentials are looked for.
+    requests : int
+        How many requests are in flight at once, for all workers of the process.
+    retries : int
+        How often a request is sent again that failed for a reason that may pass.
+    """
+
+    anonymous: bool = False
+    requests: int = 8
+    retries: int = 5
+
+
+ON_NETWORK = Network()
+"""The default."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """The limits for an input file.
 
@@ -53,6 +76,8 @@ class Policy:
     as_dtype : str, optional
         What the raw elements of a .npy are, whose header does not say it: ``bfloat16``, ``float8_e4m3fn`` or
         ``float8_e5m2``.
+    network : Network
+        How an object on a store is read.
 
     Examples
     --------
@@ -64,6 +89,7 @@ class Policy:
     sparse: bool = False
     max_chunk: int = MAX_CHUNK
     as_dtype: str | None = None
+    network: Network = ON_NETWORK
 
 
 STRICT = Policy()

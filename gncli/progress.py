@@ -21,6 +21,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from gncli import signals
@@ -71,6 +72,12 @@ def advance(nbytes: int) -> None:
         _bar.advance(nbytes)
 
 
+def retrying(why: str) -> None:
+    """Say in the line that a request is sent again, and why, until more bytes come; any thread may say it."""
+    if _bar is not None:
+        _bar.retrying(why)
+
+
 def clear() -> None:
     """Clear the line, for something else to be written; the next picture brings the bar back."""
     if _bar is not None:
@@ -108,6 +115,8 @@ class Bar:
         self._fd, self._color, self._encoding = fd, color, encoding
         self._console: Console | None = None
         self._drawn = self._locked = False
+        self._waiting = ""
+        self._drawing = RLock()  # a thread that makes requests may draw too, and so may a signal in the middle of it
         self._due = clock() + DELAY
         self.begin("", "", None)
 
@@ -125,6 +134,7 @@ class Bar:
     def advance(self, nbytes: int) -> None:
         """Count, and draw a picture if the last one is old."""
         self._done += nbytes
+        self._waiting = ""
         if self._done == self._total and self._pass < self._passes:
             self._restart(self._pass + 1)
         now = clock()
@@ -132,7 +142,18 @@ class Bar:
             self._due = now + PERIOD
             self._draw(now)
 
+    def retrying(self, why: str) -> None:
+        """Say why nothing comes, if the bar is due."""
+        self._waiting = why
+        now = clock()
+        if now >= self._due:
+            self._draw(now)
+
     def _draw(self, now: float) -> None:
+        with self._drawing:
+            self._drawn_now(now)
+
+    def _drawn_now(self, now: float) -> None:
         if not (_in_front(self._fd) and self._alone()):
             self._drawn = False  # the line belongs to another process now
             return
@@ -144,6 +165,10 @@ class Bar:
 
     def clear(self) -> None:
         """Clear the line, and leave the cursor at its beginning."""
+        with self._drawing:
+            self._cleared()
+
+    def _cleared(self) -> None:
         if self._drawn and _in_front(self._fd):
             with contextlib.suppress(OSError):
                 os.write(self._fd, _CLEARED)
@@ -183,7 +208,7 @@ class Bar:
 
         width = self._width()
         counts = self._counts()
-        doing = self._doing + (f", pass {self._pass} of {self._passes}" if self._passes > 1 else "")
+        doing = self._waiting or self._doing + (f", pass {self._pass} of {self._passes}" if self._passes > 1 else "")
         free = width - len(counts) - 1
         name = printable(self._name, limit=None).encode(self._encoding, "backslashreplace").decode(self._encoding)
         limit = free - len(f": {doing}") - _NARROWEST - 1

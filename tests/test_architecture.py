@@ -36,11 +36,15 @@ STOREYS_OF_IO = [
     ["formats/__init__"],
     ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
+    ["remote/__init__"],
+    ["remote/obstores", "remote/s3", "remote/file"],
+    ["remote/http"],
+    ["remote/client"],
     ["fingerprint"],
     ["pairs"],
     ["chunked", "lending", "part", "strided", "transposition"],
     ["pipe", "arrays", "foreign", "random", "ranges"],
-    ["atomic", "rawfile", "source", "dtypes"],
+    ["atomic", "rawfile", "source", "dtypes", "urls"],
 ]
 COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")}
 HOMES = {
@@ -49,6 +53,8 @@ HOMES = {
     "h5py": {f"io/formats/hdf5/{name}.py" for name in ("reading", "datasets", "writing")},
     "distributed": {"run/cluster.py"},
     "matplotlib": {"report/plot.py"},
+    "boto3": {"io/remote/s3.py"},
+    "obstore": {"io/remote/obstores.py"},
 }
 LIGHT = [
     "cli.py",

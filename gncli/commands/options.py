@@ -803,13 +803,43 @@ _max_chunk = click.option(
 )
 
 
-def _policy(as_dtype: str | None, allow_plugins: bool, allow_sparse: bool, max_chunk: int) -> Policy:
-    from gncli.inputs import Policy
+_anonymous = click.option(
+    "--anonymous", is_flag=True, help="Read s3://, gs:// and az:// without credentials: a public bucket."
+)
+_requests = click.option(
+    "--requests",
+    type=Integer(1, 256),
+    metavar="N",
+    default=8,
+    help="Requests in flight at once to s3://, gs://, az:// and https://, each of 8 MiB of memory; default: 8.",
+)
+_retries = click.option(
+    "--retries",
+    type=Integer(0, 100),
+    metavar="N",
+    default=5,
+    help="Retries of a request that failed for a reason that may pass, such as 503; all end in a minute; default: 5.",
+)
 
-    return Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk, as_dtype=as_dtype)
+
+def _policy(
+    as_dtype: str | None,
+    allow_plugins: bool,
+    allow_sparse: bool,
+    max_chunk: int,
+    anonymous: bool,
+    requests: int,
+    retries: int,
+) -> Policy:
+    from gncli.inputs import Network, Policy
+
+    network = Network(anonymous=anonymous, requests=requests, retries=retries)
+    return Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk, as_dtype=as_dtype, network=network)
 
 
-permitting = gathered("policy", _policy, _as_dtype, _allow_plugins, _allow_sparse, _max_chunk)
+permitting = gathered(
+    "policy", _policy, _as_dtype, _allow_plugins, _allow_sparse, _max_chunk, _anonymous, _requests, _retries
+)
 
 
 # What is written.

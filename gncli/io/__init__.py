@@ -15,6 +15,7 @@ import numpy as np
 
 from gncli.errors import InputError, LimitError, OutputError, ParameterError
 from gncli.inputs import STRICT, Policy
+from gncli.io import urls
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
 from gncli.io.folder import open_file, opened
@@ -36,6 +37,7 @@ from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.shared import SharedFolder
 from gncli.io.source import Archive, Closing, Container, Identity, Order, Sink, Source, list_names
+from gncli.io.urls import is_url, parsed
 from gncli.kernels.floats import Float
 
 __all__ = [
@@ -209,8 +211,8 @@ def _meant(path: str) -> str | None:
     """Return what could have been meant by a path that is none; None where nothing is near."""
     import difflib  # needed only once a name is wrong
 
-    if re.match("[a-z][a-z0-9+.-]+://", path):
-        return "copy it to a file, or pipe it: curl -L URL | gncli stats -"
+    if is_url(path):
+        return None
     if re.search("[*?[]", path):
         import glob
 
@@ -232,7 +234,7 @@ def _meant(path: str) -> str | None:
 
 def is_npy(text: str) -> bool:
     """Return whether TENSOR names a .npy file, and so a tensor that is a file of its own."""
-    if text == "-" or _split(text)[1] is not None:
+    if text == "-" or is_url(text) or _split(text)[1] is not None:
         return False
     with RawFile(text, text) as file:
         return NPY.recognizes(file)
@@ -462,6 +464,9 @@ def stored_nbytes(text: str) -> int | None:
 
 def _split(text: str) -> tuple[str, str | None]:
     """Return FILE and NAME; NAME is None where there is none. Whatever exists as a file is one."""
+    if is_url(text):
+        parsed(text)  # which refuses what is none
+        return urls.split(text)
     if os.path.lexists(text) or "::" not in text:
         return text, None
     cuts = [match.start() for match in re.finditer("(?=::)", text)]

@@ -21,6 +21,7 @@ from gncli.descriptors import write_fully
 from gncli.errors import GncliError, OutputError
 from gncli.io.rawfile import FileSink, RawFile, reason
 from gncli.io.source import Committing, NewFile, Source
+from gncli.io.urls import is_url
 from gncli.text import printable
 
 SPOOL_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108
@@ -40,6 +41,8 @@ def writing(name: str) -> Iterator[None]:
 
 def same_file(one: str, other: str) -> bool:
     """Return whether two paths name the same file, which may not exist yet."""
+    if is_url(one) or is_url(other):
+        return one == other
     one, other = os.path.realpath(one), os.path.realpath(other)
     try:
         return one == other or os.path.samefile(one, other)
@@ -214,6 +217,9 @@ class AtomicFile(OutputFile, NewFile):
         self, path: str, *, name: str, force: bool = False, inputs: Sequence[Source] = (), in_place: bool = False
     ) -> None:
         super().__init__(-1, name)
+        if is_url(path):
+            problem, hint = "is on a store, and this is written to a file", "write it to a file, and copy that"
+            raise OutputError(problem, subject=name, hint=hint)
         self.target = os.path.realpath(path)
         mode = self._permitted_mode(force, inputs, in_place)
         self.replaces = mode is not None

@@ -9,7 +9,8 @@ from gncli.errors import GncliError, InputError, LimitError
 from gncli.inputs import STRICT, Policy
 from gncli.io.formats import FOLDERS, FORMATS, NPY, SHARDED, recognized
 from gncli.io.rawfile import RawFile, reading
-from gncli.io.source import MAX_MEMBERS, Container, Source, not_found
+from gncli.io.source import MAX_MEMBERS, Container, Source, StoredFile, not_found
+from gncli.io.urls import is_url, parsed
 from gncli.text import natural
 
 _SAFETENSORS = ".safetensors"  # the suffix of shards
@@ -34,6 +35,10 @@ def opened(path: str, name: str, policy: Policy = STRICT) -> Container:
     InputError
         If it cannot be read.
     """
+    if is_url(path):
+        from gncli.io.remote import open_object  # only who names a store needs it
+
+        return open_file(open_object(parsed(path)[0], name, policy.network), name, policy)
     if os.path.isdir(path):
         for format_ in FOLDERS:
             if format_.stands_for(path):
@@ -46,7 +51,7 @@ def opened(path: str, name: str, policy: Policy = STRICT) -> Container:
     return open_file(RawFile(path, name), name, policy)
 
 
-def open_file(file: RawFile, name: str, policy: Policy) -> Container:
+def open_file(file: StoredFile, name: str, policy: Policy) -> Container:
     """Return the tensors of an open file, which it owns from now on."""
     try:
         return recognized(file).open(file, name, policy)

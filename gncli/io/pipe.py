@@ -108,7 +108,7 @@ class Pipe:
 
     def spool(self) -> RawFile:
         """Return all remaining bytes, copied to an unlinked file in $TMPDIR."""
-        spool = Spool()
+        spool = Spool(self.name)
         try:
             buffer = memoryview(bytearray(PIECE))
             size = 0
@@ -117,7 +117,7 @@ class Pipe:
                 spool.write(buffer[:count], size)
                 size += count
                 progress.advance(count)
-            return RawFile.spooled(os.dup(spool.fd), self.name)
+            return spool.file()
         finally:
             spool.close()
 
@@ -125,24 +125,34 @@ class Pipe:
 class Spool:
     """An unlinked file in $TMPDIR: it disappears with the process, however that ends.
 
+    Parameters
+    ----------
+    subject : str
+        What is kept there, for errors.
+
     Raises
     ------
     LimitError
         If it cannot be created, or $TMPDIR has no room for what is written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str = STDIN) -> None:
+        self.subject = subject
         try:
             self.fd = spool_file()
         except OSError as error:
-            raise _no_room(error) from error
+            raise _no_room(subject, error) from error
+
+    def file(self, *, copied: bool = False) -> RawFile:
+        """Return a reader of what was written, to be closed on its own; `copied` is that of `StoredFile`."""
+        return RawFile.spooled(os.dup(self.fd), self.subject, copied=copied)
 
     def write(self, view: memoryview, offset: int) -> None:
         """Write `view` at `offset`."""
         try:
             write_fully(self.fd, view, offset)
         except OSError as error:
-            raise _no_room(error) from error
+            raise _no_room(self.subject, error) from error
 
     def clear(self) -> None:
         """Make it empty, which frees its room on the disk."""
@@ -155,10 +165,10 @@ class Spool:
             os.close(fd)
 
 
-def _no_room(error: OSError) -> LimitError:
+def _no_room(subject: str, error: OSError) -> LimitError:
     where = os.environ.get("TMPDIR") or "the temporary directory"
     return LimitError(
         f"what must be read twice cannot be kept in {where} ({reason(error)})",
-        subject=STDIN,
+        subject=subject,
         hint="set TMPDIR to a directory with room, or give a file",
     )

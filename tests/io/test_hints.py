@@ -29,7 +29,7 @@ HINTS: dict[str, str] = {
     "nothing.like.it": "cannot be read (No such file or directory)",
     "absent/x.npy": "cannot be read (No such file or directory); there is no folder absent",
     "sub/weight": "cannot be read (No such file or directory); did you mean sub/weight.npy?",
-    "s3://bucket/x.npy": "cannot be read (No such file or directory); copy it to a file, or pipe it: curl -L URL | ",
+    "ftp://host/x.npy": "ftp:// is not read or written; it is s3://, gs://, az:// or https://",
     "x.npy.gz": "is compressed with gzip; gunzip -c FILE | gncli stats -",
     "x.npy.zst": "is compressed with Zstandard; zstd -dc FILE | gncli stats -",
     "x.keras": "is a model of Keras; extract its weights: unzip FILE model.weights.h5, and give that",

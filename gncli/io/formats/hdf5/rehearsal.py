@@ -181,7 +181,7 @@ def _spawned(rehearsal: Rehearsal, _ours: socket.socket, theirs: socket.socket) 
     module = type(rehearsal).__module__
     code = (
         f"import socket, sys; sys.path[:] = {sys.path!r}; "
-        f"from {module} import *; from gncli.io.formats.hdf5.rehearsal import serve; "
+        f"from gncli.inputs import *; from {module} import *; from gncli.io.formats.hdf5.rehearsal import serve; "
         f"serve({rehearsal!r}, socket.socket(fileno={theirs.fileno()}))"
     )
     process = subprocess.Popen(  # noqa: S603, this very Python

@@ -1,0 +1,171 @@
+"""Objects on Google Cloud Storage and Azure, read by obstore."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from gncli import __version__
+from gncli.inputs import Network
+from gncli.io.remote.client import TIMEOUT, Failure, Remote, State, one_line, require, tried
+from gncli.io.urls import Url
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_STATUS = re.compile(r"status(?: code)?:? ?\"?(\d{3})")
+_TEMPORARY = re.compile(r"timed out|timeout|connection|connect error|IncompleteMessage|error decoding|body", re.I)
+_ALLOW_HTTP = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+_HINTS = {
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS; --anonymous reads a public bucket",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN; "
+    "--anonymous reads a public container",
+}
+
+
+@functools.cache
+def store(url: Url, network: Network) -> ObjectStore:
+    """Return obstore's client for the bucket or the container of a URL, whose paths are keys there.
+
+    Parameters
+    ----------
+    url : Url
+        Any object there, on S3 too.
+    network : Network
+        Whether there are credentials. The client does not retry.
+
+    Raises
+    ------
+    ParameterError
+        If obstore is not installed.
+    Failure
+        If it is not configured: an account of Azure, say.
+    """
+    require("obstore", url)
+    from obstore.exceptions import BaseError
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    make: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[url.scheme]
+    seconds = timedelta(seconds=TIMEOUT)
+    client = {
+        "timeout": "60s",
+        "read_timeout": seconds,
+        "connect_timeout": seconds,
+        "user_agent": f"gncli/{__version__}",
+        "allow_http": os.environ.get(_ALLOW_HTTP[url.scheme], "").lower() in ("1", "true"),
+    }
+    unsigned = {"skip_signature": True} if network.anonymous else {}
+    try:
+        made: ObjectStore = make(url.host, client_options=client, retry_config={"max_retries": 0}, **unsigned)
+    except (BaseError, ValueError) as error:
+        raise Failure(_first_line(error), 403) from error
+    return made
+
+
+class Obstore(Remote):
+    """An object on Google Cloud Storage or Azure.
+
+    Parameters
+    ----------
+    url : Url
+        The object.
+    network : Network
+        Retries, the limit of requests, and whether there are credentials.
+    """
+
+    def __init__(self, url: Url, network: Network) -> None:
+        super().__init__(url, network)
+        require("obstore", url)
+        self.hint = _HINTS[url.scheme]
+
+    def opened(self, nbytes: int) -> tuple[State, bytes]:
+        """Return the state of the object, and its first `nbytes` bytes, or all of a smaller one."""
+
+        def attempt() -> tuple[State, bytes]:
+            try:
+                found = self._asked({"range": (0, nbytes)})
+            except Failure as failure:
+                if failure.status == 416:
+                    return State(0, "", ""), b""
+                raise
+            return _state(found), bytes(_called(found.bytes))
+
+        return tried(attempt, self.network)
+
+    def fetch(self, view: memoryview, first: int, state: State) -> None:
+        """Fill `view` with the bytes from `first` on; an attempt goes on where the one before it broke."""
+        done = 0
+
+        def attempt() -> None:
+            nonlocal done
+            begin, end = first + done, first + len(view)
+            condition = {"if_match": state.etag} if state.strong else {}
+            try:
+                found = self._asked({"range": (begin, end), **condition})
+            except Failure as failure:
+                if failure.status in (404, 412, 416):
+                    raise Failure("was changed while it was read", failure.status, changed=True) from None
+                raise
+            state.check(_state(found))
+            if tuple(found.range) != (begin, end):
+                raise Failure(f"the store sends bytes {found.range} for {(begin, end)}")
+            pieces = iter(found.stream(min_chunk_size=1 << 18))
+            while (piece := _called(lambda: next(pieces, None))) is not None:
+                view[done : done + len(piece)] = memoryview(piece)
+                done += len(piece)
+            if done < len(view):
+                raise Failure(f"the connection broke after {done:,} of {len(view):,} bytes", temporary=True)
+
+        tried(attempt, self.network)
+
+    def _asked(self, options: dict[str, Any]) -> Any:
+        import obstore
+
+        if self.url.key != "/".join(filter(None, self.url.key.split("/"))):
+            raise Failure("obstore reads no key with an empty part (//)")
+        found = _called(lambda: obstore.get(store(self.url, self.network), self.url.key, options=options))  # type: ignore[arg-type]
+        encoding = found.attributes.get("Content-Encoding")
+        if encoding:
+            raise Failure(f"the store sends bytes that are encoded ({one_line(encoding)[:20]})")
+        return found
+
+
+def _state(found: Any) -> State:
+    meta = found.meta
+    return State(meta["size"], meta["e_tag"] or "", str(meta["last_modified"]))
+
+
+def _first_line(error: Exception) -> str:
+    """Return what obstore says of an error: its texts go on with the source of each error, and a dump of all."""
+    return one_line(str(error).partition("\n\nDebug source")[0].rpartition(" - ")[2])
+
+
+def _called(call: Any) -> Any:
+    """Return the result of a call of obstore; its errors are failures."""
+    from obstore.exceptions import (
+        BaseError,
+        NotFoundError,
+        PermissionDeniedError,
+        PreconditionError,
+        UnauthenticatedError,
+    )
+
+    statuses = {
+        FileNotFoundError: 404,
+        NotFoundError: 404,
+        PreconditionError: 412,
+        PermissionDeniedError: 403,
+        UnauthenticatedError: 401,
+    }
+    try:
+        return call()
+    except (BaseError, OSError) as error:
+        status = statuses.get(type(error))
+        said = _STATUS.search(str(error))
+        if status is None and said:
+            status = int(said[1])
+        known = status is None and _TEMPORARY.search(str(error)) is not None
+        raise Failure(_first_line(error), status, temporary=known or None) from error

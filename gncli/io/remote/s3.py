@@ -1,0 +1,238 @@
+"""Objects on S3 and what speaks like it, by boto3: it finds credentials and regions, signs, and uploads.
+
+Notes
+-----
+A read is a GET of an address that boto3 has signed, made by the client of `http`. So a range goes straight into the
+buffer of its reader, and its answer is checked as that of any web server; the client of boto3 has its own retries and
+buffers. One signature serves all ranges: it is about the object, not about headers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from gncli.inputs import Network
+from gncli.io.remote.client import Failure, State, one_line, require, tried
+from gncli.io.remote.http import Http
+from gncli.io.urls import Url
+
+SIGNED_SECONDS = 3600
+CALL_TIMEOUT = 20  # seconds: a store may need some for a part, or to put an object together
+MARK = "gncli-upload"
+"""The key of the metadata that tell which upload an object came from."""
+
+Result = TypeVar("Result")
+
+
+class OpenUpload(NamedTuple):
+    """A multipart upload that was neither completed nor aborted.
+
+    Parameters
+    ----------
+    id : str
+        What the store calls it.
+    begun : datetime.datetime
+        When it was begun.
+    """
+
+    id: str
+    begun: datetime
+
+
+class S3Object(Http):
+    """An object on S3: how it is read, and how it is put there in parts.
+
+    Parameters
+    ----------
+    url : Url
+        The object.
+    network : Network
+        Retries, the limit of requests, and whether there are credentials.
+
+    Raises
+    ------
+    ParameterError
+        If boto3 is not installed.
+    """
+
+    hint = (
+        "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN); "
+        "--anonymous reads a public bucket"
+    )
+
+    def __init__(self, url: Url, network: Network) -> None:
+        super().__init__(url, network)
+        require("boto3", url)
+
+    @property
+    def _client(self) -> Any:
+        return _client(self.network.anonymous, self.network.requests)
+
+    def address(self) -> str:
+        """Return an address of the object that is signed."""
+
+        def sign() -> str:
+            signed: str = self._client.generate_presigned_url(
+                "get_object", Params=self._place, ExpiresIn=SIGNED_SECONDS
+            )
+            return signed
+
+        return _called(sign)
+
+    @property
+    def _place(self) -> dict[str, str]:
+        return {"Bucket": self.url.host, "Key": self.url.key}
+
+    def _call(self, method: str, **parameters: Any) -> Any:
+        """Return the answer of the store to a call of its API, retries included."""
+        return tried(lambda: _called(lambda: getattr(self._client, method)(**parameters)), self.network)
+
+    def opened(self, nbytes: int) -> tuple[State, bytes]:
+        """Return the state of the object, and its first `nbytes` bytes; boto3 learns the region of its bucket first."""
+        self._call("head_object", **self._place)
+        return super().opened(nbytes)
+
+    def head(self) -> tuple[State, str] | None:
+        """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""
+        try:
+            found = self._call("head_object", **self._place)
+        except Failure as failure:
+            if failure.status == 404:
+                return None
+            raise
+        headers = found["ResponseMetadata"]["HTTPHeaders"]
+        state = State(found["ContentLength"], found.get("ETag", ""), headers.get("last-modified", ""))
+        return state, found.get("Metadata", {}).get(MARK, "")
+
+    def begin_upload(self, mark: str) -> str:
+        """Return the id of a new upload, whose object will have `mark` in its metadata."""
+        begun: str = self._call("create_multipart_upload", **self._place, Metadata={MARK: mark})["UploadId"]
+        return begun
+
+    def upload_part(self, upload: str, number: int, content: Any) -> str:
+        """Return the ETag of a part, counted from 1, after it has arrived; `content` is bytes or an open file."""
+
+        def attempt() -> str:
+            if hasattr(content, "seek"):
+                content.seek(0)
+            parameters = {**self._place, "UploadId": upload, "PartNumber": number, "Body": content}
+            etag: str = _called(lambda: self._client.upload_part(**parameters))["ETag"]
+            return etag
+
+        return tried(attempt, self.network)
+
+    def complete_upload(self, upload: str, etags: list[str], mark: str, *, create: bool) -> None:
+        """Make the object appear, of all parts; with `create` only if there is none of its name.
+
+        Raises
+        ------
+        Failure
+            With status 412, if there is one.
+
+        Notes
+        -----
+        A store may complete an upload, and its answer may be lost: what the next attempt then says is not to be
+        believed, and the mark of the object tells whose it is.
+        """
+        parts = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
+        parameters = {**self._place, "UploadId": upload, "MultipartUpload": parts}
+        condition = {"IfNoneMatch": "*"} if create else {}
+        attempts = 0
+
+        def attempt() -> None:
+            nonlocal attempts, condition
+            attempts += 1
+            try:
+                _called(lambda: self._client.complete_multipart_upload(**parameters, **condition))
+            except Failure as failure:
+                if failure.status == 501 and condition:  # the store has no conditions: it was asked just now
+                    condition = {}
+                    attempt()
+                elif attempts == 1 or failure.status not in (404, 412) or self._mark() != mark:
+                    raise
+
+        tried(attempt, self.network)
+
+    def _mark(self) -> str:
+        found = self.head()
+        return found[1] if found else ""
+
+    def abort_upload(self, upload: str) -> None:
+        """Remove the parts of an upload; one that is no more is no failure."""
+        try:
+            self._call("abort_multipart_upload", **self._place, UploadId=upload)
+        except Failure as failure:
+            if failure.status != 404:
+                raise
+
+    def uploads(self) -> list[OpenUpload]:
+        """Return the open uploads to this very object, the oldest first."""
+        found = [OpenUpload(each["UploadId"], each["Initiated"]) for each in self._listed()]
+        return sorted(found, key=lambda upload: upload.begun)
+
+    def _listed(self) -> Iterator[dict[str, Any]]:
+        marks: dict[str, str] = {}
+        while True:
+            place = {"Bucket": self.url.host, "Prefix": self.url.key}
+            page = self._call("list_multipart_uploads", **place, **marks)
+            yield from (each for each in page.get("Uploads", ()) if each["Key"] == self.url.key)
+            if not page.get("IsTruncated"):
+                return
+            marks = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+@functools.cache
+def _client(anonymous: bool, requests: int) -> Any:
+    from boto3.session import Session
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    from gncli import __version__
+
+    config = Config(
+        signature_version=UNSIGNED if anonymous else "s3v4",
+        retries={"total_max_attempts": 1},  # `tried` counts them, and says so
+        connect_timeout=5,
+        read_timeout=CALL_TIMEOUT,
+        max_pool_connections=requests + 1,
+        user_agent_extra=f"gncli/{__version__}",
+    )
+    return Session().client("s3", config=config)
+
+
+def _called(call: Callable[[], Result]) -> Result:
+    """Return the result of a call of boto3; its errors are failures.
+
+    Raises
+    ------
+    Failure
+        If it fails.
+    """
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        HTTPClientError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ReadTimeoutError,
+    )
+
+    try:
+        return call()
+    except ClientError as error:
+        answer = error.response
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        code = answer.get("Error", {}).get("Code", "")
+        said = answer.get("Error", {}).get("Message", "") if code == str(status) else code
+        raise Failure(one_line(f"{status} {said}"), status) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise Failure("no credentials are found", 403) from error
+    except ReadTimeoutError as error:
+        raise Failure(f"no answer in {CALL_TIMEOUT} s", temporary=True) from error
+    except HTTPClientError as error:
+        raise Failure("the connection broke, or none was made", temporary=True) from error
+    except (BotoCoreError, ValueError) as error:
+        raise Failure(one_line(error)) from error
