@@ -653,7 +653,7 @@ def normalize_file(
     verify: bool = True,
     zeros: bool = False,
     bins: int | None = None,
-    compression: int | None = None,
+    compression: int | str | None = None,
     npy_bits: bool = False,
     overflow: str | None = None,
     policy: Policy = STRICT,
@@ -704,8 +704,9 @@ def normalize_file(
         Whether the report has every stage from input to output, the result is checked, and zeros are counted.
     bins : int, optional
         The number of bins of histograms before and after; by default there are none.
-    compression : int, optional
-        The deflate level of an HDF5 output, 0 to 9; by default it is not compressed.
+    compression : int or str, optional
+        The deflate level of an HDF5 output, 0 to 9; ``"zstd"`` or ``"zstd=LEVEL"`` for Zarr; by default the output is
+        not compressed.
     npy_bits : bool
         Whether a .npy may hold bfloat16 or float8, which it cannot name.
     overflow : {"saturate", "nonfinite"}, optional

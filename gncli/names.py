@@ -152,11 +152,36 @@ TENSOR_SUFFIXES = (
 )
 """The suffixes of files and folders that hold tensors, the same as in `gncli.io.formats`."""
 
-OUTPUT_SUFFIXES = (".npy", ".safetensors", ".h5", ".hdf5")
-"""The suffixes of files that tensors are written to."""
+OUTPUT_SUFFIXES = (".npy", ".safetensors", ".h5", ".hdf5", ".zarr")
+"""The suffixes of files and folders that tensors are written to."""
+
+COMPRESSIONS: Mapping[str, tuple[range, int]] = {"gzip": (range(10), 4), "zstd": (range(1, 23), 3)}
+"""The ways to compress, with their levels and the default one."""
 
 MAX_CHUNK = 64 << 20
 """The default limit for an HDF5 chunk in bytes; a whole chunk must fit in memory."""
+
+
+def compression_of(value: int | str) -> tuple[str, int]:
+    """Return the way to compress and its level: of ``gzip``, ``gzip=LEVEL``, ``zstd``, ``zstd=LEVEL``, or gzip's level.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> compression_of("zstd"), compression_of("gzip=9"), compression_of(0)
+    (('zstd', 3), ('gzip', 9), ('gzip', 0))
+    """
+    way, _, level = (f"gzip={value}" if isinstance(value, int) else value).partition("=")
+    levels, default = COMPRESSIONS.get(way, (range(0), 0))
+    wanted = int(level) if re.fullmatch("[0-9]{1,2}", level) else default if value == way else -1
+    if wanted not in levels:
+        raise ValueError(f"{value!r} is no compression; write gzip or gzip=LEVEL, from 0 to 9, or zstd=LEVEL, to 22")
+    return way, wanted
+
 
 FORMS = ("table", "plain", "value", "json", "jsonl", "csv", "markdown")
 """The forms of a report on stdout; each is a function of `gncli.report.forms` or `gncli.report.table`."""

@@ -83,6 +83,7 @@ CALL(ftruncate64, "truncate", fd, 0, (int fd, off64_t length), (fd, length))
 CALL(posix_fallocate, "fallocate", fd, 1, (int fd, off_t at, off_t length), (fd, at, length))
 CALL(posix_fallocate64, "fallocate", fd, 1, (int fd, off64_t at, off64_t length), (fd, at, length))
 CALL(rename, "rename", -1, 0, (const char *from, const char *to), (from, to))
+CALL(renameat2, "rename", -1, 0, (int at, const char *from, int to_at, const char *to, unsigned flags), (at, from, to_at, to, flags))
 CALL(unlink, "unlink", -1, 0, (const char *path), (path))
 CALL(close, "close", fd, 0, (int fd), (fd))
 

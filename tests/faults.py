@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 HOWS = {"once": 0, "forever": 1, "short": 2, "signal": 3}
-LINES = tuple("atomic cli group __init__ rehearsal pipe signals terminal".split())
+LINES = tuple("atomic atomic_folder cli group __init__ rehearsal pipe signals terminal".split())
 """Modules whose lines count for the call ``line``: they make, remove and end what is temporary."""
 
 

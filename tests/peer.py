@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 
@@ -86,7 +85,7 @@ def _tensorstore(path: str, driver: str) -> Any:
     if found is None:
         return None
     x = found.read().result()
-    return x.view(f"u{x.dtype.itemsize}") if x.dtype.name not in np.sctypeDict else x
+    return x.view(f"u{x.dtype.itemsize}") if x.dtype.isbuiltin != 1 else x
 
 
 def _tensorstore_write(path: str, x: NDArray[Any], driver: str, metadata: dict[str, Any]) -> bool:

@@ -42,8 +42,9 @@ STOREYS_OF_IO = [
     ["remote/client"],
     ["fingerprint"],
     ["pairs"],
+    ["assembly"],
     ["chunked", "lending", "part", "strided", "transposition"],
-    ["pipe", "arrays", "foreign", "random", "ranges"],
+    ["atomic_folder", "pipe", "arrays", "foreign", "random", "ranges"],
     ["atomic", "rawfile", "source", "dtypes", "urls"],
 ]
 COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")}

@@ -7,9 +7,10 @@ The faults come from a library that is preloaded (`faults.c`), into children of 
 from __future__ import annotations
 
 import errno
-import os
+import pickle
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ CASES = {
     "hdf5": Case(f"normalize x.npy {SMALL} -o y.h5", ("y.h5",)),
     "compressed": Case(f"normalize x.npy {SMALL} -o y.h5 --compression gzip=1", ("y.h5",)),
     "transposed": Case(f"normalize f.npy {SMALL} -o y.h5", ("y.h5",)),
+    "zarr": Case(f"normalize x.npy {SMALL} -o y.zarr --compression zstd=1", ("y.zarr",)),
     "in place": Case("normalize x.npy --groups 2 --workers 2 --tile 2K --in-place", ("x.npy",)),
     "moments": Case(f"normalize x.npy {SMALL} -o y.npy --save-moments m.npz", ("m.npz", "y.npy")),
     "drawn": Case("random 16,256 --seed 1 --workers 2 --tile 2K --force -o y.h5 --compression gzip", ("y.h5",)),
@@ -94,14 +96,24 @@ def place(tmp_path: Path) -> Path:
     np.save(tmp_path / "f.npy", np.asfortranarray(np.load(tmp_path / "x.npy")))
     np.save(tmp_path / "y.npy", np.zeros(5))
     np.savez(tmp_path / "m.npz", mean=np.zeros(5))
-    sink = open_sink(str(tmp_path / "y.h5"), shape=(5,), dtype=np.dtype("f8"))
-    sink.write_from(np.zeros(5), 0)
-    sink.commit()
+    for name in ("y.h5", "y.zarr"):
+        sink = open_sink(str(tmp_path / name), shape=(5,), dtype=np.dtype("f8"))
+        sink.write_from(np.zeros(5), 0)
+        sink.commit()
     return tmp_path
 
 
 def contents(directory: Path) -> Contents:
-    return {entry.name: entry.read_bytes() for entry in directory.iterdir()}
+    """Return what is in each file; of a folder, its files with their paths."""
+    return {
+        entry.name: entry.read_bytes() if entry.is_file() else pickle.dumps(sorted(inside(entry).items()))
+        for entry in directory.iterdir()
+    }
+
+
+def inside(folder: Path) -> Contents:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def same(name: str, one: bytes, other: bytes) -> bool:
@@ -112,12 +124,18 @@ def same(name: str, one: bytes, other: bytes) -> bool:
 
 
 def restore(directory: Path, old: Contents) -> None:
-    for name in os.listdir(directory):
-        if name not in old:
-            (directory / name).unlink()
+    for name, data in contents(directory).items():
+        if data != old.get(name):
+            path = directory / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name, data in old.items():
-        if not (directory / name).exists() or (directory / name).read_bytes() != data:
-            (directory / name).write_bytes(data)
+        if (directory / name).exists():
+            continue
+        files = dict(pickle.loads(data)) if name.endswith(".zarr") else {"": data}
+        for key, content in files.items():
+            path = directory / name / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def check(end: End, old: Contents, new: Contents, now: Contents, files: tuple[str, ...]) -> None:
@@ -160,7 +178,13 @@ def test_any_write_that_fails_leaves_the_old_file_or_the_new_one(case: str, do: 
 
 @pytest.mark.parametrize(
     ("case", "kills"),
-    [("npy", 7), ("compressed", 7), ("in place", 6), *(pytest.param(c, 300, marks=pytest.mark.soak) for c in CASES)],
+    [
+        ("npy", 7),
+        ("compressed", 7),
+        ("zarr", 7),
+        ("in place", 6),
+        *(pytest.param(c, 300, marks=pytest.mark.soak) for c in CASES),
+    ],
 )
 def test_a_run_that_is_killed_at_random_left_the_old_file_or_the_new_one(
     case: str, kills: int, do: Do, place: Path
@@ -186,6 +210,7 @@ BESIDE = {
     "piped": Case(f"normalize - {SMALL} -o y.npy", ("y.npy",)),
     "from HDF5": Case("stats y.h5 --format csv --report r.csv --force", ("r.csv",)),
     "drawn .npy": Case("random 16,256 --seed 1 --force -o y.npy", ("y.npy",)),
+    "drawn Zarr": Case("random 16,256 --seed 1 --force -o y.zarr", ("y.zarr",)),
 }
 SENT = ("write", "pwrite", "fsync", "fallocate", "truncate", "rename", "unlink", "close", "open", "mmap", "line")
 MANY = ("close", "open", "mmap", "line")
@@ -196,7 +221,7 @@ def step(call: str, nth: int) -> int:
     return nth + (1 if call not in MANY else max(1, nth // 2))
 
 
-@pytest.mark.parametrize("case", ["report", "piped", "from HDF5", "drawn .npy"])
+@pytest.mark.parametrize("case", ["report", "piped", "from HDF5", "drawn .npy", "drawn Zarr"])
 @pytest.mark.parametrize("each", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_signal_at_any_call_or_line_leaves_nothing_behind(case: str, each: bool, importing: Do, place: Path) -> None:
     arguments, files = BESIDE[case]

@@ -19,7 +19,7 @@ PARAM_DTYPES = ("float16", "float32", "float64", "bfloat16")
 
 
 def _file(name: str, what: str) -> options.Decorator[options.F]:
-    kinds = "FILE.npy, FILE.h5[::NAME] or FILE.safetensors[::NAME]"
+    kinds = "FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME] or FILE.zarr[::NAME]"
     text = f"Write {what} to {kinds}."
     return click.option(f"--{name}", metavar="OUT", help=text, shell_complete=suggest.outputs)
 
@@ -28,7 +28,8 @@ _dx = click.option(
     "--dx",
     "output",
     metavar="OUT",
-    help="Write the gradient of X to FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME], or - (.npy on stdout).",
+    help="Write the gradient of X to FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME], FILE.zarr[::NAME], or - "
+    "(.npy on stdout).",
     shell_complete=suggest.outputs,
 )
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from gncli.tasks.requests import Choice, Criteria, Execution, Output, Pairing
 
 _output = click.option(
-    "-o", "--output", metavar="OUT", help="Write a - b to FILE.npy, FILE.h5[::NAME] or FILE.safetensors[::NAME]."
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="Write a - b to FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME] or FILE.zarr[::NAME].",
 )
 
 

@@ -33,6 +33,7 @@ from gncli.names import (
     TARGETS,
     Distribution,
     Scale,
+    compression_of,
     difference_names,
     layouts_of,
     losses,
@@ -303,18 +304,17 @@ class PartText(_ParamType):
 
 
 class Compression(_ParamType):
-    """A way to compress: ``gzip`` or ``gzip=LEVEL``."""
+    """A way to compress: ``gzip``, ``zstd``, or one of them with ``=LEVEL``."""
 
     name = "method"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the level, 0 to 9."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"gzip(?:=([0-9]))?", value)
-        if match is None:
-            self.fail(f"{value!r} is no compression; write gzip or gzip=LEVEL, from 0 to 9", param, ctx)
-        return int(match[1] or 4)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the way and its level, as ``gzip=4``."""
+        try:
+            way, level = compression_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return f"{way}={level}"
 
 
 def command_line() -> str:
@@ -848,14 +848,14 @@ output = click.option(
     "-o",
     "--output",
     metavar="OUT",
-    help="Write FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME], or - (.npy on stdout).",
+    help="Write FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME], FILE.zarr[::NAME], or - (.npy on stdout).",
     shell_complete=suggest.outputs,
 )
 compression = click.option(
     "--compression",
     type=Compression(),
-    metavar="gzip[=LEVEL]",
-    help="Compress an HDF5 OUT, in chunks of whole samples; LEVEL is 0 to 9, default: 4.",
+    metavar="WAY[=LEVEL]",
+    help="Compress an OUT that is HDF5, by gzip (0 to 9, default: 4), or Zarr, by zstd (1 to 22, default: 3).",
     shell_complete=suggest.compressions,
 )
 force = click.option("-f", "--force", is_flag=True, help="Replace files that exist.")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from gncli.names import OUTPUT_SUFFIXES, STATISTICS, TENSOR_SUFFIXES
+from gncli.names import COMPRESSIONS, OUTPUT_SUFFIXES, STATISTICS, TENSOR_SUFFIXES
 from gncli.text import printable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SECONDS = 1.0  # until there is no suggestion from inside a file
 LAYOUTS = ("NC", "NCL", "NLC", "NCHW", "NHWC", "NCDHW", "NDHWC", "CNHW", "CHW", "HWC")
 CUTS = ("C", "N", "N,C", "group")
 PERCENTILES = ("p1", "p99", "p99.9")
-COMPRESSIONS = ("gzip", *(f"gzip={level}" for level in range(10)))
+WAYS = [way for name, (levels, _) in COMPRESSIONS.items() for way in (name, *(f"{name}={n}" for n in levels[:10]))]
 
 _MARGIN = 0.05  # seconds to tell what was found
 
@@ -38,7 +38,7 @@ def words(*known: str) -> Suggest:
 
 layouts = words(*LAYOUTS)
 cuts = words(*CUTS)
-compressions = words(*COMPRESSIONS)
+compressions = words(*WAYS)
 orders = words(*STATISTICS, *(f"-{name}" for name in STATISTICS))
 
 

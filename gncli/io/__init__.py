@@ -18,6 +18,7 @@ from gncli.inputs import STRICT, Policy
 from gncli.io import urls
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
+from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.folder import open_file, opened
 from gncli.io.foreign import Narrowed
 from gncli.io.formats import (
@@ -39,6 +40,7 @@ from gncli.io.shared import SharedFolder
 from gncli.io.source import Archive, Closing, Container, Identity, Order, Sink, Source, list_names
 from gncli.io.urls import is_url, parsed
 from gncli.kernels.floats import Float
+from gncli.names import compression_of
 
 __all__ = [
     "ArraySink",
@@ -322,7 +324,7 @@ def open_sink(
     force: bool = False,
     inputs: Sequence[Source] = (),
     in_place: bool = False,
-    compression: int | None = None,
+    compression: int | str | None = None,
     npy_bits: bool = False,
     stdout: int | None = None,
     folder: SharedFolder | None = None,
@@ -333,8 +335,8 @@ def open_sink(
     Parameters
     ----------
     text : str
-        ``FILE.npy``, ``FILE.h5``, ``FILE.hdf5``, ``FILE.safetensors``, one of the last three with ``::NAME``, or
-        ``-``.
+        ``FILE.npy``, ``FILE.h5``, ``FILE.hdf5``, ``FILE.safetensors``, ``FILE.zarr``, one of the last four with
+        ``::NAME``, or ``-``.
     shape : tuple of int
         Shape of the tensor.
     dtype : numpy.dtype or Float
@@ -342,15 +344,15 @@ def open_sink(
     order : {"C", "F"}, default: "C"
         The order in which the runs come. A .npy is written in that order, the other formats in C order.
     attributes : mapping, optional
-        The attributes of an HDF5 dataset; the metadata of a .safetensors.
+        The attributes of an HDF5 dataset or a Zarr array; the metadata of a .safetensors.
     force : bool, default: False
         Whether an existing file may be replaced.
     inputs : sequence of Source, optional
         What is being read: OUT may not be one of these files.
     in_place : bool, default: False
         Whether OUT is meant to be the first of `inputs`.
-    compression : int, optional
-        Level of deflate of an HDF5 dataset, 0 to 9; by default the data are stored as they are.
+    compression : int or str, optional
+        How the chunks of HDF5 or Zarr are compressed, as `compression_of` takes it; by default they are not.
     npy_bits : bool, default: False
         Whether a .npy may hold the bits of a dtype that it cannot name.
     stdout : int, optional
@@ -369,9 +371,7 @@ def open_sink(
         If it cannot be written, or may not be written over.
     """
     format_, path, member = (None, text, None) if text == "-" else written(text)
-    if compression is not None and not (format_ and format_.compresses):
-        hint = "leave out --compression, or write to FILE.h5"
-        raise ParameterError("only HDF5 is compressed", subject=STDOUT if text == "-" else text, hint=hint)
+    level = None if compression is None else _level(compression, format_, STDOUT if text == "-" else text)
     kind = dtype if isinstance(dtype, Float) and dtype.foreign else None
     stored = dtype.stored.newbyteorder("=") if isinstance(dtype, Float) else dtype
     if text != "-" and format_ is None:
@@ -389,9 +389,26 @@ def open_sink(
             return folder.begin(alone=alone, force=force, inputs=inputs)
         return AtomicFile(path, name=text, force=force, inputs=inputs, in_place=in_place)
 
+    def begin_folder() -> AtomicFolder:
+        return AtomicFolder(path, name=text, force=force, inputs=inputs)
+
     assert format_ is not None  # it has a suffix
-    output = Output(text, path, member, begin, shape, stored, order, attributes or {}, compression, kind)
+    opens = begin, begin_folder
+    output = Output(text, path, member, *opens, shape, stored, order, attributes or {}, level, kind)
     return format_.sink(output) if kind is None else Narrowed(format_.sink(output), kind)
+
+
+def _level(compression: int | str, format_: Written | None, subject: str) -> int:
+    """Return the level of a compression, or raise ParameterError if the format has no such one."""
+    way, level = compression_of(compression)
+    if format_ is None or not format_.compressions:
+        hint = "leave out --compression, or write to FILE.h5 or FILE.zarr"
+        raise ParameterError("only HDF5 and Zarr are compressed", subject=subject, hint=hint)
+    if way not in format_.compressions:
+        known = " or ".join(format_.compressions)
+        problem = f"{format_.name} is not compressed by {way}"
+        raise ParameterError(problem, subject=subject, hint=f"write --compression {known}")
+    return level
 
 
 def _check_nameable(format_: Written, kind: Float | None, npy_bits: bool, subject: str) -> None:

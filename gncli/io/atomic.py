@@ -25,6 +25,7 @@ from gncli.io.urls import is_url
 from gncli.text import printable
 
 SPOOL_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 WRITE_BACK = 1 << 20  # bytes; smaller writes are left to the fsync
 
 
@@ -86,10 +87,10 @@ def unnamed_file(directory: str) -> int:
     if hasattr(os, "O_TMPFILE"):  # pragma: no branch  # Linux has it
         with suppress(OSError):  # not every file system does
             return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    path = _temporary_path(directory, "gncli")
+    path = temporary_path(directory, "gncli")
     signals.cleanups[path] = partial(os.unlink, path)
     try:
-        fd = os.open(path, _NEW, 0o600)
+        fd = os.open(path, NEW, 0o600)
         os.unlink(path)
     finally:
         del signals.cleanups[path]
@@ -110,7 +111,8 @@ def spool_file() -> int:
     return unnamed_file(os.curdir)
 
 
-def _temporary_path(directory: str, base: str) -> str:
+def temporary_path(directory: str, base: str) -> str:
+    """Return a hidden name in a directory, which no other process has."""
     return os.path.join(directory, f".{base[:40]}.{os.urandom(6).hex()}.tmp")
 
 
@@ -238,12 +240,12 @@ class AtomicFile(OutputFile, NewFile):
 
     def _working_path(self) -> str:
         """Return where the file will be until `commit`."""
-        return _temporary_path(*os.path.split(self.target))
+        return temporary_path(*os.path.split(self.target))
 
     def _begin(self, mode: int) -> None:
         """Make the file, which a signal removes."""
         signals.cleanups[self._temporary] = self._removed
-        self.fd = os.open(self._temporary, _NEW, mode)
+        self.fd = os.open(self._temporary, NEW, mode)
         locked(self.fd, wait=False)  # whoever finds it later knows by that whether it is in use
 
     @property
@@ -300,7 +302,7 @@ class AtomicFile(OutputFile, NewFile):
                 if not self.replaces and os.path.lexists(self.target):
                     raise OutputError("was created by someone else meanwhile", subject=self.name)
                 os.replace(self._temporary, self.target)
-                self._sync_directory()
+                sync_directory(self._directory)
         except BaseException:
             self.abort()
             raise
@@ -323,18 +325,20 @@ class AtomicFile(OutputFile, NewFile):
         signals.cleanups.pop(self._temporary, None)
         self._temporary = ""
 
-    def _sync_directory(self) -> None:
-        try:
-            fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
-        except PermissionError:
-            return  # a directory that this user may write but not read
-        try:
-            os.fsync(fd)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # the file system does not support it
-                raise
-        finally:
-            os.close(fd)
+
+def sync_directory(directory: str) -> None:
+    """Have the names in a directory written to the disk."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a directory that this user may write but not read
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the file system does not support it
+            raise
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -366,6 +370,5 @@ class Page(FileSink):
         self._nbytes += len(content)
 
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NO_FALLOCATE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODEV})
 _LIBC = ctypes.CDLL(None)

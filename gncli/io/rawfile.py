@@ -223,6 +223,11 @@ def check_lost(opened: Callable[[], F], name: str, kept: str, others: Callable[[
     except (InputError, LimitError) as error:
         problem = f"holds what cannot be listed, and would be lost: {error.problem}"
         raise OutputError(problem, subject=name, hint="choose another name") from error
+    lost(name, kept, found)
+
+
+def lost(name: str, kept: str, found: list[str]) -> None:
+    """Raise OutputError if there is anything in `found`: what an output besides `kept` holds, and would lose."""
     if found:
         problem = f"holds more than {kept}, and would lose {list_names(found)}"
         raise OutputError(problem, subject=name, hint="choose another name")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gncli.io.atomic import OutputFile, writing
 from gncli.io.rawfile import as_bytes, read_fully
-from gncli.io.source import NewFile, Order, Sink
+from gncli.io.source import Order, Sink
 
 CHUNK_NBYTES = 1 << 20  # a target: a good size according to h5py's documentation, and the unit that a reader decodes
 SPOOLED_NBYTES = 8 << 20  # per chunk
@@ -89,6 +89,16 @@ class Cut(NamedTuple):
         length = self.shape[self.axis] * self._inner
         first = column * self.step * self._inner
         return row * length + first, row * length + min(length, first + self.step * self._inner)
+
+    def evened(self) -> Cut:
+        """Return the cut into as many chunks, none of which is much smaller than the others.
+
+        Examples
+        --------
+        >>> Cut((2, 9, 5), 1, 8).evened()
+        Cut(shape=(2, 9, 5), axis=1, step=5)
+        """
+        return self._replace(step=-(-self.shape[self.axis] // self._columns))
 
     @property
     def chunks(self) -> int:
@@ -232,12 +242,17 @@ class TransposingSink(Sink):
         self._sink.abort()
 
 
-def in_c_order(sink: Sink, file: NewFile, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> Sink:
-    """Return a sink of the tensor in `file` that takes its runs in `order`; `sink` takes them in C order."""
+def in_c_order(
+    sink: Sink, scratch: Callable[[], OutputFile], shape: tuple[int, ...], dtype: np.dtype[Any], order: Order
+) -> Sink:
+    """Return a sink of the tensor that takes its runs in `order`; `sink` takes them in C order.
+
+    A file of `scratch` takes a copy of the tensor if the orders differ.
+    """
     if order == "C" or len(shape) < 2 or 0 in shape:
         return sink
     try:
-        return TransposingSink(sink, file.scratch(), shape, dtype)
+        return TransposingSink(sink, scratch(), shape, dtype)
     except BaseException:
         sink.abort()
         raise

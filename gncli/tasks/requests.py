@@ -69,8 +69,8 @@ class Output:
         Whether an existing file is replaced.
     in_place : bool
         Whether the input is replaced; `path` is then None.
-    compression : int, optional
-        The level of deflate of an HDF5 output, 0 to 9; by default the output is not compressed.
+    compression : int or str, optional
+        How an HDF5 or Zarr output is compressed, as `names.compression_of` takes it; by default it is not.
     npy_bits : bool
         Whether a .npy may hold the bits of a dtype that it cannot name: bfloat16 or a float8.
     overflow : {"saturate", "nonfinite"}, optional
@@ -80,7 +80,7 @@ class Output:
     path: str | None = None
     force: bool = False
     in_place: bool = False
-    compression: int | None = None
+    compression: int | str | None = None
     npy_bits: bool = False
     overflow: str | None = None
 

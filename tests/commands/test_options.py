@@ -214,8 +214,9 @@ def test_the_width_is_that_of_the_terminal_on_stdout(monkeypatch: pytest.MonkeyP
 
 def test_a_compression_is_gzip_with_a_level() -> None:
     compression = options.Compression()
-    assert [compression.convert(value, None, None) for value in ("gzip", "gzip=0", "gzip=9", 7)] == [4, 0, 9, 7]
-    for wrong in ("lzf", "gzip=10", "gzip=", "GZIP"):
+    ways = {"gzip": "gzip=4", "gzip=0": "gzip=0", "zstd": "zstd=3", "zstd=22": "zstd=22", 7: "gzip=7"}
+    assert [compression.convert(way, None, None) for way in ways] == list(ways.values())
+    for wrong in ("lzf", "gzip=10", "gzip=", "GZIP", "zstd=0", "zstd=23"):
         with pytest.raises(click.BadParameter, match="is no compression; write gzip or gzip=LEVEL"):
             compression.convert(wrong, None, None)
 

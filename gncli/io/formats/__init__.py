@@ -17,6 +17,7 @@ import numpy as np
 from gncli.errors import InputError, ParameterError
 from gncli.inputs import STRICT, Policy
 from gncli.io.atomic import AtomicFile, aborting
+from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.pipe import Pipe
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Container, NewFile, Order, Sink, StoredFile
@@ -60,6 +61,8 @@ class Output(NamedTuple):
         What follows the ``::``, where the format takes names.
     begin : callable
         Returns the file, begun, after it was checked that it may be written.
+    begin_folder : callable
+        The same for a format whose tensors are in a folder.
     shape, dtype
         Of the tensor.
     order : {"C", "F"}
@@ -67,7 +70,7 @@ class Output(NamedTuple):
     attributes : mapping
         What an HDF5 dataset says of itself.
     compression : int or None
-        Level of deflate, 0 to 9; None stores the elements as they are.
+        The level of compression, in the way of the format; None stores the elements as they are.
     kind : Float or None
         The dtype, where NumPy lacks it; `dtype` is then that of its bits.
     """
@@ -76,6 +79,7 @@ class Output(NamedTuple):
     path: str
     member: str | None
     begin: Callable[[], NewFile]
+    begin_folder: Callable[[], AtomicFolder]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     order: Order
@@ -161,8 +165,8 @@ class Written(ABC):
         The suffixes of outputs.
     takes_names : bool, default: False
         Whether an output may be ``FILE::NAME``.
-    compresses : bool, default: False
-        Whether an output may be compressed.
+    compressions : tuple of str, default: ()
+        The ways in which an output may be compressed.
     names_dtypes : bool, default: False
         Whether it names the dtypes that NumPy lacks.
     """
@@ -170,7 +174,7 @@ class Written(ABC):
     name: str
     written: tuple[str, ...]
     takes_names: bool = False
-    compresses: bool = False
+    compressions: tuple[str, ...] = ()
     names_dtypes: bool = False
 
     @abstractmethod
@@ -290,7 +294,8 @@ class Hdf5(Format, Written):
     name = "HDF5"
     suffixes = (".h5", ".hdf5", ".nc")
     written = (".h5", ".hdf5")
-    takes_names = compresses = True
+    takes_names = True
+    compressions = ("gzip",)
     dataset = "data"  # where OUT has no ::NAME
 
     def recognizes(self, file: Beginning) -> bool:
@@ -354,11 +359,13 @@ class Sharded(Format):
         return ShardedFile(file, name)
 
 
-class Zarr(FolderFormat):
+class Zarr(FolderFormat, Written):
     """Arrays in groups, a folder each, with a file per chunk or per shard of chunks."""
 
     name = "Zarr"
-    suffixes = (".zarr",)
+    suffixes = written = (".zarr",)
+    takes_names = names_dtypes = True
+    compressions = ("zstd",)
 
     def stands_for(self, folder: str) -> bool:
         """Return whether the folder has the metadata of an array or a group."""
@@ -369,6 +376,29 @@ class Zarr(FolderFormat):
         from gncli.io.formats.zarr import ZarrStore
 
         return ZarrStore(folder, name, policy)
+
+    def sink(self, output: Output) -> Sink:
+        """Return the sink of a new store with one array; one that holds anything else is not replaced."""
+        from gncli.io.formats import zarr
+
+        member = "/".join(part for part in (output.member or "").split("/") if part)
+        if any(part.startswith(".") or part == "zarr.json" for part in member.split("/")):
+            raise ParameterError(f"{output.member!r} is no name for an array", subject=output.text)
+        folder = output.begin_folder()
+        with aborting(folder):
+            if folder.replaces:
+                zarr.check_replaceable(folder.target, output.text, member)
+            sink: Sink = zarr.zarr_sink(
+                folder,
+                member,
+                output.shape,
+                output.dtype,
+                output.kind,
+                output.order,
+                output.attributes,
+                output.compression,
+            )
+            return sink
 
 
 NPY, PYTORCH, HDF5, SHARDED = Npy(), PyTorch(), Hdf5(), Sharded()
@@ -422,7 +452,8 @@ def written(text: str) -> tuple[Written | None, str, str | None]:
     """
     for format_ in WRITTEN:
         suffix, names = "|".join(map(re.escape, format_.written)), "(?:::(.*))?" if format_.takes_names else ""
-        if match := re.fullmatch(f"(.*?(?:{suffix})){names}", text, re.DOTALL | re.IGNORECASE):
+        end = "/*" if isinstance(format_, FolderFormat) else ""  # a shell completes the name of a folder with it
+        if match := re.fullmatch(f"(.*?(?:{suffix})){end}{names}", text, re.DOTALL | re.IGNORECASE):
             return format_, match[1], match[2] if format_.takes_names else None
     return None, text, None
 

@@ -284,7 +284,7 @@ def safetensors_sink(
     text += b" " * (-len(text) % _LENGTH.size)
     header = _LENGTH.pack(len(text)) + text
     sink = RawSink(file, [(0, header)], len(header), shape, stored)
-    return in_c_order(sink, file, shape, stored, order)
+    return in_c_order(sink, file.scratch, shape, stored, order)
 
 
 def _malformed(problem: str, name: str) -> InputError:

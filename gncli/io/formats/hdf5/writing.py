@@ -11,9 +11,11 @@ libhdf5.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import h5py
@@ -22,8 +24,8 @@ from h5py import h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 from numpy.typing import NDArray
 
 from gncli.errors import OutputError
+from gncli.io.assembly import ChunkAssembly
 from gncli.io.atomic import AtomicFile
-from gncli.io.formats.hdf5.assembly import ChunkAssembly
 from gncli.io.formats.hdf5.guard import GuardedHdf5File
 from gncli.io.rawfile import RawFile, RawSink, check_lost, read_fully
 from gncli.io.source import Order, Sink
@@ -55,7 +57,7 @@ def hdf5_sink(
     it is a scalar or empty.
     """
     sink = _c_ordered_sink(file, dataset, shape, dtype, attributes, compression)
-    return in_c_order(sink, file, shape, dtype, order)
+    return in_c_order(sink, file.scratch, shape, dtype, order)
 
 
 def _c_ordered_sink(
@@ -144,6 +146,18 @@ def _create(
     return made
 
 
+def compressed(chunk: NDArray[Any], level: int) -> bytes:
+    r"""Return a chunk after HDF5's filters shuffle (all first bytes, then all second bytes, ...) and deflate.
+
+    Examples
+    --------
+    >>> zlib.decompress(compressed(np.array([1, 2], "<u2"), 4))
+    b'\x01\x02\x00\x00'
+    """
+    planes = np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, chunk.dtype.itemsize).T)
+    return zlib.compress(planes.data, level)
+
+
 class _Compressed:
     """A new HDF5 file with one compressed dataset, which takes its chunks one by one."""
 
@@ -157,7 +171,7 @@ class _Compressed:
         level: int,
     ) -> None:
         self.file = file
-        self.assembly = ChunkAssembly(cut, dtype, level, self._store)
+        self.assembly = ChunkAssembly(cut, np.zeros((), dtype), partial(compressed, level=level), self._store)
         self._disk = _Recorded(file)
         self._handle = _new_file(self._disk)
         creation = _creation(h5d.CHUNKED)

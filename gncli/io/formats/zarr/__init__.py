@@ -5,5 +5,6 @@
 """
 
 from gncli.io.formats.zarr.reading import ZarrStore
+from gncli.io.formats.zarr.writing import check_replaceable, zarr_sink
 
-__all__ = ["ZarrStore"]
+__all__ = ["ZarrStore", "check_replaceable", "zarr_sink"]

@@ -61,12 +61,6 @@ class Pipeline(NamedTuple):
     steps: tuple[Step, ...]
     axes: tuple[int, ...]
 
-    def check_installed(self, name: str) -> None:
-        """Raise ParameterError if a library is missing that decodes the array `name`."""
-        for step in self.steps:
-            if step.codec in _OF_LIBRARIES:
-                _library(step.codec, name)
-
     def decode(self, data: Bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return a chunk of this shape and dtype.
 
@@ -85,6 +79,12 @@ class Pipeline(NamedTuple):
         return lain.transpose([self.axes.index(axis) for axis in range(len(shape))])
 
 
+def check_installed(codec: str, name: str) -> None:
+    """Raise ParameterError if the library of a codec is missing; `name` is the tensor that needs it."""
+    if codec in _OF_LIBRARIES:
+        _library(codec, name)
+
+
 def _library(codec: str, name: str) -> Any:
     """Return the module that does a codec; it is imported with the first array that needs it."""
     try:
@@ -94,7 +94,7 @@ def _library(codec: str, name: str) -> Any:
             return google_crc32c
         from numcodecs import blosc, lz4, zstd
     except ImportError as error:
-        problem = f"is encoded by {codec}, which needs a library that is not installed"
+        problem = f"needs a library for {codec} that is not installed"
         raise ParameterError(problem, subject=name, hint="pip install 'gncli[zarr]'") from error
     return {"blosc": blosc, "lz4": lz4, "zstd": zstd}[codec]
 
@@ -125,9 +125,9 @@ def checked(data: Bytes) -> Bytes:
     return content
 
 
-def zstandard(data: Bytes, level: int, name: str) -> bytes:
-    """Return `data` as a frame of Zstandard that says its size; errors call the output `name`."""
-    found: bytes = _library("zstd", name).compress(data, level)
+def zstandard(data: memoryview, level: int) -> bytes:
+    """Return `data` as a frame of Zstandard that says its size."""
+    found: bytes = _library("zstd", "").compress(data, level)
     return found
 
 

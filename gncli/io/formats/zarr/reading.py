@@ -28,7 +28,7 @@ from gncli.inputs import STRICT, Policy
 from gncli.io.chunked import Bytes, ChunkedSource, DamagedError, Grid, check_size, damaged
 from gncli.io.dtypes import NotNumericError
 from gncli.io.foreign import Widened
-from gncli.io.formats.zarr.codecs import CRC_NBYTES, checked
+from gncli.io.formats.zarr.codecs import CRC_NBYTES, check_installed, checked
 from gncli.io.formats.zarr.metadata import ArrayMetadata, ShardIndex, array_of_v2, array_of_v3, parsed
 from gncli.io.formats.zarr.store import ABSENT, ARRAY, ATTRIBUTES, V3, Store, kind_of, state_of
 from gncli.io.rawfile import RawFile, as_bytes, reading
@@ -159,7 +159,8 @@ class ZarrStore(Container):
         path = "".join(f"/{part}" for part in parts)
         file, meta = self._metadata(path, name)
         try:
-            meta.pipeline.check_installed(name)
+            for step in meta.pipeline.steps:
+                check_installed(step.codec, name)
             store = Store(os.path.join(self._store.path, *parts), name)
             if not self._policy.sparse:
                 _check_sizes(store, meta, name)

@@ -121,7 +121,7 @@ def test_what_is_written_has_the_format_whose_metadata_have_checksums(tmp_path: 
 @pytest.mark.parametrize("name", ["y.npy", "-"])
 def test_only_hdf5_is_compressed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ParameterError, match=r"only HDF5 is compressed; leave out --compression"):
+    with pytest.raises(ParameterError, match=r"only HDF5 and Zarr are compressed; leave out --compression"):
         open_sink(name, shape=(3,), dtype=np.dtype("f4"), compression=4)
     assert list(tmp_path.iterdir()) == []
 
