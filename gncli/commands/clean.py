@@ -23,8 +23,5 @@ def clean(output: str) -> None:
     """
     from gncli.io.shared import left_over
 
-    gone = left_over(output)
-    for path, nbytes in gone:
-        terminal.deliver(f"removed {printable(path)} ({nbytes:,} bytes)\n")
-    if not gone:
-        terminal.deliver(f"{printable(output)}: nothing is left over\n")
+    lines = [f"removed {printable(path)} ({nbytes:,} bytes)" for path, nbytes in left_over(output)]
+    terminal.deliver("\n".join([*(lines or [f"{printable(output)}: nothing is left over"]), ""]))

@@ -946,17 +946,54 @@ parts = gathered(
     ),
 )
 """What ``normalize`` takes about parts."""
+
+
+class StatisticsParts(NamedTuple):
+    """How ``stats`` works in parts, and where a part is written."""
+
+    asked: Parts | None
+    output: str | None
+
+
+def _statistics_parts(part: tuple[int, int] | None, assemble: bool, output: str | None) -> StatisticsParts:
+    asked = _parts(part, assemble)
+    if (part is None) != (output is None):
+        raise click.UsageError("--part and -o FILE.npz go together")
+    if asked is not None:
+        option, refused = ("--part", _OF_ASSEMBLY) if asked.part else ("--assemble", _OF_PARTS)
+        context = click.get_current_context()
+        for param in context.command.params:
+            source = context.get_parameter_source(param.name or "")
+            if param.name in (*refused, *_OF_NEITHER) and source is click.core.ParameterSource.COMMANDLINE:
+                hint = {_OF_ASSEMBLY: "give it to --assemble", _OF_PARTS: "the parts say it"}.get(refused)
+                hint = hint if param.name in refused else "leave it out"
+                raise click.UsageError(f"{param.opts[-1]} does not go with {option}; {hint}")
+    return StatisticsParts(asked, output)
+
+
+_OF_ASSEMBLY = ("expect", "where", "sort", "top", "total")
+_OF_PARTS = ("statistics", "roundings", "ddof", "by", "num_groups", "group_size", "layout")
+_OF_NEITHER = ("hist", "bins", "plot", "title", "log", "width", "manifest", "match", "random", "executor", "scheduler")
+
+
 parts_of_statistics = gathered(
     "parts",
-    _parts,
+    _statistics_parts,
     click.option(
         "--part",
         type=PartText(),
         metavar="I/N",
-        help="Measure part I of N only, and write what is needed to go on to -o FILE.npz.",
+        help="Measure part I of N of one TENSOR only, as one job of an array, and write what was found to -o FILE.npz.",
     ),
     click.option(
         "--assemble", is_flag=True, help="Each TENSOR is a FILE.npz of --part: show the report of all parts together."
+    ),
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE.npz",
+        help="With --part: the file for what was found.",
+        shell_complete=suggest.files(".npz"),
     ),
 )
 """What ``stats`` takes about parts."""

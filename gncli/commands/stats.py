@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from gncli.inputs import Policy
     from gncli.report.stream import CellStream
     from gncli.tasks.expect import Condition
-    from gncli.tasks.requests import Choice, Cutting, Execution, Stats
+    from gncli.tasks.requests import Choice, Cutting, Execution, Parts, Stats
+    from gncli.tasks.stats_parts import Assembly
 
 
 MOST_RANKED = 1 << 20  # cells that are held until they are in order
@@ -41,6 +42,7 @@ MOST_RANKED = 1 << 20  # cells that are held until they are in order
 @options.match
 @options.choosing
 @options.total
+@options.parts_of_statistics
 @options.drawing
 @options.dtype
 @options.permitting
@@ -58,6 +60,7 @@ def stats(
     match: str | None,
     choice: Choice,
     total: bool,
+    parts: options.StatisticsParts,
     drawing: options.Drawing,
     dtype: str | None,
     policy: Policy,
@@ -83,6 +86,8 @@ def stats(
     gncli stats model/ --as float16,float8_e4m3fn       what rounding would lose
     gncli stats model/ --format jsonl -s shape,dtype,sha256 > manifest.jsonl
     gncli stats model/ --expect-manifest manifest.jsonl
+    gncli stats x.npy --by C --part 2/7 -o part2.npz
+    gncli stats --assemble part*.npz --sort -std
     gncli stats --random 64,16,112,112 --seed 0
     """
     if cutting.by is not None and charts.hist:
@@ -91,17 +96,16 @@ def stats(
         raise click.UsageError("a fingerprint is about whole tensors; leave out --by")
     shown = charts.shown(look.form)
     draw = drawing.draw(dtype)
-    names, chosen = named.tensors(tensors, draw), statistics
+    names = named.tensors(tensors, draw)
     with session(look):
         from gncli.tasks.requests import Stats as Request
         from gncli.tasks.stats import StatsRun
 
         with SideFiles(look, charts, force, (*names, *filter(None, [manifest]))) as files:
-            streams = streamed(look, chosen, files) if cutting.by is not None else []
             request = Request(
                 tensors=names,
                 random=draw,
-                statistics=chosen,
+                statistics=statistics,
                 ddof=ddof,
                 cutting=cutting,
                 bins=shown,
@@ -116,7 +120,13 @@ def stats(
                 policy=policy,
                 execution=execution,
             )
-            run = StatsRun(limited(request, look, len(streams)))
+            if parts.asked is not None and parts.output is not None:
+                return one_part(request, parts.asked, parts.output, look, files)
+            assembly = assembly_of(request) if parts.asked is not None else None
+            request = request if assembly is None else assembly.request
+            streams = streamed(look, request.statistics, files) if request.cutting.by is not None else []
+            limits = limited(request, look, len(streams))
+            run = StatsRun(limits) if assembly is None else assembly.run(limits)
             with contextlib.closing(run.cells()) as batches:
                 for tensor, cells in batches:
                     for stream, take in streams:
@@ -131,6 +141,24 @@ def stats(
         terminal.say(error_line(failure.error.about(failure.name)))
     say_broken(report.broken)
     return report.status
+
+
+def one_part(request: Stats, asked: Parts, output: str, look: options.Look, files: SideFiles) -> int:
+    """Measure one part, and say so."""
+    from gncli.tasks.stats_parts import measure_part
+
+    report = measure_part(request, asked, output)
+    files.write(report)
+    files.commit()
+    show(report, look)
+    return report.status
+
+
+def assembly_of(request: Stats) -> Assembly:
+    """Return the parts, whose records are the tensors of the request."""
+    from gncli.tasks.stats_parts import Assembly
+
+    return Assembly(request)
 
 
 def streamed(

@@ -32,7 +32,8 @@ from gncli.io.folder import opened
 from gncli.io.formats import npz_sink, written
 from gncli.io.ranges import GRAIN_NBYTES
 from gncli.io.rawfile import read_fully, reading
-from gncli.io.source import Source
+from gncli.io.source import Archive, Container, Source, StoredChunks
+from gncli.kernels.floats import FLOATS
 
 _RECORD = re.compile(r"(part|measure)-([0-9]+)-of-([0-9]+)\.npz")
 
@@ -57,22 +58,19 @@ class Record(NamedTuple):
     about: dict[str, Any]
     arrays: Mapping[str, NDArray[Any]]
 
-    def save(self, path: str, *, name: str, force: bool = True, inputs: Sequence[Source] = ()) -> None:
-        """Write the record to a .npz, which appears whole.
+    def save(self, sink: Archive) -> None:
+        """Write the record, so that it appears whole, or not at all.
 
         Raises
         ------
         OutputError
-            If it cannot be written, or may not be written over.
+            If it cannot be written.
         """
         text = json.dumps(self.about).encode()
         arrays = {"about": np.frombuffer(text, np.uint8), **self.arrays}
-        sink = npz_sink(AtomicFile(path, name=name, force=force, inputs=inputs))
-        try:
+        with sink:
             sink.write({"sha256": _digest(arrays), **arrays})
             sink.commit()
-        finally:
-            sink.abort()
 
 
 def read_record(path: str, name: str) -> Record:
@@ -106,6 +104,62 @@ def _digest(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
         digest.update(f"{name} {little.dtype.str} {little.size}\n".encode())
         digest.update(little.tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
+
+
+class Remembered(Source):
+    """A tensor of which a record remembers all but the elements: what was found in these is in the record.
+
+    Parameters
+    ----------
+    name : str
+        What it was called.
+    about : dict
+        The facts: its shape, dtype, order, dimensions, and chunks.
+    """
+
+    def __init__(self, name: str, about: dict[str, Any]) -> None:
+        self.name = name
+        code, called = about["dtype"]
+        self.shape, self.dtype, self.order = tuple(about["shape"]), np.dtype(code), about["order"]
+        self.stored_as = FLOATS[called] if called in FLOATS and FLOATS[called].foreign else None
+        self.dimensions = tuple(about["dimensions"])
+        self._chunks = None if about["chunks"] is None else StoredChunks(*about["chunks"])
+
+    @property
+    def stored_chunks(self) -> StoredChunks | None:
+        """How much of it was in its file, if that stores it in chunks."""
+        return self._chunks
+
+    @staticmethod
+    def facts(source: Source) -> dict[str, Any]:
+        """Return the facts about a tensor that can be read."""
+        return {
+            "shape": list(source.shape),
+            "dtype": [source.dtype.str, source.dtype_name],
+            "order": source.order,
+            "dimensions": list(source.dimensions),
+            "chunks": source.stored_chunks,
+        }
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Refuse: there are no elements."""
+        raise NotImplementedError
+
+
+class RememberedFile(Container):
+    """A file of which a record remembers the one tensor, and how many others had no numbers."""
+
+    def __init__(self, about: dict[str, Any], others: int) -> None:
+        self._about, self._others = about, others
+
+    def names(self) -> list[str]:
+        """Return the one name, which is empty."""
+        self.skipped = [""] * self._others
+        return [""]
+
+    def open(self, member: str, name: str) -> Source:
+        """Return the tensor."""
+        return Remembered(name, self._about)
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------
@@ -158,7 +212,8 @@ class SharedFolder:
 
     def save(self, place: Place, about: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write a record; an older one of the same place is replaced."""
-        Record(self.output, about, arrays).save(os.path.join(self.path, self._named(place)), name=self.output)
+        file = AtomicFile(os.path.join(self.path, self._named(place)), name=self.output, force=True)
+        Record(self.output, about, arrays).save(npz_sink(file))
 
     def begin(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedFile:
         """Return the file that the parts write; see `SharedFile`."""

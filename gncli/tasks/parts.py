@@ -218,11 +218,11 @@ class PartsRun(NormalizeRun):
         there = set(self._folder.places())
         missing = [part for part in parts if Place(kind, part, self._parts) not in there]
         if missing:
-            what = "is missing" if kind == "part" else "did not measure"
-            what = what if len(missing) == 1 else what.replace("is ", "are ")
-            option = "--measure" if kind == "measure" else ""
-            hint = f"gncli normalize ... --part {missing[0]}/{self._parts} {option}".rstrip()
-            raise InputError(f"{listed(missing, self._parts)} {what}", subject=self._path, hint=f"{hint} does it")
+            which = listed(missing, self._parts)
+            problem = f"missing: {which}" if kind == "part" else f"not measured: {which}"
+            option = " --measure" if kind == "measure" else ""
+            hint = f"gncli normalize ... --part {missing[0]}/{self._parts}{option}"
+            raise InputError(problem, subject=self._path, hint=hint)
 
     # --- one part ---
 
@@ -318,8 +318,8 @@ class PartsRun(NormalizeRun):
         elif self.request.verify:
             bad = [part for part in every if not self._intact(Place("part", part, self._parts))]
             if bad:
-                problem = f"{listed(bad, self._parts)} {'is' if len(bad) == 1 else 'are'} not what was recorded"
-                raise InputError(problem, subject=self._path, hint="do it again: --part I/N")
+                problem = f"not what was recorded: {listed(bad, self._parts)}"
+                raise InputError(problem, subject=self._path, hint=f"do it again: --part {bad[0]}/{self._parts}")
         self._keeper.part = 0
         self._keeper.recalling(self._recorded, measured=self._cut.divides)
         return super().report()

@@ -94,8 +94,8 @@ class StatsRun:
         ParameterError
             If ``--match`` matches no tensor.
         """
-        request, asked = self.request, self.request.execution
-        with engine_on(asked.executor, asked.scheduler, asked.workers, asked.tile, request.policy) as engine:
+        request = self.request
+        with self._make_engine() as engine:
             if request.random is not None:
                 draw = request.random
                 drawn = io.RandomSource(draw.shape, draw.dist, draw.seed, draw.dtype)
@@ -110,6 +110,10 @@ class StatsRun:
             self._notes += engine.notes
         for header, some in itertools.groupby(self._ranked(), key=itemgetter(0)):
             yield header, [cell for _, cell in some]
+
+    def _make_engine(self) -> Engine:
+        asked = self.request.execution
+        return engine_on(asked.executor, asked.scheduler, asked.workers, asked.tile, self.request.policy)
 
     def report(self) -> StatsReport:
         """Return the report, after all cells have been iterated over."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.errors import LimitError
+from gncli.errors import LimitError, ParameterError
 from gncli.io.fingerprint import Fingerprint
 from gncli.io.part import Box
 from gncli.io.source import Sink, Source
@@ -24,7 +26,7 @@ from gncli.kernels.floats import smallest_normal
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.partition import Axis, whole
 from gncli.kernels.precision import MOST_DISTINCT_CELLS
-from gncli.kernels.reduction import Both, Tree, concatenate, each, fold_axes
+from gncli.kernels.reduction import Both, Reduction, Tree, concatenate, each, fold_axes
 from gncli.kernels.selection import Key, RowPercentiles, Selection, cells_at_once, num_passes
 from gncli.kernels.walk import Walk
 from gncli.names import DEFAULT_STATISTICS, Scale, Value, statistic
@@ -168,9 +170,7 @@ class Survey:
         wanted, source = self.wanted, self._read
         after = ("histogram",) * sum(asked is not None for asked in (wanted.bins, wanted.magnitudes))
         columns: Columns = {}
-        for plan, box in Plan.over_cells(
-            source, self._by, self._engine, lambda walk, once: wanted.passes(source.dtype, walk, once), after
-        ):
+        for plan, box in plans(source, self._by, self._engine, wanted, after):
             self.notes = (*plan.notes, *self.source.notes)
             _check_distinct(plan, wanted)
             done = 0
@@ -265,6 +265,35 @@ def _check_distinct(plan: Plan, wanted: Wanted) -> None:
             subject=plan.source.name,
             hint="ask for fewer cells, or leave out distinct",
         )
+
+
+def plans(
+    source: Source, by: By, engine: Engine, wanted: Wanted, after: Sequence[str] = ()
+) -> Iterator[tuple[Plan, Box]]:
+    """Yield the plans that measure what is wanted of the cells of a tensor, or of parts of it."""
+    passes = partial(wanted.passes, source.dtype)
+    return Plan.over_cells(source, by, engine, passes, after)
+
+
+def record(plan: Plan, wanted: Wanted) -> None:
+    """Measure what is wanted in a single pass, of which the engine keeps the results (`gncli.run.parts`).
+
+    Raises
+    ------
+    ParameterError
+        If percentiles take more passes.
+    """
+    _check_distinct(plan, wanted)
+    reduction: Reduction[Any] = wanted.law(plan.source)
+    if wanted.percentiles:
+        if not plan.once:
+            raise ParameterError(
+                "percentiles of cells that are larger than 16 MiB are not measured in parts",
+                subject=plan.source.name,
+                hint="leave out median and pNN, or ask for smaller cells with --by",
+            )
+        reduction = Both(reduction, RowPercentiles(tuple(wanted.percentiles.values())))
+    deque(plan.visits(reduction.measure), maxlen=0)
 
 
 def _measured(plan: Plan, wanted: Wanted) -> Iterator[tuple[Moments, Floats]]:

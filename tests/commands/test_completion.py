@@ -230,7 +230,7 @@ ANSWERS: dict[str, list[str]] = {
     "gncli normalize --report y": [],
     "gncli nothing ": [
         f"plain,{name}"
-        for name in ("backward", "completion", "diff", "explain", "help", "normalize", "random", "stats")
+        for name in ("backward", "clean", "completion", "diff", "explain", "help", "normalize", "random", "stats")
     ],
 }
 

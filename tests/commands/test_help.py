@@ -19,7 +19,10 @@ from gncli.commands.group import gncli
 from tests.transcripts import environment
 
 ASKED = [
-    ("", ["stats", "normalize", "backward", "diff", "explain", "random", "completion", "help", *helping.TOPICS]),
+    (
+        "",
+        ["stats", "normalize", "backward", "diff", "explain", "random", "clean", "completion", "help", *helping.TOPICS],
+    ),
     ("no", ["normalize"]),
     ("s", ["stats", "statistics", "speed", "scale"]),
     ("x", []),

@@ -227,14 +227,14 @@ def test_a_share_of_a_group_is_told_in_elements(run: Run, large: None) -> None:
 def test_a_group_larger_than_a_part_is_measured_by_all_of_its_parts_first(run: Run, large: None) -> None:
     part(run, LINE, 1, 7, "--measure")
     status, out, err = run(f"{LINE} --part 1/7")
-    hint = "gncli normalize ... --part 2/7 --measure does it"
-    assert (status, out, err) == (3, "", f"gncli: error: y.npy: parts 2 to 4 of 7 did not measure; {hint}\n")
+    hint = "gncli normalize ... --part 2/7 --measure"
+    assert (status, out, err) == (3, "", f"gncli: error: y.npy: not measured: parts 2 to 4 of 7; {hint}\n")
     for which in (2, 3, 4):
         part(run, LINE, which, 7, "--measure")
     assert part(run, LINE, 1, 7)["steps"] == ["written"]  # the other group is no matter of this part
     status, out, err = run(f"{LINE} --assemble")
-    hint = "gncli normalize ... --part 5/7 --measure does it"
-    assert (status, out, err) == (3, "", f"gncli: error: y.npy: parts 5 to 7 of 7 did not measure; {hint}\n")
+    hint = "gncli normalize ... --part 5/7 --measure"
+    assert (status, out, err) == (3, "", f"gncli: error: y.npy: not measured: parts 5 to 7 of 7; {hint}\n")
 
 
 def test_missing_parts_are_named(run: Run, cells: None) -> None:
@@ -247,7 +247,7 @@ def test_missing_parts_are_named(run: Run, cells: None) -> None:
         part(run, LINE, which, 7)
     assert run(f"{LINE} --assemble") == (
         *(3, ""),
-        "gncli: error: y.npy: parts 2, 3, 5 and 7 of 7 are missing; gncli normalize ... --part 2/7 does it\n",
+        "gncli: error: y.npy: missing: parts 2, 3, 5 and 7 of 7; gncli normalize ... --part 2/7\n",
     )
     assert [listed(some, 9) for some in ([3], [1, 2, 3, 5], [1, 2], [1, 3, 5])] == [
         *("part 3 of 9", "parts 1 to 3 and 5 of 9", "parts 1 and 2 of 9", "parts 1, 3 and 5 of 9"),
@@ -358,13 +358,13 @@ def flip(path: str, at: int) -> None:
 def test_a_byte_that_is_not_what_was_recorded_is_found_and_its_part_done_again(run: Run, cells: None) -> None:
     all_parts(run, LINE, 3)
     flip(".y.npy.parts/data", 70_000)
-    problem = "y.npy: part 2 of 3 is not what was recorded; do it again: --part I/N"
+    problem = "y.npy: not what was recorded: part 2 of 3; do it again: --part 2/3"
     assert run(f"{LINE} --assemble") == (3, "", f"gncli: error: {problem}\n")
     assert not part(run, LINE, 2, 3)["before"]
     assert part(run, LINE, 1, 3)["before"]
     flip(".y.npy.parts/part-1-of-3.npz", 2000)
     flip(".y.npy.parts/part-3-of-3.npz", 1000)
-    problem = "y.npy: parts 1 and 3 of 3 are not what was recorded; do it again: --part I/N"
+    problem = "y.npy: not what was recorded: parts 1 and 3 of 3; do it again: --part 1/3"
     assert run(f"{LINE} --assemble") == (3, "", f"gncli: error: {problem}\n")
     status, out, err = run(f"{LINE} --resume")
     assert (status, err) == (0, "")
@@ -453,6 +453,21 @@ def test_parts_of_another_size_are_not_written_over(run: Run, cells: None) -> No
     assert not part(run, LINE, 1, 2)["before"]  # nobody needs them
 
 
+def test_a_folder_that_cannot_be_listed_is_an_error(run: Run, cells: None) -> None:
+    Path(".y.npy.parts").write_text("a file")
+    problem = ".y.npy.parts: cannot be listed (Not a directory)"
+    assert run(f"{LINE} --part 1/2") == (4, "", f"gncli: error: {problem}\n")
+
+
+def test_a_second_commit_does_nothing(cells: None) -> None:
+    file = SharedFolder("y.npy").begin(alone=True, force=False, inputs=[])
+    file.allocate(10)
+    file.write(memoryview(b"0123456789"), 0)
+    for _ in range(2):
+        file.commit()
+    assert Path("y.npy").read_bytes() == b"0123456789"
+
+
 def test_a_file_system_without_locks_will_do(run: Run, cells: None, monkeypatch: pytest.MonkeyPatch) -> None:
     one = run(LINE), taken()
 
@@ -490,6 +505,7 @@ def test_what_is_left_over_is_named_and_removed(run: Run, cells: None) -> None:
     Path(".y.npy.parts/mine.txt").write_text("kept")
     Path(".y.npy.00ff00ff00ff.tmp").write_bytes(bytes(10))
     Path(".y.npy.00ff00ff00ff.other").write_bytes(bytes(10))
+    assert run("clean no/y.npy") == (4, "", "gncli: error: no/y.npy: cannot be written (No such file or directory)\n")
     note = "gncli: .y.npy.parts: left by an earlier run; --resume goes on with it, gncli clean y.npy removes it\n"
     assert run(LINE, "-q") == (0, "", note)
     status, out, err = run("clean y.npy")
