@@ -15,7 +15,7 @@ BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 CRC = {"name": "crc32c"}
 
 
-def v3(shape: tuple[int, ...], chunk: tuple[int, ...], **changed: Any) -> dict[str, Any]:
+def v3(shape: tuple[int, ...], chunk: tuple[int, ...], /, **changed: Any) -> dict[str, Any]:
     """Return the metadata of a float32 array of version 3; a value of None leaves a field out."""
     found: dict[str, Any] = {
         "zarr_format": 3,
@@ -31,7 +31,7 @@ def v3(shape: tuple[int, ...], chunk: tuple[int, ...], **changed: Any) -> dict[s
     return {key: value for key, value in found.items() if value is not None}
 
 
-def v2(shape: tuple[int, ...], chunk: tuple[int, ...], **changed: Any) -> dict[str, Any]:
+def v2(shape: tuple[int, ...], chunk: tuple[int, ...], /, **changed: Any) -> dict[str, Any]:
     """Return the metadata of a float32 array of version 2."""
     return {
         "zarr_format": 2,

@@ -117,13 +117,13 @@ def temporary_path(directory: str, base: str) -> str:
 
 
 def stale_files(target: str) -> Iterator[tuple[str, bool]]:
-    """Yield the temporary files that runs with this output have left, each with whether it may still be in use."""
+    """Yield what runs with this output have left, files and folders, each with whether it may still be in use."""
     directory, base = os.path.split(os.path.realpath(target))
     for name in sorted(os.listdir(directory)):
         if re.fullmatch(re.escape(f".{base[:40]}.") + r"[0-9a-f]{12}\.tmp", name):
             path = os.path.join(directory, name)
             with suppress(FileNotFoundError):  # it was committed just now
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                fd = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if os.path.isdir(path) else os.O_RDWR))
                 try:
                     yield path, not locked(fd, wait=False)
                 finally:

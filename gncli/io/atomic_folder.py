@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from gncli import signals
 from gncli.errors import OutputError
-from gncli.io.atomic import NEW, OutputFile, sync_directory, temporary_path, unnamed_file, writing
+from gncli.io.atomic import NEW, OutputFile, locked, sync_directory, temporary_path, unnamed_file, writing
 from gncli.io.rawfile import reason
 from gncli.io.source import Committing, Source
 from gncli.text import printable
@@ -62,10 +62,13 @@ class AtomicFolder(Committing):
         self.replaces = mode is not None
         self._directory, base = os.path.split(self.target)
         self._temporary = temporary_path(self._directory, base)
+        self._fd = -1
         signals.cleanups[self._temporary] = self._removed
         try:
             with writing(name):
                 os.mkdir(self._temporary)
+                self._fd = os.open(self._temporary, os.O_RDONLY | os.O_CLOEXEC)
+                locked(self._fd, wait=False)  # whoever finds it later knows by that whether it is in use
                 if mode is not None:
                     os.chmod(self._temporary, mode)
         except BaseException as error:
@@ -148,14 +151,17 @@ class AtomicFolder(Committing):
     def abort(self) -> None:
         """Remove what was begun; after `commit` or a second `abort`, do nothing."""
         if self._temporary:
-            _remove(self._temporary)
+            removed(self._temporary)
             signals.cleanups.pop(self._temporary, None)
             self._temporary = ""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _removed(self) -> str:
         """Remove what was begun, and return the output as it is shown; an error if there is nothing to remove."""
         os.stat(self._temporary)
-        _remove(self._temporary)
+        removed(self._temporary)
         return printable(self.name)
 
 
@@ -177,12 +183,16 @@ def _sync(path: str) -> None:
         os.close(fd)
 
 
-def _remove(folder: str) -> None:
+def removed(folder: str) -> int:
+    """Remove a folder with all that is in it, as far as that can be removed, and return the bytes of its files."""
+    nbytes = 0
     for at, _, files in os.walk(folder, topdown=False):
         with suppress(OSError):
-            for file in files:
-                os.unlink(os.path.join(at, file))
+            for path in (os.path.join(at, file) for file in files):
+                nbytes += os.lstat(path).st_size
+                os.unlink(path)
             os.rmdir(at)
+    return nbytes
 
 
 def _renamed(old: str, new: str, flag: int) -> bool:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from gncli.errors import InputError, OutputError
 from gncli.io.atomic import AtomicFile, locked, stale_files, writing
+from gncli.io.atomic_folder import removed
 from gncli.io.folder import opened
 from gncli.io.formats import npz_sink, written
 from gncli.io.ranges import GRAIN_NBYTES
@@ -267,8 +268,12 @@ def left_over(output: str) -> list[tuple[str, int]]:
         for stale, in_use in stale_files(path):
             if in_use:
                 raise _in_use(output)
-            gone.append((os.path.join(os.path.dirname(path), os.path.basename(stale)), os.lstat(stale).st_size))
-            os.unlink(stale)
+            if os.path.isdir(stale):
+                nbytes = removed(stale)
+            else:
+                nbytes = os.lstat(stale).st_size
+                os.unlink(stale)
+            gone.append((os.path.join(os.path.dirname(path), os.path.basename(stale)), nbytes))
     return gone
 
 

@@ -400,7 +400,7 @@ def _fill(meta: _Reader, dtype: np.dtype[Any], kind: Float | None) -> NDArray[An
     if floating and isinstance(value, str):
         value = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value)
     number = isinstance(value, float | int) and (isinstance(value, bool) is (dtype.kind == "b"))
-    if not number or not (floating or dtype.kind == "b" or _fits(value, dtype)):
+    if not number or not (dtype.kind == "b" or _fits(value, dtype, floating)):
         meta.fail(f"fill_value is none of {kind.name if kind else dtype.name}")
     if kind is None:
         with np.errstate(over="ignore"):
@@ -410,9 +410,11 @@ def _fill(meta: _Reader, dtype: np.dtype[Any], kind: Float | None) -> NDArray[An
     return raw.astype(dtype).reshape(())
 
 
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+def _fits(value: Any, dtype: np.dtype[Any], floating: bool) -> bool:
+    if floating:
+        return isinstance(value, float) or bool(abs(value) < 1 << 1023)
     limits = np.iinfo(dtype)
-    return value == value // 1 and int(limits.min) <= value <= int(limits.max)
+    return bool(value == value // 1 and int(limits.min) <= value <= int(limits.max))
 
 
 def _dimensions(names: Any, shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -178,7 +178,7 @@ def _check_sizes(store: Store, meta: ArrayMetadata, name: str) -> None:
         return
     stored = 0
     for key in store.files():
-        identity = store.look(key)
+        identity = None if meta.cell(key) is None else store.look(key)
         stored += identity.nbytes if identity else 0
         if declared <= SPARSE_FACTOR * stored:
             return

@@ -7,6 +7,7 @@ error. No file outside the folder is read, whatever its links say.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from typing import Literal
 
@@ -73,11 +74,14 @@ class Store:
         path = os.path.join(self._root, key)
         with reading(self.name):
             try:
-                return identity_of(os.stat(path))
+                status = os.stat(path)
             except FileNotFoundError:
                 if os.path.lexists(path):  # a link that leads nowhere
                     raise
                 return None
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"has {key}, which is no file", subject=self.name)
+        return identity_of(status)
 
     def open(self, key: str, state: int | None = None) -> RawFile:
         """Return a file, which must be in this state, of `state_of`, if one is given.

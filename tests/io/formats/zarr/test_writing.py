@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gncli import signals
 from gncli.cli import main
 from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io import atomic_folder, open_sink, open_source
@@ -358,11 +359,51 @@ def test_what_appears_meanwhile_is_not_replaced(
     assert listed(tmp_path) == ["y.zarr"]
 
 
+def test_a_folder_that_cannot_be_made_and_one_that_a_signal_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = atomic_folder.AtomicFolder(str(tmp_path / "y.zarr"), name="y.zarr")
+    cleanup = signals.cleanups[next(key for key in signals.cleanups if str(tmp_path) in str(key))]
+    folder.file("a/b").abort()
+    assert cleanup() == "y.zarr"
+    assert listed(tmp_path) == []
+    with pytest.raises(FileNotFoundError):
+        cleanup()
+    folder.abort()
+
+    def mkdir(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(OutputError) as caught:
+        atomic_folder.AtomicFolder(str(tmp_path / "y.zarr"), name="y.zarr")
+    assert str(caught.value) == "y.zarr: cannot be written (Permission denied)"
+
+
+def test_what_a_killed_run_left_is_removed_by_clean(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    left = tmp_path / ".y.zarr.0123456789ab.tmp"
+    (left / "c" / "0").mkdir(parents=True)
+    (left / "c" / "0" / "0").write_bytes(bytes(100))
+    folder = atomic_folder.AtomicFolder(str(tmp_path / "y.zarr"), name="y.zarr")
+    assert main(["clean", str(tmp_path / "y.zarr")]) == 4
+    assert "is being written by another process" in capfd.readouterr().err
+    folder.abort()
+    left.mkdir(exist_ok=True)
+    (left / "zarr.json").write_bytes(bytes(100))
+    assert main(["clean", str(tmp_path / "y.zarr")]) == 0
+    assert listed(tmp_path) == []
+    assert "100" in "".join(capfd.readouterr())
+
+
 def test_what_is_aborted_leaves_nothing(tmp_path: Path, small: None) -> None:
     sink = open_sink(str(tmp_path / "y.zarr"), shape=(400,), dtype=np.dtype("f4"))
     sink.write_from(np.zeros(150, "f4"), 0)
     sink.abort()
-    sink.abort()
     assert listed(tmp_path) == []
+    folder = atomic_folder.AtomicFolder(str(tmp_path / "y.zarr"), name="y.zarr")
+    folder.commit()
+    folder.commit()
+    folder.abort()
+    assert listed(tmp_path) == ["y.zarr"]
     with pytest.raises(ParameterError):
         open_sink(str(tmp_path / "y.zar"), shape=(4,), dtype=np.dtype("f4"))
