@@ -47,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
+    body = b""
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -59,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
             faults = list(store.faults)
         if store.latency:
             time.sleep(store.latency)
-        body = self.rfile.read(int(asked.headers.get("content-length", 0)))
+        body = self.body = self.rfile.read(int(asked.headers.get("content-length", 0)))
         for fault in faults:
             if fault(self, asked):
                 return

@@ -37,6 +37,7 @@ STOREYS_OF_IO = [
     ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
     ["remote/__init__"],
+    ["remote/upload"],
     ["remote/obstores", "remote/s3", "remote/file"],
     ["remote/http"],
     ["remote/client"],

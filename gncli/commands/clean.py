@@ -20,8 +20,20 @@ def clean(output: str) -> None:
 
     A run that is killed can leave a temporary file; --part and --resume leave the folder .OUT.parts until all parts are
     put together. OUT itself stays. Nothing is removed while another process writes OUT.
+
+    \b
+    gncli clean s3://bucket/y.npy
+
+    On S3 it can leave an upload, whose parts are paid for and seen by nobody. All open uploads to OUT are removed, also
+    those of a run that still goes on, which then ends with an error.
     """
     from gncli.io.shared import left_over
+    from gncli.io.urls import is_url
 
-    lines = [f"removed {printable(path)} ({nbytes:,} bytes)" for path, nbytes in left_over(output)]
+    if is_url(output):
+        from gncli.io.remote import uploads_left_over
+
+        lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output)]
+    else:
+        lines = [f"removed {printable(path)} ({nbytes:,} bytes)" for path, nbytes in left_over(output)]
     terminal.deliver("\n".join([*(lines or [f"{printable(output)}: nothing is left over"]), ""]))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gncli.errors import InputError, LimitError, OutputError, ParameterError
-from gncli.inputs import STRICT, Policy
+from gncli.inputs import ON_NETWORK, STRICT, Network, Policy
 from gncli.io import urls
 from gncli.io.arrays import ArraySink, ArraySource
 from gncli.io.atomic import AtomicFile, Page, same_file
@@ -37,7 +37,7 @@ from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.shared import SharedFolder
-from gncli.io.source import Archive, Closing, Container, Identity, Order, Sink, Source, list_names
+from gncli.io.source import Archive, Closing, Container, Identity, NewFile, Order, Sink, Source, list_names
 from gncli.io.urls import is_url, parsed
 from gncli.kernels.floats import Float
 from gncli.names import compression_of
@@ -329,6 +329,7 @@ def open_sink(
     stdout: int | None = None,
     folder: SharedFolder | None = None,
     alone: bool = False,
+    network: Network = ON_NETWORK,
 ) -> Sink:
     """Return the sink that OUT names, begun: whatever forbids writing it is raised here, before any computation.
 
@@ -361,6 +362,8 @@ def open_sink(
         Where the file is until it is whole, if it is written in parts.
     alone : bool, default: False
         Whether no other process may write a part of it meanwhile.
+    network : Network, optional
+        How an object on a store is written.
 
     Raises
     ------
@@ -384,7 +387,18 @@ def open_sink(
         sink = stream_sink(shape, stored, order, fd, kind is not None)
         return sink if kind is None else Narrowed(sink, kind)
 
-    def begin() -> AtomicFile:
+    assert format_ is not None  # it has a suffix
+    if is_url(text):
+        if not format_.to_stores:
+            hint = "write a .npy or a .safetensors, or write it to a file, and copy that"
+            raise ParameterError(f"{format_.name} is not written to a store", subject=text, hint=hint)
+        url = parsed(text, ParameterError)[0]
+
+    def begin() -> NewFile:
+        if is_url(text):
+            from gncli.io.remote import begin_object  # only who names a store needs it
+
+            return begin_object(url, text, force=force, inputs=inputs, network=network)
         if folder is not None:
             return folder.begin(alone=alone, force=force, inputs=inputs)
         return AtomicFile(path, name=text, force=force, inputs=inputs, in_place=in_place)
@@ -392,7 +406,6 @@ def open_sink(
     def begin_folder() -> AtomicFolder:
         return AtomicFolder(path, name=text, force=force, inputs=inputs)
 
-    assert format_ is not None  # it has a suffix
     opens = begin, begin_folder
     output = Output(text, path, member, *opens, shape, stored, order, attributes or {}, level, kind)
     return format_.sink(output) if kind is None else Narrowed(format_.sink(output), kind)

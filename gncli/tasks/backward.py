@@ -138,6 +138,7 @@ class BackwardRun:
                 inputs=self._inputs,
                 compression=output.compression if main else None,
                 npy_bits=output.npy_bits and (main or self._param.foreign),
+                network=request.policy.network,
             )
             stack.callback(sink.abort)
             self._sinks[name] = sink

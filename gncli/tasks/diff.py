@@ -162,6 +162,7 @@ class Comparison:
                 force=request.output.force,
                 inputs=self.sources,
                 npy_bits=request.output.npy_bits,
+                network=request.policy.network,
             )
             stack.callback(self._sink.abort)
             rounding = Rounding(made, request.output.overflow)

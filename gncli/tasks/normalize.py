@@ -145,6 +145,7 @@ class NormalizeRun:
             npy_bits=output.npy_bits,
             folder=folder,
             alone=alone,
+            network=self.request.policy.network,
         )
 
     def _normalization(self, *, shows: bool = False) -> Normalization:

@@ -20,6 +20,7 @@ from gncli.io.foreign import Narrowed
 from gncli.io.rawfile import RawSink
 from gncli.io.shared import Edge, Place, Record, SharedFile, SharedFolder, Written
 from gncli.io.source import Sink, Source
+from gncli.io.urls import is_url
 from gncli.report.part_records import PartReport
 from gncli.report.records import NormalizeReport
 from gncli.run.engine import Engine
@@ -139,7 +140,7 @@ class PartsRun(NormalizeRun):
     def _open_outputs(self, stack: contextlib.ExitStack) -> None:
         output = self._path or ""
         identity = identity_facts(self._source)
-        if not output.lower().endswith(".npy") or self.request.output.compression is not None:
+        if is_url(output) or not output.lower().endswith(".npy") or self.request.output.compression is not None:
             raise ParameterError("cannot be written in parts", subject=output or None, hint="-o FILE.npy can")
         self._folder = SharedFolder(output)
         self._facts: dict[str, Any] = json.loads(json.dumps(identity | self._own_facts()))

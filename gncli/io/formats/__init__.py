@@ -21,6 +21,7 @@ from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.pipe import Pipe
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Container, NewFile, Order, Sink, StoredFile
+from gncli.io.urls import is_url, split
 from gncli.kernels.floats import Float
 
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ class Written(ABC):
         The ways in which an output may be compressed.
     names_dtypes : bool, default: False
         Whether it names the dtypes that NumPy lacks.
+    to_stores : bool, default: False
+        Whether an output may be an object on a store.
     """
 
     name: str
@@ -176,6 +179,7 @@ class Written(ABC):
     takes_names: bool = False
     compressions: tuple[str, ...] = ()
     names_dtypes: bool = False
+    to_stores: bool = False
 
     @abstractmethod
     def sink(self, output: Output) -> Sink:
@@ -187,6 +191,7 @@ class Npy(Format, Written):
 
     name = ".npy"
     suffixes = written = (".npy",)
+    to_stores = True
 
     def recognizes(self, file: Beginning) -> bool:
         """Return whether the file begins as `np.save` begins one."""
@@ -258,7 +263,7 @@ class Safetensors(Format, Written):
 
     name = ".safetensors"
     suffixes = written = (".safetensors",)
-    takes_names = names_dtypes = True
+    takes_names = names_dtypes = to_stores = True
     tensor = "data"  # where OUT has no ::NAME
     longest = 100_000_000  # bytes of a header, the format's own limit: no other format, and no text, begins with less
 
@@ -364,7 +369,7 @@ class Zarr(FolderFormat, Written):
 
     name = "Zarr"
     suffixes = written = (".zarr",)
-    takes_names = names_dtypes = True
+    takes_names = names_dtypes = to_stores = True
     compressions = ("zstd",)
 
     def stands_for(self, folder: str) -> bool:
@@ -450,6 +455,12 @@ def written(text: str) -> tuple[Written | None, str, str | None]:
     >>> format_.name, rest, written("x.txt")
     ('HDF5', ['a::b.H5', 'x/y'], (None, 'x.txt', None))
     """
+    if is_url(text):
+        path, member = split(text)
+        for format_ in WRITTEN:
+            if path.lower().endswith(format_.written) and (member is None or format_.takes_names):
+                return format_, path, member
+        return None, text, None
     for format_ in WRITTEN:
         suffix, names = "|".join(map(re.escape, format_.written)), "(?:::(.*))?" if format_.takes_names else ""
         end = "/*" if isinstance(format_, FolderFormat) else ""  # a shell completes the name of a folder with it

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -139,26 +140,23 @@ class S3Object(Http):
         """
         parts = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
         parameters = {**self._place, "UploadId": upload, "MultipartUpload": parts}
-        condition = {"IfNoneMatch": "*"} if create else {}
-        attempts = 0
+        try:
+            self._complete(parameters, {"IfNoneMatch": "*"} if create else {})
+        except Failure:
+            found = None
+            with suppress(Failure):
+                found = self.head()
+            if found is None or found[1] != mark:
+                raise
 
-        def attempt() -> None:
-            nonlocal attempts, condition
-            attempts += 1
-            try:
-                _called(lambda: self._client.complete_multipart_upload(**parameters, **condition))
-            except Failure as failure:
-                if failure.status == 501 and condition:  # the store has no conditions: it was asked just now
-                    condition = {}
-                    attempt()
-                elif attempts == 1 or failure.status not in (404, 412) or self._mark() != mark:
-                    raise
-
-        tried(attempt, self.network)
-
-    def _mark(self) -> str:
-        found = self.head()
-        return found[1] if found else ""
+    def _complete(self, parameters: dict[str, Any], condition: dict[str, str]) -> None:
+        """Complete an upload on a condition; a store that knows no conditions does it without one."""
+        try:
+            self._call("complete_multipart_upload", **parameters, **condition)
+        except Failure as failure:
+            if failure.status != 501 or not condition:
+                raise
+            self._complete(parameters, {})
 
     def abort_upload(self, upload: str) -> None:
         """Remove the parts of an upload; one that is no more is no failure."""
