@@ -32,7 +32,8 @@ PART_NBYTES = 1 << 30  # of the input, that a run which can go on does between t
 
 WORDS = {
     "gncli": "the version of gncli",
-    "input": "the input, by size, time and inode,",
+    "input": "the input (its size, time, and inode or ETag)",
+    "elements": "the dtype of the input",
     "affine": "gamma or beta",
     "given": "--mean or --var",
     "moments": "--save-moments",
@@ -57,7 +58,7 @@ def identity_facts(source: Source) -> dict[str, Any]:
         "gncli": __version__,
         "input": [nbytes, mtime_ns, inode],
         "shape": list(source.shape),
-        "dtype": [source.dtype.str, source.dtype_name],
+        "elements": [source.dtype.str, source.dtype_name],
         "order": source.order,
     }
 

@@ -260,7 +260,7 @@ CHANGES = {
     "the check": (f"{LINE} --no-verify", "the check differs"),
     "dtype": (f"{LINE} --dtype float64", "dtype differs (float32, now float64)"),
     "moments": (f"{LINE} --save-moments m.npz", "--save-moments differs"),
-    "input": (LINE, "the input, by size, time and inode, differs"),
+    "input": (LINE, "the input (its size, time, and inode or ETag) differs"),
     "version": (LINE, "the version of gncli differs"),
 }
 
@@ -283,6 +283,15 @@ def test_parts_of_another_run_are_refused(
     assert (status, out, err) == (6, "", f"gncli: error: .y.npy.parts/part-1-of-3.npz: {text}\n")
     assert Path(".y.npy.parts/data").read_bytes() == before
     assert not Path("y.npy").exists()
+
+
+def test_raw_elements_that_are_read_otherwise_are_another_input(run: Run) -> None:
+    np.save("x.npy", np.random.default_rng(0).integers(0, 100, (4, 4, 9)).astype("u1").view("V1"))
+    line = f"{LINE} --dtype float32 --as-dtype"
+    part(run, f"{line} float8_e4m3fn", 1, 2)
+    status, out, err = run(f"{line} float8_e5m2 --part 2/2")
+    text = ".y.npy.parts/part-1-of-2.npz: is of another run: the dtype of the input differs"
+    assert (status, out, err) == (6, "", f"gncli: error: {text}; gncli clean y.npy removes them\n")
 
 
 def test_another_number_of_parts_is_another_run(run: Run, cells: None) -> None:

@@ -167,7 +167,7 @@ REFUSED = {
     ),
     "--assemble m1.npz m2.npz late.npz": (
         6,
-        "late.npz: is of another run: the input, by size, time and inode, differs;",
+        "late.npz: is of another run: the input (its size, time, and inode or ETag) differs;",
     ),
 }
 
@@ -208,7 +208,7 @@ def test_a_part_of_another_version_is_refused(
         words = "the version of gncli"
     else:
         np.save("x.npy", np.zeros(36000, np.float32))
-        words = "the input, by size, time and inode,"
+        words = "the input (its size, time, and inode or ETag)"
     assert run("stats x.npy --part 2/3 -o m2.npz -q")[0] == 0
     status, out, err = run(f"stats --assemble {names}")
     text = f"m2.npz: is of another run: {words} differs; give the parts of one run"
