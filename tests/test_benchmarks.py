@@ -16,8 +16,8 @@ from tests.benchmarks.cases import CASES
 from tests.benchmarks.inputs import INPUTS, make
 from tests.benchmarks.processes import Skipped, run
 
-RUN = ["normalize float32", "enclosure and check", "HDF5, chunks across groups", "memory"]
-MAY_BE_SKIPPED = {"PyTorch's group_norm"}
+RUN = ["normalize float32", "enclosure and check", "HDF5, chunks across groups", "Zarr, zstd", "memory"]
+MAY_BE_SKIPPED = {"PyTorch's group_norm", "tensorstore"}
 
 
 def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:

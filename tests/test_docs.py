@@ -28,6 +28,7 @@ LINKING = [README, transcripts.ROOT / "CHANGELOG.md", transcripts.ROOT / "sample
 RECIPES = [pytest.param(recipe, id=recipe.title) for recipe in transcripts.recipes((DOCS / "recipes.md").read_text())]
 FOR_A_CLUSTER = "A tensor larger than memory, and than one machine"
 WANTED = {
+    "Activations in a Zarr store",
     "Check a kernel against gncli",
     "Is my kernel as good as PyTorch's",
     "Are my kernel's gradients right",

@@ -42,8 +42,8 @@ def gncli() -> None:
     gncli explain y.npy expected.npy       by which eps, groups, layout ...
     gncli help                             more pages: a tour, recipes, ...
 
-    A TENSOR is a FILE (.npy, .npz, .h5, .nc, .pt, .safetensors), FILE::NAME for a tensor in it, or - for stdin. A
-    folder, or the index of a checkpoint in shards, is all its tensors. Files may be larger than memory.
+    A TENSOR is a FILE (.npy, .npz, .h5, .nc, .pt, .safetensors, .zarr), FILE::NAME for a tensor in it, or - for stdin.
+    A folder, or the index of a checkpoint in shards, is all its tensors. Files may be larger than memory.
 
     Exit status: 0 success; 1 a difference, or a failed check or expectation; 2 usage; 3 input; 4 output; 5 a limit; 6
     the input changed.

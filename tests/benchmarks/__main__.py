@@ -61,7 +61,7 @@ def main() -> int:
             rows += _rows(name, case, samples)
             later = {wanted for other in list(cases.values())[done + 1 :] for wanted in other.inputs}
             for old in set(inputs) - later:
-                os.unlink(inputs.pop(old))
+                _discard(inputs.pop(old))
         if arguments.stages:
             _make_inputs(CASES["normalize float32"](), inputs, directory, arguments.scale)
             script = [sys.executable, "-m", "tests.benchmarks.stages", "normalize", inputs["float32"]]
@@ -113,7 +113,11 @@ def _make_inputs(case: Case, inputs: dict[str, str], directory: str, scale: floa
             subprocess.run([sys.executable, "-m", "tests.benchmarks.inputs", name, str(scale), path], check=True)
             inputs[name] = path
         with open(os.devnull, "wb") as nowhere:
-            subprocess.run(["cat", inputs[name]], stdout=nowhere, check=True)
+            subprocess.run(["find", inputs[name], "-type", "f", "-exec", "cat", "{}", "+"], stdout=nowhere, check=True)
+
+
+def _discard(path: str) -> None:
+    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
 def _measured(case: Case, place: Place, rounds: int) -> tuple[dict[str, list[Sample]], dict[str, str]]:
@@ -125,7 +129,7 @@ def _measured(case: Case, place: Place, rounds: int) -> tuple[dict[str, list[Sam
             if name in skipped:
                 continue
             for leftover in _outputs(place):
-                os.unlink(leftover)
+                _discard(leftover)
             os.sync()  # nobody pays for what another one has written
             command = place.fill(words)
             try:
@@ -135,7 +139,7 @@ def _measured(case: Case, place: Place, rounds: int) -> tuple[dict[str, list[Sam
             except Skipped as why:
                 skipped[name] = str(why)
     for leftover in _outputs(place):
-        os.unlink(leftover)
+        _discard(leftover)
     return samples, skipped
 
 

@@ -235,6 +235,21 @@ def _workers() -> Case:
     return Case(("float32",), competitors, (Target("1 worker", "2 workers", least=1.6),))
 
 
+def _against_zarr(name: str) -> Case:
+    """Return the case of a store, against those who read it whole and compute nothing."""
+    theirs = "import sys, zarr; zarr.open_array(sys.argv[1], mode='r')[...]"
+    spec = "{'driver': 'zarr3', 'kvstore': {'driver': 'file', 'path': sys.argv[1]}}"
+    competitors = {
+        "gncli stats": _stats(name, "-s", "mean"),
+        "zarr-python": _python(theirs, "{" + name + "}"),
+        "tensorstore": _python(
+            f"import sys, tensorstore as t; t.open({spec}).result().read().result()", "{" + name + "}"
+        ),
+    }
+    targets = (Target("gncli stats", "zarr-python", 1.3), Target("gncli stats", "tensorstore", 1.3))
+    return Case((name,), competitors, targets)
+
+
 def _memory() -> Case:
     names = ("0.8 GB sparse", "8 GB sparse")
     competitors = {name: [*gncli(), "normalize", "{" + name + "}", "-G", "4"] for name in names}
@@ -285,6 +300,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "HDF5, chunks across groups": lambda: _against_h5py("chunks across groups"),
     "HDF5, chunks of h5py's choice": lambda: _against_h5py("chunks of h5py's choice"),
     "HDF5, many chunks": _many_chunks,
+    "Zarr": lambda: _against_zarr("Zarr"),
+    "Zarr, zstd": lambda: _against_zarr("Zarr, zstd"),
     "memory": _memory,
     "start": _start,
     "tiny": _tiny,

@@ -34,6 +34,8 @@ class Input(NamedTuple):
         precision, as activations often are, and take about half the room.
     sparse : bool
         Whether it is zeros that take no room on the disk.
+    codec : str, optional
+        Makes it Zarr, in `chunks`: "bytes" as they are, "zstd" compressed at level 1, the values as of HDF5.
     tensors : bool
         Whether each sample is a tensor of its own, in a .safetensors of float32.
     """
@@ -42,6 +44,7 @@ class Input(NamedTuple):
     dtype: str = "float32"
     order: str = "C"
     chunks: tuple[int, ...] | bool = False
+    codec: str | None = None
     sparse: bool = False
     tensors: bool = False
 
@@ -50,6 +53,8 @@ class Input(NamedTuple):
         """Of the file's name."""
         if self.tensors:
             return ".safetensors"
+        if self.codec:
+            return ".zarr"
         return ".h5" if self.chunks else ".npy"
 
     def scaled(self, scale: float) -> tuple[int, ...]:
@@ -80,6 +85,8 @@ INPUTS = {
     "chunks of h5py's choice": Input(FIRST, chunks=True),
     "16,384 chunks": Input(FIRST, chunks=(1, 4, 56, 56)),
     "256 chunks": Input(FIRST, chunks=(1, 64, 112, 112)),
+    "Zarr": Input(FIRST, chunks=(5, 64, 112, 112), codec="bytes"),
+    "Zarr, zstd": Input(FIRST, chunks=(5, 64, 112, 112), codec="zstd"),
     "200 tensors": Input((200, 2500, 1000), tensors=True),
     "200 other tensors": Input((200, 2500, 1000), tensors=True),
     "50,000 tensors": Input((50_000, 16), tensors=True),
@@ -94,6 +101,9 @@ def make(name: str, scale: float, path: str) -> None:
     source = INPUTS[name]
     shape = source.scaled(scale)
     seed = zlib.crc32(name.encode())
+    if source.codec:
+        _make_store(path, shape, source.chunks, source.codec, seed)
+        return
     if source.chunks:
         _make_chunked(path, shape, source.chunks, seed)
         return
@@ -129,6 +139,18 @@ def _make_tensors(path: str, shape: tuple[int, ...], seed: int) -> None:
         out.write(len(text).to_bytes(8, "little") + text)
         for _ in range(shape[0]):
             drawn.standard_normal(shape[1:], np.float32).tofile(out)
+
+
+def _make_store(path: str, shape: tuple[int, ...], chunks: Any, codec: str, seed: int) -> None:
+    import numpy as np
+    import zarr
+
+    compressors: Any = None if codec == "bytes" else {"name": codec, "configuration": {"level": 1, "checksum": False}}
+    array = zarr.create_array(path, shape=shape, dtype="f4", chunks=chunks, compressors=compressors)
+    for start in range(0, shape[0], chunks[0]):
+        part = (min(chunks[0], shape[0] - start), *shape[1:])
+        drawn = np.random.default_rng((seed, start)).standard_normal(part, np.float32)
+        array[start : start + part[0]] = drawn.astype(np.float16)
 
 
 def _make_chunked(path: str, shape: tuple[int, ...], chunks: Any, seed: int) -> None:
