@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -174,6 +174,44 @@ def test_any_write_that_fails_leaves_the_old_file_or_the_new_one(case: str, do: 
             else:
                 raise AssertionError(f"more than {MAX_CALLS} calls of {call}")
     assert runs >= 25, runs
+
+
+PARTED = f"normalize x.npy {SMALL} -o y.npy"
+
+
+@pytest.mark.parametrize("how", ["--resume", "--part 1/1", "--assemble"])
+def test_any_write_that_fails_in_parts_is_made_good_by_the_next_run(how: str, do: Do, place: Path) -> None:
+    def run(options: str, *fault: Any) -> End:
+        return do(Run(f"{PARTED} {options}".split(), str(place), *fault))
+
+    def begin() -> None:
+        shutil.rmtree(place / ".y.npy.parts", ignore_errors=True)
+        (place / "y.npy").write_bytes(old)
+        assert how != "--assemble" or run("--part 1/1").status == 0
+
+    old = (place / "y.npy").read_bytes()
+    assert run("").status == 0
+    new = (place / "y.npy").read_bytes()
+    runs = 0
+    for call in (*CALLS, "unlink"):
+        for kind, error in (*FAULTS[1:3], FAULTS[-1]):
+            for nth in range(1, MAX_CALLS):
+                begin()
+                end = run(how, call, nth, kind, error)
+                if not end.fired:
+                    break
+                runs += 1
+                killed = end.status == -signal.SIGKILL
+                assert killed or (end.status in (0, 4) and end.err.count("\n") == bool(end.status)), end
+                found = (place / "y.npy").read_bytes()
+                assert found in (old, new), end
+                if how != "--part 1/1" and end.status == 0:
+                    assert found == new, end
+                    continue
+                end = run("--resume")
+                assert (end.status, end.err, (place / "y.npy").read_bytes()) == (0, "", new), end
+                assert not (place / ".y.npy.parts").exists(), end
+    assert runs >= 15, runs
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,34 @@ def test_a_part_says_what_it_did(run: Run, cells: None) -> None:
     assert not Path("y.npy").exists()
 
 
+def recorded(kind: str, parts: int) -> list[list[tuple[str, int]]]:
+    """Return the visits in the record of each part: pass, and first element."""
+    records = [np.load(f".y.npy.parts/{kind}-{which}-of-{parts}.npz") for which in range(1, parts + 1)]
+    return [[(step, start) for step, start, _ in json.loads(each["about"].tobytes())["visits"]] for each in records]
+
+
+@pytest.mark.parametrize("case", ["many groups per visit", "groups that fit a part", "groups larger than a part"])
+def test_each_visit_is_done_by_one_part_and_parts_are_about_the_same(run: Run, case: str) -> None:
+    shape, order, dtype, options = CASES[case]
+    save("x.npy", shape, order, dtype)
+    said = all_parts(run, f"normalize x.npy -o y.npy {options}", 3)
+    for kind in ("part", "measure") if case == "groups larger than a part" else ("part",):
+        visits = recorded(kind, 3)
+        every = [visit for some in visits for visit in some]
+        assert len(every) == len(set(every))
+        assert max(map(len, visits)) <= 2 * min(map(len, visits))
+    assert max(each["elements"] for each in said) < np.prod(shape) / 2
+
+
+def test_tile_and_workers_may_differ_from_part_to_part(run: Run, large: None) -> None:
+    one = run(LINE), taken()
+    for more in (["--measure"], []):
+        for which, how in ((1, "--tile 1K --workers 1"), (2, "--workers 3"), (3, "--tile 64M")):
+            part(run, f"{LINE} {how}", which, 3, *more)
+    assert run(f"{LINE} --assemble --tile 7K") == one[0]
+    assert taken() == one[1]
+
+
 def test_a_share_of_a_group_is_told_in_elements(run: Run, large: None) -> None:
     status, out, err = run(f"{LINE} --part 2/7 --measure --format plain")
     assert (status, err) == (0, "")
