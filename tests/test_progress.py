@@ -284,7 +284,21 @@ def test_a_terminal_that_went_away_stops_nothing(seconds: list[float]) -> None:
         progress.advance(1)
 
 
+def test_a_request_that_is_sent_again_is_said_until_bytes_come(terminal: Terminal, seconds: list[float]) -> None:
+    with progress.shown(terminal.fd):
+        progress.begin("measure", "s3://b/x.npy", 2_000_000)
+        progress.retrying("retry 1 of 5: 503 Slow Down")
+        seconds[0] = 2.0
+        progress.retrying("retry 2 of 5: 503 Slow Down")
+        seconds[0] = 4.0
+        progress.advance(1_000_000)
+    first, second = pictures(terminal_text(terminal))
+    assert first.startswith("s3://b/x.npy: retry 2 of 5: 503 Slow Down")
+    assert second.startswith("s3://b/x.npy: measure")
+
+
 def test_without_a_bar_nothing_happens() -> None:
+    progress.retrying("retry 1 of 5: 503 Slow Down")
     progress.begin("measure", "x", 1)
     progress.advance(1)
     progress.clear()

@@ -182,6 +182,11 @@ class Pair(Source):
         for source in self.sources:
             source.hold(start, stop)
 
+    def will_need(self, start: int, stop: int) -> None:
+        """Declare that the run is read next."""
+        for source in self.sources:
+            source.will_need(start, stop)
+
     def verify_unchanged(self) -> None:
         """Raise ChangedError if one of the files is not what it was when it was opened."""
         for source in self.sources:
@@ -233,6 +238,10 @@ class Stored(Wrapping):
         """Fill `out` with the bits of the elements from `start` on."""
         self.inner.read_stored(out, start)
 
+    def will_need(self, start: int, stop: int) -> None:
+        """Declare that the run is read next."""
+        self.inner.will_need(start, stop)
+
 
 class Derived(Wrapping):
     """The values of a function of each pair, as a float64 tensor.
@@ -256,6 +265,10 @@ class Derived(Wrapping):
         self._pair.read_into(values, start)
         with np.errstate(all="ignore"):
             out[...] = self._function(*self._pair.split(values)[:2])
+
+    def will_need(self, start: int, stop: int) -> None:
+        """Declare that the run is read next."""
+        self._pair.will_need(start, stop)
 
 
 def stored(source: Source) -> RawSource:

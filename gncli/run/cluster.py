@@ -38,6 +38,7 @@ from gncli.io import Source, open_source
 from gncli.io.atomic import AtomicFile
 from gncli.io.ranges import GRAIN_NBYTES, Ranges
 from gncli.io.rawfile import RawSink
+from gncli.io.urls import is_url
 from gncli.run.engine import Buffers, Engine, Step, cancelled
 
 if TYPE_CHECKING:
@@ -319,7 +320,8 @@ def _reopening(source: Source, policy: Policy) -> _Reopen:
             "cannot be read by several processes", subject=source.name, hint="give a file, or --executor threads"
         )
     _, inode, nbytes, mtime_ns, _ = source.identity
-    return _Reopen(os.path.join(os.getcwd(), source.name), source.name, inode, nbytes, mtime_ns, policy)
+    place = source.name if is_url(source.name) else os.path.join(os.getcwd(), source.name)
+    return _Reopen(place, source.name, inode, nbytes, mtime_ns, policy)
 
 
 def _rewriting(sink: Any, window: tuple[int, int]) -> _Rewrite:

@@ -16,11 +16,13 @@ import h5py
 import numpy as np
 import pytest
 
+from gncli.errors import ChangedError
 from gncli.inputs import Network, Policy
 from gncli.io import open_source
 from gncli.io.remote import client, file, http
 from gncli.io.remote.client import Failure, State
 from gncli.report.records import TensorStats
+from gncli.run import cluster
 from tests.files import saved
 from tests.io.remote.conftest import Command
 from tests.pickles import torch_file, view
@@ -526,6 +528,24 @@ def test_two_objects_are_compared_and_a_web_server_is_not_written_to(web: Store,
         2,
         f"gncli: error: {web.url}/a.npy: --in-place needs a .npy file; write to another file with -o\n",
     )
+
+
+def test_a_worker_of_a_cluster_opens_the_same_object(web: Store) -> None:
+    web.objects["/x.npy"] = saved(SMALL)
+    with open_source(f"{web.url}/x.npy") as source:
+        place = cluster._reopening(source, Policy())
+        assert place.text == source.name
+        cluster._reopened(place).close()
+        cluster._reopened.cache_clear()
+        web.objects["/x.npy"] = saved(SMALL + 1)
+        with pytest.raises(ChangedError):
+            cluster._reopened(place)
+
+
+def test_tensors_are_compared_in_requests_that_are_announced(web: Store, gncli: Command) -> None:
+    web.objects["/a.npy"], web.objects["/b.npy"] = saved(LARGE), saved(LARGE + 1)
+    assert gncli("diff", f"{web.url}/a.npy", f"{web.url}/b.npy", "--atol", "2")[0] == 0
+    assert len(web.ranges) <= 2 * (LARGE.nbytes / REQUEST + 3)
 
 
 def test_gzip_of_a_whole_object_is_named(web: Store, gncli: Command) -> None:
