@@ -369,7 +369,7 @@ class Zarr(FolderFormat, Written):
 
     name = "Zarr"
     suffixes = written = (".zarr",)
-    takes_names = names_dtypes = to_stores = True
+    takes_names = names_dtypes = True
     compressions = ("zstd",)
 
     def stands_for(self, folder: str) -> bool:

@@ -226,4 +226,4 @@ def require(library: str, url: Url) -> None:
 def too_large(nbytes: int, most: int, name: str) -> LimitError:
     """Return the error about an object that is larger than its store allows."""
     problem = f"would have {nbytes:,} bytes, and an object may have {most:,}"
-    return LimitError(problem, subject=name, hint="write a .zarr, which is many objects")
+    return LimitError(problem, subject=name, hint="write a .zarr to a folder, which is many files, and copy that")

@@ -100,6 +100,7 @@ def test_a_safetensors_with_more_in_it_is_not_replaced(bucket: Any, front: Store
 
 REFUSED = {
     "s3://bucket/y.h5": "HDF5 is not written to a store; write a .npy or a .safetensors, or write it to a file, and",
+    "s3://bucket/y.zarr::/a": "Zarr is not written to a store; write a .npy or a .safetensors, or",
     "s3://bucket/y.txt": ".txt is not a format that can be written",
     "s3://bucket/y.npy::a": ".npy::a is not a format that can be written",
     "gs://bucket/y.npy": "gs:// is read, and not written: obstore makes no upload that appears on a",

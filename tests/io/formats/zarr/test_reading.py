@@ -326,6 +326,15 @@ def test_a_store_in_a_folder_is_one_of_its_files(tmp_path: Path) -> None:
             assert source.shape == ((1,) if name == "lone" else (2,))
 
 
+@pytest.mark.parametrize("name", ["s3://bucket/x.zarr", "https://host/a/x.zarr/", "gs://bucket/x.zarr::/g/a"])
+def test_a_store_of_many_objects_is_refused_before_anything_is_asked(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", name]) == 3
+    problem = "is a folder of many objects, which is not read from a store; copy it to a folder, and name that"
+    assert capfd.readouterr() == ("", f"gncli: error: {name}: {problem}\n")
+
+
 def test_a_store_of_nothing_but_text_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     group(tmp_path / "m.zarr")
     assert main(["stats", str(tmp_path / "m.zarr")]) == 3
