@@ -404,6 +404,8 @@ def open_sink(
         return AtomicFile(path, name=text, force=force, inputs=inputs, in_place=in_place)
 
     def begin_folder() -> AtomicFolder:
+        if folder is not None:
+            return folder.begin_store(alone=alone, force=force, inputs=inputs)
         return AtomicFolder(path, name=text, force=force, inputs=inputs)
 
     opens = begin, begin_folder

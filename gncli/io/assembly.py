@@ -31,6 +31,8 @@ class ChunkAssembly:
         ``encode(values)`` returns the bytes of a whole chunk; it is called by many threads at once.
     store : callable
         ``store(corner, data)`` is called for each chunk, in order, by one thread at a time.
+    first : int
+        The number of the first chunk that comes.
     """
 
     def __init__(
@@ -39,13 +41,14 @@ class ChunkAssembly:
         fill: NDArray[Any],
         encode: Callable[[NDArray[Any]], bytes],
         store: Callable[[tuple[int, ...], bytes], None],
+        first: int = 0,
     ) -> None:
         self.cut = cut
         self.write_from = Gathering(cut, fill.dtype, self._take).write_from
         self._fill, self._encode, self._store = fill, encode, store
         self._size = math.prod(cut.chunk)
         self._early: dict[int, bytes] = {}
-        self._next = 0
+        self._next = first
         self._lock = threading.Lock()
 
     def _take(self, number: int, values: NDArray[Any]) -> None:

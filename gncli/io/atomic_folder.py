@@ -60,15 +60,12 @@ class AtomicFolder(Committing):
         self.target = os.path.realpath(path)
         mode = self._permitted_mode(force, inputs)
         self.replaces = mode is not None
-        self._directory, base = os.path.split(self.target)
-        self._temporary = temporary_path(self._directory, base)
+        self._directory = os.path.dirname(self.target)
+        self._temporary = self._working_path()
         self._fd = -1
-        signals.cleanups[self._temporary] = self._removed
         try:
             with writing(name):
-                os.mkdir(self._temporary)
-                self._fd = os.open(self._temporary, os.O_RDONLY | os.O_CLOEXEC)
-                locked(self._fd, wait=False)  # whoever finds it later knows by that whether it is in use
+                self._begin()
                 if mode is not None:
                     os.chmod(self._temporary, mode)
         except BaseException as error:
@@ -76,6 +73,17 @@ class AtomicFolder(Committing):
             if isinstance(error, OutputError) and isinstance(error.__cause__, FileNotFoundError):
                 error.hint = f"there is no folder {os.path.dirname(path.rstrip('/')) or self._directory}"
             raise
+
+    def _working_path(self) -> str:
+        """Return where the folder will be until `commit`."""
+        return temporary_path(*os.path.split(self.target))
+
+    def _begin(self) -> None:
+        """Make the folder, which a signal removes."""
+        signals.cleanups[self._temporary] = self._removed
+        os.mkdir(self._temporary)
+        self._fd = os.open(self._temporary, os.O_RDONLY | os.O_CLOEXEC)
+        locked(self._fd, wait=False)  # whoever finds it later knows by that whether it is in use
 
     def _permitted_mode(self, force: bool, inputs: Sequence[Source]) -> int | None:
         """Return the permissions of the folder that will be replaced, or None where nothing exists."""
@@ -126,7 +134,7 @@ class AtomicFolder(Committing):
                 with signals.Deferred():  # what is under the hidden name is then the old folder, or the new one
                     self._place()
                     sync_directory(self._directory)
-                    self.abort()
+                    self._discard()
         except BaseException:
             self.abort()
             raise
@@ -150,6 +158,10 @@ class AtomicFolder(Committing):
 
     def abort(self) -> None:
         """Remove what was begun; after `commit` or a second `abort`, do nothing."""
+        self._discard()
+
+    def _discard(self) -> None:
+        """Remove what is under the hidden name."""
         if self._temporary:
             removed(self._temporary)
             signals.cleanups.pop(self._temporary, None)

@@ -1,7 +1,8 @@
 """An output that several processes write, each its own range, and that one of them makes visible; and their records.
 
 Beside ``y.npy`` there is a folder ``.y.npy.parts`` until then: the file ``data``, of its final size, and a record of
-each part. A record is a .npz that holds what the part found and which bytes it wrote, with their CRC-32.
+each part. ``data`` of a store is a folder. A record is a .npz that holds what the part found and which bytes it wrote,
+with their CRC-32.
 
 Notes
 -----
@@ -19,7 +20,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -27,13 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, OutputError
-from gncli.io.atomic import AtomicFile, locked, stale_files, writing
-from gncli.io.atomic_folder import removed
+from gncli.io.atomic import AtomicFile, OutputFile, locked, stale_files, writing
+from gncli.io.atomic_folder import AtomicFolder, removed
 from gncli.io.folder import opened
 from gncli.io.formats import npz_sink, written
 from gncli.io.ranges import GRAIN_NBYTES
-from gncli.io.rawfile import read_fully, reading
-from gncli.io.source import Archive, Container, Source, StoredChunks
+from gncli.io.rawfile import RawFile, RawSink, read_fully, reading
+from gncli.io.source import Archive, Container, Sink, Source, StoredChunks
 from gncli.kernels.floats import FLOATS
 
 _RECORD = re.compile(r"(part|measure)-([0-9]+)-of-([0-9]+)\.npz")
@@ -220,6 +221,10 @@ class SharedFolder:
         """Return the file that the parts write; see `SharedFile`."""
         return SharedFile(self, alone=alone, force=force, inputs=inputs)
 
+    def begin_store(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedStore:
+        """Return the folder that the parts write; see `SharedStore`."""
+        return SharedStore(self, alone=alone, force=force, inputs=inputs)
+
     def removed(self) -> list[tuple[str, int]]:
         """Remove the folder, and return the path and the bytes of each file that was in it.
 
@@ -232,8 +237,9 @@ class SharedFolder:
             return []
         with writing(self.output):
             fd = -1
+            data = os.path.join(self.path, "data")
             with suppress(FileNotFoundError):
-                fd = os.open(os.path.join(self.path, "data"), os.O_RDWR | os.O_CLOEXEC)
+                fd = os.open(data, os.O_CLOEXEC | (os.O_RDONLY if os.path.isdir(data) else os.O_RDWR))
             try:
                 if fd >= 0 and not locked(fd, wait=False):
                     raise _in_use(self.output)
@@ -244,12 +250,12 @@ class SharedFolder:
 
     def emptied(self) -> list[tuple[str, int]]:
         """Remove the folder and the files of parts in it, and return them: path and bytes. Other files stay."""
-        gone = []
-        for name in sorted(os.listdir(self.path)):
-            if name == "data" or _RECORD.fullmatch(name) or re.fullmatch(r"\..*\.[0-9a-f]{12}\.tmp", name):
-                path = os.path.join(self.path, name)
-                gone.append((os.path.join(self.shown, name), os.lstat(path).st_size))
-                os.unlink(path)
+        names = [
+            name
+            for name in sorted(os.listdir(self.path))
+            if name == "data" or _RECORD.fullmatch(name) or re.fullmatch(r"\..*\.[0-9a-f]{12}\.tmp", name)
+        ]
+        gone = [(os.path.join(self.shown, name), _unlinked(os.path.join(self.path, name))) for name in names]
         os.rmdir(self.path)
         return gone
 
@@ -268,13 +274,17 @@ def left_over(output: str) -> list[tuple[str, int]]:
         for stale, in_use in stale_files(path):
             if in_use:
                 raise _in_use(output)
-            if os.path.isdir(stale):
-                nbytes = removed(stale)
-            else:
-                nbytes = os.lstat(stale).st_size
-                os.unlink(stale)
-            gone.append((os.path.join(os.path.dirname(path), os.path.basename(stale)), nbytes))
+            gone.append((os.path.join(os.path.dirname(path), os.path.basename(stale)), _unlinked(stale)))
     return gone
+
+
+def _unlinked(path: str) -> int:
+    """Remove a file or a folder, and return its bytes."""
+    if os.path.isdir(path):
+        return removed(path)
+    nbytes = os.lstat(path).st_size
+    os.unlink(path)
+    return nbytes
 
 
 def _in_use(output: str) -> OutputError:
@@ -285,9 +295,9 @@ def _in_use(output: str) -> OutputError:
 
 
 class Written(NamedTuple):
-    """A run of bytes that a part wrote, and its CRC-32."""
+    """A run of bytes that a part wrote, and its CRC-32: by its offset in the file, or by its path in the store."""
 
-    offset: int
+    place: Any
     nbytes: int
     crc: int
 
@@ -334,15 +344,8 @@ class SharedFile(AtomicFile):
     def allocate(self, nbytes: int) -> None:
         """Lock the file, and make it `nbytes` long unless it is."""
         with writing(self.name):
-            first = locked(self.fd, wait=False)
-            if first is False:
-                if self._alone:
-                    raise _in_use(self.name)
-                locked(self.fd, shared=True, wait=True)  # whoever makes the file holds it for a moment
-            found = os.fstat(self.fd)
-            if not os.path.samestat(found, os.stat(self._temporary)):
-                raise OSError("its parts were put together meanwhile")
-            if found.st_size != nbytes:
+            first = _joined(self.fd, self._temporary, self.name, self._alone)
+            if os.fstat(self.fd).st_size != nbytes:
                 if first is False:
                     raise OSError("parts of another size are being written")
                 os.ftruncate(self.fd, 0)
@@ -393,7 +396,7 @@ class SharedFile(AtomicFile):
         """Return whether the file has the bytes of a run that was written."""
         view = memoryview(bytearray(run.nbytes))
         with reading(self.name):
-            count = read_fully(self.fd, view, run.offset)
+            count = read_fully(self.fd, view, run.place)
         return count == run.nbytes and zlib.crc32(view) == run.crc
 
     def commit(self) -> None:
@@ -411,6 +414,156 @@ class SharedFile(AtomicFile):
         """Close the file, which stays for the next run."""
         self._temporary = ""
         super().abort()
+
+
+class _Shard(OutputFile):
+    """A file of a store that is written from its beginning to its end; then it is made durable."""
+
+    def __init__(self, fd: int, name: str, key: str, take: Callable[[Written], None]) -> None:
+        super().__init__(fd, name)
+        self._found, self._take = Written(key, 0, 0), take
+
+    def write(self, view: memoryview, offset: int) -> None:
+        super().write(view, offset)
+        key, nbytes, crc = self._found
+        self._found = Written(key, nbytes + len(view), zlib.crc32(view, crc))
+
+    def abort(self) -> None:
+        if self.fd < 0:
+            return
+        try:
+            with writing(self.name):
+                os.fsync(self.fd)
+            self._take(self._found)
+        finally:
+            super().abort()
+
+
+class SharedStore(AtomicFolder):
+    """The folder that the parts of an output write, which is a store: each part whole files of it.
+
+    Parameters
+    ----------
+    folder : SharedFolder
+        Where it is until `commit`.
+    alone, force, inputs
+        As of `SharedFile`.
+    """
+
+    def __init__(self, folder: SharedFolder, *, alone: bool, force: bool, inputs: Sequence[Source]) -> None:
+        self._folder, self._alone = folder, alone
+        self._written: list[Written] = []
+        super().__init__(written(folder.output)[1], name=folder.output, force=force, inputs=inputs)
+
+    def _working_path(self) -> str:
+        return os.path.join(self._folder.path, "data")
+
+    def _begin(self) -> None:
+        for path in (self._folder.path, self._temporary):
+            with suppress(FileExistsError):
+                os.mkdir(path)
+        self._fd = os.open(self._temporary, os.O_RDONLY | os.O_CLOEXEC)
+        _joined(self._fd, self._temporary, self.name, self._alone)
+        if not self._alone:
+            locked(self._fd, shared=True, wait=True)
+
+    def file(self, key: str) -> OutputFile:
+        """Return a file in the folder, by its path there; an older one is written anew."""
+        path = os.path.join(self._temporary, key)
+        with writing(self.name):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        return _Shard(fd, self.name, key, self._written.append)
+
+    def finish(self) -> tuple[list[Written], list[Edge]]:
+        """Return the files that were written since, sorted by path."""
+        found, self._written = sorted(self._written), []
+        return found, []
+
+    def holds(self, run: Written) -> bool:
+        """Return whether a file has the bytes that were written."""
+        try:
+            with RawFile(os.path.join(self._temporary, run.place), self.name) as file:
+                data = file.head(run.nbytes + 1)
+        except InputError:
+            return False
+        return len(data) == run.nbytes and zlib.crc32(data) == run.crc
+
+    def abort(self) -> None:
+        """Close the folder, which stays for the next run."""
+        self._temporary = ""
+        super().abort()
+
+    def _discard(self) -> None:
+        """Remove what is left when the store has its name, or close the folder."""
+        if self._temporary:
+            removed(self._temporary)
+            self._temporary = ""
+            self._folder.emptied()
+        super()._discard()
+
+
+class Shared:
+    """A part's end of a .npy: a range of the file that all parts write.
+
+    Parameters
+    ----------
+    sink : RawSink
+        The sink, whose file is a `SharedFile`.
+    """
+
+    def __init__(self, sink: RawSink) -> None:
+        assert isinstance(sink.file, SharedFile)
+        self._file, self._offset, self._itemsize = sink.file, sink.offset, sink.dtype.itemsize
+        self.finish, self.holds, self.fill = sink.file.finish, sink.file.holds, sink.file.fill
+
+    def reach(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the elements that a part writes which has those from `start` to `stop`: the same."""
+        return start, stop
+
+    def limits(self, start: int, stop: int) -> None:
+        """Write only these elements from now on."""
+        self._file.limits(self._offset + start * self._itemsize, self._offset + stop * self._itemsize)
+
+
+class SharedShards:
+    """A part's end of a store: the shards that begin in its range, whole.
+
+    Parameters
+    ----------
+    sink : Sink
+        The sink of a store, whose folder is a `SharedStore`.
+    """
+
+    def __init__(self, sink: Any) -> None:
+        assert isinstance(sink.folder, SharedStore)
+        self.reach, self._sink, self._store = sink.reach, sink, sink.folder
+        self.limits, self.holds = sink.limits, sink.folder.holds
+
+    def finish(self) -> tuple[list[Written], list[Edge]]:
+        """Make what was written durable, and return it; there are no ends of ranges."""
+        self._sink.limits(0, 0)
+        return self._store.finish()
+
+    def fill(self, edges: Iterable[Edge]) -> None:
+        """Write no ends of ranges."""
+
+
+def shared_end(sink: Sink) -> Shared | SharedShards:
+    """Return a part's end of what all parts write."""
+    return Shared(sink) if isinstance(sink, RawSink) else SharedShards(sink)
+
+
+def _joined(fd: int, path: str, name: str, alone: bool) -> bool | None:
+    """Lock what parts write, and return what `locked` does at first: whether no other process writes it."""
+    first = locked(fd, wait=False)
+    if first is False:
+        if alone:
+            raise _in_use(name)
+        locked(fd, shared=True, wait=True)  # whoever makes the file holds it for a moment
+    if not os.path.samestat(os.fstat(fd), os.stat(path)):
+        raise OSError("its parts were put together meanwhile")
+    return first
 
 
 def _cut(view: memoryview, offset: int, start: int, stop: int) -> tuple[int, memoryview] | None:

@@ -62,9 +62,10 @@ class Cut(NamedTuple):
         """Return the part, from 1 on, that has the visit from element `start` on."""
         return start // self.unit * self.unit * self.parts // max(1, self.size) + 1
 
-    def holds(self, part: int, plan: Plan, spans: range) -> bool:
-        """Return whether a part has a visit of `spans`."""
-        return part in self.sharing(spans.start * plan.walk.span, spans.stop * plan.walk.span, plan)
+    @staticmethod
+    def overlaps(start: int, stop: int, plan: Plan, spans: range) -> bool:
+        """Return whether `spans` have any of the elements from `start` to `stop`."""
+        return spans.start * plan.walk.span < stop and start < spans.stop * plan.walk.span
 
     def sharing(self, start: int, stop: int, plan: Plan) -> range:
         """Return the parts that have visits of the spans which the elements from `start` to `stop` are in."""
@@ -102,12 +103,15 @@ class PartsEngine(Engine):
 
     def __init__(self, workers: int | None = None, tile: int | None = None) -> None:
         super().__init__(workers, tile, VISIT_NBYTES)
-        self.part = 0
         self._recall: Callable[[str, int], Any] | None = None
-        self.forget()
+        self.begin(0)
 
-    def forget(self) -> None:
-        """Begin a new record."""
+    def begin(self, part: int, stop: int = 0, last: int = 0) -> None:
+        """Begin the record of a part.
+
+        The visits from element `stop` to `last` are done too, since a file of the output ends there, and not kept.
+        """
+        self.part, self._next, self._last = part, stop, last
         self._packed = Packed()
         self._facts: list[list[Any]] = []
 
@@ -141,13 +145,21 @@ class PartsEngine(Engine):
             for step in filter(None, every):
                 yield step, self._recall(_name(step), step.region.start)
             return
-        mine = (step for step in every if step is None or self.cut.part(step.region.start) == self.part)
+        mine = (
+            step
+            for step in every
+            if step is None or self._is_mine(step) or self._next <= step.region.start < self._last
+        )
         for step, result in super().run(source, mine):
-            self._facts.append([_name(step), step.region.start, self._packed.pack(result)])
+            if self._is_mine(step):
+                self._facts.append([_name(step), step.region.start, self._packed.pack(result)])
             yield step, result
 
+    def _is_mine(self, step: Step) -> bool:
+        return self.cut.part(step.region.start) == self.part
+
     def record(self) -> tuple[list[list[Any]], dict[str, NDArray[Any]]]:
-        """Return what was found since `forget`, as facts and arrays."""
+        """Return what was found since `begin`, as facts and arrays."""
         return self._facts, self._packed.arrays()
 
     def all_hold(self, test: Callable[[Item], bool], items: Iterable[Item]) -> bool:

@@ -17,8 +17,8 @@ from gncli import __version__, progress
 from gncli.errors import ChangedError, InputError, ParameterError
 from gncli.inputs import Draw
 from gncli.io.foreign import Narrowed
-from gncli.io.rawfile import RawSink
-from gncli.io.shared import Edge, Place, Record, SharedFile, SharedFolder, Written
+from gncli.io.formats import written
+from gncli.io.shared import Edge, Place, Record, SharedFolder, Written, shared_end
 from gncli.io.source import Sink, Source
 from gncli.io.urls import is_url
 from gncli.report.part_records import PartReport
@@ -141,10 +141,12 @@ class PartsRun(NormalizeRun):
     def _open_outputs(self, stack: contextlib.ExitStack) -> None:
         output = self._path or ""
         identity = identity_facts(self._source)
-        if is_url(output) or not output.lower().endswith(".npy") or self.request.output.compression is not None:
-            raise ParameterError("cannot be written in parts", subject=output or None, hint="-o FILE.npy can")
+        format_, _, member = written(output)
+        if is_url(output) or format_ is None or self._source.order not in format_.in_parts:
+            hint = "-o FILE.npy can, and FILE.zarr unless the input is in Fortran order"
+            raise ParameterError("cannot be written in parts", subject=output or None, hint=hint)
         self._folder = SharedFolder(output)
-        self._facts: dict[str, Any] = json.loads(json.dumps(identity | self._own_facts()))
+        self._facts: dict[str, Any] = json.loads(json.dumps(identity | self._own_facts() | {"member": member}))
         self._join()
         super()._open_outputs(stack)
         normalization = self._normalization()
@@ -179,10 +181,7 @@ class PartsRun(NormalizeRun):
 
     def _open_sink(self, path: str, folder: SharedFolder | None = None, *, alone: bool = False) -> Sink:
         sink = super()._open_sink(path, self._folder, alone=self._alone)
-        raw = sink.inner if isinstance(sink, Narrowed) else sink
-        assert isinstance(raw, RawSink)  # of a .npy
-        assert isinstance(raw.file, SharedFile)
-        self._raw, self._file = raw, raw.file
+        self._shared = shared_end(sink.inner if isinstance(sink, Narrowed) else sink)
         return sink
 
     @property
@@ -197,6 +196,7 @@ class PartsRun(NormalizeRun):
             "affine": digest_of(affine.gamma, affine.beta, affine.rest),
             "given": digest_of(*(self._given or ())),
             "moments": self._keeps,
+            "compression": request.output.compression,
             "stages": request.stages,
             "verify": request.verify or request.stages,
         }
@@ -265,17 +265,17 @@ class PartsRun(NormalizeRun):
         if place in self._folder.places() and self._intact(place):
             return True
         start, stop = self._cut.run_of(part, self._plan)
+        first, last = (start, stop) if measure else self._shared.reach(start, stop)
         if self._cut.divides and not measure:
-            self._require("measure", self._cut.sharing(start, stop, self._plan))
+            self._require("measure", self._cut.sharing(start, max(stop, last), self._plan))
             self._keeper.recalling(self._recorded, measured=True)
-        self._keeper.part = part
-        self._keeper.forget()
-        offset, itemsize = self._raw.offset, self._raw.dtype.itemsize
-        self._file.limits(offset + start * itemsize, offset + stop * itemsize)
-        mine = partial(self._cut.holds, part, self._plan)
+        beyond = last if self._cut.shares else -(-last // self._plan.walk.span) * self._plan.walk.span
+        self._keeper.begin(part, stop, beyond)
+        self._shared.limits(first, last)
+        mine = partial(self._cut.overlaps, start, max(stop, last), self._plan)
         self._normalization().record(self._parts, mine, measure=measure, shares=self._cut.shares)
         self._source.verify_unchanged()
-        runs, edges = self._file.finish()
+        runs, edges = self._shared.finish()
         visits, arrays = self._keeper.record()
         about = {"run": self._facts, "visits": visits, "written": runs, "edges": [[at, len(b)] for at, b in edges]}
         arrays["edges"] = np.frombuffer(b"".join(data for _, data in edges), np.uint8)
@@ -296,7 +296,7 @@ class PartsRun(NormalizeRun):
         return self._keeper.all_hold(self._holds_run, runs)
 
     def _holds_run(self, run: Written) -> bool:
-        held = self._file.holds(run)
+        held = self._shared.holds(run)
         progress.advance(run.nbytes)
         return held
 
@@ -322,7 +322,7 @@ class PartsRun(NormalizeRun):
             if bad:
                 problem = f"not what was recorded: {listed(bad, self._parts)}"
                 raise InputError(problem, subject=self._path, hint=f"do it again: --part {bad[0]}/{self._parts}")
-        self._keeper.part = 0
+        self._keeper.begin(0)
         self._keeper.recalling(self._recorded, measured=self._cut.divides)
         return super().report()
 
@@ -330,7 +330,7 @@ class PartsRun(NormalizeRun):
         """Make the outputs visible under their names, unless the check failed: then the parts stay."""
         if self._holds:
             for part in range(1, self._parts + 1):
-                self._file.fill(_edges(self._recorded("part", part)))
+                self._shared.fill(_edges(self._recorded("part", part)))
         super().commit()
 
 

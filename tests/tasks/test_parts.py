@@ -170,6 +170,82 @@ def test_any_cut_gives_the_same_bytes(
         assert Path("y.npy").read_bytes() == Path("one.npy").read_bytes()
 
 
+STORES = {
+    "many groups per visit": "-o y.zarr",
+    "groups that fit a part": "-o y.zarr::/a/b --compression zstd=1",
+    "groups larger than a part": "-o y.zarr --save-moments m.npz",
+    "channels last": "-o y.zarr --compression zstd=3",
+    "bfloat16": "-o y.zarr",
+    "nothing": "-o y.zarr",
+}
+
+
+def stored(folder: str) -> dict[str, bytes]:
+    """Return the files of a store, and remove it."""
+    found = {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+    shutil.rmtree(folder)
+    Path("m.npz").unlink(missing_ok=True)
+    return found
+
+
+@pytest.mark.parametrize("case", STORES)
+def test_parts_write_the_shards_of_a_store(run: Run, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("google_crc32c")
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.CHUNK_NBYTES", 1 << 11)
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.SHARD_NBYTES", 3 << 12)
+    shape, order, dtype, options = CASES[case]
+    options = options.replace("--npy-bits", "").replace("--save-moments m.npz", "")
+    save("x.npy", shape, order, dtype)
+    np.save("gamma.npy", np.linspace(0.5, 2, 6))
+    line = f"normalize x.npy {options} {STORES[case]}"
+    one = run(line), stored("y.zarr")
+    assert one[0][0] == 0
+    assert case == "nothing" or len(one[1]) > 3
+    for parts in (1, 3, 7):
+        all_parts(run, line, parts, seed=parts)
+        assert run(f"{line} --assemble") == one[0]
+        assert stored("y.zarr") == one[1]
+        assert not Path(".y.zarr.parts").exists()
+    assert run(f"{line} --resume") == one[0]
+    assert stored("y.zarr") == one[1]
+
+
+def test_a_shard_that_is_not_what_was_recorded_is_found_and_a_store_is_replaced(
+    run: Run, cells: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("google_crc32c")
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.CHUNK_NBYTES", 1 << 11)
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.SHARD_NBYTES", 3 << 12)
+    line = "normalize x.npy -G 2 -o y.zarr"
+    assert run(line, "-q")[0] == 0
+    one = stored("y.zarr")
+    os.mkdir("y.zarr")
+    line = f"{line} -f"
+    for which in (1, 2, 3):
+        part(run, line, which, 3)
+    shards = sorted(path for path in Path(".y.zarr.parts/data").rglob("*") if path.is_file())
+    flip(str(shards[0]), 100)
+    shards[-1].unlink()
+    problem = "y.zarr: not what was recorded: parts 1 and 2 of 3"
+    status, out, err = run(f"{line} --assemble")
+    assert (status, out) == (3, "")
+    assert err.startswith("gncli: error: y.zarr: not what was recorded: part"), problem
+    fd = os.open(".y.zarr.parts/data", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    busy = (4, "", "gncli: error: y.zarr: is being written by another process; wait for it, or end it\n")
+    assert run(f"{line} --resume") == run("clean y.zarr") == busy
+    os.close(fd)
+    assert run(f"{line} --resume", "-q") == (0, "", "")
+    assert stored("y.zarr") == one
+    part(run, line, 1, 3)
+    status, out, err = run("clean y.zarr")
+    assert (status, err) == (0, "")
+    assert out.startswith("removed .y.zarr.parts/data (")
+    save("f.npy", (40, 4, 9, 9), "F", "f4")
+    problem = "y.zarr: cannot be written in parts; -o FILE.npy can, and FILE.zarr unless the input is in Fortran order"
+    assert run("normalize f.npy -G 2 -o y.zarr --part 1/2") == (2, "", f"gncli: error: {problem}\n")
+
+
 LINE = "normalize x.npy -G 2 -o y.npy"
 
 
@@ -338,7 +414,7 @@ REFUSED = {
         "<random>: cannot be read in parts; store it in a .npy, and name that",
     ),
     "z.npz::x -G 2 -o y.npy --resume": (2, "z.npz::x: cannot be read in parts; store it in a .npy, and name that"),
-    "x.npy -G 2 -o y.h5 --part 1/2": (2, "y.h5: cannot be written in parts; -o FILE.npy can"),
+    "x.npy -G 2 -o y.h5 --part 1/2": (2, "y.h5: cannot be written in parts; -o FILE.npy can, and FILE.zarr"),
     "x.npy -G 2 --in-place --resume": (2, "work in parts needs a file to write to; give -o FILE.npy; try"),
     "x.npy -G 2 --part 1/2": (2, "work in parts needs a file to write to; give -o FILE.npy; try"),
     "x.npy -G 2 -o - --part 1/2": (2, "work in parts needs a file to write to; give -o FILE.npy; try"),
@@ -503,6 +579,25 @@ def test_a_second_commit_does_nothing(cells: None) -> None:
     for _ in range(2):
         file.commit()
     assert Path("y.npy").read_bytes() == b"0123456789"
+
+
+def test_a_shard_that_cannot_be_made_durable_is_not_recorded(cells: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SharedFolder("y.zarr").begin_store(alone=True, force=False, inputs=[])
+    good, bad = store.file("c/0"), store.file("c/1")
+    for file in (good, bad):
+        file.write(memoryview(b"0123"), 0)
+    for _ in range(2):
+        good.abort()
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        bad.abort()
+    bad.abort()  # it is closed all the same
+    assert [run.place for run in store.finish()[0]] == ["c/0"]
+    store.abort()
 
 
 def test_a_file_system_without_locks_will_do(run: Run, cells: None, monkeypatch: pytest.MonkeyPatch) -> None:

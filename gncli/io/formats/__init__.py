@@ -172,6 +172,8 @@ class Written(ABC):
         Whether it names the dtypes that NumPy lacks.
     to_stores : bool, default: False
         Whether an output may be an object on a store.
+    in_parts : tuple of str, default: ()
+        The storage orders of tensors that several processes may write in parts.
     """
 
     name: str
@@ -180,6 +182,7 @@ class Written(ABC):
     compressions: tuple[str, ...] = ()
     names_dtypes: bool = False
     to_stores: bool = False
+    in_parts: tuple[Order, ...] = ()
 
     @abstractmethod
     def sink(self, output: Output) -> Sink:
@@ -191,6 +194,7 @@ class Npy(Format, Written):
 
     name = ".npy"
     suffixes = written = (".npy",)
+    in_parts = ("C", "F")
     to_stores = True
 
     def recognizes(self, file: Beginning) -> bool:
@@ -371,6 +375,7 @@ class Zarr(FolderFormat, Written):
     suffixes = written = (".zarr",)
     takes_names = names_dtypes = True
     compressions = ("zstd",)
+    in_parts = ("C",)
 
     def stands_for(self, folder: str) -> bool:
         """Return whether the folder has the metadata of an array or a group."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -131,7 +132,7 @@ class ZarrSink(Sink):
         self.name, self.shape, self.dtype = folder.name, shape, dtype
         for codec in ("crc32c", *(["zstd"] if level is not None else [])):
             check_installed(codec, self.name)
-        self._folder, self._member, self._level = folder, member, level
+        self.folder, self._member, self._level = folder, member, level
         self._kind, self._attributes = kind, attributes
         self._open: _Shard | None = None
         # A scalar has no axis to cut, and zarr-python reads no scalar in a shard.
@@ -139,11 +140,36 @@ class ZarrSink(Sink):
         self._chunk = self._cut.chunk
         self._file = shard_of(self._cut, dtype.itemsize)
         self._ratio = tuple(outer // inner for outer, inner in zip(self._file, self._chunk, strict=True))
-        self._assembly = ChunkAssembly(self._cut, _fill(dtype, kind), self._encoded, self._store)
+        self._size = math.prod(shape)
+        self.limits(0, self._size)
+
+    def reach(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first element, and the one after the last, of the shards that begin between two elements."""
+        return self._shard_from(start), self._shard_from(stop)
+
+    def _shard_from(self, element: int) -> int:
+        """Return where the first shard begins that does not begin before an element."""
+        number = self._cut.number(element) if element < self._size else self._cut.chunks
+        while number < self._cut.chunks:
+            first, _ = self._cut.run(number)
+            if first >= element and not any(map(operator.mod, self._cut.corner(number), self._file)):
+                return first
+            number += 1
+        return self._size
+
+    def limits(self, start: int, stop: int) -> None:
+        """Write only the elements from `start` to `stop`, which are whole shards, from now on, and drop others."""
+        self._finish()
+        self._limits = start, stop
+        first = self._cut.number(start) if start < self._size else 0
+        self._assembly = ChunkAssembly(self._cut, _fill(self.dtype, self._kind), self._encoded, self._store, first)
 
     def write_from(self, data: NDArray[Any], start: int) -> None:
         """Take `data`, the elements from `start` on."""
-        self._assembly.write_from(data, start)
+        first, stop = self._limits
+        kept = data[max(0, first - start) : max(0, stop - start)]
+        if kept.size:
+            self._assembly.write_from(kept, max(start, first))
 
     def _encoded(self, values: NDArray[Any]) -> bytes:
         data = as_bytes(values.astype(self.dtype.newbyteorder("<"), copy=False))
@@ -157,7 +183,7 @@ class ZarrSink(Sink):
         if self._open is None or self._open.cell != cell:
             self._finish()
             key = os.path.join(self._member, "c", *map(str, cell))
-            self._open = _Shard(cell, self._folder.file(key), self._ratio)
+            self._open = _Shard(cell, self.folder.file(key), self._ratio)
         axes = zip(corner, self._file, self._chunk, strict=True)
         self._open.add(tuple(at % outer // inner for at, outer, inner in axes), data)
 
@@ -167,7 +193,7 @@ class ZarrSink(Sink):
             self._open = None
 
     def _write_whole(self, key: str, data: bytes) -> None:
-        file = self._folder.file(key)
+        file = self.folder.file(key)
         file.write(memoryview(data), 0)
         file.abort()
 
@@ -203,14 +229,14 @@ class ZarrSink(Sink):
             text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}, indent=2)
             self._write_whole(os.path.join(*parts[:depth], V3), text.encode())
         self._write_whole(os.path.join(self._member, V3), json.dumps(self._metadata(), indent=2).encode())
-        self._folder.commit()
+        self.folder.commit()
 
     def abort(self) -> None:
         """Remove what was begun."""
         if self._open is not None:
             self._open.file.abort()
             self._open = None
-        self._folder.abort()
+        self.folder.abort()
 
 
 def _fill(dtype: np.dtype[Any], kind: Float | None) -> NDArray[Any]:
