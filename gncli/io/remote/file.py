@@ -147,7 +147,7 @@ class RemoteFile(StoredFile):
                 if number not in self._ahead:
                     first = max(offset, number * REQUEST)
                     end = min(stop, (number + 1) * REQUEST)
-                    if end - first > 0 and end > len(self._object.first):
+                    if end > len(self._object.first):
                         self._ahead[number] = _Block(self._remote, self._state, first, end - first)
 
     def read(self, view: memoryview, offset: int) -> None:

@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -82,12 +83,9 @@ class Answer(NamedTuple):
         """Return what an answer says that is no part of the object."""
         status, reason = self.response.status, one_line(self.response.reason)
         text = ""
-        try:
+        with suppress(OSError, http.client.HTTPException):
             text = self.response.read(_ERROR_NBYTES).decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            self.close()
+        self.close()
         code = _CODE.search(text)
         wait = self.header("Retry-After")
         return Failure(
@@ -107,7 +105,8 @@ class Answer(NamedTuple):
         """
         done = last = 0
         began = clock()
-        try:
+        more = b""
+        with suppress(OSError, http.client.HTTPException):
             while done < len(view) and (piece := self.response.read1(min(_PIECE, len(view) - done))):
                 view[done : done + len(piece)] = piece
                 done += len(piece)
@@ -116,13 +115,14 @@ class Answer(NamedTuple):
                     if done - last < SLOWEST * TIMEOUT:
                         break
                     began, last = now, done
-            if done == len(view) and not self.response.isclosed() and self.response.read1(1):
-                raise Failure(f"sends more than the {len(view):,} bytes asked for")
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            if done < len(view) or not self.response.isclosed():
-                self.close()
+            if done == len(view) and self.response.length != 0:
+                more = self.response.read1(1)
+        if done < len(view) or more:
+            self.close()
+        else:
+            self.response.close()  # and the connection is used again
+        if more:
+            raise Failure(f"sends more than the {len(view):,} bytes asked for")
         return done
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gncli.inputs import Network
 from gncli.io import open_source
 from gncli.io.remote import obstores
+from gncli.io.remote.client import Failure, State
+from gncli.io.urls import Url
 from tests.files import saved
 from tests.io.remote.conftest import Command
 from tests.servers import Store, changed, dropped, grown, once, status, truncated
@@ -110,3 +114,14 @@ def test_anonymous_reading_signs_nothing(scheme: str, web: Store, gncli: Command
     with open_source(f"{scheme}://bucket/x.npy") as source:
         assert source.shape == LARGE.shape
     assert gncli("stats", f"{scheme}://bucket/x.npy", "--anonymous", "-s", "shape", "--format", "value")[0] == 0
+
+
+def test_a_stream_that_is_short_is_no_result(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Obstore checks both itself; should it ever not, nothing is made up."""
+    remote = obstores.Obstore(Url(scheme, "bucket", "x"), Network(retries=0))
+    meta = {"size": 9, "e_tag": '"a"', "last_modified": "t"}
+    for found, problem in (((0, 3), "the store sends bytes"), ((0, 4), "the connection broke after 3 of 4 bytes")):
+        answer = types.SimpleNamespace(meta=meta, range=found, stream=lambda **_: [b"abc"])
+        monkeypatch.setattr(remote, "_asked", lambda _, answer=answer: answer)
+        with pytest.raises(Failure, match=problem):
+            remote.fetch(memoryview(bytearray(4)), 0, State(9, '"a"', "t"))

@@ -19,8 +19,9 @@ import pytest
 from gncli.errors import ChangedError
 from gncli.inputs import Network, Policy
 from gncli.io import open_source
-from gncli.io.remote import client, file, http
+from gncli.io.remote import client, file, http, open_object
 from gncli.io.remote.client import Failure, State
+from gncli.io.urls import parsed
 from gncli.report.records import TensorStats
 from gncli.run import cluster
 from tests.files import saved
@@ -176,6 +177,7 @@ def test_a_read_without_a_plan_goes_into_the_buffer_of_its_reader(web: Store) ->
         source.read_into(out, 5)
         np.testing.assert_array_equal(out, LARGE.reshape(-1)[5:])
         assert len(web.ranges) <= 8
+        source.will_need(10, 20)
         source.will_need(0, 10)
         source.will_need(0, LARGE.size)
         source.will_need(0, LARGE.size)
@@ -546,6 +548,39 @@ def test_tensors_are_compared_in_requests_that_are_announced(web: Store, gncli: 
     web.objects["/a.npy"], web.objects["/b.npy"] = saved(LARGE), saved(LARGE + 1)
     assert gncli("diff", f"{web.url}/a.npy", f"{web.url}/b.npy", "--atol", "2")[0] == 0
     assert len(web.ranges) <= 2 * (LARGE.nbytes / REQUEST + 3)
+
+
+def test_a_copy_in_a_file_holds_every_byte(web: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "COPIED", 1 << 17)
+    web.objects["/x.npy"] = content = saved(LARGE)
+    with open_object(parsed(f"{web.url}/x.npy")[0], "x").local() as copy:
+        assert copy.copied
+        assert copy.head(len(content) + 1) == content
+
+
+def test_past_the_end_there_is_nothing_to_read(web: Store) -> None:
+    web.objects["/x.npy"] = content = saved(SMALL)
+    with open_object(parsed(f"{web.url}/x.npy")[0], "x") as object_:
+        object_.will_need(0, 10, len(content))
+        assert object_.head(10, len(content) - 3) == content[-3:]
+        assert object_.head(10, len(content) + 3) == b""
+        with pytest.raises(ChangedError):
+            object_.read(memoryview(bytearray(10)), len(content) - 3)
+    assert len(web.asked) == 1
+
+
+def test_a_connection_is_used_for_many_requests(web: Store) -> None:
+    web.objects["/x.npy"] = saved(LARGE)
+    places = set()
+
+    def noted(handler: Handler, _: Asked) -> bool:
+        places.add(handler.client_address)
+        return False
+
+    web.faults.append(noted)
+    values(f"{web.url}/x.npy", policy=Policy(network=Network(requests=2)))
+    assert len(web.asked) > 5
+    assert len(places) <= 2
 
 
 def test_gzip_of_a_whole_object_is_named(web: Store, gncli: Command) -> None:

@@ -237,7 +237,7 @@ def test_a_lost_answer_to_a_completion_that_worked_is_no_error(bucket: Any, fron
         handler.drop()
         return True
 
-    front.faults.append(once(of("POST", "uploadId", lost)))
+    front.faults += [of("POST", "uploadId", once(lost)), of("POST", "uploadId", status(404))]
     with new(front, bucket) as file:
         file.allocate(3)
         file.write(memoryview(b"new"), 0)
