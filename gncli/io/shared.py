@@ -14,7 +14,6 @@ file visible writes them.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -68,6 +67,8 @@ class Record(NamedTuple):
         OutputError
             If it cannot be written.
         """
+        import json  # a run without parts needs none
+
         text = json.dumps(self.about).encode()
         arrays = {"about": np.frombuffer(text, np.uint8), **self.arrays}
         with sink:
@@ -95,6 +96,8 @@ def read_record(path: str, name: str) -> Record:
                 arrays[member] = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not np.array_equal(arrays.pop("sha256"), _digest(arrays)):
         raise InputError("is damaged: its checksum is wrong", subject=name, hint="do this part again")
+    import json
+
     return Record(name, json.loads(arrays.pop("about").tobytes()), arrays)
 
 
