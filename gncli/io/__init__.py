@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,11 +36,13 @@ from gncli.io.lending import Lent, lend
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
-from gncli.io.shared import SharedFolder
 from gncli.io.source import Archive, Closing, Container, Identity, NewFile, Order, Sink, Source, list_names
 from gncli.io.urls import is_url, parsed
 from gncli.kernels.floats import Float
 from gncli.names import compression_of
+
+if TYPE_CHECKING:  # seldom needed
+    from gncli.io.shared import SharedFolder
 
 __all__ = [
     "ArraySink",

@@ -116,6 +116,11 @@ def temporary_path(directory: str, base: str) -> str:
     return os.path.join(directory, f".{base[:40]}.{os.urandom(6).hex()}.tmp")
 
 
+def parts_beside(path: str) -> str:
+    """Return where the parts of an output are until it is whole, spelled as its path is."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(os.path.realpath(path))}.parts")
+
+
 def stale_files(target: str) -> Iterator[tuple[str, bool]]:
     """Yield what runs with this output have left, files and folders, each with whether it may still be in use."""
     directory, base = os.path.split(os.path.realpath(target))

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, OutputError
-from gncli.io.atomic import AtomicFile, OutputFile, locked, stale_files, writing
+from gncli.io.atomic import AtomicFile, OutputFile, locked, parts_beside, stale_files, writing
 from gncli.io.atomic_folder import AtomicFolder, removed
 from gncli.io.folder import opened
 from gncli.io.formats import npz_sink, written
@@ -189,9 +189,8 @@ class SharedFolder:
 
     def __init__(self, output: str) -> None:
         self.output = output
-        directory, base = os.path.split(os.path.realpath(written(output)[1]))
-        self.path = os.path.join(directory, f".{base}.parts")
-        self.shown = os.path.join(os.path.dirname(written(output)[1]), f".{base}.parts")
+        path = written(output)[1]
+        self.path, self.shown = parts_beside(os.path.realpath(path)), parts_beside(path)
 
     def places(self) -> list[Place]:
         """Return the records that are there, in order."""

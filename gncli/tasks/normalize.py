@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from gncli import io
 from gncli.errors import InputError, OutputError, ParameterError
 from gncli.inputs import Draw, Policy
+from gncli.io.atomic import parts_beside
+from gncli.io.formats import written
 from gncli.io.pairs import stored
-from gncli.io.shared import SharedFolder
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels import histogram
 from gncli.kernels.affine import Scaling, per_channel_moments
@@ -30,6 +32,9 @@ from gncli.run.normalization import Normalization, Outcome
 from gncli.run.plan import kept_in_file
 from gncli.tasks.requests import Backward, Normalize
 from gncli.tasks.survey import CountingSink, counted
+
+if TYPE_CHECKING:  # seldom needed
+    from gncli.io.shared import SharedFolder
 
 
 def tensor_stats(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments) -> TensorStats:
@@ -125,10 +130,11 @@ class NormalizeRun:
 
     def _left_over(self, path: str) -> tuple[str, ...]:
         """Return a note where parts of an earlier run are left."""
-        folder = SharedFolder(path)
-        if path == "-" or not folder.exists():
+        file = written(path)[1]
+        if path == "-" or not os.path.isdir(parts_beside(os.path.realpath(file))):
             return ()
-        return (f"{folder.shown}: left by an earlier run; --resume goes on with it, gncli clean {path} removes it",)
+        shown = parts_beside(file)
+        return (f"{shown}: left by an earlier run; --resume goes on with it, gncli clean {path} removes it",)
 
     def _open_sink(self, path: str, folder: SharedFolder | None = None, *, alone: bool = False) -> Sink:
         output = self.request.output
