@@ -17,12 +17,16 @@ same place.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io as streams
 import math
 import os
+import shutil
 import signal
+import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future, wait
@@ -39,7 +43,7 @@ from gncli.io.atomic import AtomicFile
 from gncli.io.ranges import GRAIN_NBYTES, Ranges
 from gncli.io.rawfile import RawSink
 from gncli.io.urls import is_url
-from gncli.run.engine import Buffers, Engine, Step, cancelled
+from gncli.run.engine import Buffers, Engine, Step
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 WORK_NBYTES = 256 << 20  # bytes of input per item, at most: 10 TB are 40,000 items
 SHARES = 8  # items per worker of a tensor that is smaller, so that all end at nearly the same time
 PATIENCE = 30  # seconds to wait for a scheduler that has a worker
+LOST = "see the logs of the cluster, or use --executor threads"
 
 _FILES = 8  # files that a worker process keeps open
 
@@ -87,6 +92,8 @@ class ClusterEngine(Engine):
         self._address, self._policy, self._work_nbytes = address, policy, work
         self._client: Client | None = None
         self._cluster: LocalCluster | None = None
+        self._directory = ""
+        self._threads = 1
         try:
             import distributed
         except ImportError as error:
@@ -109,14 +116,13 @@ class ClusterEngine(Engine):
                 client.close()
             if cluster is not None:
                 cluster.close()
+                shutil.rmtree(self._directory, ignore_errors=True)
             signals.cleanups.pop(self, None)
 
     def _results(self, source: Source, steps: Iterable[Step | None]) -> Iterator[tuple[Step, Any]]:
         orders = _Orders(source, self, self._policy)
-        client = self._joined()
-        threads = sum(client.nthreads().values())
-        share = math.prod(source.shape) // (SHARES * threads)
-        executor = client.get_executor(pure=False)
+        executor = self._joined().get_executor(pure=False)
+        share = math.prod(source.shape) // (SHARES * self._threads)
         pending: deque[tuple[list[Step], Future[Any]]] = deque()
         try:
             for item in _items(steps, min(share, self._work_nbytes // source.dtype.itemsize)):
@@ -124,32 +130,58 @@ class ClusterEngine(Engine):
                     order = orders.order(item)
                     with signals.Deferred():  # a signal here could leave a lock held that dask needs to end
                         pending.append((item, executor.submit(work, order)))
-                if not item or len(pending) >= 2 * threads:
+                if not item or len(pending) >= 2 * self._threads:
                     yield from self._first(pending, source)
             while pending:
                 yield from self._first(pending, source)
         finally:
             with signals.Deferred():
-                cancelled([future for _, future in pending])
+                for _, future in pending:
+                    future.cancel()  # one that a worker is at goes on, and writes to a file that has lost its name
 
     def _first(self, pending: deque[tuple[list[Step], Future[Any]]], source: Source) -> Iterator[tuple[Step, Any]]:
         item, future = pending[0]
         try:
-            results = _awaited(future)
+            results = self._awaited(future)
         except GncliError:
             raise
         except (self._distributed.KilledWorker, CancelledError, OSError) as error:
             problem = f"the cluster lost its workers, or they were killed ({str(error).partition(chr(10))[0]})"
-            raise LimitError(problem, hint="see the logs of its workers, or use --executor threads") from error
+            if isinstance(error, CancelledError):
+                problem = "the scheduler of the cluster was lost"
+            raise LimitError(problem, subject=self._address, hint=LOST) from error
         pending.popleft()
         progress.advance(sum(step.size for step in item) * source.dtype.itemsize)
         yield from zip(item, results, strict=True)
+
+    def _awaited(self, future: Future[Any]) -> Any:
+        """Return the result of `future`; a signal ends the wait, but never while a lock is held.
+
+        Meanwhile the scheduler is asked for its workers: more may have come, and if it has none, or does not answer,
+        for `PATIENCE` seconds, the wait ends.
+        """
+        client, asked, deadline = self._joined(), None, time.monotonic() + PATIENCE
+        with signals.Deferred():
+            while not wait((future,), timeout=0.1).done:
+                signals.checkpoint()
+                if asked is None:
+                    asked = asyncio.run_coroutine_threadsafe(_threads_of(client), client.loop.asyncio_loop)
+                elif asked.done():
+                    answer, asked = asked, None
+                    if not answer.exception() and answer.result():
+                        self._threads, deadline = answer.result(), time.monotonic() + PATIENCE
+                if time.monotonic() > deadline:
+                    problem = f"the cluster has had no workers for {PATIENCE} seconds"
+                    raise LimitError(problem, subject=self._address, hint=LOST)
+            return future.result()
 
     def _joined(self) -> Client:
         if self._client is None:
             import logging  # slow to import
 
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # problems are raised as errors
+            for name in list(logging.root.manager.loggerDict):
+                if name.partition(".")[0] == "distributed":
+                    logging.getLogger(name).setLevel(logging.CRITICAL)  # problems are raised as errors
             signals.cleanups[self] = self.rest
             try:
                 if self._address is None:
@@ -158,6 +190,7 @@ class ClusterEngine(Engine):
                     self._distributed.comm.resolve_address(self._address)  # a bad address fails here, at once
                 self._client = self._distributed.Client(self._cluster or self._address, timeout=PATIENCE)
                 self._client.wait_for_workers(1, timeout=PATIENCE)
+                self._threads = sum(self._client.nthreads().values())
             except (OSError, ValueError, TimeoutError) as error:
                 self.rest()
                 problem = f"no dask scheduler with workers answers ({str(error).partition(chr(10))[0]})"
@@ -168,24 +201,25 @@ class ClusterEngine(Engine):
         # Python's resource tracker unblocks signals when it starts, so it is started first.
         from multiprocessing.resource_tracker import ensure_running
 
+        from dask import config
+
         ensure_running()
         with _signals_later():
-            self._cluster = self._distributed.LocalCluster(
-                n_workers=self.workers,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                dashboard_address="127.0.0.1:0",
-                silence_logs=50,
-            )
+            self._directory = tempfile.mkdtemp(prefix="gncli-dask-")
+            with config.set(temporary_directory=self._directory):
+                self._cluster = self._distributed.LocalCluster(
+                    n_workers=self.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=50,
+                )
 
 
-def _awaited(future: Future[Any]) -> Any:
-    """Return the result of `future`; a signal ends the wait, but never while a lock is held."""
-    with signals.Deferred():
-        while not wait((future,), timeout=0.1).done:
-            signals.checkpoint()
-        return future.result()
+async def _threads_of(client: Client) -> int:
+    """Return the number of threads of all workers, as the scheduler knows them."""
+    return sum((await client.nthreads(asynchronous=True)).values())
 
 
 @contextmanager

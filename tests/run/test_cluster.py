@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import distributed
@@ -41,6 +41,7 @@ from gncli.run.cluster import ClusterEngine
 from gncli.run.engine import Engine, Step
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome, at_once
+from gncli.run.plan import Plan
 from gncli.tasks.survey import Wanted, survey
 from tests.arrays import assert_same_moments
 from tests.files import sparse_npy
@@ -185,14 +186,24 @@ def members(group: int) -> int:
     return found.count(str(group))
 
 
-def test_ctrl_c_ends_the_local_cluster_too_and_nobody_complains(tmp_path: Path) -> None:
-    sparse_npy(tmp_path / "x.npy", (-1, 64, 56, 56), 16 << 30)
+INTERRUPTED = {
+    ("stats", "x.npy"): b"",
+    ("normalize", "x.npy", "-G", "4", "-o", "y.npy"): b"gncli: interrupted; y.npy was not written\n",
+}
+
+
+@pytest.mark.parametrize("arguments", INTERRUPTED, ids=lambda arguments: arguments[0])
+def test_ctrl_c_leaves_no_process_and_no_file(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    sparse_npy(tmp_path / "x.npy", (-1, 64, 56, 56), (16 if arguments[0] == "stats" else 3) << 30)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "gncli", "stats", "x.npy", "--executor", "dask", "--workers", "2"],
+        [sys.executable, "-m", "gncli", *arguments, "--executor", "dask", "--workers", "2"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        env=os.environ | {"TMPDIR": str(temporary)},
     )
     while members(process.pid) < 4:  # with the two that work and the tracker of resources
         assert process.poll() is None
@@ -200,11 +211,12 @@ def test_ctrl_c_ends_the_local_cluster_too_and_nobody_complains(tmp_path: Path) 
     time.sleep(0.5)  # at work, or on the way to it
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")
+    assert (process.returncode, out, err) == (-signal.SIGINT, b"", INTERRUPTED[arguments])
     with pytest.raises(ProcessLookupError):  # Python's tracker of resources is the last to go
         for _ in range(100):
             os.killpg(process.pid, 0)
             time.sleep(0.05)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["tmp", "x.npy"]
 
 
 USAGE = {
@@ -340,6 +352,88 @@ def test_a_worker_killed_in_the_middle(tmp_path: Path, address: str, times: str)
             assert output.read_bytes() == old
     source.close()
     assert not list(tmp_path.glob("*.tmp"))
+
+
+# --- a cluster that is lost ------------------------------------------------------------------------------------------
+
+
+class Lost(NamedTuple):
+    """A cluster of a scheduler and one worker that nobody restarts."""
+
+    address: str
+    scheduler: subprocess.Popen[bytes]
+    worker: subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Lost]:
+    """Start a scheduler and a worker, each in a process of its own, and end them."""
+    file, place = tmp_path / "scheduler.json", tmp_path / "dask"
+    place.mkdir()
+
+    def started(command: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", command, "--scheduler-file", str(file), "--no-dashboard", *arguments],
+            cwd=place,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    scheduler = started("scheduler", "--port", "0", "--host", "127.0.0.1")
+    worker = started("worker", "--no-nanny", "--nthreads", "1", "--local-directory", str(place))
+    try:
+        for _ in range(300):
+            if file.exists() and file.read_text().endswith("}"):
+                break
+            time.sleep(0.1)
+        yield Lost(json.loads(file.read_text())["address"], scheduler, worker)
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+
+
+def test_a_run_whose_last_worker_died_ends_if_none_comes(
+    tmp_path: Path, mortal: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cluster_module.PATIENCE < 60
+    x = np.random.default_rng(0).standard_normal((40, 16, 30, 30), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    with open_source(str(tmp_path / "x.npy")) as source, ClusterEngine(mortal.address, work=1 << 19) as engine:
+        engine._joined()
+        monkeypatch.setattr(cluster_module, "PATIENCE", 2)
+        plan = Plan.of(source, whole(x.shape), engine, most=1 << 19)
+        with pytest.raises(LimitError) as caught:
+            list(plan.reduce(Lethal(source.dtype, "")))
+    assert mortal.worker.wait(10) == -signal.SIGKILL
+    assert str(caught.value) == (
+        f"{mortal.address}: the cluster has had no workers for 2 seconds; see the logs of the cluster, or use "
+        "--executor threads"
+    )
+
+
+def test_a_scheduler_that_dies_is_one_line_and_leaves_nothing(tmp_path: Path, mortal: Lost) -> None:
+    sparse_npy(tmp_path / "x.npy", (-1, 64, 56, 56), 6 << 30)
+    arguments = f"normalize x.npy -G 4 -o y.npy --executor dask --scheduler {mortal.address}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gncli", *arguments.split()],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not list(tmp_path.glob(".y.npy.*.tmp")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    mortal.scheduler.kill()
+    out, err = process.communicate(timeout=60)
+    hint = "see the logs of the cluster, or use --executor threads"
+    assert (process.returncode, out, err.decode()) == (
+        5,
+        b"",
+        f"gncli: error: {mortal.address}: the scheduler of the cluster was lost; {hint}\n",
+    )
+    assert not list(tmp_path.glob("*y.npy*"))
 
 
 # --- ranges ----------------------------------------------------------------------------------------------------------
