@@ -11,11 +11,11 @@ from gncli.threads import Threads
 
 
 def test_threads_do_what_is_submitted_rest_and_begin_again() -> None:
-    threads = Threads(2)
+    before, threads = set(threading.enumerate()), Threads(2)
     assert [future.result() for future in [threads.submit(pow, 2, k) for k in range(5)]] == [1, 2, 4, 8, 16]
     threads.rest()
     threads.rest()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gncli")]
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("gncli")]
     assert threads.submit(int, "7").result() == 7
     failing = threads.submit(int, "x")
     with pytest.raises(ValueError, match=r"invalid literal"):

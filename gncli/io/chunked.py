@@ -173,6 +173,8 @@ class ChunkedSource(FileSource):
         What errors call the tensor.
     """
 
+    in_chunks = True
+
     def __init__(self, file: RawFile, grid: Grid, dtype: np.dtype[Any], fill: NDArray[Any], name: str) -> None:
         super().__init__(file, grid.shape, dtype, "C", name)
         self.grid = grid

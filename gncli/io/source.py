@@ -208,6 +208,8 @@ class Source(Closing, ABC):
     sequential : bool, default: False
         Whether it is read forwards only, by one thread at a time (a pipe, a random stream). Other sources may be
         read anywhere, by many threads at once.
+    in_chunks : bool, default: False
+        Whether runs are made of chunks that are decoded whole, and kept until all of their elements were read.
     holds_in_file : bool, default: False
         Whether `hold` keeps a copy in a file in $TMPDIR.
     identity : Identity, optional
@@ -225,6 +227,7 @@ class Source(Closing, ABC):
     dtype: np.dtype[Any]
     order: Order = "C"
     sequential: bool = False
+    in_chunks: bool = False
     holds_in_file: bool = False
     identity: Identity | None = None
     stored_as: Float | None = None
@@ -331,6 +334,7 @@ class Wrapping(Source):
         self.name, self.shape, self.dtype, self.order = inner.name, inner.shape, inner.dtype, inner.order
         self.sequential, self.holds_in_file, self.identity = inner.sequential, inner.holds_in_file, inner.identity
         self.stored_as, self.dimensions, self.seed = inner.stored_as, inner.dimensions, inner.seed
+        self.in_chunks = inner.in_chunks
 
     def hold(self, start: int, stop: int) -> None:
         """Declare that the run will be read again."""

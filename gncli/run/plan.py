@@ -253,7 +253,8 @@ class Plan:
         """Yield the result of `program` for each of `spans`, by default all, in storage order.
 
         Spans are in flight side by side, so that nobody waits for the last visit of a pass. The oldest span has
-        precedence, and all open cells together are at most `MAX_OPEN_CELLS`.
+        precedence, and all open cells together are at most `MAX_OPEN_CELLS`. Spans of a source in chunks come one after
+        the other, since a chunk that two of them share would be decoded for each.
         """
         flight = _Flight(self, program, self.spans() if spans is None else spans)
         for step, result in self.engine.run(self.source, flight.steps()):
@@ -341,7 +342,8 @@ class _Flight(Generic[T]):
 
     def __init__(self, plan: Plan, program: Callable[[range], Program[T]], spans: Iterable[range]) -> None:
         self._plan, self._program, self._spans = plan, program, iter(spans)
-        self._most = 1 if plan.source.sequential else max(1, MAX_OPEN_CELLS // plan.walk.span_cells)
+        alone = plan.source.sequential or plan.source.in_chunks
+        self._most = 1 if alone else max(1, MAX_OPEN_CELLS // plan.walk.span_cells)
         self._open: deque[_Open[T]] = deque()
         self._ready: list[_Open[T]] = []  # a heap, the oldest first: those that may have a step to begin
         self._pending: deque[_Open[T]] = deque()  # one per step that is begun

@@ -182,7 +182,10 @@ def test_a_call_that_fails_leaves_the_old_file_and_nothing_else(
         if call == "open" and ".tmp" not in str(args[0]):
             return real(*args, **options)
         if call == "close":
+            mine = any(os.path.samestat(os.fstat(args[0]), new.stat()) for new in tmp_path.glob("*.tmp"))
             real(*args)
+            if not mine:  # of a trial run of the HDF5 library in a process of its own
+                return None
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
