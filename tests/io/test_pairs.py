@@ -96,3 +96,14 @@ def test_a_stream_in_another_order_is_copied_first() -> None:
     with ExitStack() as stack:
         pair = paired(stack, ArraySource(a), Forward(np.ascontiguousarray(a.transpose(0, 2, 1))), axes=(0, 2, 1))
         assert_same_bits(elements(pair, 24, 5)[1], a.reshape(-1))
+
+
+def test_what_a_pair_needs_next_is_told_to_what_it_is_made_of() -> None:
+    told: list[tuple[int, int]] = []
+
+    class Far(ArraySource):
+        def will_need(self, start: int, stop: int) -> None:
+            told.append((start, stop))
+
+    pairs.Stored(Far(np.zeros(9, np.float32))).will_need(3, 5)
+    assert told == [(3, 5)]

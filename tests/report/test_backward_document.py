@@ -49,6 +49,24 @@ def test_a_report_has_a_line_a_page_and_no_picture(tmp_path: Path) -> None:
     assert f"gncli backward {tmp_path}/x.npy" in page and "check: ok, 4 groups" in page
 
 
+def test_where_the_moments_are_given_the_elements_that_became_nan_are_counted(tmp_path: Path) -> None:
+    x = np.ones((2, 4, 3), np.float32)
+    dy = np.where(np.arange(24).reshape(x.shape) == 5, np.nan, x)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "dy.npy", dy)
+    request = Backward(
+        x=str(tmp_path / "x.npy"),
+        dy=str(tmp_path / "dy.npy"),
+        norm=GroupNorm(given=True),
+        scaling=Scaling(),
+        mean=0.0,
+        var=1.0,
+    )
+    with BackwardRun(request) as run:
+        notes = run.report().notes
+    assert notes[-1] == "dx is NaN in 1 of 24 elements, dgamma in 1 and dbeta in 1 of 4 elements"
+
+
 def test_a_layout_that_may_be_another_is_noted(tmp_path: Path) -> None:
     found = report(tmp_path, (2, 4, 4, 8))
     assert ["say --layout NHWC" in note for note in found.notes] == [True]

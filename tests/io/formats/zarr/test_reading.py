@@ -280,6 +280,14 @@ def test_the_fill_value_is_read_as_it_is_written(tmp_path: Path, dtype: str, val
         assert source.stored_chunks is not None and source.stored_chunks[:2] == (0, 2)
 
 
+@pytest.mark.parametrize("dtype", ["<f4", "bfloat16"])
+def test_without_a_fill_value_version_2_is_0_where_no_chunk_is(tmp_path: Path, dtype: str) -> None:
+    path = store(tmp_path / "x", v2((3,), (2,), dtype=dtype, fill_value=None))
+    with open_source(path) as source:
+        assert read_all(source).tolist() == [0, 0, 0]
+        assert source.dtype_name == {"<f4": "float32"}.get(dtype, dtype)
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 
