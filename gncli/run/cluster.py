@@ -164,12 +164,10 @@ class ClusterEngine(Engine):
         with signals.Deferred():
             while not wait((future,), timeout=0.1).done:
                 signals.checkpoint()
-                if asked is None:
-                    asked = asyncio.run_coroutine_threadsafe(_threads_of(client), client.loop.asyncio_loop)
-                elif asked.done():
-                    answer, asked = asked, None
-                    if not answer.exception() and answer.result():
-                        self._threads, deadline = answer.result(), time.monotonic() + PATIENCE
+                asked = asked or asyncio.run_coroutine_threadsafe(_threads_of(client), client.loop.asyncio_loop)
+                if answer := asked.result() if asked.done() and not asked.exception() else 0:
+                    self._threads, deadline = answer, time.monotonic() + PATIENCE
+                asked = None if asked.done() else asked
                 if time.monotonic() > deadline:
                     problem = f"the cluster has had no workers for {PATIENCE} seconds"
                     raise LimitError(problem, subject=self._address, hint=LOST)
