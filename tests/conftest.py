@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from gncli.cli import main
 from gncli.errors import GncliError
 from gncli.kernels import build, native
+from tests.runs import Run
 
 # Whoever runs the tests in the background has perhaps had signals ignored; children would inherit that.
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -42,6 +44,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 settings.register_profile("gncli", derandomize=True, deadline=None)
 settings.load_profile("gncli")
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs a command line: its status, stdout and stderr."""
+
+    def run(line: str, *more: str) -> tuple[int, str, str]:
+        status = main([*line.split(), *more])
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
 
 
 @pytest.fixture

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 
 from gncli.io import ArraySink, Source
 from gncli.io.formats.npy import Header, header_bytes, read_header
+from gncli.io.source import Sink
 
 MIB = 1 << 20
 KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -47,6 +51,28 @@ def parse(data: bytes, name: str = "x.npy") -> Header:
 def with_header(text: str, version: bytes = b"\x01\x00", data: bytes = b"") -> bytes:
     raw = text.encode("latin-1")
     return b"\x93NUMPY" + version + struct.pack("<H" if version[0] == 1 else "<I", len(raw)) + raw + data
+
+
+def in_threads(work: Callable[[int], None], threads: int) -> None:
+    """Do `work` of each number in a thread of its own."""
+    begun = [threading.Thread(target=work, args=(part,)) for part in range(threads)]
+    for thread in begun:
+        thread.start()
+    for thread in begun:
+        thread.join()
+
+
+def write_in_threads(sink: Sink, array: NDArray[Any], step: int, seed: int) -> None:
+    """Write an array in pieces of `step` elements, from three threads, in an order that the seed draws; commit it."""
+    starts = list(range(0, array.size, step))
+    random.Random(seed).shuffle(starts)
+
+    def work(part: int) -> None:
+        for start in starts[part::3]:
+            sink.write_from(array.reshape(-1)[start : start + step], start)
+
+    in_threads(work, 3)
+    sink.commit()
 
 
 def sparse_npy(path: Path, shape: tuple[int, ...], nbytes: int) -> None:

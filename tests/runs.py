@@ -1,4 +1,4 @@
-"""Tasks and plans by keywords, as tests call them."""
+"""Tasks and plans by keywords, as tests call them; and the type of what runs a command line."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ from gncli.tasks.normalize import NormalizeRun
 from gncli.tasks.random import RandomRun
 from gncli.tasks.requests import Choice, Criteria, Cutting, Diff, Execution, Normalize, Output, Pairing, Random, Stats
 from gncli.tasks.stats import StatsRun
+
+Run = Callable[..., tuple[int, str, str]]
+"""A command line, and words more; it returns status, stdout and stderr. The fixture `run` is one."""
 
 CUTTING = ("by", "layout", "num_groups", "group_size")
 NORM = ("num_groups", "group_size", "eps", "layout", "denominator", "interleaved", "over", "rms", "given")

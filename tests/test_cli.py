@@ -32,12 +32,12 @@ from gncli.kernels.loops import loops
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from tests.processes import ROOT, ended, start
+from tests.runs import Run
 
 X = np.tile([0.0, 1.0], 32).reshape(4, 16)
 CHECK_LINE = "check: ok, 16 groups, worst error 0 % of the rounding bound"
 OVERFLOW = "the check failed: 64 results beyond the largest float16"
 SEED = re.compile(r"seed ([0-9]+) \(chosen; --seed \1 draws the same again\)\n")
-Run = Callable[..., tuple[int, str, str]]
 Fail = Callable[[BaseException], None]
 
 
@@ -48,18 +48,6 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"GNCLI_{name}", raising=False)
     np.save("x.npy", X)
     np.save("many.npy", np.full((3000, 1), 0.5))
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a command line: its status, stdout and stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(arguments)
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 @pytest.fixture
@@ -256,7 +244,7 @@ def test_help_is_there_everywhere_and_fits_80_columns(run: Run) -> None:
 
 
 def test_gncli_alone_shows_its_help_as_an_error(run: Run) -> None:
-    status, out, err = run()
+    status, out, err = run("")
     assert (status, out) == (2, "")
     assert err == run("--help")[1]
 

@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -191,8 +192,8 @@ class OutputFile(Committing):
             os.close(fd)
 
 
-class AtomicFile(OutputFile, NewFile):
-    """A new file, written at any offset by any thread, and visible only after `commit`.
+class Atomic(Committing, ABC):
+    """A file or a folder that is made under a hidden name, and gets its own on `commit`: a base class.
 
     Parameters
     ----------
@@ -201,89 +202,82 @@ class AtomicFile(OutputFile, NewFile):
     name : str
         The output as the user typed it, for errors.
     force : bool
-        Whether an existing file may be replaced.
+        Whether what exists there may be replaced.
     inputs : sequence of Source
         What is being read: none of these files may be replaced.
-    in_place : bool
-        Whether the output is meant to replace the first of `inputs`.
 
     Attributes
     ----------
     target : str
-        The path of the file, symlinks followed.
+        The path, symlinks followed.
     replaces : bool
-        Whether a file existed there when this one was begun.
+        Whether something existed there when this was begun.
+    fd : int
+        What is made, opened; -1 when it is closed.
 
     Raises
     ------
     OutputError
-        If the output exists, is an input, is not a regular file, or cannot be created there.
+        If the output exists, is or holds an input, is something else, or cannot be created there.
     """
 
-    def __init__(
-        self, path: str, *, name: str, force: bool = False, inputs: Sequence[Source] = (), in_place: bool = False
-    ) -> None:
-        super().__init__(-1, name)
+    fd = -1
+
+    def __init__(self, path: str, *, name: str, force: bool = False, inputs: Sequence[Source] = ()) -> None:
         if is_url(path):
             problem, hint = "is on a store, and this is written to a file", "write it to a file, and copy that"
             raise OutputError(problem, subject=name, hint=hint)
+        self.name = name
         self.target = os.path.realpath(path)
-        mode = self._permitted_mode(force, inputs, in_place)
+        mode = self._permitted_mode(force, inputs)
         self.replaces = mode is not None
         self._directory = os.path.dirname(self.target)
         self._temporary = self._working_path()
         try:
             with writing(name):
-                self._begin(0o666 if mode is None else mode)
+                self._begin(0o777 if mode is None else mode)
                 if mode is not None:
-                    os.fchmod(self.fd, mode)  # what the umask took away
+                    os.fchmod(self.fd, mode)
         except BaseException as error:
             self.abort()
             if isinstance(error, OutputError) and isinstance(error.__cause__, FileNotFoundError):
-                error.hint = f"there is no folder {os.path.dirname(path) or self._directory}"
+                error.hint = f"there is no folder {os.path.dirname(path.rstrip('/')) or self._directory}"
             raise
 
-    def _working_path(self) -> str:
-        """Return where the file will be until `commit`."""
-        return temporary_path(*os.path.split(self.target))
-
-    def _begin(self, mode: int) -> None:
-        """Make the file, which a signal removes."""
-        signals.cleanups[self._temporary] = self._removed
-        self.fd = os.open(self._temporary, NEW, mode)
-        locked(self.fd, wait=False)  # whoever finds it later knows by that whether it is in use
-
-    @property
-    def working_path(self) -> str:
-        """Where the file is until `commit`."""
-        return self._temporary
-
-    def _permitted_mode(self, force: bool, inputs: Sequence[Source], in_place: bool) -> int | None:
-        """Return the permissions of the file that will be replaced, or None where no file exists."""
+    def _permitted_mode(self, force: bool, inputs: Sequence[Source]) -> int | None:
+        """Return the permissions of what will be replaced, or None where nothing exists."""
         try:
             old = os.stat(self.target)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise OutputError(f"cannot be written ({reason(error)})", subject=self.name) from error
-        if not stat.S_ISREG(old.st_mode):
-            raise OutputError(f"is {_kind(old.st_mode)}, not a file", subject=self.name)
-        for position, source in enumerate(inputs):
-            if source.identity is None or source.identity[:2] != (old.st_dev, old.st_ino):
-                continue
-            if not in_place:
-                hint = "choose another name, or --in-place for a .npy"
-                raise OutputError(f"is the same file as the input {source.name}", subject=self.name, hint=hint)
-            if position:
-                raise OutputError(f"is the same file as {source.name}, which is read too", subject=self.name)
-            force = True
-        if not force:
+        if not (self._replaceable(old, inputs) or force):
             raise OutputError("already exists", subject=self.name, hint="--force replaces it")
         return stat.S_IMODE(old.st_mode)
 
-    def replaced(self) -> RawFile:
-        """Return the reader of the file that will be replaced."""
-        return RawFile(self.target, self.name)
+    @abstractmethod
+    def _replaceable(self, old: os.stat_result, inputs: Sequence[Source]) -> bool:
+        """Return whether what exists may be replaced even without `force`; refuse what must not be replaced at all."""
+
+    def _working_path(self) -> str:
+        """Return where it will be until `commit`."""
+        return temporary_path(*os.path.split(self.target))
+
+    def _begin(self, mode: int) -> None:
+        """Make it, let a signal remove it, and lock it: whoever finds it later knows by that whether it is in use."""
+        signals.cleanups[self._temporary] = self._removed
+        self.fd = self._made(mode)
+        locked(self.fd, wait=False)
+
+    @abstractmethod
+    def _made(self, mode: int) -> int:
+        """Make it under its hidden name, with no more permissions than these, and return its descriptor."""
+
+    @property
+    def working_path(self) -> str:
+        """Where it is until `commit`."""
+        return self._temporary
 
     def scratch(self) -> OutputFile:
         """Return a file without a name in the same directory, for intermediate data; it disappears with the process."""
@@ -291,44 +285,104 @@ class AtomicFile(OutputFile, NewFile):
             return OutputFile(unnamed_file(self._directory), self.name, lasting=False)
 
     def commit(self) -> None:
-        """Make the file visible under its name, and durable; a second time, do nothing.
+        """Make it visible under its name, and durable; a second time, do nothing.
 
         Raises
         ------
         OutputError
-            If that fails. The old file is then untouched, unless only the fsync of the directory failed.
+            If that fails. What was there before is then untouched, unless only the fsync of the directory failed.
         """
-        if self.fd < 0:
+        if not self._temporary:
             return
         try:
             with writing(self.name):
-                os.fsync(self.fd)
-                self._close()
-                if not self.replaces and os.path.lexists(self.target):
-                    raise OutputError("was created by someone else meanwhile", subject=self.name)
-                os.replace(self._temporary, self.target)
-                sync_directory(self._directory)
+                self._place()
         except BaseException:
             self.abort()
             raise
         self._forget()
 
+    @abstractmethod
+    def _place(self) -> None:
+        """Write what was made to the disk, and give it its name."""
+
     def abort(self) -> None:
         """Remove what was begun; after `commit` or a second `abort`, do nothing."""
-        super().abort()
         if self._temporary:
             with suppress(OSError):
-                os.unlink(self._temporary)
-            self._forget()
+                self._remove()
+        self._forget()
+
+    @abstractmethod
+    def _remove(self) -> None:
+        """Remove what is under the hidden name; an error if nothing is."""
 
     def _removed(self) -> str:
         """Remove what was begun, and return the output as it is shown; an error if it was committed just now."""
-        os.unlink(self._temporary)
+        self._remove()
         return printable(self.name)
 
     def _forget(self) -> None:
+        """Close what is open; from now on nothing is under the hidden name."""
         signals.cleanups.pop(self._temporary, None)
         self._temporary = ""
+        fd, self.fd = self.fd, -1
+        with suppress(OSError):
+            if fd >= 0:
+                os.close(fd)
+
+
+class AtomicFile(Atomic, OutputFile, NewFile):
+    """A new file, written at any offset by any thread, and visible only after `commit`.
+
+    Parameters
+    ----------
+    path, name, force, inputs
+        As of `Atomic`.
+    in_place : bool
+        Whether the output is meant to replace the first of `inputs`.
+    """
+
+    def __init__(
+        self, path: str, *, name: str, force: bool = False, inputs: Sequence[Source] = (), in_place: bool = False
+    ) -> None:
+        self._in_place = in_place
+        self.lasting = True
+        super().__init__(path, name=name, force=force, inputs=inputs)
+
+    def _made(self, mode: int) -> int:
+        return os.open(self._temporary, NEW, mode & 0o666)
+
+    def _remove(self) -> None:
+        os.unlink(self._temporary)
+
+    def _replaceable(self, old: os.stat_result, inputs: Sequence[Source]) -> bool:
+        """Return whether the file is the input that is normalized in place."""
+        if not stat.S_ISREG(old.st_mode):
+            raise OutputError(f"is {_kind(old.st_mode)}, not a file", subject=self.name)
+        same = False
+        for position, source in enumerate(inputs):
+            if source.identity is None or source.identity[:2] != (old.st_dev, old.st_ino):
+                continue
+            if not self._in_place:
+                hint = "choose another name, or --in-place for a .npy"
+                raise OutputError(f"is the same file as the input {source.name}", subject=self.name, hint=hint)
+            if position:
+                raise OutputError(f"is the same file as {source.name}, which is read too", subject=self.name)
+            same = True
+        return same
+
+    def replaced(self) -> RawFile:
+        """Return the reader of the file that will be replaced."""
+        return RawFile(self.target, self.name)
+
+    def _place(self) -> None:
+        os.fsync(self.fd)
+        self._close()
+        if not self.replaces and os.path.lexists(self.target):
+            raise OutputError("was created by someone else meanwhile", subject=self.name)
+        os.replace(self._temporary, self.target)
+        sync_directory(self._directory)
 
 
 def sync_directory(directory: str) -> None:

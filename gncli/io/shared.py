@@ -341,7 +341,7 @@ class SharedFile(AtomicFile):
     def _begin(self, mode: int) -> None:
         with suppress(FileExistsError):
             os.mkdir(self._folder.path)
-        self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode & 0o666)
 
     def allocate(self, nbytes: int) -> None:
         """Lock the file, and make it `nbytes` long unless it is."""
@@ -412,10 +412,8 @@ class SharedFile(AtomicFile):
             finally:
                 os.close(lock)
 
-    def abort(self) -> None:
-        """Close the file, which stays for the next run."""
-        self._temporary = ""
-        super().abort()
+    def _remove(self) -> None:
+        """Leave the file for the next run."""
 
 
 class _Shard(OutputFile):
@@ -460,21 +458,18 @@ class SharedStore(AtomicFolder):
     def _working_path(self) -> str:
         return os.path.join(self._folder.path, "data")
 
-    def _begin(self) -> None:
-        for path in (self._folder.path, self._temporary):
+    def _begin(self, mode: int) -> None:
+        for path, allowed in ((self._folder.path, 0o777), (self._temporary, mode)):
             with suppress(FileExistsError):
-                os.mkdir(path)
-        self._fd = os.open(self._temporary, os.O_RDONLY | os.O_CLOEXEC)
-        _joined(self._fd, self._temporary, self.name, self._alone)
+                os.mkdir(path, allowed)
+        self.fd = os.open(self._temporary, os.O_RDONLY | os.O_CLOEXEC)
+        _joined(self.fd, self._temporary, self.name, self._alone)
         if not self._alone:
-            locked(self._fd, shared=True, wait=True)
+            locked(self.fd, shared=True, wait=True)
 
     def file(self, key: str) -> OutputFile:
         """Return a file in the folder, by its path there; an older one is written anew."""
-        path = os.path.join(self._temporary, key)
-        with writing(self.name):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        fd = self._opened(key, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
         return _Shard(fd, self.name, key, self._written.append)
 
     def finish(self) -> tuple[list[Written], list[Edge]]:
@@ -491,18 +486,12 @@ class SharedStore(AtomicFolder):
             return False
         return len(data) == run.nbytes and zlib.crc32(data) == run.crc
 
-    def abort(self) -> None:
-        """Close the folder, which stays for the next run."""
-        self._temporary = ""
-        super().abort()
+    def _remove(self) -> None:
+        """Leave the folder for the next run."""
 
-    def _discard(self) -> None:
-        """Remove what is left when the store has its name, or close the folder."""
-        if self._temporary:
-            removed(self._temporary)
-            self._temporary = ""
-            self._folder.emptied()
-        super()._discard()
+    def _place(self) -> None:
+        super()._place()
+        self._folder.emptied()
 
 
 class Shared:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,12 +17,11 @@ import h5py
 import numpy as np
 import pytest
 
-from gncli.cli import main
 from gncli.errors import OutputError
 from gncli.names import REPORT_FORMS
 from gncli.report import plot
+from tests.runs import Run
 
-Run = Callable[..., tuple[int, str, str]]
 X = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 PLAIN = {"txt": "table", "json": "json", "jsonl": "jsonl", "csv": "csv", "md": "markdown"}
 
@@ -36,18 +34,6 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("x.npy", X)
     np.save("y.npy", X + np.float32(1e-3))
     np.save("shape.npy", X[0])
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a command line: its status, stdout and stderr."""
-
-    def run(line: str, *more: str) -> tuple[int, str, str]:
-        status = main([*line.split(), *more])
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 def listed() -> list[str]:

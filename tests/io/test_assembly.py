@@ -7,7 +7,6 @@ import math
 import os
 import random
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from gncli.errors import InputError, OutputError, ParameterError
 from gncli.io import ArraySink, open_sink, open_source, transposition
 from gncli.io.atomic import OutputFile
 from gncli.io.transposition import Cut
-from tests.files import read_all
+from tests.files import read_all, write_in_threads
 
 SHAPES: tuple[tuple[int, ...], ...] = ((9,), (5, 7), (64, 3, 5), (2, 9, 100), (1, 1, 300), (3, 1, 7, 11), (), (0, 3))
 
@@ -77,19 +76,7 @@ def test_a_compressed_output_has_the_same_bytes_whichever_thread_was_first(tmp_p
     for seed in range(4):
         path = tmp_path / f"{seed}.h5"
         sink = open_sink(str(path), shape=array.shape, dtype=array.dtype, compression=1)
-        starts = list(range(0, array.size, 70_001))
-        random.Random(seed).shuffle(starts)
-
-        def work(part: int, sink: Any = sink, starts: list[int] = starts) -> None:
-            for start in starts[part::3]:
-                sink.write_from(array.reshape(-1)[start : start + 70_001], start)
-
-        threads = [threading.Thread(target=work, args=(part,)) for part in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        sink.commit()
+        write_in_threads(sink, array, 70_001, seed)
         written.add(path.read_bytes())
     assert len(written) == 1
 

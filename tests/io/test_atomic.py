@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import stat
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from gncli import signals
 from gncli.errors import GncliError, OutputError, ParameterError
 from gncli.io import Sink, atomic, open_npz, open_sink, open_source, same_file
+from tests.files import in_threads
 
 F4 = np.dtype("f4")
 
@@ -268,11 +268,7 @@ def test_threads_write_one_file(tmp_path: Path) -> None:
         for start in range(part * 500, 100_000, 2_000):
             sink.write_from(array[start : start + 500], start)
 
-    threads = [threading.Thread(target=work, args=(part,)) for part in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 4)
     sink.commit()
     assert np.array_equal(np.load(tmp_path / "y.npy"), array)
 

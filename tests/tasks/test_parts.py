@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,7 @@ from gncli.run import parts as run_parts
 from gncli.tasks import parts as tasks_parts
 from gncli.tasks.parts import listed
 from tests.processes import ended, start
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.runs import Run
 
 # Shape, memory order, dtype, and options: cells that fit a visit, that fit a part, and that are larger than a part.
 CASES: dict[str, tuple[tuple[int, ...], str, str, str]] = {
@@ -58,18 +56,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_parts, "VISIT_NBYTES", 1 << 12)
     monkeypatch.setattr(shared, "GRAIN_NBYTES", 1 << 9)
     monkeypatch.setattr(tasks_parts, "PART_NBYTES", 1 << 14)
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a command line: its status, stdout and stderr."""
-
-    def run(line: str, *more: str) -> tuple[int, str, str]:
-        status = main([*line.split(), *more])
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 def save(name: str, shape: tuple[int, ...], order: Any, dtype: str, *, nan: bool = False) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gncli.cli import main
 from gncli.io.shared import Remembered
 from gncli.run import parts as run_parts
 from gncli.run.records import Packed, unpacked
 from gncli.tasks import parts as tasks_parts
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.runs import Run
 
 
 @pytest.fixture(autouse=True)
@@ -30,18 +27,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let visits be of 4 KiB."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_parts, "VISIT_NBYTES", 1 << 12)
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a command line: its status, stdout and stderr."""
-
-    def run(line: str, *more: str) -> tuple[int, str, str]:
-        status = main([*line.split(), *more])
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 def make(shape: tuple[int, ...], dtype: str, order: Any) -> NDArray[Any]:

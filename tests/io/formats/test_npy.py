@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 import struct
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from gncli.errors import ChangedError, InputError
 from gncli.io import ArraySource, Source, open_sink, open_source, open_sources
 from gncli.io.formats.npy import header_bytes, read_header
-from tests.files import DTYPES, GOOD, SHAPES, make, parse, read_all, saved, with_header
+from tests.files import DTYPES, GOOD, SHAPES, in_threads, make, parse, read_all, saved, with_header
 from tests.marks import slow_but
 
 
@@ -299,11 +298,7 @@ def test_many_threads_read_one_file(tmp_path: Path) -> None:
             if not np.array_equal(out, array[start : start + 10_000]):
                 wrong.append(start)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 4)
     assert not wrong
 
 

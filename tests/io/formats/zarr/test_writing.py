@@ -8,7 +8,6 @@ import json
 import math
 import os
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from gncli.io.formats.zarr import writing
 from gncli.io.formats.zarr.writing import shard_of
 from gncli.io.transposition import Cut
 from gncli.kernels.floats import FLOATS
-from tests.files import listed, read_all
+from tests.files import listed, read_all, write_in_threads
 from tests.peer import Peer, peer
 from tests.stores import group, store, v2, v3
 
@@ -147,19 +146,7 @@ def test_a_store_has_the_same_bytes_whichever_thread_was_first(tmp_path: Path, s
     for seed in range(4):
         path = tmp_path / f"{seed}.zarr"
         sink = open_sink(str(path), shape=x.shape, dtype=x.dtype, compression="zstd=1")
-        starts = list(range(0, x.size, 701))
-        random.Random(seed).shuffle(starts)
-
-        def work(part: int, sink: Any = sink, starts: list[int] = starts) -> None:
-            for start in starts[part::3]:
-                sink.write_from(x.reshape(-1)[start : start + 701], start)
-
-        threads = [threading.Thread(target=work, args=(part,)) for part in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        sink.commit()
+        write_in_threads(sink, x, 701, seed)
         files = sorted(file for file in path.rglob("*") if file.is_file())
         written.add(tuple((str(file.relative_to(path)), file.read_bytes()) for file in files))
     assert len(written) == 1
@@ -371,7 +358,7 @@ def test_a_folder_that_cannot_be_made_and_one_that_a_signal_removes(
         cleanup()
     folder.abort()
 
-    def mkdir(path: str) -> None:
+    def mkdir(path: str, *_: int) -> None:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "mkdir", mkdir)
