@@ -238,19 +238,26 @@ def test_bits_do_not_depend_on_workers_tiles_or_the_kernel(kernel: str, monkeypa
     dy[:, 3] *= 1e-20
     x[:, 2], dy[:, 2] = x[:, 1], -dy[:, 1]  # many exact zeros and ties of dgamma and dx
     monkeypatch.setenv("GNCLI_KERNEL", kernel)
-    for layout, made in (("NCHW", "float32"), ("NHWC", "float32"), ("NCHW", "float64")):
-        norm = GroupNorm(2, layout=layout)
+    for layout, made, activation in (
+        ("NCHW", "float32", None),
+        ("NHWC", "float32", None),
+        ("NCHW", "float32", "relu"),
+        ("NHWC", "float32", "silu"),
+        ("NCHW", "float64", None),
+    ):
+        norm, scaling = GroupNorm(2, layout=layout), Scaling(activation=activation)
         tensors = [np.ascontiguousarray(np.moveaxis(of, 1, 3)) if layout == "NHWC" else of for of in (x, dy)]
         results = []
         loops.cache_clear()
         for workers, tile in ((2, None), (1, 1 << 12), (3, 1 << 14)):
             sink = ArraySink(tensors[0].shape, np.dtype(made))
             with Engine(workers, tile) as engine:
-                found = pass_over(tensors[0], tensors[1], norm, engine=engine, sink=sink, made=FLOATS[made])
+                options = {"engine": engine, "sink": sink, "made": FLOATS[made], "scaling": scaling}
+                found = pass_over(tensors[0], tensors[1], norm, **options)
             results.append((sink.array, *found.parameters, found.check))
         for result in results[1:]:
             for values, same in zip(result[:3], results[0][:3], strict=True):
-                assert_same_bits(values, same, (layout, made))
+                assert_same_bits(values, same, (layout, made, activation))
             assert result[3] == results[0][3] and result[3].ok
     monkeypatch.delenv("GNCLI_KERNEL")
     loops.cache_clear()

@@ -27,14 +27,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Sums, cell_sums
-from gncli.kernels.floats import Float
+from gncli.kernels.activations import derivative
+from gncli.kernels.exact import GRAIN, Sums, cell_sums, positive
+from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import PIECE, UP, Affine, Gradient, Standardization, U
+from gncli.kernels.plain import PIECE, UP, Affine, Gradient, Standardization, U, apply
 from gncli.kernels.proof import EVERYTHING, TINY
 from gncli.kernels.reduction import Visit, spread
+from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
 from gncli.kernels.walk import boxes
 from gncli.text import finite
@@ -89,6 +91,96 @@ class Weights(NamedTuple):
             for out, part in zip(found, parts, strict=True):
                 out[piece].reshape(extents)[...] = part.reshape(shape)[own]
         return found
+
+
+class Upstream(NamedTuple):
+    """A gradient on its way back.
+
+    Attributes
+    ----------
+    values : ndarray, 1-D
+        The elements; those of a dy that has not changed in its own dtype, else float64.
+    errors : ndarray of float64, 1-D, or None
+        Bounds of their errors; None if there are none but that of a product with gamma.
+    """
+
+    values: NDArray[Any]
+    errors: Floats | None = None
+
+
+def through(
+    visit: Visit,
+    dy: NDArray[Any],
+    z: Floats,
+    mapping: Standardization,
+    by: Moments,
+    norm: GroupNorm,
+    affine: Affine,
+    scratch: Scratch,
+) -> Upstream:
+    """Return h, dy times the derivative of the activation; without an activation, dy as it is.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with the elements of x.
+    dy, z : ndarray, 1-D
+        The elements of dy, and the standardized ones.
+    mapping : Standardization
+        How these were standardized.
+    by : Moments
+        The moments that they were standardized by; see `positive`.
+    norm, affine
+        The formula.
+    scratch : Scratch
+        Memory for the result and on the way to it: ``u``, ``limit`` and ``h``.
+    """
+    name, affine = affine.activation, affine._replace(activation=None)
+    if name is None:
+        return Upstream(dy)
+    u, bound = scratch.take("u", z.size), scratch.take("limit", z.size)
+    num_x, length, width = visit.walk.view(visit.region)
+    assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
+    slope, offset = (
+        spread(visit.walk, visit.region, part).reshape(num_x, 1, width) for part in (mapping.slope, mapping.offset)
+    )
+    u[...] = z
+    np.abs(z, out=bound)
+    shaped = bound.reshape(num_x, length, width)
+    shaped *= slope
+    shaped += offset
+    apply(affine, visit.region.start, FLOATS["float64"], u, bound)
+    if name == "relu":
+        above = u > 0
+        places = np.flatnonzero((np.abs(u) <= bound) & (bound > 0) & (dy != 0) & np.isfinite(u))
+        above[places] = positive(visit, places, by, norm, affine)
+        h = np.multiply(dy, above, dtype=dy.dtype)
+        h[np.isnan(u)] = np.nan
+        return Upstream(h)
+    derivative(name, u, bound)
+    values = scratch.take("h", z.size)
+    values[...] = dy
+    nothing = values == 0
+    bound *= np.abs(values)
+    values *= u
+    bound += 2 * U * np.abs(values) + TINY
+    bound[nothing] = 0.0
+    return Upstream(values, bound)
+
+
+def weighted(h: Upstream, gamma: Sequence[Floats], scratch: Scratch) -> Upstream:
+    """Return g in float64, h times gamma; `gamma` is as `Weights.per_element` returns it, so without parts it is h.
+
+    `scratch` has memory for the result: ``g`` and ``errors``.
+    """
+    g = scratch.take("g", h.values.size)
+    g[...] = h.values
+    if not gamma:
+        return Upstream(g, h.errors)
+    errors = None
+    if h.errors is not None:
+        errors = np.multiply(h.errors, np.abs(gamma[0]) * UP, out=scratch.take("errors", g.size))
+    return Upstream(np.multiply(g, gamma[0], out=g), errors)
 
 
 class Measured(NamedTuple):

@@ -28,6 +28,19 @@ def aligned(raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return raw[-raw.__array_interface__["data"][0] % LINE :]
 
 
+class Scratch:
+    """Memory that is used again for each visit: fresh pages cost more than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[np.float64]] = {}
+
+    def take(self, name: str, size: int) -> NDArray[np.float64]:
+        """Return an uninitialized array of `size` float64, which is valid until that name is taken again."""
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = room(size)
+        return self._arrays[name][:size]
+
+
 class arithmetic:  # noqa: N801  # a context, written as a function; a generator takes three times as long
     """Compute without warnings, and without copies of broadcast operands.
 

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from gncli.io.pairs import Pair
 from gncli.io.source import Sink
-from gncli.kernels.activations import derivative
 from gncli.kernels.exact import Sums as ExactSums
-from gncli.kernels.exact import cell_sums, positive
+from gncli.kernels.exact import cell_sums
 from gncli.kernels.extras import Extras
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.gradients import (
@@ -32,6 +31,7 @@ from gncli.kernels.gradients import (
     Exact,
     GradientCheck,
     Measured,
+    Upstream,
     Weights,
     cell_numbers,
     check_gradient,
@@ -41,15 +41,17 @@ from gncli.kernels.gradients import (
     gradient,
     mapped,
     settle_gradient,
+    through,
+    weighted,
 )
 from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import UP, Affine, Gradient, Standardization, U, apply, native_order
-from gncli.kernels.proof import TINY, Proof, about_zero, given_moments, without_bounds
+from gncli.kernels.plain import UP, Affine, Gradient, Standardization, U, native_order
+from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded, spread
-from gncli.kernels.scratch import room
+from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
 from gncli.kernels.tally import split
 from gncli.kernels.walk import Region, Walk
@@ -74,19 +76,23 @@ Products = tuple[Moments, ...]
 """The moments of g z, with the exact sums where they are needed, and with an activation of g and of its errors."""
 
 
-class Slope(NamedTuple):
-    """What dy has become on its way back through the activation; without one, it is dy.
+class _Elements(NamedTuple):
+    """What the elements of a visit are on their way back: in float64, but for those that have another dtype.
 
     Attributes
     ----------
-    values : ndarray, 1-D
-        dy a'(u); of a dy that is not changed in its own dtype, else float64.
-    errors : ndarray of float64, 1-D, or None
-        Bounds of their errors; None if there are none.
+    of_x : Visit
+        The visit, with the elements of x.
+    z : ndarray of float64, 1-D
+        The standardized elements.
+    h, g : Upstream
+        dy times the derivative of the activation, and that times gamma where gamma is not one number.
     """
 
-    values: NDArray[Any]
-    errors: Floats | None = None
+    of_x: Visit
+    z: Floats
+    h: Upstream
+    g: Upstream
 
 
 class _Results(NamedTuple):
@@ -221,17 +227,8 @@ class _Together(Reduction[R]):
         return self._make(*(law.merge(*pair) for law, pair in zip(self._laws, zip(a, b, strict=True), strict=True)))
 
 
-class _Room(threading.local):
-    """Memory that a thread uses again for each visit: fresh pages cost more than the arithmetic on them."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Floats] = {}
-
-    def take(self, name: str, size: int) -> Floats:
-        """Return an uninitialized array of `size` float64, which is valid until that name is taken again."""
-        if name not in self._arrays or self._arrays[name].size < size:
-            self._arrays[name] = room(size)
-        return self._arrays[name][:size]
+class _Room(threading.local, Scratch):
+    """Scratch memory that each thread has for itself."""
 
 
 class _Worker:
@@ -239,10 +236,10 @@ class _Worker:
 
     def __init__(self, run: Backward, once: bool) -> None:
         pair, norm, made = run.pair, run.grouping.norm, run.made
-        self.room = _Room()
+        self.scratch = _Room()
         self.dtypes = pair.a.dtype, pair.b.dtype
         self.norm, self.made, self.overflow, self.sink, self.engine = norm, made, run.overflow, run.sink, run.engine
-        self.activation, self.affine = run.affine.activation, run.affine._replace(activation=None)
+        self.affine, self.activation = run.affine, run.affine.activation
         smooth = self.activation not in (None, "relu")
         self.weights = Weights.of(run.affine, pair.b.dtype)
         if smooth:
@@ -253,16 +250,16 @@ class _Worker:
         self.given = None if run.given is None else given_moments(*run.given, pair.a.dtype)
         measures = self.given is None
         knows = not once and self.settles and (self.proves or self.activation is not None)
-        bounds, exactly_ = Proof(None, exact=False), Proof(None, exact=knows)
-        self.before = MomentsOf(pair.a.dtype, exactly_ if measures else None)
-        self.double = MomentsOf(np.dtype(np.float64), bounds)
+        self.before = MomentsOf(pair.a.dtype, Proof(None, exact=knows) if measures else None)
+        self.double = MomentsOf(np.dtype(np.float64), Proof(None, exact=False))
         zeros = {"zeros"} if run.zeros else set()
         of_dy = Extras(frozenset({"first_nan", "first_inf", *zeros}), pair.shape, pair.order)
         of_dx = Extras(frozenset(zeros), pair.shape, pair.order) if zeros else None
-        # Where gamma is one number, and there is no activation, g is dy, and measured with it.
-        alone = self.weights.values is not None or self.activation is not None
-        self.of_g = self.double if alone else None
-        self.of_dy = MomentsOf(pair.b.dtype, of_dy if alone else Proof(of_dy, exact=False))
+        # Where gamma is one number, and there is no activation, g is dy. Then the moments of dy are those of g.
+        self.same = self.weights.values is None and self.activation is None
+        self.of_dy = MomentsOf(pair.b.dtype, Proof(of_dy, exact=False) if self.same else of_dy)
+        # Otherwise those of g are measured with those of x and dy, or, if g depends on those of x, after them.
+        self.early = self.double if measures and not (self.same or self.activation) else None
         self.after = MomentsOf(made.dtype, of_dx)
 
     def split(self, visit: Visit) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -270,102 +267,60 @@ class _Worker:
         x, dy = split(visit.values, *self.dtypes)
         return native_order(x), native_order(dy)
 
-    def back(self, visit: Visit, dy: NDArray[Any], z: Floats, mapping: Standardization, by: Moments) -> Slope:
-        """Return dy times the derivative of the activation; `visit` has the elements of x."""
-        if self.activation is None:
-            return Slope(dy)
-        u, bound = self.room.take("u", z.size), self.room.take("limit", z.size)
-        walk, region = visit.walk, visit.region
-        num_x, length, width = walk.view(region)
-        assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
-        slope, offset = (
-            spread(walk, region, part).reshape(num_x, 1, width) for part in (mapping.slope, mapping.offset)
-        )
-        u[...] = z
-        np.abs(z, out=bound)
-        shaped = bound.reshape(num_x, length, width)
-        shaped *= slope
-        shaped += offset
-        apply(self.affine, region.start, DOUBLE, u, bound)
-        if self.activation == "relu":
-            above = u > 0
-            places = np.flatnonzero((np.abs(u) <= bound) & (bound > 0) & (dy != 0) & np.isfinite(u))
-            above[places] = positive(visit, places, by, self.norm, self.affine)
-            h = np.multiply(dy, above, dtype=dy.dtype)
-            h[np.isnan(u)] = np.nan
-            return Slope(h)
-        derivative(self.activation, u, bound)
-        values = self.room.take("h", z.size)
-        values[...] = dy
-        nothing = values == 0
-        bound *= np.abs(values)
-        values *= u
-        bound += 2 * U * np.abs(values) + TINY
-        bound[nothing] = 0.0
-        return Slope(values, bound)
+    def elements(self, visit: Visit, by: Moments, mapping: Standardization) -> _Elements:
+        """Return what the elements of a visit of the pair are, standardized by the moments `by`."""
+        x, dy = self.split(visit)
+        of_x = visit._replace(values=x)
+        z = self.standardized(of_x, mapping)
+        h = through(of_x, dy, z, mapping, by, self.norm, self.affine, self.scratch)
+        return _Elements(of_x, z, h, self.weighted(of_x, h))
 
-    def weighted(self, visit: Visit, h: Slope) -> tuple[Floats, Floats | None]:
-        """Return g and bounds of its errors in float64: those of h, times gamma where that is not one number."""
-        g = self.room.take("g", h.values.size)
-        g[...] = h.values
-        gamma = self.weights.per_element(visit.region.start, g.size)
-        if not gamma:
-            return g, h.errors
-        errors = None
-        if h.errors is not None:
-            errors = np.multiply(h.errors, np.abs(gamma[0]) * UP, out=self.room.take("errors", g.size))
-        return np.multiply(g, gamma[0], out=g), errors
+    def weighted(self, visit: Visit, h: Upstream) -> Upstream:
+        """Return g: h times gamma, where that is not one number."""
+        return weighted(h, self.weights.per_element(visit.region.start, h.values.size), self.scratch)
 
     @property
     def laws(self) -> tuple[MomentsOf, MomentsOf, MomentsOf]:
         """The laws of the moments of x, g and dy, as `inputs` returns them."""
-        return self.before, self.of_dy if self.of_g is None or self.activation else self.of_g, self.of_dy
+        return self.before, self.early or self.of_dy, self.of_dy
 
     @property
     def later(self) -> tuple[MomentsOf, ...]:
         """The laws of what `products_of` returns."""
         return (self.double,) * (1 if self.activation is None else 2 if self.settles else 3)
 
-    def inputs(self, visit: Visit, x: NDArray[Any], dy: NDArray[Any], g: Floats | None) -> _Inputs:
-        """Return the moments of a visit; without g those of dy stand for its."""
-        of_dy = self.of_dy.measure(visit._replace(values=dy))
-        of_g = of_dy if self.of_g is None or g is None else self.of_g.measure(visit._replace(values=g))
+    def inputs(self, visit: Visit) -> _Inputs:
+        """Return the moments of a visit of the pair; those of dy stand for those of a g that is not measured yet."""
+        x, dy = self.split(visit)
+        of_g = of_dy = self.of_dy.measure(visit._replace(values=dy))
+        if self.early is not None:
+            of_g = self.early.measure(visit._replace(values=self.weighted(visit, Upstream(dy)).values))
         return _Inputs(self.before.measure(visit._replace(values=x)), of_g, of_dy)
 
     def moments_of(self, visit: Visit) -> tuple[Moments]:
         """Return the moments of x of a visit of the pair."""
         return (self.before.measure(visit._replace(values=self.split(visit)[0])),)
 
-    def inputs_of(self, visit: Visit) -> _Inputs:
-        """Return the moments of a visit of the pair, but those of g where there is an activation."""
-        x, dy = self.split(visit)
-        g = None if self.activation or self.of_g is None else self.weighted(visit, Slope(dy))[0]
-        return self.inputs(visit, x, dy, g)
-
     def products_of(self, by: Moments, mapping: Standardization, visit: Visit) -> Products:
         """Return the moments of g z of a visit of the pair, with the exact sums of its cells, and what comes later."""
-        x, dy = self.split(visit)
-        of_x = visit._replace(values=x)
-        z = self.standardized(of_x, mapping)
-        h = self.back(of_x, dy, z, mapping, by)
-        g, errors = self.weighted(visit, h)
-        found = self.products(visit, g, z)
+        of_x, z, h, g = self.elements(visit, by, mapping)
+        found = self.products(visit, g.values, z)
         if self.proves and self.settles:
-            exact = exact_cells(of_x, h.values, self.weights.per_element(visit.region.start, x.size))
+            exact = exact_cells(of_x, h.values, self.weights.per_element(visit.region.start, z.size))
             found = found._replace(extras=(*found.extras, exact))
-        after = [] if self.activation is None else [g] if errors is None else [g, errors]
+        after = [] if self.activation is None else [g.values] if g.errors is None else [g.values, g.errors]
         return found, *(self.double.measure(visit._replace(values=values)) for values in after)
 
     def standardized(self, visit: Visit, mapping: Standardization) -> Floats:
         """Return z as float64."""
-        z = self.room.take("z", visit.values.size)
+        z = self.scratch.take("z", visit.values.size)
         bare = mapping._replace(slope=None, offset=None)
         normalize_region(visit.walk, visit.region, visit.values, bare, IDENTITY, DOUBLE, z=None, y=z)
         return z
 
     def products(self, visit: Visit, g: Floats, z: Floats) -> Moments:
         """Return the moments of g z."""
-        return self.double.measure(visit._replace(values=np.multiply(g, z, out=self.room.take("other", z.size))))
+        return self.double.measure(visit._replace(values=np.multiply(g, z, out=self.scratch.take("other", z.size))))
 
     def reference(self, before: Moments) -> Moments:
         """Return the moments that x is standardized by."""
@@ -374,51 +329,39 @@ class _Worker:
     def whole(self, visit: Visit) -> _Whole:
         """Return the gradient of whole spans."""
         x, dy = self.split(visit)
-        of_x = visit._replace(values=x)
-        before = self.before.measure(of_x).settled()
+        before = self.before.measure(visit._replace(values=x)).settled()
         by = self.reference(before)
         if self.given is not None:
             by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
         mapping = standardization(by, self.norm)
-        z = self.standardized(of_x, mapping)
-        h = self.back(of_x, dy, z, mapping, by)
-        g, errors = self.weighted(visit, h)
-        of_dy = self.of_dy.measure(visit._replace(values=dy))
-        of_g = of_dy if self.of_g is None else self.of_g.measure(visit._replace(values=g))
-        moments = of_g if self.given is not None else self.products(visit, g, z)
-        of_errors = None if errors is None else self.double.measure(visit._replace(values=errors)).settled()
-        known = Measured(before, by, mapping, of_g.settled(), moments, of_dy, of_errors)
+        made = self.elements(visit, by, mapping)
+        of_g = of_dy = products = self.of_dy.measure(visit._replace(values=dy))
+        errors = None
+        if self.given is None:
+            if not self.same:
+                of_g = self.double.measure(visit._replace(values=made.g.values))
+            products = self.products(visit, made.g.values, made.z)
+            if made.g.errors is not None:
+                errors = self.double.measure(visit._replace(values=made.g.errors)).settled()
+        known = Measured(before, by, mapping, of_g.settled(), products, of_dy, errors)
         cells = gradient(known, self.norm, self.weights, narrow=self.narrow)
-        return _Whole(known, cells, self.map(known, cells, of_x, h, g, errors, z))
+        return _Whole(known, cells, self.map(known, cells, made))
 
     def map_again(self, known: Measured, cells: Gradient, visit: Visit) -> _Mapped:
         """Return the gradient of a part of a span."""
-        x, dy = self.split(visit)
-        of_x = visit._replace(values=x)
-        z = self.standardized(of_x, known.mapping)
-        h = self.back(of_x, dy, z, known.mapping, known.by)
-        g, errors = self.weighted(visit, h)
-        found = self.map(known, cells, of_x, h, g, errors, z)
-        return found if self.given is None else found._replace(inputs=self.inputs(visit, x, dy, None))
+        found = self.map(known, cells, self.elements(visit, known.by, known.mapping))
+        return found if self.given is None else found._replace(inputs=self.inputs(visit))
 
-    def map(
-        self,
-        known: Measured,
-        cells: Gradient,
-        visit: Visit,
-        h: Slope,
-        g: Floats,
-        errors: Floats | None,
-        z: Floats,
-    ) -> _Mapped:
+    def map(self, known: Measured, cells: Gradient, elements: _Elements) -> _Mapped:
         """Return the gradient of a visit; write dx unless the caller must write in order."""
+        visit, z, h, g = elements
         made, sink, start = self.made, self.sink, visit.region.start
-        take, size = self.room.take, z.size
+        take, size = self.scratch.take, z.size
         values, bound, other = take("dx", size), take("bound", size), take("other", size)
         of_z = z
         if self.norm.given and not np.isfinite(np.add.reduce(z)):  # dx does not depend on it
             of_z = np.where(np.isfinite(z), z, 0.0)
-        mapped(visit, cells, g, of_z, errors, values, bound)
+        mapped(visit, cells, g.values, of_z, g.errors, values, bound)
         of_dx = self.double.measure(visit._replace(values=values))
         dx = self.engine.buffers.take(size, made.dtype)
         defined = None if of_dx.finite.all() else self._defined(visit, known, h.values)
@@ -437,7 +380,8 @@ class _Worker:
         if made.foreign:
             overflowed = made.resolve(dx, self.overflow)
             lost = (dx == 0) & (values != 0)
-            lost[places[: places.size if self.settles else 0]] = False
+            if self.settles:
+                lost[places] = False  # those of them are counted
             became_zero += int(np.count_nonzero(lost))
         rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
@@ -464,9 +408,9 @@ class _Worker:
         shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
         return np.broadcast_to(finite, shape).reshape(-1)
 
-    def _sums(self, visit: Visit, mapping: Standardization, h: Slope, z: Floats) -> tuple[list[Piece], list[Piece]]:
+    def _sums(self, visit: Visit, mapping: Standardization, h: Upstream, z: Floats) -> tuple[list[Piece], list[Piece]]:
         """Return the sums of h z and of h."""
-        start, take = visit.region.start, self.room.take
+        start, take = visit.region.start, self.scratch.take
         wide, terms, sizes = take("g", z.size), take("dx", z.size), take("other", z.size)
         wide[...] = h.values
         dgamma = pieces(self.grid, start, np.multiply(wide, z, out=terms), sizes)
@@ -487,7 +431,7 @@ class _Worker:
 
     def _sizes(self, start: int, errors: Floats, factor: float) -> list[Floats]:
         """Return the sums of `errors`, which are used up, times `factor`, for the pieces that `pieces` makes."""
-        found = pieces(self.grid, start, errors, self.room.take("other", errors.size))
+        found = pieces(self.grid, start, errors, self.scratch.take("other", errors.size))
         return [piece.sizes * factor * UP for piece in found]
 
     def exact(self, opened: NDArray[np.int64], by: Moments | None, visit: Visit) -> _Opened:
@@ -500,8 +444,7 @@ class _Worker:
         if self.activation is not None:
             if by is None:
                 by = self.reference(self.before.measure(of_x).settled())
-            mapping = standardization(by, self.norm)
-            dy = self.back(of_x, dy, self.standardized(of_x, mapping), mapping, by).values
+            dy = self.elements(visit, by, standardization(by, self.norm)).h.values
         walk, region = visit.walk, visit.region
         num_x, length, width = walk.view(region)
         numbers = cell_numbers(of_x)
@@ -617,7 +560,7 @@ class Backward:
         known = self._measured(plan, span)
         cells = gradient(known, worker.norm, worker.weights, narrow=worker.narrow)
         again = partial(worker.map_again, known, cells)
-        inputs = _Together(_Inputs, worker.laws, worker.inputs_of)
+        inputs = _Together(_Inputs, worker.laws, worker.inputs)
         results = _Together(_Results, (worker.double, worker.double, worker.after), lambda visit: again(visit).moments)
 
         def mapped_again() -> Iterator[tuple[Region, tuple[_Inputs, _Results]]]:
@@ -638,7 +581,7 @@ class Backward:
             by = given_to(worker.given, plan.walk, span)
             x, _, dy = (law.nothing(by.n.size) for law in worker.laws)
             return Measured(x, by, standardization(by, worker.norm), dy, dy, dy)
-        ((x, g, dy),) = plan.reduce(_Together(_Inputs, worker.laws, worker.inputs_of), span)
+        ((x, g, dy),) = plan.reduce(_Together(_Inputs, worker.laws, worker.inputs), span)
         x = x.settled()
         by = worker.reference(x)
         mapping = standardization(by, worker.norm)
