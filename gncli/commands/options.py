@@ -363,15 +363,23 @@ def _together(*decorators: Decorator[F]) -> Decorator[F]:
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Options": (),
+    "Other norms": (
+        *("denominator", "interleaved", "over", "rms", "mean", "var"),
+        *("gamma_axes", "gamma_per_group", "gamma_offset", "round_before_affine", "activation"),
+    ),
     "The verdict": (
         *("rtol", "atol", "max_fraction", "nan_differs", "allow_vacuous"),
         *("baseline", "factor", "max_ulp", "near_zero", "faithful", "exact"),
     ),
+    "Expectations": ("expect", "manifest"),
+    "Which tensors and cells": ("files_from", "null", "match", "where", "sort", "top", "total"),
     "Many pairs": ("renames", "fail_fast", "only_different", "unchanged", "changed"),
+    "Histograms and pictures": ("hist", "bins", "plot", "title", "log", "width"),
     "Work in parts": ("part", "measure", "assemble", "resume"),
     "A random tensor": ("random", "dist", "seed"),
     "Output": ("form", "report_file", "precision", "color", "quiet"),
     "Computation": ("executor", "scheduler", "workers", "tile"),
+    "Object stores and web servers": ("anonymous", "requests", "retries"),
     "Limits on the input": ("max_chunk", "allow_sparse", "allow_plugins"),
 }
 """The sections of a help page, and the options in each; the first one has all that no other names."""
