@@ -17,14 +17,15 @@ FAR = {"silu": 100, "gelu": 12, "gelu-tanh": 10}
 
 def activated(name: str, group: exact.Group, x: Any, gamma: Any, beta: float, kind: Float) -> Any:
     """Return the activation of the result for the element `x` of a group, rounded once."""
-    sign = group.side(x, gamma, beta, Fraction(0))
+    compared, about = group.compared(x, gamma, beta)
+    sign = compared(Fraction(0))
     if sign == 0 or (name == "relu" and sign < 0):
         return kind.dtype.type(0.0)
     if name == "relu":
-        return group.rounded(x, gamma, beta, kind)
-    if group.side(x, gamma, beta, Fraction(FAR[name])) > 0:  # less than that by 1e-30 or less: it matters for ties
-        return exact.nearest_by(lambda boundary: group.side(x, gamma, beta, boundary) or -1, kind)
-    if group.side(x, gamma, beta, Fraction(-130)) < 0:
+        return exact.nearest_by(compared, about, kind)
+    if compared(Fraction(FAR[name])) > 0:  # less than that by 1e-30 or less: it matters for ties
+        return exact.nearest_by(lambda boundary: compared(boundary) or -1, about, kind)
+    if compared(Fraction(-130)) < 0:
         return kind.dtype.type(-0.0)
     with decimal.localcontext(prec=DIGITS):
         root = decimal_of(group.total)
@@ -39,7 +40,7 @@ def activated(name: str, group: exact.Group, x: Any, gamma: Any, beta: float, ki
         assert abs(away) > abs(found) / 10**50 or boundary == 0, "more digits are needed"
         return (away > 0) - (away < 0)
 
-    return exact.nearest_by(side, kind)
+    return exact.nearest_by(side, float(value), kind)
 
 
 def decimal_of(number: Fraction) -> Decimal:

@@ -18,6 +18,10 @@ from gncli.errors import GncliError
 from gncli.kernels import build, native
 from tests.runs import Run
 
+# Bytecode is kept: a test that starts processes would wait for each of them to compile all of gncli again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Whoever runs the tests in the background has perhaps had signals ignored; children would inherit that.
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(signum) is signal.SIG_IGN:
@@ -27,6 +31,7 @@ for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the loops in place if they are missing or old, so that every kernel is tested if there is a compiler."""
     os.environ.pop("COLUMNS", None)  # gncli heeds it, and who runs the tests in parallel sets it
+    os.unsetenv("COLUMNS")  # as does readline, which pytest imports, behind the back of os.environ
     if not hasattr(config, "workerinput"):
         code = "from gncli.kernels import native; raise SystemExit(not native.bodies())"
         # Another process looks: one that has loaded an old library would be given it again.

@@ -180,7 +180,7 @@ def rounded_sum(terms: Sequence[tuple[Fraction, Fraction]], kind: Any) -> Any:
             far = total - _decimal(boundary)
             return 0 if abs(far) <= largest * Decimal(10) ** -500 else 1 if far > 0 else -1
 
-        return exact.nearest_by(side, kind)
+        return exact.nearest_by(side, float(total), kind)
 
 
 def _decimal(number: Fraction) -> Decimal:

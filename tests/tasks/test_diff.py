@@ -453,21 +453,19 @@ def test_a_correct_float16_kernel_is_the_same_by_default(tmp_path: Path) -> None
 
 def exactly(a: NDArray[Any], b: NDArray[Any]) -> dict[str, Decimal | None]:
     """Return the numbers of the report from exact integers, to 60 digits; None where they are not defined."""
-
-    def integers(values: NDArray[Any]) -> list[int]:
-        ratios = (value.as_integer_ratio() for value in values.reshape(-1).tolist())
-        return [above * (2**1074 // below) for above, below in ratios]
-
-    left, right = integers(a), integers(b)
-    gaps = [abs(x - y) for x, y in zip(left, right, strict=True)]
+    parts, powers = np.frexp(np.concatenate([a.reshape(-1), b.reshape(-1)]))
+    least = int(powers.min())  # all are multiples of 2^(least - 53), which is the unit here
+    left, right = np.split(np.ldexp(parts, 53).astype(np.int64).astype(object) << (powers - least).astype(object), 2)
+    gaps = abs(left - right)
     with decimal.localcontext(prec=60, Emin=-10_000, Emax=10_000):
-        one = Decimal(2**1074)
-        square, a_square, b_square = (Decimal(sum(value * value for value in of)) for of in (gaps, left, right))
-        product = Decimal(sum(x * y for x, y in zip(left, right, strict=True)))
+        unit = Decimal(2) ** (least - 53)
+        square, a_square, b_square, product = (
+            Decimal(x @ y) for x, y in ((gaps, gaps), (left, left), (right, right), (left, right))
+        )
         spread, rmse = Decimal(max(right) - min(right)), (square / len(gaps)).sqrt()
         return {
-            "mean_abs": Decimal(sum(gaps)) / len(gaps) / one,
-            "rmse": rmse / one,
+            "mean_abs": Decimal(sum(gaps)) / len(gaps) * unit,
+            "rmse": rmse * unit,
             "rel": (square / b_square).sqrt() if b_square else None,
             "psnr": 20 * (spread / rmse).log10() if spread and rmse else None,
             "cosine": product / (a_square.sqrt() * b_square.sqrt()) if a_square and b_square else None,
