@@ -34,8 +34,9 @@ class Asked(NamedTuple):
 
     @property
     def range(self) -> tuple[int, int] | None:
-        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
-        return (int(match[1]), int(match[2])) if match else None
+        """The first and the last byte that are asked for; before 0 where they are counted from the end."""
+        match = re.fullmatch(r"bytes=(-?\d+)(?:-(\d+))?", self.headers.get("range", ""))
+        return (int(match[1]), int(match[2] or -1)) if match else None
 
 
 Fault = Callable[["Handler", Asked], bool]
@@ -88,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
             self.say(416, b"", {"Content-Range": f"bytes */{len(found)}"})
         else:
             first, last = asked.range[0], min(asked.range[1], len(found) - 1)
+            if first < 0:
+                first, last = max(0, len(found) + first), len(found) - 1
             headers["Content-Range"] = f"bytes {first}-{last}/{len(found)}"
             self.say(206, found[first : last + 1], headers)
 

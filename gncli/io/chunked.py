@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError
-from gncli.io.rawfile import FileSource, RawFile, as_bytes
+from gncli.io.rawfile import FileSource, as_bytes
+from gncli.io.source import StoredFile
 from gncli.kernels.walk import boxes
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class ChunkedSource(FileSource):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file whose state the tensor depends on, which is closed with the source.
     grid : Grid
         The chunks.
@@ -175,7 +176,7 @@ class ChunkedSource(FileSource):
 
     in_chunks = True
 
-    def __init__(self, file: RawFile, grid: Grid, dtype: np.dtype[Any], fill: NDArray[Any], name: str) -> None:
+    def __init__(self, file: StoredFile, grid: Grid, dtype: np.dtype[Any], fill: NDArray[Any], name: str) -> None:
         super().__init__(file, grid.shape, dtype, "C", name)
         self.grid = grid
         self._fill = fill

@@ -36,12 +36,13 @@ def opened(path: str, name: str, policy: Policy = STRICT) -> Container:
         If it cannot be read.
     """
     if is_url(path):
-        if path.rstrip("/").endswith(tuple(suffix for format_ in FOLDERS for suffix in format_.suffixes)):
-            problem = "is a folder of many objects, which is not read from a store"
-            raise InputError(problem, subject=name, hint="copy it to a folder, and name that")
+        url, _ = parsed(path)
+        for format_ in FOLDERS:
+            if url.names_folder(format_.suffixes):
+                return format_.open(path, name, policy)
         from gncli.io.remote import open_object  # only who names a store needs it
 
-        return open_file(open_object(parsed(path)[0], name, policy.network), name, policy)
+        return open_file(open_object(url, name, policy.network), name, policy)
     if os.path.isdir(path):
         for format_ in FOLDERS:
             if format_.stands_for(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
+from urllib.parse import quote
 
 from gncli.errors import GncliError, InputError
 
@@ -50,6 +51,30 @@ class Url(NamedTuple):
         path = self.key.partition("?")[0] if self.web else self.key
         folder, slash, _ = path.rpartition("/")
         return self._replace(key=f"{folder}{slash}{name}")
+
+    def below(self, name: str) -> Url:
+        """Return the URL of the object `name` in the folder that this is; what follows a ? stays.
+
+        Examples
+        --------
+        >>> str(Url("s3", "bucket", "a.zarr/").below("c/0")), str(Url("https", "host", "a.zarr?sig=1").below("b c/0"))
+        ('s3://bucket/a.zarr/c/0', 'https://host/a.zarr/b%20c/0?sig=1')
+        """
+        if not self.web:
+            return self._replace(key=f"{self.key.removesuffix('/')}/{name}")
+        path, mark, query = self.key.partition("?")
+        return self._replace(key=f"{path.removesuffix('/')}/{quote(name)}{mark}{query}")
+
+    def names_folder(self, suffixes: tuple[str, ...]) -> bool:
+        """Return whether it is a folder of objects: it ends with a slash, or a part of its path has such a suffix.
+
+        Examples
+        --------
+        >>> [Url("s3", "bucket", key).names_folder((".zarr",)) for key in ("a.zarr", "a.zarr/g/b", "a/", "a.zarr.npy")]
+        [True, True, True, False]
+        """
+        path = self.key.partition("?")[0] if self.web else self.key
+        return path.endswith("/") or any(part.lower().endswith(suffixes) for part in path.split("/"))
 
 
 def is_url(text: str) -> bool:

@@ -152,7 +152,7 @@ class FolderFormat(ABC):
 
     @abstractmethod
     def open(self, folder: str, name: str, policy: Policy) -> Container:
-        """Return the tensors of the folder; errors call it `name`."""
+        """Return the tensors of the folder, or of the prefix of a store; errors call it `name`."""
 
 
 class Written(ABC):
@@ -383,9 +383,9 @@ class Zarr(FolderFormat, Written):
 
     def open(self, folder: str, name: str, policy: Policy) -> Container:
         """Return the arrays of the store."""
-        from gncli.io.formats.zarr import ZarrStore
+        from gncli.io.formats.zarr import zarr_store
 
-        return ZarrStore(folder, name, policy)
+        return zarr_store(folder, name, policy)
 
     def sink(self, output: Output) -> Sink:
         """Return the sink of a new store with one array; one that holds anything else is not replaced."""

@@ -160,9 +160,12 @@ class Remote(ABC):
     ----------
     hint : str
         What to do where the store refuses it.
+    part : str
+        What errors add to the name of a folder: the object in it; empty where the object has a name of its own.
     """
 
     hint: str
+    part = ""
 
     def __init__(self, url: Url, network: Network) -> None:
         self.url, self.network = url, network
@@ -171,14 +174,46 @@ class Remote(ABC):
         """Return the client of the object `name` in the same folder."""
         return type(self)(self.url.beside(name), self.network)
 
-    @abstractmethod
+    def below(self, name: str) -> Self:
+        """Return the client of the object `name` in the folder that this is."""
+        other = type(self)(self.url.below(name), self.network)
+        other.part = name
+        return other
+
     def opened(self, nbytes: int) -> tuple[State, bytes]:
-        """Return the state of the object, and its first `nbytes` bytes, or all of a smaller one.
+        """Return the state of the object, and its first `nbytes` bytes, or all of a smaller one; as `begun`."""
+        return self.begun(0, nbytes)
+
+    @abstractmethod
+    def begun(self, first: int, nbytes: int) -> tuple[State, bytes]:
+        """Return the state of the object, and `nbytes` bytes of it, or all of a smaller one, retries included.
+
+        Parameters
+        ----------
+        first : int
+            0, or ``-nbytes`` for the last bytes.
+        nbytes : int
+            How many bytes, more than 0.
 
         Raises
         ------
         Failure
             If it cannot be read in ranges.
+        """
+
+    @abstractmethod
+    def listed(self, *, flat: bool) -> Iterator[tuple[str, int]]:
+        """Yield the name and the size of each object in the folder that this is.
+
+        Parameters
+        ----------
+        flat : bool
+            Whether those in folders below it are told too, and not these folders, with a slash at the end.
+
+        Raises
+        ------
+        Failure
+            If the store does not list it.
         """
 
     @abstractmethod
@@ -198,7 +233,8 @@ class Remote(ABC):
             yield
         except Failure as failure:
             if failure.changed:
-                raise ChangedError(failure.told, subject=name) from failure
+                problem = f"{failure.told}: {self.part}" if self.part else failure.told
+                raise ChangedError(problem, subject=name) from failure
             raise self._error(InputError, "read", failure, name) from failure
 
     @contextmanager
@@ -213,7 +249,8 @@ class Remote(ABC):
         if failure.status == 404 and done == "read":
             return kind("there is no such object (404)", subject=name, hint=failure.hint)
         hint = failure.hint or (self.hint if failure.status in (401, 403) else None)
-        return kind(f"cannot be {done} ({failure.told})", subject=name, hint=hint)
+        told = f"{self.part}: {failure.told}" if self.part else failure.told
+        return kind(f"cannot be {done} ({told})", subject=name, hint=hint)
 
 
 def require(library: str, url: Url) -> None:

@@ -67,15 +67,42 @@ class _Object:
     ----------
     remote : Remote
         The client.
+    state : State
+        What it was when it was opened.
+    known : bytes
+        What came then.
+    at : int
+        Where these bytes begin.
     """
 
-    def __init__(self, remote: Remote) -> None:
-        self.remote = remote
-        opening = submitted(lambda: remote.opened(BLOCK), remote.network)
-        self.state, self.first = opening.result()
+    def __init__(self, remote: Remote, state: State, known: bytes, at: int = 0) -> None:
+        self.remote, self.state, self.known, self.at = remote, state, known, at
+        self._asked: list[_Block] = []  # for by exact ranges
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
-        self._next, self._window = len(self.first), BLOCK
+        self._next, self._window = at + len(known), BLOCK
         self._lock = threading.Lock()
+
+    def holds(self, first: int, stop: int) -> bool:
+        """Return whether these bytes came when it was opened."""
+        return self.at <= first and stop <= self.at + len(self.known)
+
+    def ask(self, first: int, nbytes: int) -> None:
+        """Ask for a run of bytes that will be read once."""
+        with self._lock:
+            self._asked.append(_Block(self.remote, self.state, first, nbytes))
+
+    def take(self, view: memoryview, at: int) -> int:
+        """Copy bytes from `at` on into `view`, as far as `ask` asked for them, and return how many."""
+        with self._lock:
+            block = next((block for block in self._asked if block.first <= at < block.stop), None)
+        if block is None:
+            return 0
+        count = block.copy(view, at)
+        with self._lock:
+            block.left -= count
+            if block.left <= 0 and block in self._asked:
+                self._asked.remove(block)
+        return count
 
     def block(self, at: int, nbytes: int) -> _Block:
         """Return a block that holds the byte `at`, and `nbytes` or more if it is new.
@@ -115,12 +142,19 @@ class RemoteFile(StoredFile):
     path = None
 
     def __init__(self, remote: Remote, name: str) -> None:
-        self.name = name
         with remote.reading(name):
-            self._object = _Object(remote)
-        self._adopt()
+            state, first = submitted(lambda: remote.opened(BLOCK), remote.network).result()
+        self._adopt(_Object(remote, state, first), name)
 
-    def _adopt(self) -> None:
+    @classmethod
+    def begun(cls, remote: Remote, name: str, state: State, known: bytes, at: int) -> RemoteFile:
+        """Return the reader of an object in the state in which it was asked for, and the bytes from `at` on came."""
+        file = cls.__new__(cls)
+        file._adopt(_Object(remote, state, known, at), name)
+        return file
+
+    def _adopt(self, object_: _Object, name: str) -> None:
+        self._object, self.name = object_, name
         self._remote, self._state = self._object.remote, self._object.state
         self.identity = identity_of(str(self._remote.url), self._state)
         self._ahead: dict[int, _Block] = {}  # announced, by its place in the order of requests
@@ -130,9 +164,12 @@ class RemoteFile(StoredFile):
     def duplicate(self) -> RemoteFile:
         """Return another reader of the same object in the same state."""
         other = RemoteFile.__new__(RemoteFile)
-        other.name, other._object = self.name, self._object
-        other._adopt()
+        other._adopt(self._object, self.name)
         return other
+
+    def will_read(self, offset: int, nbytes: int) -> None:
+        """Ask for exactly these bytes now, which are then read once, by this reader or another of the same object."""
+        self._object.ask(offset, nbytes)
 
     def will_need(self, offset: int, nbytes: int, stop: int) -> None:
         """Ask for these bytes now; the last request goes on, if it is not whole, but not past `stop`.
@@ -147,7 +184,7 @@ class RemoteFile(StoredFile):
                 if number not in self._ahead:
                     first = max(offset, number * REQUEST)
                     end = min(stop, (number + 1) * REQUEST)
-                    if end > len(self._object.first):
+                    if not self._object.holds(first, end):
                         self._ahead[number] = _Block(self._remote, self._state, first, end - first)
 
     def read(self, view: memoryview, offset: int) -> None:
@@ -175,10 +212,10 @@ class RemoteFile(StoredFile):
 
     def _read_some(self, view: memoryview, at: int, direct: list[Future[None]]) -> int:
         """Fill the beginning of `view`, or let a request of `direct` do it, and return how many bytes that is."""
-        first = self._object.first
-        if at < len(first):
-            count = min(len(view), len(first) - at)
-            view[:count] = first[at : at + count]
+        known, place = self._object.known, at - self._object.at
+        if 0 <= place < len(known):
+            count = min(len(view), len(known) - place)
+            view[:count] = known[place : place + count]
             return count
         number = at // REQUEST
         with self._lock:
@@ -189,6 +226,8 @@ class RemoteFile(StoredFile):
                 block.left -= count
                 if block.left <= 0:
                     self._ahead.pop(number, None)
+            return count
+        if count := self._object.take(view, at):
             return count
         if len(view) < LARGE:
             return self._object.block(at, len(view)).copy(view, at)
@@ -249,8 +288,11 @@ class RemoteFile(StoredFile):
 
         Where its ETag is strong, each request depended on it: all that was read is of that state, and nothing is asked.
         """
-        if self._state.strong or not self._state.nbytes:
-            return
+        if not self._state.strong and self._state.nbytes:
+            self.ask_again()
+
+    def ask_again(self) -> None:
+        """Raise ChangedError if the object, which is not empty, is not what it was now."""
         remote, state = self._remote, self._state
         with remote.reading(self.name):
             submitted(lambda: remote.fetch(memoryview(bytearray(1)), 0, state), remote.network).result()

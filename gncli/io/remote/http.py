@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
@@ -147,25 +148,30 @@ class Http(Remote):
         """Return where the object is asked for, in full."""
         return f"{self.url.scheme}://{self.url.host}/{quote(self.url.key, safe=_SAFE)}"
 
-    def opened(self, nbytes: int) -> tuple[State, bytes]:
-        """Return the state of the object, and its first `nbytes` bytes, or all of a smaller one."""
-        return tried(lambda: self._opened(nbytes), self.network)
+    def begun(self, first: int, nbytes: int) -> tuple[State, bytes]:
+        """Return the state of the object, and its first or last `nbytes` bytes, or all of a smaller one."""
+        return tried(lambda: self._begun(first, nbytes), self.network)
 
-    def _opened(self, nbytes: int) -> tuple[State, bytes]:
+    def _begun(self, first: int, nbytes: int) -> tuple[State, bytes]:
         try:
-            answer = self._range(0, nbytes - 1)
+            answer = self._range(f"0-{nbytes - 1}" if first == 0 else str(first))
         except Failure as failure:
             if failure.empty:
                 return State(0, "", ""), b""
             raise
-        found = self._part(answer)
-        first, last, total = found
-        if first or last != min(nbytes, total) - 1:
-            raise self._strange(answer, f"bytes {first:,} to {last:,} for the first {nbytes:,}")
-        head = bytearray(last + 1)
-        if answer.receive(memoryview(head)) < len(head):
+        begin, last, total = self._part(answer)
+        count = min(nbytes, total)
+        if (begin, last) != ((0, count - 1) if first == 0 else (total - count, total - 1)):
+            place = "first" if first == 0 else "last"
+            raise self._strange(answer, f"bytes {begin:,} to {last:,} for the {place} {nbytes:,}")
+        data = bytearray(count)
+        if answer.receive(memoryview(data)) < count:
             raise Failure("the connection broke", temporary=True)
-        return answer.state(total), bytes(head)
+        return answer.state(total), bytes(data)
+
+    def listed(self, *, flat: bool) -> Iterator[tuple[str, int]]:
+        """Raise Failure: a web server lists nothing."""
+        raise Failure("a web server lists no folders", 405, hint="name an array, as URL::/group/array")
 
     def fetch(self, view: memoryview, first: int, state: State) -> None:
         """Fill `view` with the bytes from `first` on; an attempt goes on where the one before it broke."""
@@ -175,7 +181,7 @@ class Http(Remote):
             nonlocal done
             begin, end = first + done, first + len(view) - 1
             try:
-                answer = self._range(begin, end, state)
+                answer = self._range(f"{begin}-{end}", state)
             except Failure as failure:
                 raise self._while_reading(failure) from None
             found = self._part(answer)
@@ -203,9 +209,9 @@ class Http(Remote):
             return Failure("was changed while it was read", failure.status, changed=True)
         return failure
 
-    def _range(self, first: int, last: int, state: State | None = None) -> Answer:
-        """Return the answer to a request for a range: a part of the object."""
-        headers = {"Range": f"bytes={first}-{last}", "User-Agent": f"gncli/{__version__}"}
+    def _range(self, wanted: str, state: State | None = None) -> Answer:
+        """Return the answer to a request for a range, of RFC 9110, section 14.1.2: a part of the object."""
+        headers = {"Range": f"bytes={wanted}", "User-Agent": f"gncli/{__version__}"}
         if state is not None and state.strong:
             headers["If-Match"] = state.etag
         kept = self._address is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def store(url: Url, network: Network) -> ObjectStore:
     Parameters
     ----------
     url : Url
-        Any object there, on S3 too.
+        Its own, without a key.
     network : Network
         Whether there are credentials. The client does not retry.
 
@@ -81,12 +82,12 @@ class Obstore(Remote):
         require("obstore", url)
         self.hint = _HINTS[url.scheme]
 
-    def opened(self, nbytes: int) -> tuple[State, bytes]:
-        """Return the state of the object, and its first `nbytes` bytes, or all of a smaller one."""
+    def begun(self, first: int, nbytes: int) -> tuple[State, bytes]:
+        """Return the state of the object, and its first or last `nbytes` bytes, or all of a smaller one."""
 
         def attempt() -> tuple[State, bytes]:
             try:
-                found = self._asked({"range": (0, nbytes)})
+                found = self._asked({"range": (0, nbytes) if first == 0 else self._last(nbytes)})
             except Failure as failure:
                 if failure.status == 416:
                     return State(0, "", ""), b""
@@ -121,12 +122,56 @@ class Obstore(Remote):
 
         tried(attempt, self.network)
 
+    def _last(self, nbytes: int) -> Any:
+        """Return the range of the last bytes; Azure knows it only by its place."""
+        import obstore
+
+        if self.url.scheme != "az":
+            return {"suffix": nbytes}
+        size = _called(lambda: obstore.head(self._store, self._key))["size"]
+        return max(0, size - nbytes), max(1, size)
+
+    def listed(self, *, flat: bool) -> Iterator[tuple[str, int]]:
+        """Yield the name and the size of each object in the folder that this is; a retry goes on where it broke."""
+        import obstore
+
+        folder = self._key
+        if not flat:
+            below = tried(lambda: _called(lambda: obstore.list_with_delimiter(self._store, folder)), self.network)
+            yield from ((f"{path.removeprefix(folder).strip('/')}/", 0) for path in below["common_prefixes"])
+            yield from ((each["path"].removeprefix(folder).strip("/"), each["size"]) for each in below["objects"])
+            return
+        stream: Any = None
+        last = None
+
+        def batch() -> Any:
+            nonlocal stream
+            stream = obstore.list(self._store, folder, offset=last) if stream is None else stream
+            try:
+                return _called(lambda: next(stream, ()))
+            except Failure:
+                stream = None
+                raise
+
+        while found := tried(batch, self.network):
+            yield from ((each["path"].removeprefix(folder).strip("/"), each["size"]) for each in found)
+            last = found[-1]["path"]
+
+    @property
+    def _store(self) -> ObjectStore:
+        return store(self.url._replace(key=""), self.network)
+
+    @property
+    def _key(self) -> str:
+        key = self.url.key.removesuffix("/")
+        if key != "/".join(filter(None, key.split("/"))):
+            raise Failure("obstore reads no key with an empty part (//)")
+        return key
+
     def _asked(self, options: dict[str, Any]) -> Any:
         import obstore
 
-        if self.url.key != "/".join(filter(None, self.url.key.split("/"))):
-            raise Failure("obstore reads no key with an empty part (//)")
-        found = _called(lambda: obstore.get(store(self.url, self.network), self.url.key, options=options))  # type: ignore[arg-type]
+        found = _called(lambda: obstore.get(self._store, self._key, options=options))  # type: ignore[arg-type]
         encoding = found.attributes.get("Content-Encoding")
         if encoding:
             raise Failure(f"the store sends bytes that are encoded ({one_line(encoding)[:20]})")

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from gncli.inputs import Network
 from gncli.io.remote.client import Failure, State, one_line, require, tried
@@ -91,10 +91,29 @@ class S3Object(Http):
         """Return the answer of the store to a call of its API, retries included."""
         return tried(lambda: _called(lambda: getattr(self._client, method)(**parameters)), self.network)
 
+    def below(self, name: str) -> Self:
+        """Return the client of the object `name` in the folder that this is."""
+        other = super().below(name)
+        other.hint = f"{self.hint}; without s3:ListBucket, S3 says 403 of a chunk that is not there"
+        return other
+
     def opened(self, nbytes: int) -> tuple[State, bytes]:
         """Return the state of the object, and its first `nbytes` bytes; boto3 learns the region of its bucket first."""
         self._call("head_object", **self._place)
         return super().opened(nbytes)
+
+    def listed(self, *, flat: bool) -> Iterator[tuple[str, int]]:
+        """Yield the name and the size of each object in the folder that this is."""
+        prefix = f"{self.url.key.removesuffix('/')}/"
+        place = {"Bucket": self.url.host, "Prefix": prefix, **({} if flat else {"Delimiter": "/"})}
+        more: dict[str, str] = {}
+        while True:
+            page = self._call("list_objects_v2", **place, **more)
+            yield from ((each["Prefix"].removeprefix(prefix), 0) for each in page.get("CommonPrefixes", ()))
+            yield from ((each["Key"].removeprefix(prefix), each["Size"]) for each in page.get("Contents", ()))
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def head(self) -> tuple[State, str] | None:
         """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -30,13 +29,16 @@ from gncli.io.dtypes import NotNumericError
 from gncli.io.foreign import Widened
 from gncli.io.formats.zarr.codecs import CRC_NBYTES, check_installed, checked
 from gncli.io.formats.zarr.metadata import ArrayMetadata, ShardIndex, array_of_v2, array_of_v3, parsed
-from gncli.io.formats.zarr.store import ABSENT, ARRAY, ATTRIBUTES, V3, Store, kind_of, state_of
-from gncli.io.rawfile import RawFile, as_bytes, reading
-from gncli.io.source import MAX_MEMBERS, Container, Source, StoredChunks, list_names, not_found
+from gncli.io.formats.zarr.store import ABSENT, ARRAY, ATTRIBUTES, V3, Store, state_of
+from gncli.io.rawfile import as_bytes
+from gncli.io.source import MAX_MEMBERS, Container, Source, StoredChunks, StoredFile, list_names, not_found
 from gncli.text import natural
 
 SPARSE_NBYTES = 4 << 30  # an array may declare as much, however little it stores
 SPARSE_FACTOR = 1000
+
+WHOLE_NBYTES = 8 << 20  # of an object on a store that one request asks for
+MAX_ANNOUNCED_NBYTES = 64 << 20  # of chunks that are asked for, and not decoded yet
 
 _MISSING = (1 << 64) - 1  # offset and size of an inner chunk that is not stored
 
@@ -46,10 +48,8 @@ class ZarrStore(Container):
 
     Parameters
     ----------
-    path : str
-        The folder.
-    name : str
-        The folder as the user typed it.
+    store : Store
+        Its files; errors call it as the user typed it.
     policy : Policy, optional
         The limits that the user has lifted.
 
@@ -61,9 +61,9 @@ class ZarrStore(Container):
 
     hint = "name an array, as STORE::/group/array"
 
-    def __init__(self, path: str, name: str, policy: Policy = STRICT) -> None:
+    def __init__(self, store: Store, policy: Policy = STRICT) -> None:
         self.skipped: list[str] = []
-        self._store, self._name, self._policy = Store(path, name), name, policy
+        self._store, self._name, self._policy = store, store.name, policy
 
     def names(self) -> list[str]:
         """Return the paths of the numeric arrays, in natural order; the array that a store is has an empty one.
@@ -94,15 +94,13 @@ class ZarrStore(Container):
         met = 0
         while todo:
             path = todo.popleft()
-            folder = os.path.join(self._store.path, path.lstrip("/"))
-            kind = kind_of(folder)
+            kind = self._store.kind(path.lstrip("/"))
             if kind is None:  # a folder that belongs to no group
                 continue
             if kind == "array" or (kind == "v3" and not self._is_group(path)):
                 yield path
                 continue
-            with reading(self._name):
-                below = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+            below = self._store.below(path.lstrip("/"))
             met += len(below)
             if met > MAX_MEMBERS:
                 problem = f"has more than {MAX_MEMBERS:,} groups and arrays"
@@ -112,29 +110,37 @@ class ZarrStore(Container):
     def _is_group(self, path: str) -> bool:
         """Return whether a node of version 3 is a group; one that cannot be read is none, and opening it says why."""
         with suppress(GncliError):
-            file, text = self._store.metadata(os.path.join(path.lstrip("/"), V3))
+            file, text = self._store.metadata(f"{path}/{V3}".lstrip("/"))
             file.close()
             return parsed(text, self._name).get("node_type") == "group"
         return False
 
-    def _metadata(self, path: str, name: str) -> tuple[RawFile, ArrayMetadata]:
+    def _known(self) -> list[str]:
+        """Return the paths of all arrays, for a hint; none where they cannot be listed."""
+        with suppress(InputError):
+            return sorted(self._arrays(), key=natural)
+        return []
+
+    def _metadata(self, path: str, name: str) -> tuple[StoredFile, ArrayMetadata]:
         """Return the metadata of the array at a path, and their file, open."""
-        below = path.lstrip("/")
-        store = Store(self._store.path, name)
-        kind = kind_of(os.path.join(store.path, below))
+        store = self._store.within("", name)
+        at = path.lstrip("/")
+        kind = store.kind(at)
         if kind is None or kind == "group" or (kind == "v3" and path and self._is_group(path)):
-            inside = [array for array in self._arrays() if array.startswith(f"{path}/")]
-            if kind is not None and inside:
-                hint = f"name one of {list_names(inside)}"
+            known = self._known()
+            inside = [array for array in known if array.startswith(f"{path}/")]
+            if kind is not None and (inside or not known):
+                hint = f"name one of {list_names(inside)}" if inside else None
                 raise InputError("is a group, not an array", subject=name, hint=hint)
-            raise not_found(path, sorted(self._arrays(), key=natural), "array", name)
-        file, text = store.metadata(os.path.join(below, V3 if kind == "v3" else ARRAY))
+            raise not_found(path, known, "array", name)
+        file, text = store.metadata(f"{at}/{V3 if kind == 'v3' else ARRAY}".lstrip("/"))
         try:
             if kind == "v3":
                 return file, array_of_v3(text, name, self._policy.max_chunk)
             attributes = None
-            if store.look(os.path.join(below, ATTRIBUTES)) is not None:
-                with store.metadata(os.path.join(below, ATTRIBUTES))[0] as other:
+            beside = f"{at}/{ATTRIBUTES}".lstrip("/")
+            if store.look(beside) is not None:
+                with store.metadata(beside)[0] as other:
                     attributes = other.head(other.identity.nbytes)
             return file, array_of_v2(text, attributes, name, self._policy.max_chunk)
         except BaseException:
@@ -161,7 +167,7 @@ class ZarrStore(Container):
         try:
             for step in meta.pipeline.steps:
                 check_installed(step.codec, name)
-            store = Store(os.path.join(self._store.path, *parts), name)
+            store = self._store.within("/".join(parts), name)
             if not self._policy.sparse:
                 _check_sizes(store, meta, name)
             source = ZarrSource(file, store, meta, name)
@@ -177,13 +183,33 @@ def _check_sizes(store: Store, meta: ArrayMetadata, name: str) -> None:
     if declared <= SPARSE_NBYTES:
         return
     stored = 0
-    for key in store.files():
-        identity = None if meta.cell(key) is None else store.look(key)
-        stored += identity.nbytes if identity else 0
+    for _, nbytes in _stored(store, meta, Grid(meta.shape, meta.file)):
+        stored += nbytes
         if declared <= SPARSE_FACTOR * stored:
             return
     problem = f"declares {declared:,} bytes and stores {stored:,}"
     raise LimitError(problem, subject=name, hint="--allow-sparse reads it")
+
+
+def _stored(store: Store, meta: ArrayMetadata, files: Grid) -> Iterator[tuple[int, int]]:
+    """Yield the number and the size of each file of an array that is there."""
+
+    def number(key: str) -> int | None:
+        cell = meta.cell(key)
+        if cell is None or not all(map(operator.lt, cell, files.grid)):
+            return None
+        return sum(at * stride for at, stride in zip(cell, files.strides, strict=True))
+
+    found = store.files(lambda key: number(key) is not None)
+    if found is not None:
+        for key, nbytes in found:
+            at = number(key)
+            assert at is not None  # it is wanted
+            yield at, nbytes
+        return
+    for at, identity in enumerate(store.looks(meta.key(files.cell(at)) for at in range(len(files)))):
+        if identity is not None:
+            yield at, identity.nbytes
 
 
 class ZarrSource(ChunkedSource):
@@ -191,17 +217,17 @@ class ZarrSource(ChunkedSource):
 
     Parameters
     ----------
-    file : RawFile
+    file : StoredFile
         The file of its metadata, which is closed with the source.
     store : Store
-        The folder of the array.
+        The files of the array.
     meta : ArrayMetadata
         What the file says.
     name : str
         What errors call it.
     """
 
-    def __init__(self, file: RawFile, store: Store, meta: ArrayMetadata, name: str) -> None:
+    def __init__(self, file: StoredFile, store: Store, meta: ArrayMetadata, name: str) -> None:
         super().__init__(file, Grid(meta.shape, meta.chunk), meta.dtype, meta.fill, name)
         self.dimensions = meta.dimensions
         self._store, self._meta = store, meta
@@ -212,14 +238,20 @@ class ZarrSource(ChunkedSource):
         self._used = bytearray(len(self._files))  # since the last `verify_unchanged`
         # Where inner chunks lie, and how many bytes they take: 0 of those that are not stored.
         self._places = np.zeros((*self.grid.grid, 2) if meta.shards else (0,), np.uint64)
+        # What is asked for of a file before it is opened: its first bytes, or the last ones.
+        index = self._index_nbytes
+        self._part = (-index if meta.shards and not meta.shards.first else 0, index or WHOLE_NBYTES)
+        self._announced: dict[int, int] = {}  # chunks that are asked for, and the memory that they take
 
     def stores(self, number: int) -> bool:
         """Return whether a chunk is stored: whether it has a file, or the index of its shard has it."""
         at = self._file_of(number)
         self._used[at] = 1
         if not self._states[at]:
+            self._store.will_open(self._key(at), *self._part)
             self._look(at)
         if self._states[at] == ABSENT:
+            self._arrived(number)
             return False
         return self._meta.shards is None or bool(self._places[self.grid.cell(number)][1])
 
@@ -235,14 +267,62 @@ class ZarrSource(ChunkedSource):
         """Keep the state of a file, and of a shard its index."""
         identity = self._store.look(self._key(at))
         if identity is not None and self._meta.shards is not None:
-            with self._store.open(self._key(at), state_of(identity)) as file:
+            with self._store.open(self._key(at), state_of(identity), often=True) as file:
                 self._keep(at, file, self._meta.shards)
         self._states[at] = state_of(identity)
 
-    def _keep(self, at: int, file: RawFile, index: ShardIndex) -> None:
+    @property
+    def _index_nbytes(self) -> int:
+        """The size of the index of a shard; 0 without shards."""
+        index = self._meta.shards
+        return 0 if index is None else 16 * math.prod(self._ratio) + CRC_NBYTES * index.checked
+
+    def will_need(self, start: int, stop: int) -> None:
+        """Ask for the chunks of a run now, as far as they are known and memory allows it; a folder has no use for it.
+
+        Chunks that follow each other in a shard are asked for together. Of a shard that was not opened yet, the index
+        is, so that the next run finds its chunks.
+        """
+        if not self._store.ahead:
+            return
+        chunks: dict[int, list[tuple[int, int]]] = {}
+        for number in dict.fromkeys(piece[0] for piece in self.grid.pieces(start, stop)):
+            at = self._file_of(number)
+            if self._states[at] == ABSENT:
+                continue
+            offset, nbytes = 0, self._nbytes
+            if self._meta.shards is not None:
+                if not self._states[at]:
+                    self._store.will_open(self._key(at), *self._part)
+                    continue
+                offset, nbytes = map(int, self._places[self.grid.cell(number)])
+            if not nbytes or not self._announce(number, nbytes):
+                continue
+            if self._meta.shards is None:
+                self._store.will_open(self._key(at), *self._part)
+            else:
+                chunks.setdefault(at, []).append((offset, nbytes))
+        for at, places in chunks.items():
+            for offset, nbytes in _runs(places):
+                self._store.will_read(self._key(at), int(self._states[at]), offset, nbytes)
+
+    def _announce(self, number: int, nbytes: int) -> bool:
+        """Return whether a chunk of so many bytes is to be asked for: it is not yet, and there is memory for it."""
+        with self._changed:
+            full = sum(self._announced.values()) + nbytes > MAX_ANNOUNCED_NBYTES
+            if full or number in self._slots or number in self._announced:
+                return False
+            self._announced[number] = nbytes
+        return True
+
+    def _arrived(self, number: int) -> None:
+        with self._changed:
+            self._announced.pop(number, None)
+
+    def _keep(self, at: int, file: StoredFile, index: ShardIndex) -> None:
         """Keep the index of a shard, after it was checked."""
         count = math.prod(self._ratio)
-        nbytes = 16 * count + CRC_NBYTES * index.checked
+        nbytes = self._index_nbytes
         size = file.identity.nbytes
         if size < nbytes:
             raise self._damaged(at, f"it has {size:,} bytes, and its index {nbytes:,}")
@@ -277,7 +357,7 @@ class ZarrSource(ChunkedSource):
 
     def _bytes_of(self, number: int) -> Bytes:
         at = self._file_of(number)
-        with self._store.open(self._key(at), int(self._states[at])) as file:
+        with self._store.open(self._key(at), int(self._states[at]), often=self._meta.shards is not None) as file:
             offset, nbytes = 0, file.identity.nbytes
             if self._meta.shards is not None:
                 offset, nbytes = map(int, self._places[self.grid.cell(number)])
@@ -285,22 +365,35 @@ class ZarrSource(ChunkedSource):
             data = np.empty(nbytes, np.uint8)
             file.read(as_bytes(data), offset)
             file.verify_unchanged()
+            self._arrived(number)
             return data
 
     @property
     def stored_chunks(self) -> StoredChunks:
-        """How many chunks are stored: the folder is listed, and every shard is looked at that was not before."""
+        """How many chunks are stored: what was not looked at before is listed, and of shards the index is read."""
         if self._stored is None:
-            for key in self._store.files():
-                cell = self._meta.cell(key)
-                if cell is not None and all(map(operator.lt, cell, self._files.grid)):
-                    at = sum(map(operator.mul, cell, self._files.strides))
-                    if not self._states[at]:
-                        self._look(at)
-            self._states[self._states == 0] = ABSENT
-            sizes = self._places[..., 1] if self._meta.shards else self._states != ABSENT
+            there = self._states != ABSENT
+            if not self._states.all():
+                there = np.zeros(len(self._files), bool)
+                for at, _ in _stored(self._store, self._meta, self._files):
+                    there[at] = True
+                if self._meta.shards is not None:
+                    self._look_at(at for at in np.flatnonzero(there).tolist() if not self._states[at])
+                self._states[~there & (self._states == 0)] = ABSENT
+            sizes = self._places[..., 1] if self._meta.shards else there
             self._stored = StoredChunks(int(np.count_nonzero(sizes)), len(self.grid), self._fill_value())
         return self._stored
+
+    def _look_at(self, files: Iterable[int]) -> None:
+        """Look at files, and ask for some of them ahead."""
+        waiting: deque[int] = deque()
+        for at in files:
+            self._store.will_open(self._key(at), *self._part)
+            waiting.append(at)
+            if len(waiting) > self._store.ahead:
+                self._look(waiting.popleft())
+        for at in waiting:
+            self._look(at)
 
     def _fill_value(self) -> float:
         fill: Any = self._meta.fill
@@ -314,9 +407,35 @@ class ZarrSource(ChunkedSource):
     def verify_unchanged(self) -> None:
         """Raise ChangedError if the metadata, or a file that was used since the last call, is not what it was."""
         super().verify_unchanged()
-        at = self._used.find(1)
-        while at >= 0:
-            if state_of(self._store.look(self._key(at))) != self._states[at]:
-                raise self._store.changed(self._key(at))
-            self._used[at] = 0
-            at = self._used.find(1, at + 1)
+        self._store.check((self._key(at), int(self._states[at])) for at in _ones(self._used))
+        self._used = bytearray(len(self._used))
+
+    def close(self) -> None:
+        """Close the file of the metadata, and let go of chunks."""
+        self._store.close()
+        super().close()
+
+
+def _ones(flags: bytearray) -> Iterator[int]:
+    """Yield the places of the ones."""
+    at = flags.find(1)
+    while at >= 0:
+        yield at
+        at = flags.find(1, at + 1)
+
+
+def _runs(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return runs of bytes, those that follow each other together, up to `WHOLE_NBYTES`.
+
+    Examples
+    --------
+    >>> _runs([(8, 4), (0, 4), (4, 4), (20, 1)])
+    [(0, 12), (20, 1)]
+    """
+    found: list[tuple[int, int]] = []
+    for offset, nbytes in sorted(places):
+        if found and sum(found[-1]) == offset and found[-1][1] + nbytes <= WHOLE_NBYTES:
+            found[-1] = found[-1][0], found[-1][1] + nbytes
+        else:
+            found.append((offset, nbytes))
+    return found

@@ -26,7 +26,7 @@ from gncli.io.atomic import OutputFile
 from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.formats.zarr.codecs import CRC_NBYTES, check_installed, crc32c, zstandard
 from gncli.io.formats.zarr.metadata import parsed
-from gncli.io.formats.zarr.store import ARRAY, ATTRIBUTES, GROUP, V3, Store
+from gncli.io.formats.zarr.store import ARRAY, ATTRIBUTES, GROUP, V3, FolderStore
 from gncli.io.rawfile import as_bytes, lost
 from gncli.io.source import Order, Sink
 from gncli.io.transposition import Cut, in_c_order
@@ -256,14 +256,14 @@ def _with_checksum(data: bytes | memoryview) -> bytes:
 def check_replaceable(folder: str, name: str, member: str) -> None:
     """Raise OutputError if a folder holds anything besides the array `member`, which a new store would lose."""
     try:
-        found = _others(Store(folder, name), member)
+        found = _others(FolderStore(folder, name), member)
     except (GncliError, OSError) as error:
         problem = f"holds what cannot be listed, and would be lost: {getattr(error, 'problem', error)}"
         raise OutputError(problem, subject=name, hint="choose another name") from error
     lost(name, f"/{member}", found)
 
 
-def _others(store: Store, member: str) -> list[str]:
+def _others(store: FolderStore, member: str) -> list[str]:
     """Return what a store holds besides an array: other names, and attributes of the groups that lead to it."""
     others, at = [], ""
     for part in member.split("/") if member else []:
@@ -286,7 +286,7 @@ def _others(store: Store, member: str) -> list[str]:
     return others if is_array else [*others, *(f"/{os.path.join(at, entry)}" for entry in sorted(below))]
 
 
-def _attributes(store: Store, key: str) -> object:
+def _attributes(store: FolderStore, key: str) -> object:
     file, text = store.metadata(key)
     file.close()
     return parsed(text, store.name).get("attributes")
