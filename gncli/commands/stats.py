@@ -121,7 +121,7 @@ def stats(
                 execution=execution,
             )
             if parts.asked is not None and parts.output is not None:
-                return one_part(request, parts.asked, parts.output, look, files)
+                return one_part(request, parts.asked, parts.output, look, files, force)
             assembly = assembly_of(request) if parts.asked is not None else None
             request = request if assembly is None else assembly.request
             streams = streamed(look, request.statistics, files) if request.cutting.by is not None else []
@@ -143,11 +143,11 @@ def stats(
     return report.status
 
 
-def one_part(request: Stats, asked: Parts, output: str, look: options.Look, files: SideFiles) -> int:
+def one_part(request: Stats, asked: Parts, output: str, look: options.Look, files: SideFiles, force: bool) -> int:
     """Measure one part, and say so."""
     from gncli.tasks.stats_parts import measure_part
 
-    report = measure_part(request, asked, output)
+    report = measure_part(request, asked, output, force=force)
     files.write(report)
     files.commit()
     show(report, look)

@@ -26,7 +26,7 @@ from gncli.tasks.survey import FINGERPRINT, Wanted, measured, plans, record
 ONE_RUN = "give the parts of one run"
 
 
-def measure_part(request: Stats, asked: Parts, output: str) -> PartReport:
+def measure_part(request: Stats, asked: Parts, output: str, *, force: bool = False) -> PartReport:
     """Measure one part of a tensor, and write what was found.
 
     Parameters
@@ -36,7 +36,9 @@ def measure_part(request: Stats, asked: Parts, output: str) -> PartReport:
     asked : Parts
         Which part.
     output : str
-        The .npz to write; an existing one of this name is replaced, as a job that is run again would have it.
+        The .npz to write. A record of this part of this run is replaced, as a job that is run again would have it.
+    force : bool
+        Whether any other file of this name may be replaced.
 
     Raises
     ------
@@ -58,7 +60,8 @@ def measure_part(request: Stats, asked: Parts, output: str) -> PartReport:
         contextlib.closing(listing.only()) as source,
     ):
         facts = json.loads(json.dumps(_facts(request, source) | {"measured": wanted.statistics}))
-        with io.open_npz(output, force=True, inputs=[source]) as sink:
+        force = force or _is_of_part(output, facts, asked)
+        with io.open_npz(output, force=force, inputs=[source]) as sink:
             plan, _ = next(plans(source, _by(request.cutting, source), engine, wanted))
             if plan.source is not source:
                 problem = f"{plan.partition.num_cells:,} cells and more are too many to be open in a part"
@@ -78,6 +81,15 @@ def measure_part(request: Stats, asked: Parts, output: str) -> PartReport:
             }
             Record(output, about, arrays).save(sink)
         return _report(asked, source, output, engine, plan)
+
+
+def _is_of_part(path: str, facts: dict[str, Any], asked: Parts) -> bool:
+    """Return whether a file is a record of this part of this run."""
+    try:
+        about = read_record(path, path).about
+    except InputError:
+        return False
+    return (about["run"], about.get("part"), about.get("cut", [0])[0]) == (facts, asked.part, asked.parts)
 
 
 def _by(cutting: Cutting, source: Source) -> By:

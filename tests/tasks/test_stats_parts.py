@@ -61,7 +61,7 @@ def test_parts_in_any_order_give_the_report_of_one_process(run: Run, case: str) 
     for parts in (1, 3, 7):
         measured = 0
         for which in random.Random(parts).sample(range(1, parts + 1), parts):
-            status, out, err = run(f"stats x.npy --part {which}/{parts} -o m{which}.npz --format json {options}")
+            status, out, err = run(f"stats x.npy --part {which}/{parts} -o m{which}.npz --format json -f {options}")
             assert (status, err) == (0, "")
             said = json.loads(out)
             assert (said["part"], said["parts"], said["of_elements"]) == (which, parts, np.prod(shape))
@@ -96,11 +96,26 @@ def test_a_part_says_what_it_did(run: Run, cells: None) -> None:
         "part 2 of 3: 14,400 of 36,000 elements measured\n",
         "",
     )
-    status, out, err = run("stats x.npy --part 2/3 -o m.npz --by N --report r.txt")
+    status, out, err = run("stats x.npy --part 2/3 -o n.npz --by N --report r.txt")
     assert (status, err) == (0, "")
     assert "part 2 of 3: 13 of 40 cells measured" in out
     assert Path("r.txt").read_text() == out
-    assert sorted(np.load("m.npz").files)[:2] == ["about", "f8"]  # NumPy reads it too, without pickles
+    assert sorted(np.load("n.npz").files)[:2] == ["about", "f8"]  # NumPy reads it too, without pickles
+
+
+def test_no_other_file_is_replaced_by_a_record(run: Run, cells: None) -> None:
+    said = (0, "part 2 of 3: 14,400 of 36,000 elements measured\n", "")
+    refused = (4, "", "gncli: error: m.npz: already exists; --force replaces it\n")
+    np.savez("m.npz", mine=np.arange(3))
+    assert run("stats x.npy --part 2/3 -o m.npz --format plain") == refused
+    assert np.load("m.npz").files == ["mine"]
+    assert run("stats x.npy --part 2/3 -o m.npz --format plain --force") == said
+    assert run("stats x.npy --part 2/3 -o m.npz --format plain") == said  # a job that is run again
+    for other in ("--part 1/3", "--part 2/4", "--part 2/3 -s std", "--part 2/3 --by N"):
+        assert run(f"stats x.npy {other} -o m.npz") == refused
+    assert run("normalize x.npy -G 1 -o y.npy --part 1/1 -q") == (0, "", "")
+    os.replace(".y.npy.parts/part-1-of-1.npz", "m.npz")
+    assert run("stats x.npy --part 2/3 -o m.npz") == refused
 
 
 def test_chunks_that_are_not_stored_and_members_that_are_no_numbers_are_remembered(run: Run) -> None:
@@ -194,7 +209,7 @@ def test_a_part_of_another_version_is_refused(
     else:
         np.save("x.npy", np.zeros(36000, np.float32))
         words = "the input (its size, time, and inode or ETag)"
-    assert run("stats x.npy --part 2/3 -o m2.npz -q")[0] == 0
+    assert run("stats x.npy --part 2/3 -o m2.npz -qf")[0] == 0
     status, out, err = run(f"stats --assemble {names}")
     text = f"m2.npz: is of another run: {words} differs; give the parts of one run"
     assert (status, out, err) == (6, "", f"gncli: error: {text}\n")
