@@ -10,8 +10,14 @@ from gncli.text import printable
 
 @click.command(cls=options.Command)
 @click.argument("output", metavar="OUT", shell_complete=suggest.outputs)
+@click.option(
+    "-f",
+    "--force",
+    is_flag=True,
+    help="Remove uploads too that got something within the last hour: -f s3://bucket/y.npy.",
+)
 @options.helpful
-def clean(output: str) -> None:
+def clean(output: str, force: bool) -> None:
     """Remove what killed runs have left beside OUT.
 
     \b
@@ -24,8 +30,8 @@ def clean(output: str) -> None:
     \b
     gncli clean s3://bucket/y.npy
 
-    On S3 it can leave an upload, whose parts are paid for and seen by nobody. All open uploads to OUT are removed, also
-    those of a run that still goes on, which then ends with an error.
+    On S3 it can leave an upload, whose parts are paid for and seen by nobody. The open uploads to OUT are removed,
+    unless one of them got something within the last hour: its run may go on, and would end with an error.
     """
     from gncli.io.shared import left_over
     from gncli.io.urls import is_url
@@ -33,7 +39,7 @@ def clean(output: str) -> None:
     if is_url(output):
         from gncli.io.remote import uploads_left_over
 
-        lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output)]
+        lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output, force=force)]
     else:
         lines = [f"removed {printable(path)} ({nbytes:,} bytes)" for path, nbytes in left_over(output)]
     terminal.deliver("\n".join([*(lines or [f"{printable(output)}: nothing is left over"]), ""]))

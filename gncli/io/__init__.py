@@ -37,7 +37,7 @@ from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Archive, Closing, Container, Identity, NewFile, Order, Sink, Source, list_names
-from gncli.io.urls import is_url, parsed
+from gncli.io.urls import Url, is_url, parsed
 from gncli.kernels.floats import Float
 from gncli.names import compression_of
 
@@ -375,6 +375,7 @@ def open_sink(
     OutputError
         If it cannot be written, or may not be written over.
     """
+    notes: tuple[str, ...] = ()
     format_, path, member = (None, text, None) if text == "-" else written(text)
     level = None if compression is None else _level(compression, format_, STDOUT if text == "-" else text)
     kind = dtype if isinstance(dtype, Float) and dtype.foreign else None
@@ -395,6 +396,7 @@ def open_sink(
             hint = "write a .npy or a .safetensors, or write it to a file, and copy that"
             raise ParameterError(f"{format_.name} is not written to a store", subject=text, hint=hint)
         url = parsed(text, ParameterError)[0]
+        notes = _open_uploads(url, text, network)
 
     def begin() -> NewFile:
         if is_url(text):
@@ -412,7 +414,20 @@ def open_sink(
 
     opens = begin, begin_folder
     output = Output(text, path, member, *opens, shape, stored, order, attributes or {}, level, kind)
-    return format_.sink(output) if kind is None else Narrowed(format_.sink(output), kind)
+    sink = format_.sink(output) if kind is None else Narrowed(format_.sink(output), kind)
+    sink.notes = notes
+    return sink
+
+
+def _open_uploads(url: Url, text: str, network: Network) -> tuple[str, ...]:
+    """Return a note where other runs have left uploads to an object, or write it; none where that is not told."""
+    from gncli.io.remote import open_uploads  # only who names a store needs it
+
+    count = len(open_uploads(url, network))
+    if not count:
+        return ()
+    some = "an upload is" if count == 1 else f"{count:,} uploads are"
+    return (f"{text}: {some} open, of a run that was killed or goes on; gncli clean {text} removes what is left over",)
 
 
 def _level(compression: int | str, format_: Written | None, subject: str) -> int:

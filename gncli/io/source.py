@@ -356,10 +356,13 @@ class Sink(Committing, ABC):
         As the user typed it.
     sequential : bool, default: False
         Whether runs must be written in order, by one thread at a time (standard output).
+    notes : tuple of str, default: ()
+        What a report must say of what was there before: each a sentence that begins with its name.
     """
 
     name: str = ""
     sequential: bool = False
+    notes: tuple[str, ...] = ()
 
     def lent(self, start: int, stop: int) -> NDArray[Any] | None:
         """Return where these elements belong in memory, to be written there; None where `write_from` must take them."""

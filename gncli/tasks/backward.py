@@ -142,6 +142,7 @@ class BackwardRun:
             )
             stack.callback(sink.abort)
             self._sinks[name] = sink
+            self._notes += sink.notes
 
     def report(self) -> BackwardReport:
         """Return the report; the gradients are then written, but not yet visible under their names.

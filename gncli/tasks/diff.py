@@ -310,7 +310,8 @@ class Comparison:
             for source in read
             if isinstance(source, InCOrder) and source.rereads
         ]
-        return (*(note for source in self.sources for note in source.notes), *notes)
+        before = () if self._sink is None else self._sink.notes
+        return (*before, *(note for source in self.sources for note in source.notes), *notes)
 
     def commit(self) -> None:
         """Make a - b visible under its name, if it was requested."""

@@ -121,6 +121,7 @@ class NormalizeRun:
         if self._path is not None:
             self._notes += self._left_over(self._path)
             self._sink = self._open_sink(self._path)
+            self._notes += self._sink.notes
             stack.callback(self._sink.abort)
         if save_moments is not None:
             if self._path is not None and io.same_file(save_moments, self._path):

@@ -73,7 +73,7 @@ class RandomRun:
             command="random",
             output=request.output.path,
             rounded=self._rounded(),
-            notes=self._engine.notes,
+            notes=(*(() if self._sink is None else self._sink.notes), *self._engine.notes),
         )
 
     def _rounded(self) -> Rounded | None:

@@ -7,15 +7,25 @@ the first such object is opened.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from gncli.errors import ParameterError
+from gncli.errors import OutputError, ParameterError
 from gncli.inputs import ON_NETWORK, Network
-from gncli.io.remote.client import Remote
+from gncli.io.remote.client import Failure, Remote
 from gncli.io.remote.file import RemoteFile
 from gncli.io.source import NewFile, Source
 from gncli.io.urls import Url, parsed
 
-__all__ = ["RemoteFile", "begin_object", "open_object", "remote_of", "uploads_left_over"]
+if TYPE_CHECKING:
+    from gncli.io.remote.s3 import OpenUpload
+
+__all__ = ["RemoteFile", "begin_object", "open_object", "open_uploads", "remote_of", "uploads_left_over"]
+
+QUIET_SECONDS = 3600
+"""An upload that got nothing for so long is taken as one of a run that was killed."""
 
 
 def remote_of(url: Url, network: Network = ON_NETWORK) -> Remote:
@@ -60,13 +70,33 @@ def begin_object(
     return MultipartFile(S3Object(url, network), name=name, force=force, inputs=inputs)
 
 
-def uploads_left_over(output: str, network: Network = ON_NETWORK) -> list[str]:
-    """Remove all open uploads to an object, and return when each was begun, the oldest first.
+def open_uploads(url: Url, network: Network = ON_NETWORK) -> list[OpenUpload]:
+    """Return the open uploads to an object, the oldest first; none where the store does not list them."""
+    if url.scheme != "s3":
+        return []
+    from gncli.io.remote.s3 import S3Object
+
+    with suppress(Failure):
+        return S3Object(url, replace(network, retries=0)).uploads()
+    return []
+
+
+def uploads_left_over(output: str, network: Network = ON_NETWORK, *, force: bool = False) -> list[str]:
+    """Remove the open uploads to an object, and return when each was begun, the oldest first.
+
+    Parameters
+    ----------
+    output : str
+        The object.
+    network : Network
+        Retries, and whether there are credentials.
+    force : bool
+        Whether those are removed too that got a part within the last hour.
 
     Raises
     ------
     OutputError
-        If the store does not list or remove them.
+        If one may be of a run that goes on: nothing is removed then. If the store does not list or remove them.
     ParameterError
         If such objects are not written.
     """
@@ -77,12 +107,21 @@ def uploads_left_over(output: str, network: Network = ON_NETWORK) -> list[str]:
     from gncli.io.remote.s3 import S3Object
 
     remote = S3Object(url, network)
-    gone: list[str] = []
     with remote.writing(output):
-        for upload in remote.uploads():
+        found = remote.uploads()
+        for upload in () if force else found:
+            quiet = (datetime.now(UTC) - remote.last_sign(upload)).total_seconds()
+            if quiet < QUIET_SECONDS:
+                problem = f"an upload was begun at {_minute(upload.begun)}, and got something {max(0, quiet):.0f} s ago"
+                hint = "wait for the run that writes it, or end it; --force removes it now"
+                raise OutputError(problem, subject=output, hint=hint)
+        for upload in found:
             remote.abort_upload(upload.id)
-            gone.append(f"{upload.begun:%Y-%m-%d %H:%M %Z}".strip())
-    return gone
+    return [_minute(upload.begun) for upload in found]
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M %Z}".strip()
 
 
 def open_object(url: Url, name: str, network: Network = ON_NETWORK) -> RemoteFile:

@@ -190,6 +190,17 @@ class S3Object(Http):
         found = [OpenUpload(each["UploadId"], each["Initiated"]) for each in self._listed()]
         return sorted(found, key=lambda upload: upload.begun)
 
+    def last_sign(self, upload: OpenUpload) -> datetime:
+        """Return when an upload got its last part, or was begun."""
+        signs = [upload.begun]
+        more: dict[str, int] = {}
+        while True:
+            page = self._call("list_parts", **self._place, UploadId=upload.id, **more)
+            signs += (part["LastModified"] for part in page.get("Parts", ()))
+            if not page.get("IsTruncated"):
+                return max(signs)
+            more = {"PartNumberMarker": page["NextPartNumberMarker"]}
+
     def _listed(self) -> Iterator[dict[str, Any]]:
         marks: dict[str, str] = {}
         while True:

@@ -20,6 +20,7 @@ import pytest
 from gncli import signals
 from gncli.errors import LimitError, OutputError
 from gncli.inputs import Network
+from gncli.io import remote
 from gncli.io.remote import client, s3, upload
 from gncli.io.remote.s3 import S3Object
 from gncli.io.remote.upload import MultipartFile, part_nbytes
@@ -302,18 +303,23 @@ def test_what_passes_is_retried(bucket: Any, front: Store, gncli: Command, tmp_p
 
 
 def test_an_upload_that_cannot_be_aborted_is_left_for_clean(
-    bucket: Any, front: Store, gncli: Command, tmp_path: Path
+    bucket: Any, front: Store, gncli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "x.npy", X)
     name = f"s3://{bucket.name}/y.npy"
     front.faults += [of("PUT", "partNumber=3", status(403)), of("DELETE", "uploadId", status(403))]
     assert gncli("normalize", str(tmp_path / "x.npy"), "-G", "4", "-o", name, "-q")[0] == 4
     assert uploads(bucket) == 1
-    code, out, err = gncli("clean", name)
+    code, out, err = gncli("clean", name, "--force")
     assert (code, out) == (4, "")
     assert "403" in err
     front.faults.clear()
     bucket.Object("y.npy.other").initiate_multipart_upload()
+    code, out, err = gncli("clean", name)
+    assert (code, out, uploads(bucket)) == (4, "", 2)
+    said = r"an upload was begun at [-\d]+ [:\d]+ \w+, and got something \d+ s ago; wait for the run that writes it"
+    assert re.match(f"gncli: error: {name}: {said}, or end it; --force removes it now\n$", err)
+    monkeypatch.setattr(remote, "QUIET_SECONDS", 0)
     code, out, err = gncli("clean", name)
     assert (code, err) == (0, "")
     assert re.fullmatch(r"removed an upload that was begun at \d{4}-\d\d-\d\d \d\d:\d\d \w+\n", out)
@@ -325,6 +331,51 @@ def test_an_upload_that_cannot_be_aborted_is_left_for_clean(
     )
     front.faults.append(of("GET", "uploads", status(403)))
     assert gncli("clean", name)[0] == 4
+
+
+COMMANDS = {
+    "normalize": ("normalize", "{x}", "-G", "4", "-o", "{out}", "-q"),
+    "diff": ("diff", "{x}", "{x}", "-o", "{out}", "-q", "--format", "value"),
+    "backward": ("backward", "{x}", "{x}", "-G", "4", "--dx", "{out}", "-q"),
+    "random": ("random", "2,2", "--seed", "0", "-o", "{out}", "-q"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_next_run_names_an_upload_that_is_left_over(
+    command: str, bucket: Any, front: Store, gncli: Command, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", X[:1])
+    name = f"s3://{bucket.name}/y.npy"
+    words = [word.format(x=tmp_path / "x.npy", out=name) for word in COMMANDS[command]]
+    hint = f"of a run that was killed or goes on; gncli clean {name} removes what is left over"
+    for some in ("an upload is", "2 uploads are"):
+        bucket.Object("y.npy").initiate_multipart_upload()
+        assert gncli(*words, "-f")[::2] == (0, f"gncli: {name}: {some} open, {hint}\n")
+        assert keys(bucket) == ["y.npy"]
+    front.faults.append(of("GET", "uploads", status(403)))  # what may not be listed is not told
+    assert gncli(*words, "-f")[::2] == (0, "")
+
+
+def test_the_last_sign_of_an_upload_is_its_newest_part(
+    bucket: Any, front: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    object_ = S3Object(Url("s3", bucket.name, "y"), Network())
+    pages: list[dict[str, Any]] = [
+        {"Parts": [{"LastModified": 5}, {"LastModified": 7}], "IsTruncated": True, "NextPartNumberMarker": 2},
+        {"Parts": [{"LastModified": 6}]},
+        {},
+    ]
+    asked: list[dict[str, Any]] = []
+
+    def call(_: str, **parameters: Any) -> dict[str, Any]:
+        asked.append(parameters)
+        return pages[len(asked) - 1]
+
+    monkeypatch.setattr(object_, "_call", call)
+    assert object_.last_sign(s3.OpenUpload("a", 1)) == 7  # type: ignore[arg-type]
+    assert asked[1]["PartNumberMarker"] == 2
+    assert object_.last_sign(s3.OpenUpload("a", 1)) == 1  # type: ignore[arg-type]
 
 
 def test_open_uploads_are_listed_to_the_last_page(bucket: Any, front: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +470,7 @@ def test_a_run_that_is_killed_leaves_nothing_under_the_name(
         assert uploads(bucket) == 0
     else:
         assert uploads(bucket) == 1
-        assert gncli("clean", name)[0] == 0
+        assert gncli("clean", name, "--force")[0] == 0
         assert uploads(bucket) == 0
     assert gncli(*words) == (0, "", "")
     assert bucket.Object("y.npy").content_length == len(saved(X))
