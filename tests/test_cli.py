@@ -31,6 +31,7 @@ from gncli.kernels import native
 from gncli.kernels.loops import loops
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
+from tests.marks import slow_but
 from tests.processes import ROOT, ended, start
 from tests.runs import Run
 
@@ -352,6 +353,7 @@ def test_a_full_stdout_is_4(arguments: tuple[str, ...]) -> None:
         assert ended(start([*arguments], stdout=full, covered=True)) == (4, b"", said)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_a_report_is_not_written_where_a_tensor_was_expected(tmp_path: Path) -> None:
     normalize = ("normalize", "x.npy", "-G", "4")
@@ -415,21 +417,24 @@ def hanging(work: str = "time.sleep(60)", cleaning: str = "") -> subprocess.Pope
     return start(["stats", "x.npy"], HANGING.format(work=work, cleaning=cleaning))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", slow_but([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], signal.SIGINT))
 def test_a_signal_ends_gncli_by_that_signal_with_everything_temporary_removed(signum: int) -> None:
     assert interrupted(hanging(), signum) == (-signum, b"", b"removed\n")
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_break_the_cleaning_up() -> None:
     process = hanging(cleaning="time.sleep(1)")
     assert interrupted(process, signal.SIGINT, signal.SIGINT) == (-signal.SIGINT, b"", b"removed\n")
 
 
+@pytest.mark.slow
 def test_a_third_signal_ends_a_cleaning_up_that_hangs() -> None:
     process = hanging(cleaning="time.sleep(60)")
     assert interrupted(process, signal.SIGINT, signal.SIGINT, signal.SIGTERM) == (-signal.SIGTERM, b"", b"")
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_on_entry_stays_so() -> None:
     hook = HANGING.format(work="time.sleep(0.5); sys.exit(0)", cleaning="")
     process = start(["stats", "x.npy"], hook, at_start=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
@@ -451,7 +456,7 @@ UNNEEDED = (
 
 
 @pytest.mark.parametrize("arguments", [["stats", "x.npy"], ["--version", "-v"]], ids=" ".join)
-@pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("3", "3")])
+@pytest.mark.parametrize(("given", "kept"), slow_but([(None, "1"), ("3", "3")], (None, "1")))
 def test_blas_starts_no_threads_unless_it_is_told_to(
     given: str | None, kept: str, arguments: list[str], tmp_path: Path
 ) -> None:
@@ -512,6 +517,7 @@ def test_the_module_runs() -> None:
     assert done.stderr == b"gncli: error: no such command 'nothing'; try 'gncli --help'\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_colour_but_never_binary() -> None:
     parent, child = os.openpty()
     process = start(["normalize", "x.npy", "-G", "4", "-o", "-"], stdout=child, covered=True)

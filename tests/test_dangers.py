@@ -71,6 +71,7 @@ def test_danger_2_channels_last_without_a_layout_are_noticed(gncli: Gncli) -> No
     assert "--layout NHWC" in err
 
 
+@pytest.mark.slow
 def test_danger_3_one_dead_channel_is_seen_in_a_picture(gncli: Gncli) -> None:
     """A field was the mean of its cells, on a scale from 0: a dead channel was as good as its neighbours."""
     pytest.importorskip("matplotlib")

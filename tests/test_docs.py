@@ -134,6 +134,7 @@ def test_the_stops_of_the_walks_through_the_house_exist() -> None:
         pkgutil.resolve_name(f"gncli.{stop}")
 
 
+@pytest.mark.slow
 def test_the_table_of_errors_has_every_error_that_a_golden_shows() -> None:
     rows = [(row.status, re.escape(row.sentence).replace(refusals.VALUE, ".*")) for row in refusals.refusals()]
     lines = []

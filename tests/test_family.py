@@ -29,6 +29,7 @@ from gncli.run.normalization import Normalization
 from tests import exact
 from tests.activated import activated
 from tests.arrays import Forward, Inline, InTurn, assert_same_bits, drawn, moments_of
+from tests.marks import slow_but
 from tests.norms import MAKERS, SHAPES, Case, cases, cells_along
 from tests.runs import measure
 
@@ -168,7 +169,7 @@ def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tu
     return x.size
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", slow_but(MAKERS, "normal", "64-bit", "half"))
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31))
 def test_every_element_of_every_norm_is_correctly_rounded(kind: str, seed: int) -> None:

@@ -51,6 +51,7 @@ def checkpoint(folder: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_transcript_gives_what_it_shows(tmp_path: Path) -> None:
     transcripts.prepare(tmp_path)
     steps = [step for block in transcripts.blocks(TEXT) for step in transcripts.steps(block)]
@@ -65,6 +66,7 @@ def test_the_python_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tried >= 6 and not failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_shows_what_the_command_makes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     if PICTURES[name] == "--plot":

@@ -98,7 +98,7 @@ def hostile_names() -> list[str]:
     return PIECES + ["".join(draw.choices(PIECES, k=draw.randint(2, 4))) for _ in range(200 - len(PIECES))]
 
 
-@pytest.mark.parametrize("form", ["table", "json", "csv", "plain", "jsonl", "markdown"])
+@pytest.mark.parametrize("form", slow_but(["table", "json", "csv", "plain", "jsonl", "markdown"], "table"))
 @pytest.mark.parametrize(
     ("encoding", "width"), slow_but([("utf-8", None), ("utf-8", 80), ("ascii", None)], ("utf-8", 80))
 )

@@ -134,6 +134,7 @@ def test_what_stands_beside_the_output_is_there_with_it(run: Run) -> None:
     assert json.loads(Path("q.json").read_text())["output"] == "-"
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_is_shown_in_both(run: Run) -> None:
     pytest.importorskip("matplotlib")
     np.save("big.npy", np.array([[1, 2, 3, 60000]], np.float16))

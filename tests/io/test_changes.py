@@ -71,7 +71,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("at", slow_but([0, 3], 3))
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", slow_but(COMMANDS, "one pass"))
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_change_while_it_is_read_is_6_and_nothing_is_written(

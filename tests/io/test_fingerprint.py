@@ -26,6 +26,7 @@ from tests.archives import entry, tensors
 from tests.arrays import spoiled
 from tests.faults import piped
 from tests.files import DTYPES, saved
+from tests.marks import slow_but
 from tests.runs import random, stats, the_one
 
 PAGE = (transcripts.ROOT / "gncli" / "docs" / "numbers.md").read_text(encoding="utf-8")
@@ -48,7 +49,7 @@ def found(tensor: str, **options: Any) -> Any:
     return the_one(stats([tensor], **({"statistics": ("sha256",)} | options))).value("sha256")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "|u1", ">f4", "<f8"))
 def test_it_is_the_definition_in_every_order_alone_and_with_other_statistics(dtype: str, tmp_path: Path) -> None:
     path = str(tmp_path / "x.npy")
     for shape in SHAPES:

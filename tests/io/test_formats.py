@@ -23,6 +23,7 @@ from gncli.io.rawfile import RawFile
 from tests import data
 from tests.archives import entry, tensors
 from tests.faults import piped
+from tests.marks import slow_but
 from tests.stores import group, store, v2, v3
 
 X = np.array([[0, 1, -2, 0.5], [3, 448, 2.0**-9, -0.375]], np.float32)
@@ -88,6 +89,7 @@ CASES: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
 # A file of HDF5 with a user block cannot be recognized by the first bytes of a pipe, no shards lie next to a pipe, and
 # a store is a folder.
 FILES = [case for case in CASES if ".zarr" not in case]
+QUICK = (".npy", ".npz", ".pt of PyTorch", ".safetensors", ".hdf5", ".zarr", ".safetensors in shards")
 PIPED = [case for case in FILES if not any(what in case for what in ("and more", "user block", "shards"))]
 
 
@@ -134,7 +136,10 @@ def expected(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> list[Any]:
     return numbers(str(tmp_path / "reference.npy"), tmp_path, capfd)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    slow_but(CASES, *QUICK),
+)
 def test_a_file_gives_the_numbers_of_a_plain_npy(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], expected: list[Any]
 ) -> None:
@@ -147,7 +152,7 @@ def test_a_file_gives_the_numbers_of_a_plain_npy(
         assert numbers(f"{path}::{member}", tmp_path, capfd) == expected
 
 
-@pytest.mark.parametrize("case", PIPED)
+@pytest.mark.parametrize("case", slow_but(PIPED, ".npy", ".hdf5"))
 def test_a_pipe_gives_the_numbers_of_a_plain_npy(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], expected: list[Any]
 ) -> None:

@@ -15,6 +15,7 @@ from gncli.kernels.moments import NOWHERE, MomentsOf, merge
 from gncli.kernels.partition import by_axes
 from gncli.run.engine import Engine
 from tests.arrays import DTYPES, assert_same_moments, measured, spoiled
+from tests.marks import slow_but
 from tests.runs import measure
 
 # shape, cell axes: rows, columns, short rows, narrow columns, one cell, many
@@ -38,7 +39,7 @@ def cells(x: NDArray[Any], axes: tuple[int, ...], order: str) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("order", slow_but("CF", "F"))
 def test_extras_are_the_definition(dtype: str, order: str) -> None:
     for seed, (shape, axes) in enumerate(CUTS):
         x = spoiled(shape, dtype, order, seed)

@@ -20,6 +20,7 @@ from gncli.kernels.reduction import Visit
 from gncli.kernels.tally import tally
 from gncli.kernels.walk import Walk
 from tests.arrays import DTYPES, hostile
+from tests.marks import slow_but
 
 ALL = ("zeros", "total", "l1", "cube", "fourth", "argmin", "argmax", "first_nan", "first_inf")
 KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
@@ -179,7 +180,7 @@ def assert_same(found: Any, expected: Any, what: object) -> None:
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), (what, name)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "u1", "i8", ">f4"))
 @pytest.mark.parametrize("body", native.BODIES)
 def test_every_body_gives_the_bits_of_plain(body: str, dtype: str) -> None:
     if body not in native.bodies():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gncli.kernels import plain
 from gncli.kernels.histogram import Bins
 from gncli.kernels.loops import Loops
+from tests.marks import slow_but
 
 DTYPES = "b1 i1 u1 f2 >f2 i2 >u2 f4 >f4 i4 >i4 u4 f8 >f8 i8 >i8 u8".split()
 INT64 = np.dtype(np.int64).str
@@ -89,7 +90,7 @@ def test_the_highest_steps_are_counted_by_cell(each: Loops, dtype: str) -> None:
             assert (found == wanted[:-1]).all()
 
 
-@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype[-1] in "48"])
+@pytest.mark.parametrize("dtype", slow_but([dtype for dtype in DTYPES if dtype[-1] in "48"], "i4", ">f4", "f8"))
 def test_the_next_steps_are_counted_on_each_path(each: Loops, dtype: str) -> None:
     width = np.dtype(dtype).itemsize
     for shape in SHAPES:

@@ -86,7 +86,7 @@ def near(found: Any, exact: Decimal, error: Decimal) -> bool:
     return found is not None and abs(Decimal(found) - exact) <= error
 
 
-@pytest.mark.parametrize("scale", slow_but(SCALES, SCALES[0], 1e-162, 1.0, 1e150, SCALES[-1]))
+@pytest.mark.parametrize("scale", slow_but(SCALES, SCALES[0], 1.0, SCALES[-1]))
 @pytest.mark.parametrize("kind", ["few", "many", "sparse", "mixed"])
 def test_statistics_are_right_at_any_magnitude(kind: str, scale: float) -> None:
     x = magnitudes(scale)[kind]

@@ -18,6 +18,7 @@ from gncli.kernels.loops import Loops
 from gncli.kernels.plain import Affine, Standardization
 from gncli.names import ACTIVATIONS
 from tests.arrays import DTYPES, assert_same_bits, hostile
+from tests.marks import slow_but
 
 KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
 IDENTITY = Standardization(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
@@ -79,7 +80,7 @@ def affine_of(rng: np.random.Generator, shape: tuple[int, int, int]) -> Affine:
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "u1", "i8", ">f4"))
 @pytest.mark.parametrize("body", native.BODIES)
 def test_every_body_maps_to_the_bits_of_plain(body: str, dtype: str) -> None:
     if body not in native.bodies():
@@ -249,7 +250,7 @@ def roundings(kind: Float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
 FOREIGN = [name for name, kind in FLOATS.items() if kind.foreign]
 
 
-@pytest.mark.parametrize("made", FOREIGN)
+@pytest.mark.parametrize("made", slow_but(FOREIGN, "float8_e4m3fn"))
 def test_every_rounding_agrees_with_the_exact_table(each: Loops, made: str) -> None:
     kind = FLOATS[made]
     values, right = roundings(kind)

@@ -29,6 +29,7 @@ from gncli.kernels.reduction import Tree, Visit, concatenate, each, fold, fold_a
 from gncli.kernels.walk import Walk
 from tests import oracle
 from tests.arrays import assert_same_bits, assert_same_moments, drawn, moments_of, plain
+from tests.marks import slow_but
 
 NATIVE = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
 DTYPES = (*NATIVE, ">u2", ">i4", ">i8", ">u8", ">f2", ">f4", ">f8")
@@ -481,7 +482,7 @@ LONG = [
 
 
 @pytest.mark.parametrize("sizes", LONG, ids=str)
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+@pytest.mark.parametrize("dtype", slow_but(["f4", "f8", "i8"], "f4"))
 def test_many_blocks_give_the_same_bits_for_any_tile_and_visit(sizes: tuple[int, ...], dtype: str) -> None:
     axes = alternation(list(sizes), True)
     values = drawn(sizes, dtype, seed=11, offset=1e4)

@@ -27,6 +27,7 @@ from gncli.run.engine import Engine
 from gncli.run.plan import Plan
 from tests import exact
 from tests.arrays import Inline, assert_same_bits, normalized
+from tests.marks import slow_but
 
 SHAPE = (2, 4, 5, 9)
 RANDOM = np.random.default_rng(3)
@@ -56,7 +57,7 @@ WHOLE = Engine(1, executor=Inline())
 
 
 @pytest.mark.parametrize("engine", [ENGINE, WHOLE], ids=["twice", "once"])
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", slow_but(MAKERS, "normal", "outliers", "64-bit", "half"))
 @settings(max_examples=3, deadline=None)
 @given(
     made=st.sampled_from([name for name in FLOATS if name != "float64"]),
@@ -109,7 +110,7 @@ def test_every_element_is_correctly_rounded(
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "CHWN"])
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", slow_but(MAKERS, "offset", "ternary", "64-bit", "huge"))
 @settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_bounds_hold(layout: str, kind: str, seed: int) -> None:

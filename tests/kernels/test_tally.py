@@ -18,6 +18,7 @@ from gncli.kernels.reduction import Visit, fold_axes
 from gncli.kernels.tally import TallyOf, fold, merge, tally
 from gncli.kernels.walk import Walk
 from tests.arrays import DTYPES, hostile
+from tests.marks import slow_but
 
 SUMS = ("total", "square", "product", "a_square", "b_square")
 
@@ -175,7 +176,7 @@ def assert_same(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArra
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), (what, name)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "u1", "f2", ">f4"))
 def test_every_body_gives_the_bits_of_plain(body: Loops, dtype: str) -> None:
     rng = np.random.default_rng(DTYPES.index(dtype))
     for turn in range(70):

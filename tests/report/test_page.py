@@ -229,6 +229,7 @@ def test_no_page_is_left_if_there_is_nothing_to_say(sides: Path, capfd: pytest.C
     assert not Path("r.html").exists()
 
 
+@pytest.mark.slow
 def test_a_page_has_more_rows_than_a_table(sides: Path, capfd: pytest.CaptureFixture[str]) -> None:
     np.save("x.npy", np.zeros(1100))
     np.save("y.npy", np.ones(1100))

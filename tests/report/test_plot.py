@@ -133,6 +133,7 @@ def test_whatever_is_in_a_tensor_can_be_drawn(saved: Callable[..., str], case: s
         assert each in text
 
 
+@pytest.mark.slow
 def test_several_tensors_stand_in_a_grid_as_many_as_a_page_bears(saved: Callable[..., str]) -> None:
     names = [saved(normal(3, 4, 2, seed=i), f"{i}.npy") for i in range(MOST_DRAWN + 2)]
     report = stats([*names[:2], "absent.npy"], by="C", picture=8)
@@ -184,6 +185,7 @@ def test_cells_of_a_pipe_and_their_histogram_come_from_what_was_kept(tmp_path: P
     assert "histogram of 64 bins; lines over 6 channels" in words((tmp_path / "x.svg").read_bytes())
 
 
+@pytest.mark.slow
 def test_many_cells_share_fields_and_none_is_lost(saved: Callable[..., str]) -> None:
     x = normal(700, 5, 4)
     x[333, 2], x[20, 1], x[100, 3], x[50, 4] = 0.0, np.nan, 300 * x[100, 3], 1000.0
@@ -215,6 +217,7 @@ def test_many_cells_share_fields_and_none_is_lost(saved: Callable[..., str]) -> 
     assert count(image, PINK) > 50 and count(image, CYAN) > 50
 
 
+@pytest.mark.slow
 def test_cells_along_one_axis_are_a_line_with_a_band(saved: Callable[..., str]) -> None:
     x = normal(2, 600, 8)
     x[:, 100], x[:, 200], x[:, 300] = 0, np.nan, 90 * x[:, 300]
@@ -261,6 +264,7 @@ def heights(svg: bytes, said: bytes) -> list[float]:
     return [float(y) for y in re.findall(rb'<text [^>]*y="([\d.]+)"[^>]*>' + said, svg)]
 
 
+@pytest.mark.slow
 def test_title_and_width_are_chosen(saved: Callable[..., str]) -> None:
     report = stats([saved(normal(4, 2))], by="0", picture=4)
     narrow = plot.draw(report, "svg", title="Figure <3>", width=3.0)
@@ -271,6 +275,7 @@ def test_title_and_width_are_chosen(saved: Callable[..., str]) -> None:
     assert mean == deviation
 
 
+@pytest.mark.slow
 def test_scales_can_be_logarithmic(saved: Callable[..., str]) -> None:
     x = np.repeat([1.0, 1e-3, 0.0, np.nan, 1e3], 2).reshape(5, 2) * [[1, -1]]
     found = words(plot.draw(stats([saved(x)], by="0", picture=4), "svg", log=True))
@@ -287,6 +292,7 @@ def test_no_field_of_a_logarithmic_map_lies_beyond_its_colours(saved: Callable[.
     assert "100" in words(plot.draw(report, "svg", log=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["0", "0,1"])
 def test_a_logarithmic_scale_spans_all_of_float64(saved: Callable[..., str], by: str) -> None:
     report = stats([saved(np.array([[[1e308, -1e308]], [[1e-320, -1e-320]]]))], by=by, picture=4)

@@ -22,6 +22,7 @@ from gncli.report.explain_records import ExplainReport
 from gncli.tasks import explain as task
 from gncli.tasks.explain import ExplainRun
 from gncli.tasks.requests import Execution, Explain
+from tests.marks import slow_but
 
 FAULTS: dict[str, dict[str, Any]] = {
     "eps 0.001": {"eps": 1e-3},
@@ -163,7 +164,7 @@ def dtype_for(*faults: str) -> str:
     return "float16" if "a rounding before gamma and beta" in faults else "float32"
 
 
-@pytest.mark.parametrize("framework", LAYOUTS)
+@pytest.mark.parametrize("framework", slow_but(LAYOUTS, "keras"))
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named(fault: str, framework: str, tmp_path: Path) -> None:
     layout = LAYOUTS[framework]
@@ -188,7 +189,9 @@ HIDDEN = {"1 group, interleaved groups": "1 group", "8 groups, interleaved group
 """Pairs of which one has no effect beside the other."""
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
+@pytest.mark.parametrize(
+    "pair", slow_but([(pair,) for pair in PAIRS], *((pair,) for pair in PAIRS[::15])), ids=" and ".join
+)
 def test_a_pair_of_faults_is_named(pair: tuple[str, str], tmp_path: Path) -> None:
     layout = ("NCHW", "NHWC")[PAIRS.index(pair) % 2]
     x = tensor(layout)
@@ -232,7 +235,7 @@ def test_what_was_asked_for_is_no_fault(dtype: str, tmp_path: Path) -> None:
     assert report.found is not None and report.found.options == ""
 
 
-@pytest.mark.parametrize("eps", [0.02, 0.0123, 3e-4])
+@pytest.mark.parametrize("eps", slow_but([0.02, 0.0123, 3e-4], 0.0123))
 @pytest.mark.parametrize("companion", ["", "silu at the end", "N - 1 for N in the variance"])
 def test_an_unusual_eps_is_fitted(eps: float, companion: str, tmp_path: Path) -> None:
     x = tensor()
@@ -414,7 +417,7 @@ def seen(one: str, two: str) -> bool:
 SEEN = [pair for pair in PAIRS if seen(*pair)]
 
 
-@pytest.mark.parametrize("pair", SEEN[::4], ids=" and ".join)
+@pytest.mark.parametrize("pair", slow_but(zip(SEEN[::4]), *zip(SEEN[::40])), ids=" and ".join)
 def test_a_pair_of_faults_is_named_from_two_outputs(pair: tuple[str, str], tmp_path: Path) -> None:
     layout = ("NCHW", "NHWC")[SEEN.index(pair) // 4 % 2]
     x = tensor(layout)

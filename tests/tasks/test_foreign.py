@@ -25,6 +25,7 @@ from tests import exact
 from tests.arrays import assert_same_bits
 from tests.exact import nearest
 from tests.files import read_all, write_npy
+from tests.marks import slow_but
 
 Run = Callable[..., tuple[int, str, str]]
 FOREIGN = [kind for kind in FLOATS.values() if kind.foreign]
@@ -257,7 +258,7 @@ def test_a_pipe_carries_raw_elements_where_that_is_asked_for(tmp_path: Path) -> 
     assert read(str(out), kind).tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("made", FLOATS)
+@pytest.mark.parametrize("made", slow_but(FLOATS, "float16", "bfloat16"))
 def test_a_difference_is_rounded_once_from_the_exact_one(tmp_path: Path, made: str) -> None:
     rng, kind = np.random.default_rng(3), FLOATS[made]
     a = np.exp(rng.normal(0, 9, 300)).astype(np.float32)

@@ -25,6 +25,7 @@ from gncli.run.engine import Engine
 from gncli.tasks.diff import Comparison
 from gncli.tasks.requests import Criteria, Diff
 from tests.archives import entry, tensors
+from tests.marks import slow_but
 from tests.runs import CRITERIA, diff, diff_many
 
 HALF, TINY = np.float16, float(np.finfo(np.float16).smallest_subnormal)
@@ -133,7 +134,7 @@ def longhand(a: NDArray[Any], b: NDArray[Any], dtype: str, limit: int) -> Longha
     return Longhand(beyond, unfaithful, float(floor))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "int64", ">f2", ">f4"))
 def test_every_option_counts_what_longhand_counts(dtype: str) -> None:
     rng = np.random.default_rng(len(dtype))
     a = values_of(dtype, 60, rng)
@@ -387,7 +388,7 @@ def _tolerated(a: NDArray[Any], b: NDArray[Any], rtol: float, atol: float) -> bo
     return report.equal
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4"])
+@pytest.mark.parametrize("dtype", slow_but(["f2", "f4", "f8", "i4"], "f2"))
 def test_the_verdicts_are_those_of_numpy_allclose(dtype: str) -> None:
     kinds = set()
     for seed in range(250):
@@ -404,7 +405,7 @@ def test_the_verdicts_are_those_of_numpy_allclose(dtype: str) -> None:
     assert kinds == {True, False}
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+@pytest.mark.parametrize("dtype", slow_but(["f2", "f4", "f8", ">f4"], ">f4"))
 def test_the_verdicts_are_those_of_numpy_max_ulp(dtype: str) -> None:
     kinds = set()
     for seed in range(250):
@@ -426,7 +427,7 @@ def test_the_verdicts_are_those_of_numpy_max_ulp(dtype: str) -> None:
     assert kinds == {True, False}
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4"])
+@pytest.mark.parametrize("dtype", slow_but(["f2", "f4", "f8", "i4"], "f2"))
 def test_the_verdicts_are_those_that_pytorch_gave(dtype: str) -> None:
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     found, checksum = verdicts(dtype)

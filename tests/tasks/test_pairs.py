@@ -473,6 +473,7 @@ def test_a_page_without_pictures_says_the_verdict(sides: tuple[str, str]) -> Non
     assert poster.caption[0] == "DIFFERENT: 1 identical, 1 same, 2 different"
 
 
+@pytest.mark.slow
 def test_many_tensors_show_the_first_thousand(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     a = npz(tmp_path / "a.npz", {f"x{at}": np.ones(1) for at in range(1002)})
     out = run(capfd, a, a)[1].splitlines()

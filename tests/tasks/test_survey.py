@@ -67,7 +67,7 @@ def surveyed(x: NDArray[Any], by: By | None, wanted: Wanted, visit: int, forward
         return found
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "u1", "i8", "f2", ">f4", "f8"))
 def test_percentiles_and_histograms_are_those_of_numpy(dtype: str) -> None:
     for seed, (shape, order) in enumerate([((), "C"), ((1000,), "C"), ((30, 40), "F"), ((0, 3), "C"), ((3,), "C")]):
         x = spoiled(shape, dtype, order, seed)
@@ -91,7 +91,7 @@ def test_percentiles_and_histograms_are_those_of_numpy(dtype: str) -> None:
                 assert found.histogram.counts == ()
 
 
-@pytest.mark.parametrize("dtype", slow_but(["f4", "f8", "i8", "u1", ">f2", "?"], "u1", ">f2", "?"))
+@pytest.mark.parametrize("dtype", slow_but(["f4", "f8", "i8", "u1", ">f2", "?"], ">f2"))
 def test_each_cell_has_the_statistics_of_its_elements(dtype: str) -> None:
     names = ("median", "p99.9", "p25")
     for seed, (shape, axes, groups) in enumerate(CUTS):

@@ -166,6 +166,7 @@ def test_any_text_gives_a_header_or_an_input_error(text: str) -> None:
         parse(with_header(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", slow_but("CF", "F"))
 def test_a_changed_byte_in_the_header_is_refused_or_harmless_but_for_the_type(tmp_path: Path, order: str) -> None:
     array = make((2, 3), "<f4", order)
@@ -325,6 +326,7 @@ def test_arrays_in_memory_are_sources_too() -> None:
         ArraySource(np.zeros(2, [("a", "i1"), ("b", "i1")]))
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(
     st.lists(st.integers(0, 4), max_size=4).map(tuple),
@@ -345,6 +347,7 @@ HEADER_PIECES = ["'descr': '<f4'", "'descr': '>i2'", "'descr': '|O'", "'fortran_
 HEADER_PIECES += ["'shape': (2, 3)", "'shape': (6,)", "'shape': ()", "'shape': (3, 2)", "'shape': 6", "'more': 1"]
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(
     st.lists(st.sampled_from(HEADER_PIECES), max_size=5), st.sampled_from(["{%s}", "{%s, }", "%s", "{%s}\n", " {%s} "])

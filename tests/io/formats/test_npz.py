@@ -28,6 +28,7 @@ from tests.arrays import assert_same_bits
 from tests.damaged import FULL, NPZ_FILES, SIZE, TORN, wide_extra
 from tests.faults import piped
 from tests.files import DTYPES, SHAPES, make, read_all, saved
+from tests.marks import slow_but
 from tests.runs import diff, stats
 
 SAVE: dict[str, Callable[..., None]] = {"stored": np.savez, "deflated": np.savez_compressed}
@@ -336,7 +337,7 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path: Path, how: str) -> None:
             everything(str(path))
 
 
-@pytest.mark.parametrize("how", SAVE)
+@pytest.mark.parametrize("how", slow_but(SAVE, "stored"))
 def test_a_changed_byte_is_refused_or_harmless_but_for_stored_data(tmp_path: Path, how: str) -> None:
     path = tmp_path / "x.npz"
     SAVE[how](path, a=ARRAY, b=ARRAY)

@@ -27,6 +27,7 @@ from gncli.io.remote.upload import MultipartFile, part_nbytes
 from gncli.io.urls import Url
 from tests.files import saved
 from tests.io.remote.conftest import Command
+from tests.marks import slow_but
 from tests.servers import Asked, Handler, Store, dropped, of, once, status
 
 X = np.random.default_rng(0).standard_normal((8, 8, 64, 64), dtype=np.float32)  # 1 MiB: 8 parts here
@@ -441,7 +442,7 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("signum", slow_but([signal.SIGKILL, signal.SIGINT], signal.SIGINT))
 def test_a_run_that_is_killed_leaves_nothing_under_the_name(
     signum: int, bucket: Any, front: Store, gncli: Command, tmp_path: Path
 ) -> None:
