@@ -251,14 +251,15 @@ class SharedFolder:
                     os.close(fd)
 
     def emptied(self) -> list[tuple[str, int]]:
-        """Remove the folder and the files of parts in it, and return them: path and bytes. Other files stay."""
+        """Remove the files of parts, and return them: path and bytes. The folder stays if it holds other files."""
         names = [
             name
             for name in sorted(os.listdir(self.path))
             if name == "data" or _RECORD.fullmatch(name) or re.fullmatch(r"\..*\.[0-9a-f]{12}\.tmp", name)
         ]
         gone = [(os.path.join(self.shown, name), _unlinked(os.path.join(self.path, name))) for name in names]
-        os.rmdir(self.path)
+        with suppress(OSError):
+            os.rmdir(self.path)
         return gone
 
 

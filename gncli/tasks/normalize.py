@@ -132,7 +132,7 @@ class NormalizeRun:
     def _left_over(self, path: str) -> tuple[str, ...]:
         """Return a note where parts of an earlier run are left."""
         file = written(path)[1]
-        if path == "-" or not os.path.isdir(parts_beside(os.path.realpath(file))):
+        if path == "-" or not os.path.lexists(os.path.join(parts_beside(os.path.realpath(file)), "data")):
             return ()
         shown = parts_beside(file)
         return (f"{shown}: left by an earlier run; --resume goes on with it, gncli clean {path} removes it",)
