@@ -11,8 +11,8 @@ Several clients of a network file system write back whole pages, so no two of th
 therefore writes whole grains of the .npy: from the grain in which its first element lies to the grain in which the next
 item begins. The elements before its own in the first of these grains, less than a grain, belong to the item before; it
 computes them again, and both have the same bits for them. So nothing but plans and moments passes through the caller.
-A worker fsyncs before it answers. If an item is done twice because a worker was lost, it writes the same bytes to the
-same place.
+A worker fsyncs before it answers, and begins the next item meanwhile. If an item is done twice because a worker was
+lost, it writes the same bytes to the same place.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager
 from pickle import Unpickler
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gncli import progress, signals
 from gncli.errors import ChangedError, GncliError, LimitError, ParameterError
@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
 WORK_NBYTES = 256 << 20  # bytes of input per item, at most: 10 TB are 40,000 items
-SHARES = 8  # items per worker of a tensor that is smaller, so that all end at nearly the same time
+SHARES = 4  # items per worker of a tensor that is smaller, so that all end at nearly the same time
+AT_ONCE = 3  # items per worker: one waits for the disk, one is worked on, and one waits for the worker
 PATIENCE = 30  # seconds to wait for a scheduler that has a worker
-LOST = "see the logs of the cluster, or use --executor threads"
 
 _FILES = 8  # files that a worker process keeps open
+
+T = TypeVar("T")
 
 
 class ClusterEngine(Engine):
@@ -121,7 +123,7 @@ class ClusterEngine(Engine):
 
     def _results(self, source: Source, steps: Iterable[Step | None]) -> Iterator[tuple[Step, Any]]:
         orders = _Orders(source, self, self._policy)
-        executor = self._joined().get_executor(pure=False)
+        client = self._joined()
         share = math.prod(source.shape) // (SHARES * self._threads)
         pending: deque[tuple[list[Step], Future[Any]]] = deque()
         try:
@@ -129,8 +131,8 @@ class ClusterEngine(Engine):
                 if item:
                     order = orders.order(item)
                     with signals.Deferred():  # a signal here could leave a lock held that dask needs to end
-                        pending.append((item, executor.submit(work, order)))
-                if not item or len(pending) >= 2 * self._threads:
+                        pending.append((item, _begun(client, _done(client, order))))
+                if not item or len(pending) >= AT_ONCE * self._threads:
                     yield from self._first(pending, source)
             while pending:
                 yield from self._first(pending, source)
@@ -149,7 +151,9 @@ class ClusterEngine(Engine):
             problem = f"the cluster lost its workers, or they were killed ({str(error).partition(chr(10))[0]})"
             if isinstance(error, CancelledError):
                 problem = "the scheduler of the cluster was lost"
-            raise LimitError(problem, subject=self._address, hint=LOST) from error
+            raise LimitError(
+                problem, subject=self._address, hint="see the logs of the cluster, or use --executor threads"
+            ) from error
         pending.popleft()
         progress.advance(sum(step.size for step in item) * source.dtype.itemsize)
         yield from zip(item, results, strict=True)
@@ -164,13 +168,15 @@ class ClusterEngine(Engine):
         with signals.Deferred():
             while not wait((future,), timeout=0.1).done:
                 signals.checkpoint()
-                asked = asked or asyncio.run_coroutine_threadsafe(_threads_of(client), client.loop.asyncio_loop)
+                asked = asked or _begun(client, _threads_of(client))
                 if answer := asked.result() if asked.done() and not asked.exception() else 0:
                     self._threads, deadline = answer, time.monotonic() + PATIENCE
                 asked = None if asked.done() else asked
                 if time.monotonic() > deadline:
                     problem = f"the cluster has had no workers for {PATIENCE} seconds"
-                    raise LimitError(problem, subject=self._address, hint=LOST)
+                    raise LimitError(
+                        problem, subject=self._address, hint="see the logs of the cluster, or use --executor threads"
+                    )
             return future.result()
 
     def _joined(self) -> Client:
@@ -213,6 +219,24 @@ class ClusterEngine(Engine):
                     dashboard_address="127.0.0.1:0",
                     silence_logs=50,
                 )
+
+
+def _begun(client: Client, work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Return the future result of `work`, which is done in the thread of the client."""
+    return asyncio.run_coroutine_threadsafe(work, client.loop.asyncio_loop)
+
+
+async def _done(client: Client, order: bytes) -> list[Any]:
+    """Have an item of work done, and return its results.
+
+    The future of `Client.get_executor` does not do it: it stays pending for ever if the worker is lost between the end
+    of the item and the transfer of its results, and the item fails later.
+    """
+    future = client.submit(_work_on_cluster, order, pure=False)
+    try:
+        return await future  # type: ignore[no-any-return]
+    finally:
+        future.release()
 
 
 async def _threads_of(client: Client) -> int:
@@ -375,7 +399,7 @@ class _Receiver(Unpickler):
     def __init__(self, order: bytes) -> None:
         super().__init__(streams.BytesIO(order))
         self.engine = Engine(1)
-        self.engine.buffers = _mine.buffers
+        self.engine.buffers = _buffers
         self.ranges: list[Ranges] = []
 
     def persistent_load(self, place: Any) -> Any:
@@ -394,16 +418,7 @@ class _Receiver(Unpickler):
 # --- what a worker does ----------------------------------------------------------------------------------------------
 
 _opening = threading.Lock()
-
-
-class _Mine(threading.local):
-    """What a thread of a worker keeps from item to item."""
-
-    def __init__(self) -> None:
-        self.buffers = Buffers()
-
-
-_mine = _Mine()
+_buffers = Buffers()  # of all threads, since one that waits for the disk ends and another takes its place
 
 
 @functools.lru_cache(maxsize=_FILES)
@@ -418,19 +433,28 @@ def _reopened(place: _Reopen) -> Source:
     return source
 
 
-def work(order: bytes) -> list[Any]:
-    """Do an item of work; return the results of its steps."""
+def work(order: bytes, before_disk: Callable[[], object] = lambda: None) -> list[Any]:
+    """Do an item of work, and return the results of its steps; call `before_disk` before waiting for the disk."""
     receiver = _Receiver(order)
     try:
         source, again, item = receiver.load()
         results = [receiver.engine.work(job, source, region) for job, region in (*again, *item)]
         source.verify_unchanged()
+        if receiver.ranges:
+            before_disk()
         for ranges in receiver.ranges:
             ranges.commit()
         return results[len(again) :]
     finally:
         for ranges in receiver.ranges:
             ranges.abort()
+
+
+def _work_on_cluster(order: bytes) -> list[Any]:
+    """Do an item of work; the worker begins another one while this waits for the disk."""
+    from distributed import secede
+
+    return work(order, secede)
 
 
 class InTurn:

@@ -307,6 +307,34 @@ def test_an_item_of_work_is_done_by_whoever_has_the_order(tmp_path: Path) -> Non
     source.close()
 
 
+def test_a_worker_does_the_next_item_while_one_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed, waiting, second = Ranges.commit, [], threading.Event()
+
+    def commit(ranges: Ranges) -> None:
+        waiting.append(ranges)
+        if len(waiting) > 1:
+            second.set()
+        assert second.wait(10)
+        committed(ranges)
+
+    monkeypatch.setattr(Ranges, "commit", commit)
+    x = np.random.default_rng(0).standard_normal((40, 4, 30, 30), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", silence_logs=100
+        ) as cluster,
+        ClusterEngine(cluster.scheduler_address, tile=1 << 14) as engine,
+        Engine(1) as plain,
+    ):
+        normalize(tmp_path / "x.npy", tmp_path / "z.npy", engine, 4, "NCHW", 1.0)
+        normalize(tmp_path / "x.npy", tmp_path / "y.npy", plain, 4, "NCHW", 1.0)
+    assert len(waiting) >= cluster_module.SHARES
+    assert (tmp_path / "z.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
+
+
 class Lethal(MomentsOf):
     """Kills the process that does the work: the first time, or each time."""
 
@@ -320,6 +348,23 @@ class Lethal(MomentsOf):
                 Path(self.flag).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().measure(visit)
+
+
+class Undelivered(Moments):
+    """Moments that kill the process that sends them."""
+
+    def __reduce__(self) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class LethalAfterwards(Lethal):
+    """Kills the process that sends what was measured; then, each process that measures it again."""
+
+    def measure(self, visit: Visit) -> Moments:
+        if os.path.exists(self.flag):
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path(self.flag).touch()
+        return Undelivered(*MomentsOf.measure(self, visit))
 
 
 @pytest.mark.parametrize("times", ["once", "always"])
@@ -352,6 +397,15 @@ def test_a_worker_killed_in_the_middle(tmp_path: Path, address: str, times: str)
             assert output.read_bytes() == old
     source.close()
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_item_that_fails_after_its_result_was_lost_ends_the_run(tmp_path: Path, address: str) -> None:
+    """The future of dask's executor never ends then."""
+    np.save(tmp_path / "x.npy", np.ones(1000))
+    with open_source(str(tmp_path / "x.npy")) as source, ClusterEngine(address) as engine:
+        plan = Plan.of(source, whole((1000,)), engine)
+        with pytest.raises(LimitError, match=r"the cluster lost its workers, or they were killed"):
+            list(plan.reduce(LethalAfterwards(source.dtype, str(tmp_path / "sent"))))
 
 
 # --- a cluster that is lost ------------------------------------------------------------------------------------------
