@@ -37,6 +37,7 @@ STOREYS_OF_IO = [
     ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
     ["remote/__init__"],
+    ["remote/google"],
     ["remote/upload"],
     ["remote/obstores", "remote/s3", "remote/file"],
     ["remote/http"],
@@ -56,7 +57,7 @@ HOMES = {
     "distributed": {"run/cluster.py"},
     "matplotlib": {"report/plot.py"},
     "boto3": {"io/remote/s3.py"},
-    "obstore": {"io/remote/obstores.py"},
+    "obstore": {"io/remote/google.py", "io/remote/obstores.py"},
 }
 LIGHT = [
     "cli.py",

@@ -31,7 +31,8 @@ def clean(output: str, force: bool) -> None:
     gncli clean s3://bucket/y.npy
 
     On S3 it can leave an upload, whose parts are paid for and seen by nobody. The open uploads to OUT are removed,
-    unless one of them got something within the last hour: its run may go on, and would end with an error.
+    unless one of them got something within the last hour: its run may go on, and would end with an error. On gs:// it
+    can leave an object OUT.gncli-..., with which the same is done.
     """
     from gncli.io.shared import left_over
     from gncli.io.urls import is_url

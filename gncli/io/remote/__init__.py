@@ -10,17 +10,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from gncli.errors import OutputError, ParameterError
 from gncli.inputs import ON_NETWORK, Network
-from gncli.io.remote.client import Failure, Remote
+from gncli.io.remote.client import Failure, OpenUpload, Remote, Uploading
 from gncli.io.remote.file import RemoteFile
 from gncli.io.source import NewFile, Source
 from gncli.io.urls import Url, parsed
-
-if TYPE_CHECKING:
-    from gncli.io.remote.s3 import OpenUpload
 
 __all__ = ["RemoteFile", "begin_object", "open_object", "open_uploads", "remote_of", "uploads_left_over"]
 
@@ -59,25 +55,33 @@ def begin_object(
     ParameterError
         If such objects are not written.
     """
-    if url.web:
-        raise ParameterError("is on a web server, which is only read", subject=name, hint="write to s3:// or to a file")
-    if url.scheme != "s3":
-        problem = f"{url.scheme}:// is read, and not written: obstore makes no upload that appears on a condition"
-        raise ParameterError(problem, subject=name, hint="write to a file, and copy that")
-    from gncli.io.remote.s3 import S3Object
     from gncli.io.remote.upload import MultipartFile
 
-    return MultipartFile(S3Object(url, network), name=name, force=force, inputs=inputs)
+    return MultipartFile(_uploading(url, name, network), name=name, force=force, inputs=inputs)
+
+
+def _uploading(url: Url, name: str, network: Network) -> Uploading:
+    """Return the client of an object that is written, or raise ParameterError if such ones are not."""
+    if url.web:
+        raise ParameterError("is on a web server, which is only read", subject=name, hint="write to s3:// or to a file")
+    if url.scheme == "s3":
+        from gncli.io.remote.s3 import S3Object
+
+        return S3Object(url, network)
+    if url.scheme == "gs":
+        from gncli.io.remote.google import GoogleObject
+
+        return GoogleObject(url, network)
+    problem = (
+        "az:// is read, and not written: obstore completes an upload without a condition, and copies without an end"
+    )
+    raise ParameterError(problem, subject=name, hint="write to a file, and copy that")
 
 
 def open_uploads(url: Url, network: Network = ON_NETWORK) -> list[OpenUpload]:
     """Return the open uploads to an object, the oldest first; none where the store does not list them."""
-    if url.scheme != "s3":
-        return []
-    from gncli.io.remote.s3 import S3Object
-
-    with suppress(Failure):
-        return S3Object(url, replace(network, retries=0)).uploads()
+    with suppress(Failure, ParameterError):
+        return _uploading(url, str(url), replace(network, retries=0)).uploads()
     return []
 
 
@@ -101,12 +105,7 @@ def uploads_left_over(output: str, network: Network = ON_NETWORK, *, force: bool
         If such objects are not written.
     """
     url, _ = parsed(output, ParameterError)
-    if url.scheme != "s3":
-        problem = f"{url.scheme}:// is not written, so no upload is open there"
-        raise ParameterError(problem, subject=output, hint="name an object on s3://")
-    from gncli.io.remote.s3 import S3Object
-
-    remote = S3Object(url, network)
+    remote = _uploading(url, output, network)
     with remote.writing(output):
         found = remote.uploads()
         for upload in () if force else found:

@@ -9,9 +9,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from importlib.util import find_spec
-from typing import NamedTuple, Self, TypeVar
+from typing import BinaryIO, NamedTuple, Self, TypeVar
 
 from gncli import progress
 from gncli.errors import ChangedError, GncliError, InputError, LimitError, OutputError, ParameterError
@@ -24,6 +25,9 @@ PATIENCE = 40.0  # seconds after the first attempt in which another one may begi
 PAUSE = 0.2  # seconds before the second attempt; it doubles
 LONGEST_PAUSE = 8.0  # seconds
 SLOWEST = 1 << 10  # bytes per second; what is slower counts as silent
+
+MARK = "gncli-upload"
+"""The key of the metadata that tell which upload an object came from."""
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """The statuses after which a request is sent again."""
@@ -251,6 +255,78 @@ class Remote(ABC):
         hint = failure.hint or (self.hint if failure.status in (401, 403) else None)
         told = f"{self.part}: {failure.told}" if self.part else failure.told
         return kind(f"cannot be {done} ({told})", subject=name, hint=hint)
+
+
+class OpenUpload(NamedTuple):
+    """An upload that was neither completed nor aborted.
+
+    Parameters
+    ----------
+    id : str
+        What the store calls it.
+    begun : datetime.datetime
+        When it was begun.
+    """
+
+    id: str
+    begun: datetime
+
+
+class Uploading(Remote):
+    """An object on a store that is put there in parts, and appears when they are complete: a base class.
+
+    Attributes
+    ----------
+    most_nbytes : int
+        The largest object that is written.
+    """
+
+    most_nbytes: int
+
+    @abstractmethod
+    def head(self) -> tuple[State, str] | None:
+        """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""
+
+    @abstractmethod
+    def begin_upload(self, mark: str, part_nbytes: int) -> str:
+        """Return the id of a new upload, whose object will have this mark, and parts of this size but the last."""
+
+    @abstractmethod
+    def upload_part(self, upload: str, number: int, content: bytearray | BinaryIO) -> str:
+        """Put a part there, by its number from 1 on, and return its ETag; what was there of this number is replaced."""
+
+    @abstractmethod
+    def complete_upload(self, upload: str, etags: list[str], mark: str, *, create: bool) -> None:
+        """Make the object appear, of all parts; with `create` only if there is none of its name.
+
+        Raises
+        ------
+        Failure
+            With status 412, if there is one.
+        """
+
+    @abstractmethod
+    def abort_upload(self, upload: str) -> None:
+        """Remove the parts of an upload; one that is no more is no failure."""
+
+    @abstractmethod
+    def uploads(self) -> list[OpenUpload]:
+        """Return the open uploads to this very object, the oldest first."""
+
+    @abstractmethod
+    def last_sign(self, upload: OpenUpload) -> datetime:
+        """Return when an upload got its last part, or was begun."""
+
+    def believed(self, mark: str, complete: Callable[[], None]) -> None:
+        """Complete an upload, unless it was: its answer may be lost, and the mark of the object tells whose it is."""
+        try:
+            complete()
+        except Failure:
+            found = None
+            with suppress(Failure):
+                found = self.head()
+            if found is None or found[1] != mark:
+                raise
 
 
 def require(library: str, url: Url) -> None:

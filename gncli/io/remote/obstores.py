@@ -1,4 +1,4 @@
-"""Objects on Google Cloud Storage and Azure, read by obstore."""
+"""Objects on Google Cloud Storage and Azure, as obstore reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gncli import __version__
 from gncli.inputs import Network
-from gncli.io.remote.client import TIMEOUT, Failure, Remote, State, one_line, require, tried
+from gncli.io.remote.client import PATIENCE, TIMEOUT, Failure, Remote, State, one_line, require, tried
 from gncli.io.urls import Url
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _HINTS = {
 
 
 @functools.cache
-def store(url: Url, network: Network) -> ObjectStore:
+def store(url: Url, network: Network, *, retried: bool = False) -> ObjectStore:
     """Return obstore's client for the bucket or the container of a URL, whose paths are keys there.
 
     Parameters
@@ -36,7 +36,9 @@ def store(url: Url, network: Network) -> ObjectStore:
     url : Url
         Its own, without a key.
     network : Network
-        Whether there are credentials. The client does not retry.
+        Whether there are credentials, and how often is retried.
+    retried : bool
+        Whether the client itself retries; otherwise it is done here.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def store(url: Url, network: Network) -> ObjectStore:
     make: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[url.scheme]
     seconds = timedelta(seconds=TIMEOUT)
     client = {
-        "timeout": "60s",
+        "timeout": "600s" if retried else "60s",
         "read_timeout": seconds,
         "connect_timeout": seconds,
         "user_agent": f"gncli/{__version__}",
@@ -60,7 +62,8 @@ def store(url: Url, network: Network) -> ObjectStore:
     }
     unsigned = {"skip_signature": True} if network.anonymous else {}
     try:
-        made: ObjectStore = make(url.host, client_options=client, retry_config={"max_retries": 0}, **unsigned)
+        retries = {"max_retries": network.retries if retried else 0, "retry_timeout": timedelta(seconds=PATIENCE)}
+        made: ObjectStore = make(url.host, client_options=client, retry_config=retries, **unsigned)
     except (BaseError, ValueError) as error:
         raise Failure(_first_line(error), 403) from error
     return made
@@ -92,7 +95,7 @@ class Obstore(Remote):
                 if failure.status == 416:
                     return State(0, "", ""), b""
                 raise
-            return _state(found), bytes(_called(found.bytes))
+            return state_of(found), bytes(called(found.bytes))
 
         return tried(attempt, self.network)
 
@@ -110,11 +113,11 @@ class Obstore(Remote):
                 if failure.status in (404, 412, 416):
                     raise Failure("was changed while it was read", failure.status, changed=True) from None
                 raise
-            state.check(_state(found))
+            state.check(state_of(found))
             if tuple(found.range) != (begin, end):
                 raise Failure(f"the store sends bytes {found.range} for {(begin, end)}")
             pieces = iter(found.stream(min_chunk_size=1 << 18))
-            while (piece := _called(lambda: next(pieces, None))) is not None:
+            while (piece := called(lambda: next(pieces, None))) is not None:
                 view[done : done + len(piece)] = memoryview(piece)
                 done += len(piece)
             if done < len(view):
@@ -128,7 +131,7 @@ class Obstore(Remote):
 
         if self.url.scheme != "az":
             return {"suffix": nbytes}
-        size = _called(lambda: obstore.head(self._store, self._key))["size"]
+        size = called(lambda: obstore.head(self._store, self._key))["size"]
         return max(0, size - nbytes), max(1, size)
 
     def listed(self, *, flat: bool) -> Iterator[tuple[str, int]]:
@@ -137,7 +140,7 @@ class Obstore(Remote):
 
         folder = self._key
         if not flat:
-            below = tried(lambda: _called(lambda: obstore.list_with_delimiter(self._store, folder)), self.network)
+            below = tried(lambda: called(lambda: obstore.list_with_delimiter(self._store, folder)), self.network)
             yield from ((f"{path.removeprefix(folder).strip('/')}/", 0) for path in below["common_prefixes"])
             yield from ((each["path"].removeprefix(folder).strip("/"), each["size"]) for each in below["objects"])
             return
@@ -148,7 +151,7 @@ class Obstore(Remote):
             nonlocal stream
             stream = obstore.list(self._store, folder, offset=last) if stream is None else stream
             try:
-                return _called(lambda: next(stream, ()))
+                return called(lambda: next(stream, ()))
             except Failure:
                 stream = None
                 raise
@@ -171,14 +174,15 @@ class Obstore(Remote):
     def _asked(self, options: dict[str, Any]) -> Any:
         import obstore
 
-        found = _called(lambda: obstore.get(self._store, self._key, options=options))  # type: ignore[arg-type]
+        found = called(lambda: obstore.get(self._store, self._key, options=options))  # type: ignore[arg-type]
         encoding = found.attributes.get("Content-Encoding")
         if encoding:
             raise Failure(f"the store sends bytes that are encoded ({one_line(encoding)[:20]})")
         return found
 
 
-def _state(found: Any) -> State:
+def state_of(found: Any) -> State:
+    """Return the state of an object that obstore asked for."""
     meta = found.meta
     return State(meta["size"], meta["e_tag"] or "", str(meta["last_modified"]))
 
@@ -188,9 +192,10 @@ def _first_line(error: Exception) -> str:
     return one_line(str(error).partition("\n\nDebug source")[0].rpartition(" - ")[2])
 
 
-def _called(call: Any) -> Any:
+def called(call: Any) -> Any:
     """Return the result of a call of obstore; its errors are failures."""
     from obstore.exceptions import (
+        AlreadyExistsError,
         BaseError,
         NotFoundError,
         PermissionDeniedError,
@@ -200,6 +205,7 @@ def _called(call: Any) -> Any:
 
     statuses = {
         FileNotFoundError: 404,
+        AlreadyExistsError: 412,
         NotFoundError: 404,
         PreconditionError: 412,
         PermissionDeniedError: 403,

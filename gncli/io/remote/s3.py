@@ -11,39 +11,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from gncli.inputs import Network
-from gncli.io.remote.client import Failure, State, one_line, require, tried
+from gncli.io.remote.client import MARK, Failure, OpenUpload, State, Uploading, one_line, require, tried
 from gncli.io.remote.http import Http
 from gncli.io.urls import Url
 
 SIGNED_SECONDS = 3600
 CALL_TIMEOUT = 20  # seconds: a store may need some for a part, or to put an object together
-MARK = "gncli-upload"
-"""The key of the metadata that tell which upload an object came from."""
 
 Result = TypeVar("Result")
 
 
-class OpenUpload(NamedTuple):
-    """A multipart upload that was neither completed nor aborted.
-
-    Parameters
-    ----------
-    id : str
-        What the store calls it.
-    begun : datetime.datetime
-        When it was begun.
-    """
-
-    id: str
-    begun: datetime
-
-
-class S3Object(Http):
+class S3Object(Http, Uploading):
     """An object on S3: how it is read, and how it is put there in parts.
 
     Parameters
@@ -59,6 +41,7 @@ class S3Object(Http):
         If boto3 is not installed.
     """
 
+    most_nbytes = 5 << 40
     hint = (
         "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN); "
         "--anonymous reads a public bucket"
@@ -127,7 +110,7 @@ class S3Object(Http):
         state = State(found["ContentLength"], found.get("ETag", ""), headers.get("last-modified", ""))
         return state, found.get("Metadata", {}).get(MARK, "")
 
-    def begin_upload(self, mark: str) -> str:
+    def begin_upload(self, mark: str, part_nbytes: int) -> str:
         """Return the id of a new upload, whose object will have `mark` in its metadata."""
         begun: str = self._call("create_multipart_upload", **self._place, Metadata={MARK: mark})["UploadId"]
         return begun
@@ -145,28 +128,10 @@ class S3Object(Http):
         return tried(attempt, self.network)
 
     def complete_upload(self, upload: str, etags: list[str], mark: str, *, create: bool) -> None:
-        """Make the object appear, of all parts; with `create` only if there is none of its name.
-
-        Raises
-        ------
-        Failure
-            With status 412, if there is one.
-
-        Notes
-        -----
-        A store may complete an upload, and its answer may be lost: what the next attempt then says is not to be
-        believed, and the mark of the object tells whose it is.
-        """
+        """Make the object appear, of all parts; with `create` only if there is none of its name."""
         parts = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
         parameters = {**self._place, "UploadId": upload, "MultipartUpload": parts}
-        try:
-            self._complete(parameters, {"IfNoneMatch": "*"} if create else {})
-        except Failure:
-            found = None
-            with suppress(Failure):
-                found = self.head()
-            if found is None or found[1] != mark:
-                raise
+        self.believed(mark, lambda: self._complete(parameters, {"IfNoneMatch": "*"} if create else {}))
 
     def _complete(self, parameters: dict[str, Any], condition: dict[str, str]) -> None:
         """Complete an upload on a condition; a store that knows no conditions does it without one."""

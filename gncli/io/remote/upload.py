@@ -1,4 +1,4 @@
-"""An object that is written in parts and appears under its name whole, or not at all: a multipart upload to S3."""
+"""An object that is written in parts and appears under its name whole, or not at all: a multipart upload."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from gncli import signals
 from gncli.errors import OutputError
 from gncli.io.atomic import OutputFile, spool_file, writing
 from gncli.io.pipe import Spool
-from gncli.io.remote.client import Failure, submitted, too_large
+from gncli.io.remote.client import Failure, Uploading, submitted, too_large
 from gncli.io.remote.file import RemoteFile, identity_of
-from gncli.io.remote.s3 import S3Object
 from gncli.io.source import NewFile, Source
 from gncli.text import printable
 from gncli.threads import Threads
@@ -24,7 +23,6 @@ MIB = 1 << 20
 LEAST_PART = 16 * MIB  # bytes
 MOST_PARTS = 9_500  # of the 10,000 that S3 allows
 MOST_IN_MEMORY = 64 * MIB  # bytes of a part; a larger one is gathered in a file
-MOST_NBYTES = 5 << 40  # of an object
 SENDING = 4  # whole parts that wait for their turn or are on their way; who has the next one waits
 LAST_SECONDS = 15  # for an abort after a signal
 PARTS_SECONDS = 2  # for parts that are on their way when their upload is aborted
@@ -82,7 +80,7 @@ class MultipartFile(NewFile):
 
     Parameters
     ----------
-    remote : S3Object
+    remote : Uploading
         The object.
     name : str
         The output as the user typed it.
@@ -102,7 +100,7 @@ class MultipartFile(NewFile):
     parts are on their way, and nothing that the signal has interrupted is needed for it.
     """
 
-    def __init__(self, remote: S3Object, *, name: str, force: bool = False, inputs: Sequence[Source] = ()) -> None:
+    def __init__(self, remote: Uploading, *, name: str, force: bool = False, inputs: Sequence[Source] = ()) -> None:
         self.name = name
         self._remote, self._force = remote, force
         self._mark = os.urandom(8).hex()
@@ -135,15 +133,15 @@ class MultipartFile(NewFile):
         Raises
         ------
         LimitError
-            If S3 has no objects so large.
+            If no objects so large are written to the store.
         OutputError
             If the store refuses it.
         """
-        if nbytes > MOST_NBYTES:
-            raise too_large(nbytes, MOST_NBYTES, self.name)
+        if nbytes > self._remote.most_nbytes:
+            raise too_large(nbytes, self._remote.most_nbytes, self.name)
         self._nbytes, self._part_nbytes = nbytes, part_nbytes(nbytes)
         signals.cleanups[self] = self._removed  # before the store knows of it
-        self._begun = self._calls.submit(lambda: self._remote.begin_upload(self._mark))
+        self._begun = self._calls.submit(lambda: self._remote.begin_upload(self._mark, self._part_nbytes))
         with self._remote.writing(self.name):
             self._begun.result()
 
