@@ -41,6 +41,7 @@ def test_the_chunks_are_the_tensor_in_order(shape: tuple[int, ...], nbytes: int)
         element, number = stop, number + 1
 
 
+@pytest.mark.usefixtures("unrehearsed")
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_was_compressed_is_read_back_the_same(
@@ -81,6 +82,7 @@ def test_a_compressed_output_has_the_same_bytes_whichever_thread_was_first(tmp_p
     assert len(written) == 1
 
 
+@pytest.mark.usefixtures("unrehearsed")
 @pytest.mark.parametrize("seeds", [2, pytest.param(50, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", ["y.npy", "y.h5"])
 def test_any_number_of_workers_writes_the_same_bytes(seeds: int, name: str, tmp_path: Path) -> None:

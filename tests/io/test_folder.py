@@ -21,6 +21,8 @@ from tests.arrays import assert_same_bits
 from tests.files import read_all
 from tests.runs import stats
 
+pytestmark = pytest.mark.usefixtures("unrehearsed")  # with the child: tests/io/test_hostile.py
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

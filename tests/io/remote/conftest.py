@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -37,8 +39,12 @@ def web() -> Iterator[servers.Store]:
 
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
+    """A store, for which boto3 reads its descriptions of services once, and not for each client anew."""
     with servers.moto() as place:
-        yield place
+        from botocore import session
+
+        with mock.patch.object(session, "create_loader", functools.cache(session.create_loader)):
+            yield place
 
 
 @pytest.fixture
