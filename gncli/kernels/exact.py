@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from gncli.kernels.activations import activate, enclosure
 from gncli.kernels.floats import Float
+from gncli.kernels.limbs import LAST, cell_limbs, center, exactly, exponent, over_blocks
 from gncli.kernels.loops import loops
-from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
+from gncli.kernels.moments import Floats, Moments, MomentsOf, Union, is_wide_integer
 from gncli.kernels.plain import NO_DIGITS, Affine, Factors, cuts, native_order
 from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.twofold import two_product, two_sum
@@ -79,8 +80,18 @@ def exact_sums(values: NDArray[Any]) -> tuple[Integers, Integers]:
     return first, second
 
 
-def cell_sums(visit: Visit) -> Sums:
-    """Return the exact sums of the cells of a visit, one after the other as `Reduction.measure` returns them."""
+def cell_sums(visit: Visit, cells: Moments | None = None) -> Sums:
+    """Return the exact sums of the cells of a visit, one after the other as `Reduction.measure` returns them.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with its elements.
+    cells : Moments, optional
+        The moments of its cells, in the same order, if they are known; they are measured if they are needed.
+    """
+    if not _is_narrow(visit.values.dtype):
+        return _sums_by_limbs(visit, MomentsOf(visit.values.dtype).measure(visit) if cells is None else cells)
     walk = visit.walk
     num_x, length, width = walk.view(visit.region)
     dims = walk.dims(visit.region)
@@ -94,8 +105,8 @@ def cell_sums(visit: Visit) -> Sums:
         )
 
     values = visit.values.reshape(num_x, length, width)
-    if not (walk.columns and _is_narrow(values.dtype)):
-        found = exact_sums(values if walk.columns else values[..., 0])
+    if not walk.columns:
+        found = exact_sums(values[..., 0])
         return Sums(*(of_cells(sums.reshape(num_x, width)).reshape(-1) for sums in found))
     values = values.astype(np.float32, copy=False)
     largest = np.abs(values).max()
@@ -103,8 +114,7 @@ def cell_sums(visit: Visit) -> Sums:
         largest = np.abs(values).max(initial=0, where=np.isfinite(values))
     top = math.frexp(largest)[1]
     numbers = np.arange(math.prod(axis.size for axis in dims if axis.cell))
-    cells = numbers.reshape([axis.size if axis.cell else 1 for axis in dims])
-    cells = np.broadcast_to(cells, sizes).reshape(num_x, width)
+    owners = over_blocks(visit, numbers)
     first, second = np.zeros((2, numbers.size), np.int64).astype(object)
     power = GRAIN - 2 * LIMB + top
     for start in range(0, length, MOST):
@@ -116,9 +126,49 @@ def cell_sums(visit: Visit) -> Sums:
         second += ((squares << 2 * LIMB) + (mixed << LIMB + 1) + low_squares) << 2 * power
         if late.any():
             ones, their_squares = _floats(rows.swapaxes(1, 2)[late])
-            np.add.at(first, cells[late], ones)
-            np.add.at(second, cells[late], their_squares)
+            np.add.at(first, owners[late], ones)
+            np.add.at(second, owners[late], their_squares)
     return Sums(first, second)
+
+
+def _sums_by_limbs(visit: Visit, cells: Moments) -> Sums:
+    """Return the exact sums of cells, from those of deviations from a center."""
+    middle, unit = center(cells, about_zero=False)
+    found = cell_limbs(visit, cells, middle, unit)
+    first, second = exactly(found.first), exactly(found.second)
+    powers = GRAIN - LAST + exponent(unit)
+    for place in np.flatnonzero(~found.late):
+        base = int(cells.min[place]) << GRAIN if cells.min.dtype.kind in "iu" else 0
+        origin, count = over_grain(float(middle[place])) + base, int(cells.n[place])
+        power = int(powers[place])
+        deviations = first[place] << power
+        first[place] = deviations + count * origin
+        second[place] = (second[place] << 2 * power) + (2 * deviations + count * origin) * origin
+    late = np.flatnonzero(found.late)
+    first[late], second[late] = sums_of(visit, over_blocks(visit, np.arange(cells.n.size)), late)
+    return Sums(first, second)
+
+
+def sums_of(visit: Visit, owners: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[Integers, Integers]:
+    """Return the exact sums of some cells of a visit, as `exact_sums` does.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with its elements.
+    owners : ndarray of int64, shape (X, Q)
+        The cell of each row of the visit, seen as (X, L, Q).
+    wanted : ndarray of int64, 1-D
+        The cells, in ascending order.
+    """
+    first, second = np.zeros((2, wanted.size), np.int64).astype(object)
+    if wanted.size:
+        x, column = np.nonzero(np.isin(owners, wanted))
+        found = exact_sums(visit.values.reshape(visit.walk.view(visit.region)).swapaxes(1, 2)[x, column])
+        index = np.searchsorted(wanted, owners[x, column])
+        np.add.at(first, index, found[0])
+        np.add.at(second, index, found[1])
+    return first, second
 
 
 def _is_narrow(dtype: np.dtype[Any]) -> bool:
@@ -518,12 +568,7 @@ def _opened(
     if sums is not None:
         first, second = sums.first[opened], sums.second[opened]
     else:
-        x, column = np.nonzero(np.isin(runs, opened))
-        found = exact_sums(visit.values.reshape(num_x, length, width).swapaxes(1, 2)[x, column])
-        first, second = np.zeros((2, opened.size), np.int64).astype(object)
-        index = np.searchsorted(opened, runs[x, column])
-        np.add.at(first, index, found[0])
-        np.add.at(second, index, found[1])
+        first, second = sums_of(visit, runs, opened)
     if norm.rms:
         first = first * 0  # the mean is taken as 0
     return part, cells.n[opened], first, second

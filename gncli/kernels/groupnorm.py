@@ -375,7 +375,8 @@ class Check:
         The largest eps / (var + eps) of these; None if there is none.
     proved, settled : int, optional
         The numbers of finite elements of the output that float64 and a bound of its error proved to be correctly
-        rounded, and that were settled by exact arithmetic: together all of them. None for an output of float64.
+        rounded, and that were settled by exact arithmetic: together all of them. None for float64 after an activation
+        other than relu.
 
     Examples
     --------

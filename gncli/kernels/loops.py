@@ -33,6 +33,9 @@ class Loops(Protocol):
     def digits(self, values: NDArray[np.float32]) -> Integers:
         """See `plain.digits`."""
 
+    def limbs(self, values: NDArray[Any], center: Floats, unit: Floats) -> tuple[Integers, NDArray[np.bool_]]:
+        """See `plain.limbs`."""
+
     def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:
         """See `plain.between`."""
 

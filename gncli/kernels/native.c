@@ -29,9 +29,9 @@ struct map {
     double beyond;                         /* what stands for a positive result that overflows, in audit() and `rounds` */
     double limit;                          /* for audit() */
     ptrdiff_t num_x, length, width;
-    const double *hi, *lo, *rstd, *slope, *offset; /* (X, Q) */
+    const double *hi, *lo, *rstd, *slope, *offset, *tail, *rest; /* (X, Q) */
     const uint64_t *base;
-    const double *gamma, *beta; /* (C,) */
+    const double *gamma, *beta, *gamma_rest; /* (C,); the last one only if `rest` is there */
     ptrdiff_t channels, inner, start;
     int64_t rounds, loses; /* z is rounded before gamma and beta; gamma has a rest */
     int64_t activation;
@@ -75,6 +75,17 @@ struct moments {
     double *zeros, *total, *l1, *cube, *fourth;
     int64_t *argmin, *argmax, *first_nan, *first_inf;
     int64_t *odd; /* set to 1 where nan, posinf, neginf or power may not be 0 */
+};
+
+/* What limbs() is given, and where it puts the sums, (11, sets), and whether these are late: see plain.limbs. */
+struct limbs {
+    const char *values;
+    ptrdiff_t sets, rows, columns, set_stride, row_stride; /* as in struct moments */
+    int64_t dtype, swapped;
+    double *scratch; /* 256 * 64 doubles */
+    const double *center, *unit;
+    int64_t *sums;
+    uint8_t *late;
 };
 
 /* Moments that pool() is given, and those that it finds: a number of sets, and what is unevaluated hi + lo. The bounds
@@ -121,7 +132,7 @@ EXPORT int supports(int body)
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (body == 1)
-        return __builtin_cpu_supports("avx2") != 0;
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (body == 2)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
@@ -141,10 +152,10 @@ EXPORT int supports(int body)
 #define BODY avx2
 #define WIDTH 32
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma")
 #endif
 #include "native.c"
 #if defined(__clang__)
@@ -240,6 +251,18 @@ INLINE vd NAME(max)(vd a, vd b)
 #else
     vl more = a > b;
     return (vd)(((vl)a & more) | ((vl)b & ~more));
+#endif
+}
+
+/* Return a * b + c, where product and sum are exact: then it does not matter that they are rounded once. */
+INLINE vd NAME(exact_sum)(vd a, vd b, vd c)
+{
+#if WIDTH == 64
+    return (vd)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif WIDTH == 32
+    return (vd)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+    return a * b + c;
 #endif
 }
 
@@ -1143,23 +1166,173 @@ void NAME(column_digits)(const char *values, ptrdiff_t num, ptrdiff_t rows, ptrd
         }
 }
 
+/* Exact sums of deviations from a center and of their products: plain.limbs. All sums are exact, so their order is free. */
+#define TERMS 11
+#define LIMB 0x1p-22
+
+struct NAME(limbs) {
+    double center[LANES], unit[LANES], sums[TERMS][LANES];
+    int64_t late[LANES];
+};
+
+/* Add `full` rows of 64 lanes to the sums of each lane: up to 256 terms below 2**45 units, which a double holds. */
+INLINE void NAME(pass_limbs)(const char *from, ptrdiff_t stride, ptrdiff_t full, int narrow, struct NAME(limbs) *to)
+{
+    for (int first = 0; first < LANES; first += PER) {
+        const char *at = from + first * SIZE(narrow);
+        vd center, unit, sums[TERMS];
+        vl late;
+        memcpy(&center, to->center + first, sizeof center);
+        memcpy(&unit, to->unit + first, sizeof unit);
+        memcpy(&late, to->late + first, sizeof late);
+        for (int k = 0; k < TERMS; k++)
+            memcpy(&sums[k], to->sums[k] + first, sizeof sums[k]);
+        const vd one = unit * 0x1.8p52, two = one * LIMB, three = two * LIMB, four = three * LIMB;
+        for (ptrdiff_t r = 0; r < full; r++, at += stride) {
+            vd x = NAME(load)(at, narrow), a = ((x - center) + one) - one, left = x - (a + center);
+            vd b = (left + two) - two, c, d;
+            left -= b;
+            c = (left + three) - three;
+            left -= c;
+            d = (left + four) - four;
+            late |= d != left;
+            sums[0] += a;
+            sums[1] += b;
+            sums[2] += c;
+            sums[3] += d;
+            sums[4] = NAME(exact_sum)(a, a, sums[4]);
+            sums[5] = NAME(exact_sum)(a, b, sums[5]);
+            sums[6] = NAME(exact_sum)(a + a, c, NAME(exact_sum)(b, b, sums[6]));
+            sums[7] = NAME(exact_sum)(a, d, NAME(exact_sum)(b, c, sums[7]));
+            sums[8] = NAME(exact_sum)(b + b, d, NAME(exact_sum)(c, c, sums[8]));
+            sums[9] = NAME(exact_sum)(c, d, sums[9]);
+            sums[10] = NAME(exact_sum)(d, d, sums[10]);
+        }
+        memcpy(to->late + first, &late, sizeof late);
+        for (int k = 0; k < TERMS; k++)
+            memcpy(to->sums[k] + first, &sums[k], sizeof sums[k]);
+    }
+}
+
+/* Write the sums of `sets` sets, one in each lane, or with 0 of one set in all lanes; the first of them is set `i`. */
+INLINE void NAME(write_limbs)(const struct limbs *task, const struct NAME(limbs) *found, ptrdiff_t i, int sets)
+{
+    const ptrdiff_t all = task->columns ? task->sets * task->columns : task->sets;
+    for (int j = 0; j < (sets ? sets : 1); j++) {
+        const int last = sets ? j + 1 : LANES;
+        int64_t late = 0;
+        for (int lane = j; lane < last; lane++)
+            late |= found->late[lane];
+        task->late[i + j] = late != 0;
+        double scale = 1 / found->unit[j], square = scale * scale;
+        for (int k = 0; k < TERMS; k++) {
+            double by = k < 4 ? scale : square;
+            int64_t sum = 0;
+            for (int lane = j; !late && lane < last; lane++)
+                sum += (int64_t)(found->sums[k][lane] * by);
+            task->sums[k * all + i + j] = sum;
+            if (k < 3)
+                scale *= 0x1p+22;
+            if (k > 3)
+                square *= 0x1p+22;
+        }
+    }
+}
+
+/* Set up the lanes for sets from set `i` on; a lane without a set has zeros. */
+INLINE void NAME(begin_limbs)(const struct limbs *task, ptrdiff_t i, int sets, struct NAME(limbs) *to)
+{
+    for (int j = 0; j < LANES; j++) {
+        for (int k = 0; k < TERMS; k++)
+            to->sums[k][j] = 0;
+        to->late[j] = 0;
+        to->center[j] = sets && j >= sets ? 0 : task->center[sets ? i + j : i];
+        to->unit[j] = sets && j >= sets ? 1 : task->unit[sets ? i + j : i];
+    }
+}
+
+static void NAME(limbs_of_panel)(const char *from, ptrdiff_t stride, ptrdiff_t full, int narrow, struct NAME(limbs) *to)
+{
+    if (narrow)
+        NAME(pass_limbs)(from, stride, full, 1, to);
+    else
+        NAME(pass_limbs)(from, stride, full, 0, to);
+}
+
+/* Take the limbs of a block of a row: one set. */
+static void NAME(limbs_of_row)(const struct limbs *task, const char *from, ptrdiff_t i)
+{
+    const ptrdiff_t full = task->rows / LANES, rest = task->rows % LANES;
+    struct NAME(limbs) found;
+    double last[LANES];
+    int direct = !task->swapped && (task->dtype == F32 || task->dtype == F64), narrow = direct && task->dtype == F32;
+    if (!direct) {
+        NAME(widen)(from, task->rows, task->dtype, task->swapped, task->scratch);
+        from = (const char *)task->scratch;
+    }
+    NAME(begin_limbs)(task, i, 0, &found);
+    NAME(limbs_of_panel)(from, LANES * SIZE(narrow), full, narrow, &found);
+    for (int j = 0; j < LANES; j++) /* the row is filled up with what has no deviation */
+        last[j] = j < rest ? NAME(load_one)(from + (full * LANES + j) * SIZE(narrow), narrow) : found.center[j];
+    NAME(limbs_of_panel)((const char *)last, 0, 1, 0, &found);
+    NAME(write_limbs)(task, &found, i, 0);
+}
+
+/* Take the limbs of up to 64 sets, which lie `step` bytes apart, one in each lane. */
+static void NAME(limbs_of_columns)(const struct limbs *task, const char *from, ptrdiff_t stride, ptrdiff_t step,
+                                   ptrdiff_t itemsize, ptrdiff_t i, int sets)
+{
+    struct NAME(limbs) found;
+    int direct = step == itemsize && sets == LANES && !task->swapped, narrow = direct && task->dtype == F32;
+    NAME(begin_limbs)(task, i, sets, &found);
+    if (!direct || (task->dtype != F32 && task->dtype != F64)) {
+        NAME(widen_columns)(from, stride, step, itemsize, task->rows, sets, task->dtype, task->swapped, task->scratch);
+        NAME(fill_up)(task->scratch, task->rows, sets);
+        from = (const char *)task->scratch;
+        stride = LANES * (ptrdiff_t)sizeof(double);
+    }
+    NAME(limbs_of_panel)(from, stride, task->rows, narrow, &found);
+    NAME(write_limbs)(task, &found, i, sets);
+}
+
+EXPORT void NAME(limbs)(const struct limbs *task);
+
+void NAME(limbs)(const struct limbs *task)
+{
+    static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
+    ptrdiff_t itemsize = sizes[task->dtype], columns = task->columns;
+    int row = !columns && task->rows >= LANES;
+    for (ptrdiff_t a = 0; a < task->sets; a += row || columns ? 1 : LANES) {
+        const char *from = task->values + a * task->set_stride;
+        ptrdiff_t left = columns ? columns : task->sets - a;
+        if (row)
+            NAME(limbs_of_row)(task, from, a);
+        else if (columns)
+            for (ptrdiff_t q = 0; q < columns; q += LANES)
+                NAME(limbs_of_columns)(task, from + q * itemsize, task->row_stride, itemsize, itemsize, a * columns + q,
+                                       left - q < LANES ? (int)(left - q) : LANES);
+        else
+            NAME(limbs_of_columns)(task, from, itemsize, task->set_stride, itemsize, a, left < LANES ? (int)left : LANES);
+    }
+}
+
 /* --- the map ------------------------------------------------------------------------------------------------------ */
 
 /* The parameters of a chunk: one value for all elements (`step` 0), or one for each (`step` 1). */
 struct NAME(cell) {
-    const double *hi, *lo, *rstd, *slope, *offset;
+    const double *hi, *lo, *rstd, *slope, *offset, *tail, *rest;
     const uint64_t *base;
     ptrdiff_t step;
 };
 
 struct NAME(channel) {
-    const double *gamma, *beta;
+    const double *gamma, *beta, *rest;
     ptrdiff_t step;
 };
 
 /* Arrays of parameters, where they are not one value, nor arrays already. */
 struct NAME(spread) {
-    double cells[5][2 * CHUNK], channels[2][2 * CHUNK];
+    double cells[7][2 * CHUNK], channels[3][2 * CHUNK];
     uint64_t base[2 * CHUNK];
 };
 
@@ -1397,7 +1570,9 @@ INLINE void NAME(repeat)(const double *from, ptrdiff_t length, ptrdiff_t l, int 
 /* Return the parameters of the cells of `n` elements from element `at` of the visit on; cut `n` where they end. */
 INLINE struct NAME(cell) NAME(cells_of)(const struct map *task, ptrdiff_t at, int *n, struct NAME(spread) *room)
 {
-    const double *from[5] = {task->hi, task->lo, task->rstd, task->slope, task->offset};
+    const double *from[7] = {task->hi, task->lo, task->rstd, task->slope, task->offset, task->tail, task->rest};
+    struct NAME(cell) spread = {room->cells[0], room->cells[1], room->cells[2], room->cells[3],
+                                room->cells[4], room->cells[5], room->cells[6], room->base, 1};
     ptrdiff_t row = task->length * task->width, x = at / row, within = at % row, q = within % task->width;
     ptrdiff_t step = 1, place = x * task->width + q, left = row - within;
     if (task->width == 1 && (left >= *n || left >= LANES))
@@ -1406,14 +1581,14 @@ INLINE struct NAME(cell) NAME(cells_of)(const struct map *task, ptrdiff_t at, in
         left = task->width - q;
     else { /* short rows or narrow ones: the values are repeated */
         ptrdiff_t l = within / task->width;
-        for (int k = 0; task->width == 1 && k < 5; k++)
+        for (int k = 0; task->width == 1 && k < 7; k++)
             if (from[k])
                 NAME(repeat)(from[k] + x, task->length, l, *n, room->cells[k]);
         if (task->width == 1 && !task->base)
-            return (struct NAME(cell)){room->cells[0], room->cells[1], room->cells[2], room->cells[3], room->cells[4], NULL, 1};
+            return spread;
         for (int i = 0; i < *n; i++) {
             place = x * task->width + q;
-            for (int k = 0; k < 5; k++)
+            for (int k = 0; k < 7; k++)
                 if (from[k])
                     room->cells[k][i] = from[k][place];
             if (task->base)
@@ -1426,13 +1601,17 @@ INLINE struct NAME(cell) NAME(cells_of)(const struct map *task, ptrdiff_t at, in
                 }
             }
         }
-        return (struct NAME(cell)){room->cells[0], room->cells[1], room->cells[2], room->cells[3], room->cells[4], room->base, 1};
+        return spread;
     }
     *n = left < *n ? (int)left : *n;
-    struct NAME(cell) found = {task->hi + place, task->lo + place, task->rstd + place, NULL, NULL, NULL, step};
+    struct NAME(cell) found = {task->hi + place, task->lo + place, task->rstd + place, NULL, NULL, NULL, NULL, NULL, step};
     if (task->slope) {
         found.slope = task->slope + place;
         found.offset = task->offset + place;
+    }
+    if (task->rest) {
+        found.tail = task->tail + place;
+        found.rest = task->rest + place;
     }
     if (task->base)
         found.base = task->base + place;
@@ -1445,21 +1624,23 @@ INLINE struct NAME(channel) NAME(channels_of)(const struct map *task, ptrdiff_t 
     ptrdiff_t element = task->start + at, c = element / task->inner % task->channels, left = task->inner - element % task->inner;
     if (left >= *n || left >= LANES) {
         *n = left < *n ? (int)left : *n;
-        return (struct NAME(channel)){task->gamma + c, task->beta + c, 0};
+        return (struct NAME(channel)){task->gamma + c, task->beta + c, task->rest ? task->gamma_rest + c : NULL, 0};
     }
     if (task->inner == 1 && task->channels - c >= LANES) {
         *n = task->channels - c < *n ? (int)(task->channels - c) : *n;
-        return (struct NAME(channel)){task->gamma + c, task->beta + c, 1};
+        return (struct NAME(channel)){task->gamma + c, task->beta + c, task->rest ? task->gamma_rest + c : NULL, 1};
     }
     for (int i = 0; i < *n; i++) {
         room->channels[0][i] = task->gamma[c];
         room->channels[1][i] = task->beta[c];
+        if (task->rest)
+            room->channels[2][i] = task->gamma_rest[c];
         if (--left == 0) {
             left = task->inner;
             c = c + 1 < task->channels ? c + 1 : 0;
         }
     }
-    return (struct NAME(channel)){room->channels[0], room->channels[1], 1};
+    return (struct NAME(channel)){room->channels[0], room->channels[1], room->channels[2], 1};
 }
 
 INLINE double NAME(nearest)(double value, struct form form, const int narrow)
@@ -1612,6 +1793,163 @@ INLINE void NAME(scale)(const struct map *task, struct NAME(channel) channel, do
         NAME(activated)(z, bound, n, task->activation);
 }
 
+/* Sums of two doubles, in the same order of operations as plain._refined. */
+struct NAME(two) {
+    double high, low;
+};
+
+INLINE struct NAME(two) NAME(two_sum)(double a, double b)
+{
+    double total = a + b, part = total - a;
+    return (struct NAME(two)){total, (a - (total - part)) + (b - part)};
+}
+
+/* Return what the rounding of a product lost. It is a double, unless something over- or underflows, which `refine` and
+ * `scale_refined` look for; so a fused multiply-add finds the same as Dekker's product. */
+INLINE struct NAME(two) NAME(two_product)(double a, double b)
+{
+    double product = a * b;
+#if WIDTH > 16
+    return (struct NAME(two)){product, __builtin_fma(a, b, -product)};
+#else
+    return (struct NAME(two)){product, NAME(lost_product)(a, b, product)};
+#endif
+}
+
+#define FAR 0x1p+900 /* beyond it, or below one over it, products are not taken apart: as in plain.py */
+
+/* Standardize x + more into z + low, and bound the error; the bound is NaN where nothing is known. */
+INLINE void NAME(refine)(const double *restrict x, const double *restrict more, int n, struct NAME(cell) cell, const ptrdiff_t step,
+                         double *restrict z, double *restrict low, double *restrict bound)
+{
+    for (int i = 0; i < n; i++) {
+        double rstd = cell.rstd[i * step];
+        struct NAME(two) d = NAME(two_sum)(x[i], -cell.hi[i * step]), e = {d.high, 0}, f, product;
+        if (more)
+            e = NAME(two_sum)(d.high, more[i]);
+        f = NAME(two_sum)(e.high, -cell.lo[i * step]);
+        double left = ((d.low + e.low) + f.low) - cell.tail[i * step];
+        product = NAME(two_product)(f.high, rstd);
+        double rest = product.low + (f.high * cell.rest[i * step] + left * rstd), sum = product.high + rest;
+        double size = __builtin_fabs(f.high), limit = __builtin_fabs(sum) * cell.slope[i * step] + cell.offset[i * step];
+        int far = (size > FAR) | ((__builtin_fabs(product.high) < 1 / FAR) & (size > 0));
+        low[i] = rest - (sum - product.high);
+        z[i] = (sum - sum == 0) & !far ? sum : product.high;
+        bound[i] = far ? __builtin_nan("") : limit;
+    }
+}
+
+/* Apply gamma and beta to z + low, and carry the bound on. */
+INLINE void NAME(scale_refined)(double *restrict z, double *restrict low, int n, struct NAME(channel) channel,
+                                const ptrdiff_t step, double *restrict bound)
+{
+    for (int i = 0; i < n; i++) {
+        double gamma = channel.gamma[i * step], beta = channel.beta[i * step], size = __builtin_fabs(gamma);
+        struct NAME(two) product = NAME(two_product)(z[i], gamma), sum = NAME(two_sum)(product.high, beta);
+        double rest = sum.low + (product.low + (low[i] * gamma + z[i] * channel.rest[i * step])), y = sum.high + rest;
+        double limit = bound[i] * size + (__builtin_fabs(product.high) + __builtin_fabs(beta)) * 0x1p-99;
+        int far = (size > FAR) | (__builtin_fabs(z[i]) > FAR);
+        far |= (__builtin_fabs(product.high) < 1 / FAR) & (z[i] != 0) & (gamma != 0);
+        low[i] = rest - (y - sum.high);
+        z[i] = y;
+        bound[i] = far ? __builtin_nan("") : limit;
+    }
+}
+
+/* Round y + low, less the bound, to `to`; return whether an element may be open or not finite. */
+INLINE int NAME(round_refined)(const double *restrict y, const double *restrict low, const double *restrict bound, int n,
+                               const int relu, double *restrict to)
+{
+    uint64_t differ = 0;
+    for (int i = 0; i < n; i++) {
+        double under = y[i] + (low[i] - bound[i]), over = y[i] + (low[i] + bound[i]);
+        differ |= under - under == 0 ? 0 : 1;
+        if (relu) {
+            under = under <= 0 ? 0.0 : under;
+            over = over <= 0 ? 0.0 : over;
+        }
+        to[i] = under;
+        differ |= NAME(bits_of)(under) ^ NAME(bits_of)(over);
+    }
+    return differ != 0;
+}
+
+/* Look at each element of such a chunk again; return how many are open. Without numbers that are not finite an element
+ * is open; with them the result is what float64 gives. */
+static ptrdiff_t NAME(look_closer_refined)(const struct map *task, const double *x, struct NAME(cell) cell,
+                                           struct NAME(channel) channel, const double *y, const double *low,
+                                           const double *bound, int n, ptrdiff_t at, ptrdiff_t found)
+{
+    const ptrdiff_t before = found;
+    const int relu = task->activation == RELU;
+    double *to = (double *)task->y + at;
+    for (int i = 0; i < n; i++) {
+        double under = y[i] + (low[i] - bound[i]), over = y[i] + (low[i] + bound[i]), rstd = cell.rstd[i * cell.step];
+        double gamma = channel.gamma ? channel.gamma[i * channel.step] : 1, beta = channel.gamma ? channel.beta[i * channel.step] : 0;
+        int sure = under - under == 0;
+        under = relu && under <= 0 ? 0.0 : under;
+        over = relu && over <= 0 ? 0.0 : over;
+        if (sure && NAME(bits_of)(under) == NAME(bits_of)(over))
+            continue;
+        if (NAME(finite)(x[i]) && NAME(finite)(rstd) && NAME(finite)(gamma) && NAME(finite)(beta)) {
+            to[i] = NAME(usual)(under);
+            if (found < task->room)
+                task->open[found] = at + i;
+            found++;
+            continue;
+        }
+        double z = ((x[i] - cell.hi[i * cell.step]) - cell.lo[i * cell.step]) * rstd;
+        z = channel.gamma ? z * gamma + beta : z;
+        to[i] = relu && z <= 0 ? 0.0 : NAME(usual)(z);
+    }
+    return found - before;
+}
+
+/* The map in sums of two doubles: plain._refined. */
+static int64_t NAME(normalize_refined)(const struct map *task)
+{
+    static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
+    struct NAME(spread) room;
+    double x[CHUNK], more[CHUNK], z[CHUNK], low[CHUNK], bound[CHUNK];
+    ptrdiff_t size = task->num_x * task->length * task->width, itemsize = sizes[task->dtype], found = 0;
+    const int wide = task->dtype == I64 || task->dtype == U64;
+    for (ptrdiff_t at = 0; at < size;) {
+        int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        const char *from = task->values + at * itemsize;
+        struct NAME(cell) cell = NAME(cells_of)(task, at, &n, &room);
+        struct NAME(channel) channel = {0};
+        if (task->gamma)
+            channel = NAME(channels_of)(task, at, &n, &room);
+        for (int i = 0; wide && i < n; i++) {
+            uint64_t value = NAME(load64)(from + i * itemsize, task->swapped) - (task->base ? cell.base[i * cell.step] : 0);
+            uint64_t upper = value & ~UINT64_C(0xffffffff);
+            double high = task->dtype == U64 || task->base ? (double)upper : (double)(int64_t)upper;
+            struct NAME(two) both = NAME(two_sum)(high, (double)(value & UINT64_C(0xffffffff)));
+            x[i] = both.high;
+            more[i] = both.low;
+        }
+        if (!wide)
+            NAME(widen)(from, n, task->dtype, task->swapped, x);
+        if (wide)
+            NAME(refine)(x, more, n, cell, cell.step, z, low, bound);
+        else if (cell.step)
+            NAME(refine)(x, NULL, n, cell, 1, z, low, bound);
+        else
+            NAME(refine)(x, NULL, n, cell, 0, z, low, bound);
+        if (task->z)
+            NAME(round_chunk)(task, z, NULL, n, F64, task->z, at, 0);
+        if (task->gamma && channel.step)
+            NAME(scale_refined)(z, low, n, channel, 1, bound);
+        else if (task->gamma)
+            NAME(scale_refined)(z, low, n, channel, 0, bound);
+        double *to = (double *)task->y + at;
+        if (task->activation == RELU ? NAME(round_refined)(z, low, bound, n, 1, to) : NAME(round_refined)(z, low, bound, n, 0, to))
+            found += NAME(look_closer_refined)(task, x, cell, channel, z, low, bound, n, at, found);
+        at += n;
+    }
+    return found;
+}
+
 EXPORT int64_t NAME(normalize)(const struct map *task);
 
 int64_t NAME(normalize)(const struct map *task)
@@ -1621,6 +1959,8 @@ int64_t NAME(normalize)(const struct map *task)
     double x[CHUNK], z[CHUNK], bound[CHUNK];
     ptrdiff_t size = task->num_x * task->length * task->width, itemsize = sizes[task->dtype], found = 0;
     int enclosed = task->slope && task->made != F64;
+    if (task->rest)
+        return NAME(normalize_refined)(task);
     for (ptrdiff_t at = 0; at < size;) {
         int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
         const char *from = task->values + at * itemsize;

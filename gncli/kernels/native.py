@@ -50,6 +50,17 @@ class _Moments(ctypes.Structure):
     ]
 
 
+class _Limbs(ctypes.Structure):
+    """``struct limbs`` of `native.c`."""
+
+    _fields_ = [
+        ("values", _POINTER),
+        *((name, _SIZE) for name in ("sets", "rows", "columns", "set_stride", "row_stride")),
+        *((name, ctypes.c_int64) for name in ("dtype", "swapped")),
+        *((name, _POINTER) for name in ("scratch", "center", "unit", "sums", "late")),
+    ]
+
+
 _Sets = _POINTER * 8
 """``struct sets`` of `native.c`."""
 
@@ -83,7 +94,8 @@ class _Map(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("dtype", "swapped", "made", "checked")),
         *((name, ctypes.c_double) for name in ("least", "shift", "largest", "beyond", "limit")),
         *((name, _SIZE) for name in ("num_x", "length", "width")),
-        *((name, _POINTER) for name in ("hi", "lo", "rstd", "slope", "offset", "base", "gamma", "beta")),
+        *((name, _POINTER) for name in ("hi", "lo", "rstd", "slope", "offset", "tail", "rest", "base")),
+        *((name, _POINTER) for name in ("gamma", "beta", "gamma_rest")),
         *((name, _SIZE) for name in ("channels", "inner", "start")),
         *((name, ctypes.c_int64) for name in ("rounds", "loses", "activation")),
         *((name, _POINTER) for name in ("z", "y", "open")),
@@ -99,6 +111,7 @@ _ARGUMENTS = {
     "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE, _SIZE),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
     "column_digits": (_POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
+    "limbs": (ctypes.POINTER(_Limbs),),
     "normalize": (ctypes.POINTER(_Map),),
     "tally": (ctypes.POINTER(_Tally),),
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
@@ -206,6 +219,33 @@ class Native:
         self._call["digits"](_at(values), *values.shape, values.strides[0], _at(found))
         return found
 
+    def limbs(self, values: NDArray[Any], center: Floats, unit: Floats) -> tuple[Integers, NDArray[np.bool_]]:
+        """See `plain.limbs`."""
+        columns = values.shape[2] if values.ndim == 3 else 0
+        if values.shape[1] > (256 if columns else _LONGEST):
+            return plain.limbs(values, center, unit)
+        if values.strides[-1] != values.dtype.itemsize:
+            values = np.ascontiguousarray(values)
+        center, unit, scratch = np.ascontiguousarray(center), np.ascontiguousarray(unit), _borrowed()
+        sums, late = np.empty((11, *center.shape), np.int64), np.empty(center.shape, np.bool_)
+        task = _Limbs(
+            values=_at(values),
+            sets=values.shape[0],
+            rows=values.shape[1],
+            columns=columns,
+            set_stride=values.strides[0],
+            row_stride=values.strides[1],
+            dtype=_number(values.dtype),
+            swapped=not values.dtype.isnative,
+            scratch=scratch[1],
+            **{
+                name: _at(array) for name, array in (("center", center), ("unit", unit), ("sums", sums), ("late", late))
+            },
+        )
+        self._call["limbs"](ctypes.byref(task))
+        _scratch.append(scratch)
+        return sums, late
+
     def between(self, values: NDArray[Any], first: NDArray[np.uint32], upper: NDArray[np.uint64]) -> Integers:
         """See `plain.between`."""
         values = np.ascontiguousarray(values)
@@ -302,6 +342,8 @@ class Native:
             task.gamma, task.beta, task.start = _at(affine.gamma), _at(affine.beta), start
             _, task.channels, task.inner = affine.shape
             task.rounds, task.loses = affine.rounds, affine.rest is not None
+            rest = np.zeros(affine.gamma.size) if affine.rest is None else affine.rest
+            task.gamma_rest = _at(rest)
             task.activation = 0 if affine.activation is None else 1 + ACTIVATIONS.index(affine.activation)
         found = np.empty(_OPEN, np.int64)
         while True:

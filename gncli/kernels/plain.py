@@ -14,6 +14,7 @@ extreme that is zero is +0.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ UP = 1 + 2.0**-20  # covers what a bound itself loses to rounding, and all terms
 TINY = 2.0**-900  # the error of a smaller product need not be a float64
 _WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
 NO_DIGITS = 1 << 20  # see `digits`
+LIMB = 22  # bits: see `limbs`
 FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
 ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
 PIECE = 1 << 16  # elements worked on at a time: large calls, on scratch that stays in the cache (2**14 to 2**18 tried)
@@ -484,6 +486,71 @@ def _digits(values: NDArray[np.float32], top: Any) -> tuple[Integers, NDArray[np
     return np.stack([np.where(late, 0, np.add.reduce(part.astype(np.int64), axis=1)) for part in products]), late
 
 
+def limbs(values: NDArray[Any], center: Floats, unit: Floats) -> tuple[Integers, NDArray[np.bool_]]:
+    """Return exact sums along axis 1 of deviations from `center`, and of their products, as integers.
+
+    A deviation is ``(a + b / 2**22 + c / 2**44 + d / 2**66) * unit`` with integers a to d of at most 2**21, or a little
+    more. The differences and sums that take it apart are exact: `center` is a multiple of `unit`.
+
+    Parameters
+    ----------
+    values : ndarray, shape (A, R) or (A, R, Q)
+        The values, of any dtype whose values a float64 holds, in any byte order; R is at least 1, and at most 2**13.
+    center, unit : ndarray of float64, shape (A,) or (A, Q)
+        What deviations are taken from, and a power of two: at least 2**-21 of the largest deviation.
+
+    Returns
+    -------
+    sums : ndarray of int64, shape (11, A) or (11, A, Q)
+        The sums of a, b, c and d, and those of a a, a b, 2 a c + b b, a d + b c, 2 b d + c c, c d and d d; 0 where they
+        are late.
+    late : ndarray of bool, shape (A,) or (A, Q)
+        Where these do not hold all digits of a value, or a value is not finite.
+    """
+    shape = (*values.shape[:1], *values.shape[2:])
+    found, late = np.zeros((11, *shape), np.int64), np.zeros(shape, np.bool_)
+    for cut in cuts(values.shape):
+        at = (cut[0], *cut[2:])
+        middle, scale = center[at][:, None], unit[at][:, None]
+        wide = values[cut].astype(np.float64)
+        shift = 1.5 * 2.0**52 * scale
+        upper = ((wide - middle) + shift) - shift
+        wide -= upper + middle
+        parts = [upper]
+        for _ in range(3):
+            shift = shift * 2.0**-LIMB
+            parts.append((wide + shift) - shift)
+            wide -= parts[-1]
+        late[at] = wide.any(axis=1)
+        for k, part in enumerate(parts):
+            part *= 2.0 ** (LIMB * k) / scale
+            if late[at].any():
+                part[np.broadcast_to(late[at][:, None], part.shape)] = 0.0
+        starts = np.arange(0, values.shape[1], 256)  # sums of so many terms, each below 2**45, are exact in float64
+        for k, term in enumerate(itertools.chain(parts, _products(*parts))):
+            sums = np.add.reduceat(term, starts, axis=1)
+            found[k][at] = np.add.reduce(sums.astype(np.int64), axis=1)
+    return found, late
+
+
+def _products(a: Floats, b: Floats, c: Floats, d: Floats) -> Iterator[Floats]:
+    """Yield the products of `limbs`, one after the other in the same memory."""
+    found, other = np.empty_like(a), np.empty_like(a)
+    yield np.multiply(a, a, out=found)
+    yield np.multiply(a, b, out=found)
+    for one, two, middle in ((a, c, b), (b, d, c)):
+        np.multiply(one, two, out=found)
+        found += found
+        found += np.multiply(middle, middle, out=other)
+        yield found
+        if middle is b:
+            np.multiply(a, d, out=found)
+            found += np.multiply(b, c, out=other)
+            yield found
+    yield np.multiply(c, d, out=found)
+    yield np.multiply(d, d, out=found)
+
+
 def first_of(which: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the rank of the first true element along axis 1; -1 where there is none."""
     return np.asarray(np.where(which.any(axis=1), which.argmax(axis=1), -1))
@@ -526,6 +593,9 @@ class Standardization(NamedTuple):
     slope, offset : ndarray of float64, or None
         A standardized element z is within ``|z| * slope + offset`` of the exact one (`gncli.kernels.proof`); None where
         the moments have no bounds.
+    tail, rest : ndarray of float64, or None
+        What is subtracted besides, and a second part of the factor: elements are then sums of two float64, for a result
+        of float64 (`gncli.kernels.refined`).
     """
 
     hi: Floats
@@ -535,6 +605,8 @@ class Standardization(NamedTuple):
     power: NDArray[np.int32] | None = None
     slope: Floats | None = None
     offset: Floats | None = None
+    tail: Floats | None = None
+    rest: Floats | None = None
 
 
 class Factors(NamedTuple):
@@ -681,6 +753,11 @@ def normalize(
     for first, shape, x, columns in pieces:
         last = first + math.prod(shape)
         here = Standardization._make(None if array is None else array[x, None, columns] for array in cells)
+        if here.tail is not None and here.rest is not None:
+            values_here, z_here = values[first:last].reshape(shape), None if z is None else z[first:last]
+            opened = _refined(values_here, here, here.tail, here.rest, affine, start + first, z_here, y[first:last])
+            found.append(first + opened)
+            continue
         wide, limit, other = scratch[:, : last - first]
         _standardize(values[first:last].reshape(shape), here, wide.reshape(shape))
         if z is not None:
@@ -715,6 +792,104 @@ def normalize(
             found.append(first + few[_enclosed(some, bound, np.empty(few.size), made, rounded)])
             out[few] = rounded
     return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+FAR = 2.0**900  # beyond it, or below one over it, products are not taken apart
+LEAST = 2.0**-1065  # what products of scaled values lose to underflow, and more
+
+
+def _refined(
+    values: NDArray[Any],
+    cells: Standardization,
+    tail: Floats,
+    rest: Floats,
+    affine: Affine | None,
+    start: int,
+    z: Floats | None,
+    y: Floats,
+) -> Integers:
+    """Do what `normalize` does for a result of float64, in sums of two float64; return which elements are open.
+
+    The bound of an element is NaN where a product might not be what Dekker's is without over- and underflow.
+    """
+    assert cells.slope is not None and cells.offset is not None
+    x, more = _in_two(values, cells)
+    scaled = np.zeros((), np.bool_) if cells.power is None else cells.power != 0
+    d, low = two_sum(x, -cells.hi)
+    if more is not None:
+        d, lost = two_sum(d, more)
+        low = low + lost
+    d, lost = two_sum(d, -cells.lo)
+    low = (low + lost) - tail
+    product, lost = two_product(d, cells.rstd)
+    left = lost + (d * rest + low * cells.rstd)
+    high = product + left
+    low = left - (high - product)
+    bound = np.abs(high) * cells.slope + cells.offset
+    size = np.abs(d)
+    far = (size > FAR) | ((np.abs(product) < 1 / FAR) & (size > 0) & ~scaled)
+    bound[far] = np.nan
+    high = np.where(np.isfinite(high) & ~far, high, product)
+    simple, known = ((x - cells.hi) - cells.lo) * cells.rstd, np.isfinite(x) & np.isfinite(cells.rstd)
+    if z is not None:
+        z[...] = high.reshape(-1)
+        canonical(z)
+    known = np.broadcast_to(known, values.shape).reshape(-1).copy()
+    high, low, bound, simple = (part.reshape(-1) for part in (high, low, bound, simple))
+    if affine is not None:
+        small = np.broadcast_to(scaled, values.shape).reshape(-1)
+        _scale_refined(affine, start, (high, low, bound, simple), known, small)
+    y[...] = high + (low - bound)
+    upper = high + (low + bound)
+    sure = np.isfinite(y)
+    if affine is not None and affine.activation is not None:
+        for part in (y, upper, simple):
+            part[part <= 0] = 0.0
+    sure &= y.view(np.int64) == upper.view(np.int64)
+    np.copyto(y, simple, where=~(sure | known))
+    canonical(y)
+    return np.flatnonzero(~sure & known)
+
+
+def _in_two(values: NDArray[Any], cells: Standardization) -> tuple[Floats, Floats | None]:
+    """Return values on the scale of their cells, less the base, as float64, and what that lost of 64-bit integers."""
+    x, more = values, None
+    if cells.base is not None:
+        x = np.subtract(values.astype(cells.base.dtype, copy=False), cells.base).view(np.uint64)
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
+        x = native_order(x)
+        below = x & x.dtype.type(0xFFFFFFFF)
+        return two_sum((x - below).astype(np.float64), below.astype(np.float64))
+    x = x.astype(np.float64)
+    if cells.power is not None:
+        np.ldexp(x, -cells.power, out=x)
+    return x, more
+
+
+def _scale_refined(
+    affine: Affine, start: int, values: Sequence[Floats], known: NDArray[np.bool_], scaled: NDArray[np.bool_]
+) -> None:
+    """Apply gamma and beta to the values of `_refined`: in two parts, their bounds, and in one float64.
+
+    What is `known` to be finite stays so if gamma and beta are; `scaled` says which values are.
+    """
+    high, low, bound, simple = values
+    rests = Affine(np.zeros_like(affine.gamma) if affine.rest is None else affine.rest, affine.beta, affine.shape)
+    pairs = zip(_factors(affine, start, high.size), _factors(rests, start, high.size), strict=True)
+    for (piece, shape, gamma, beta), (_, _, rest, _) in pairs:
+        z, of_z, size = high[piece].reshape(shape), low[piece].reshape(shape), np.abs(gamma)
+        product, lost = two_product(z, gamma)
+        sum_, more = two_sum(product, beta)
+        left = more + (lost + (of_z * gamma + z * rest))
+        y = sum_ + left
+        limit = bound[piece].reshape(shape) * size + (np.abs(product) + np.abs(beta)) * 2.0**-99
+        tiny = (np.abs(product) < 1 / FAR) & (z != 0) & (gamma != 0)
+        small = scaled[piece].reshape(shape)
+        limit = np.where(small & (limit > 0), limit + LEAST, limit)
+        limit = np.where((size > FAR) | (np.abs(z) > FAR) | (tiny & ~small), np.nan, limit)
+        known[piece] &= np.broadcast_to(np.isfinite(gamma) & np.isfinite(beta), shape).reshape(-1)
+        low[piece], bound[piece], high[piece] = (part.reshape(-1) for part in (left - (y - sum_), limit, y))
+        simple[piece] = (simple[piece].reshape(shape) * gamma + beta).reshape(-1)
 
 
 NEAR = 2.0**-10  # times the largest gamma: elements below it are looked at one by one

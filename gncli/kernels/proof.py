@@ -31,10 +31,13 @@ class Proof(NamedTuple):
         The other extra statistics.
     exact : bool
         Whether the exact sums are measured too.
+    bounds : bool
+        Whether the bounds are: a result of float64 follows from the exact sums alone.
     """
 
     extras: Measuring | None
     exact: bool
+    bounds: bool = True
 
     def nothing(self, moments: Moments, dtype: np.dtype[Any]) -> Moments:
         """Return the moments of no values, with their extras."""
@@ -42,8 +45,8 @@ class Proof(NamedTuple):
             moments = self.extras.nothing(moments, dtype)
         none = np.zeros(moments.n.shape)
         whole = none.astype(np.int64).astype(object)
-        more = (Bounds(none, none), Sums(whole, whole)) if self.exact else (Bounds(none, none),)
-        return moments._replace(extras=(*moments.extras, *more))
+        extras = moments.extras + (Bounds(none, none),) * self.bounds + (Sums(whole, whole),) * self.exact
+        return moments._replace(extras=extras)
 
     def sums(self, dtype: np.dtype[Any]) -> Collection[str]:
         """Return what `plain.moments` measures for the other extras."""
@@ -53,11 +56,11 @@ class Proof(NamedTuple):
         """Return the moments of blocks with their extras."""
         if self.extras is not None:
             moments = self.extras.finish(rows, values, found, moments)
-        return moments._replace(extras=(*moments.extras, bounds(moments, values)))
+        return moments._replace(extras=(*moments.extras, bounds(moments, values))) if self.bounds else moments
 
     def of_visit(self, visit: Visit, moments: Moments) -> Moments:
         """Return the moments of the cells of a visit with their exact sums."""
-        return moments._replace(extras=(*moments.extras, cell_sums(visit))) if self.exact else moments
+        return moments._replace(extras=(*moments.extras, cell_sums(visit, moments))) if self.exact else moments
 
 
 def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:

@@ -26,6 +26,13 @@ def two_product(a: Any, b: Any) -> tuple[Floats, Floats]:
     return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
+def quotient(high: Any, low: Any, by: Any) -> tuple[Floats, Floats]:
+    """Return ``(high + low) / by`` in two float64, to about 2**-104."""
+    found = high / by
+    product, lost = two_product(found, by)
+    return found, (((high - product) - lost) + low) / by
+
+
 def _split(a: Any) -> tuple[Any, Any]:
     scaled = SPLITTER * a
     high = scaled - (scaled - a)

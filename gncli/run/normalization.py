@@ -34,6 +34,7 @@ from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, Fold, Tree, Visit, each
+from gncli.kernels.refined import proves, standardized
 from gncli.kernels.scratch import arithmetic
 from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import DEFAULT_TILE, TILES_PER_VISIT, Engine
@@ -139,23 +140,28 @@ class _Worker:
 
     def normalize(self, visit: Visit) -> _Written:
         """Normalize whole spans."""
+        before = None
         if self.given is None:
             before = self.before.measure(visit).settled()
             by = self.reference(before)
         else:
             by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
-        mapping = standardization(by, self.norm)
-        mapped = self.map(by, mapping, visit)
+        mapped = self.map(by, (mapping := self.mapping(before, by, visit)), visit)
         if mapped.moments is None:
             return _Written(None, mapped.result)
         spans, (measured, (z, y)) = visit.region.last - visit.region.first, mapped.moments
-        if measured is not None:
+        if before is None:
+            assert measured is not None
             before = measured.settled()
         return _Written(self.summary(_Cells(before, by, mapping, z, y, mapped.counts), spans), mapped.result)
 
     def reference(self, before: Moments) -> Moments:
         """Return the moments that cells are standardized by, from their own."""
         return about_zero(before) if self.norm.rms else before
+
+    def mapping(self, before: Moments | None, by: Moments, visit: Visit | None = None) -> Standardization:
+        """Return the standardization of cells; for the parameters see `standardized`."""
+        return standardized(before, by, self.norm, self.affine, self.made, visit)
 
     def map(self, by: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
         """Normalize a visit, and write it unless the caller must write in order."""
@@ -212,7 +218,7 @@ class _Worker:
         if self.keep or self.stages:
             mean, var = cells.before.mean, cells.before.var()
             if self.keep:
-                kept = (mean, var, factor(cells.mapping))
+                kept = (mean, var, factor(standardization(cells.by, self.norm)))
             if self.stages:
                 nodes |= {"means": Moments.of_values(mean), "variances": Moments.of_values(var)}
         inner = (Axis(False, spans), Axis(False, cells.before.n.size // spans))
@@ -263,7 +269,7 @@ def at_once(values: NDArray[Any], grouping: Grouping, affine: Affine, made: Floa
         measured = before.measure(visit).settled()
         by = about_zero(measured) if norm.rms else measured
         y = np.empty(values.size, made.dtype)
-        mapping = standardization(by, norm)
+        mapping = standardized(measured, by, norm, affine, made, visit)
         places = normalize_region(walk, region, values, mapping, affine, made, z=None, y=y)
         settle(visit, places, made, y, by, norm, affine)
     return y
@@ -341,16 +347,17 @@ class Normalization:
         self.sink, self.grouping = sink, grouping
         affine = affine._replace(overflow=overflow)
         extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
-        norm, proves = grouping.norm, made.mantissa < 52
+        norm, proved = grouping.norm, proves(made, affine)
         by = None if given is None else given_moments(*given, source.dtype)
-        if by is not None and not proves:
+        if by is not None and not proved:
             by = without_bounds(by)
         twice = 1 if norm.given else 2
         self._plan = Plan.of(
             source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else twice)
         )
         # Of a span that is read twice, the exact sums must be known before the second time.
-        proof = Proof(extras, exact=not self._plan.once) if proves and not norm.given else None
+        exact, bounds = not self._plan.once, made.mantissa < 52  # float64 follows from the exact sums
+        proof = Proof(extras, exact, bounds) if proved and (exact or bounds) and not norm.given else None
         before = MomentsOf(source.dtype, proof or extras)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
         after = MomentsOf(made.dtype, extras, about_zero=affine.identity and norm.centered)
@@ -361,7 +368,7 @@ class Normalization:
         )
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._kept: list[tuple[Floats, ...]] = []
-        none = 0 if proves else None
+        none = 0 if proved else None
         self._check = Check(0, None, None, overflow=overflow, proved=none, settled=none)
         if made.foreign:
             self._check = replace(self._check, became_zero=0, misrounded=0)
@@ -412,16 +419,15 @@ class Normalization:
             elif plan.once:
                 visits = plan.visits(worker.normalize, some, sink=self.sink)
             else:
-                ((_, by),) = plan.side_by_side(self._known, [some])
-                visits = plan.visits(partial(worker.map, by, standardization(by, worker.norm)), some, "map", self.sink)
+                ((before, by),) = plan.side_by_side(self._known, [some])
+                visits = plan.visits(partial(worker.map, by, worker.mapping(before, by)), some, "map", self.sink)
             deque(visits, maxlen=0)
 
     def _mapped(self, span: range) -> Program[None]:
         """Measure a span that does not fit a visit, unless its moments are given, and map it, with no summary."""
-        _, by = yield from self._known(span)
-        yield Pass(
-            partial(self._worker.map, by, standardization(by, self._worker.norm)), lambda *_: None, "map", self.sink
-        )
+        before, by = yield from self._known(span)
+        mapping = self._worker.mapping(before, by)
+        yield Pass(partial(self._worker.map, by, mapping), lambda *_: None, "map", self.sink)
 
     def __iter__(self) -> Iterator[tuple[Floats, ...]]:
         """Run all passes; with `shows`, yield mean and deviation before and after of the next cells in storage."""
@@ -451,7 +457,7 @@ class Normalization:
         """Measure a span that does not fit a visit, unless its moments are given, and map it."""
         worker, walk, counts = self._worker, self._plan.walk, _Counts()
         before, by = yield from self._known(span)
-        mapping = standardization(by, worker.norm)
+        mapping = worker.mapping(before, by)
         results = Both(worker.normalized or worker.after, worker.after)
         of_results, of_all = Fold(walk, results), Fold(walk, Both(worker.before, results))
 

@@ -96,6 +96,24 @@ def test_every_body_maps_to_the_bits_of_plain(body: str, dtype: str) -> None:
                     assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes()), (turn, made)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_body_maps_to_the_bits_of_plain_in_sums_of_two_float64(body: Loops, dtype: str) -> None:
+    rng = np.random.default_rng(2)
+    for turn, (num_x, length, width, shape) in enumerate(VIEWS):
+        values = hostile(rng, dtype, (num_x * length * width,))
+        cells = cells_of(rng, values, num_x, width, bounds=True)
+        cells = cells._replace(
+            tail=cells.lo * 2.0**-55, rest=cells.rstd * 2.0**-54, slope=np.full(cells.hi.shape, 2.0**-60)
+        )
+        cells.rstd.flat[0] = 10.0 ** rng.integers(-250, 250)  # products beyond what may be taken apart
+        own = affine_of(rng, shape)
+        for activation in (None, "relu"):
+            for affine in (None, own._replace(activation=activation)):
+                given = (values, length, cells, affine, "float64", bool(turn % 2))
+                for found, expected in zip(mapped(body, *given), mapped(plain, *given), strict=True):
+                    assert found.tobytes() == expected.tobytes(), turn
+
+
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
 def test_a_run_finds_its_channels_from_any_element_on(kernel: Loops) -> None:
     rng = np.random.default_rng(0)

@@ -43,6 +43,7 @@ CASES: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     "bfloat16": ((4, 6, 30, 30), "C", "f4", "-G 2 --dtype bfloat16 --npy-bits --gamma gamma.npy --layout NCHW"),
     "root mean square": ((500, 16), "C", "f4", "--over -1 --rms --save-moments m.npz"),
     "not checked": ((30, 8, 5, 5), "C", "f4", "-G 4 --gamma 3 --no-verify"),
+    "float64": ((1, 4, 150, 150), "C", "f8", "-G 2 --rms --gamma 3 --no-verify"),
     "64-bit integers": ((2, 4, 40, 40), "C", "i8", "-G 2"),
     "nothing": ((0, 8, 5), "C", "f4", "-G 4"),
     "NaN": ((30, 8, 5, 5), "C", "f4", "-G 4 --eps 0"),
