@@ -110,14 +110,20 @@ def _sync(path: str) -> None:
 
 
 def removed(folder: str) -> int:
-    """Remove a folder with all that is in it, as far as that can be removed, and return the bytes of its files."""
-    nbytes = 0
-    for at, _, files in os.walk(folder, topdown=False):
-        with suppress(OSError):
-            for path in (os.path.join(at, file) for file in files):
-                nbytes += os.lstat(path).st_size
-                os.unlink(path)
-            os.rmdir(at)
+    """Remove a folder with all that is in it, as far as that can be removed, and return the bytes of its files.
+
+    What another process puts into it meanwhile is removed too.
+    """
+    nbytes, goes_on = 0, True
+    while goes_on:
+        goes_on = False
+        for at, _, files in os.walk(folder, topdown=False):
+            with suppress(OSError):
+                for path in (os.path.join(at, file) for file in files):
+                    found = os.lstat(path).st_size
+                    os.unlink(path)
+                    nbytes, goes_on = nbytes + found, True
+                os.rmdir(at)
     return nbytes
 
 

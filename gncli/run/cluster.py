@@ -11,6 +11,8 @@ Several clients of a network file system write back whole pages, so no two of th
 therefore writes whole grains of the .npy: from the grain in which its first element lies to the grain in which the next
 item begins. The elements before its own in the first of these grains, less than a grain, belong to the item before; it
 computes them again, and both have the same bits for them. So nothing but plans and moments passes through the caller.
+The grain of a Zarr store is the shard. An item ends with a step in which a grain begins, so what is computed again is
+less than a step.
 A worker fsyncs before it answers, and begins the next item meanwhile. If an item is done twice because a worker was
 lost, it writes the same bytes to the same place.
 """
@@ -38,7 +40,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from gncli import progress, signals
 from gncli.errors import ChangedError, GncliError, LimitError, ParameterError
 from gncli.inputs import STRICT, Policy
-from gncli.io import Source, open_source
+from gncli.io import Sink, Source, open_source
 from gncli.io.atomic import AtomicFile
 from gncli.io.ranges import GRAIN_NBYTES, Ranges
 from gncli.io.rawfile import RawSink
@@ -127,7 +129,7 @@ class ClusterEngine(Engine):
         share = math.prod(source.shape) // (SHARES * self._threads)
         pending: deque[tuple[list[Step], Future[Any]]] = deque()
         try:
-            for item in _items(steps, min(share, self._work_nbytes // source.dtype.itemsize)):
+            for item in _items(steps, min(share, self._work_nbytes // source.dtype.itemsize), orders.may_end):
                 if item:
                     order = orders.order(item)
                     with signals.Deferred():  # a signal here could leave a lock held that dask needs to end
@@ -266,12 +268,15 @@ def _signals_later() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def _items(steps: Iterable[Step | None], size: int) -> Iterator[list[Step]]:
-    """Yield neighbouring steps that have about `size` elements together; and none where a result must come first."""
+def _items(steps: Iterable[Step | None], size: int, may_end: Callable[[Step], bool]) -> Iterator[list[Step]]:
+    """Yield neighbouring steps that have about `size` elements together; and none where a result must come first.
+
+    They end with a step for which `may_end` holds, unless the next one depends on a result.
+    """
     item: list[Step] = []
     held = 0
     for step in steps:
-        if item and (step is None or held + step.size > size):
+        if item and (step is None or (held + step.size > size and may_end(item[-1]))):
             yield item
             item, held = [], 0
         if step is None:
@@ -295,17 +300,6 @@ class _Reopen(NamedTuple):
     nbytes: int
     mtime_ns: int
     policy: Policy
-
-
-class _Rewrite(NamedTuple):
-    """A sink as it is sent: the file that is written, and which bytes of it; without a path, the caller writes."""
-
-    name: str
-    path: str | None = None
-    inode: int = 0
-    offset: int = 0
-    itemsize: int = 1
-    window: tuple[int, int] = (0, 0)
 
 
 class _Local(NamedTuple):
@@ -340,10 +334,10 @@ class _Orders:
         again, window = self._aligned([step for step in item if step.sink is not None])
 
         class Sender(Pickler):  # type: ignore[misc]  # it has no types
-            def persistent_id(_, item: Any) -> NamedTuple | None:  # noqa: N805
+            def persistent_id(_, item: Any) -> object:  # noqa: N805
                 if hasattr(item, "read_into"):
                     return _reopening(item, self._policy)
-                if hasattr(item, "write_from"):
+                if isinstance(item, Sink):
                     return _rewriting(item, window)
                 return _Local(item.tile, item.visit) if item is self._engine else None
 
@@ -352,15 +346,26 @@ class _Orders:
         return stream.getvalue()
 
     def _aligned(self, writing: list[Step]) -> tuple[list[Step], tuple[int, int]]:
-        """Return the ends of earlier steps that fill the first grain of these, and the bytes of the file to write."""
-        if not writing or not isinstance(sink := writing[0].sink, RawSink) or not isinstance(sink.file, AtomicFile):
+        """Return the ends of earlier steps that fill the first grain of these, and the elements to write."""
+        if not writing or (grain := self._grains(writing[0].sink)) is None:
             return [], (0, 0)
-        first, stop = (self._grain(sink, at) for at in (writing[0].region.start, writing[-1].region.stop))
+        first, stop = grain(writing[0].region.start), grain(writing[-1].region.stop)
         again = [step.ending(first) for step in self._behind if step.region.stop > first]
         self._behind = [step for step in (*self._behind, *writing) if step.region.stop > stop]
-        if not first:
-            sink.file.sync()  # the header, which lies in the same page as the first elements
-        return again, (sink.offset + first * sink.dtype.itemsize, sink.offset + stop * sink.dtype.itemsize)
+        if not first and isinstance(file := getattr(writing[0].sink, "file", None), AtomicFile):
+            file.sync()  # the header, which lies in the same page as the first elements
+        return again, (first, stop)
+
+    def may_end(self, step: Step) -> bool:
+        """Return whether an item may end with a step: if a grain begins in it, else the next one would do it again."""
+        grain = self._grains(step.sink)
+        return grain is None or grain(step.region.start) < grain(step.region.stop)
+
+    def _grains(self, sink: Sink | None) -> Callable[[int], int] | None:
+        """Return what takes an element, and returns the first one of its grain; None of what the caller writes."""
+        if isinstance(sink, RawSink):
+            return functools.partial(self._grain, sink) if isinstance(sink.file, AtomicFile) else None
+        return getattr(sink, "shard_with", None)
 
     def _grain(self, sink: RawSink, at: int) -> int:
         """Return the first element of the grain that holds element `at`; the end of the tensor is also one."""
@@ -380,17 +385,21 @@ def _reopening(source: Source, policy: Policy) -> _Reopen:
     return _Reopen(place, source.name, inode, nbytes, mtime_ns, policy)
 
 
-def _rewriting(sink: Any, window: tuple[int, int]) -> _Rewrite:
+def _rewriting(sink: Sink, window: tuple[int, int]) -> Callable[[], Any]:
+    """Return what opens a sink in a worker, which writes the elements of `window`; `InTurn` if only the caller does."""
+    if hasattr(sink, "elsewhere"):
+        return sink.elsewhere(*window)  # type: ignore[no-any-return]
     if not isinstance(sink, RawSink) or not isinstance(sink.file, AtomicFile):
         raise ParameterError(
             "cannot be written by several processes",
             subject=sink.name,
-            hint="give a FILE.npy, or --executor threads",
+            hint="give a FILE.npy, a FILE.zarr unless the input is in Fortran order, or --executor threads",
         )
     if not sink.name.lower().endswith(".npy"):
-        return _Rewrite(sink.name)
-    inode = os.fstat(sink.file.fd).st_ino
-    return _Rewrite(sink.name, sink.file.working_path, inode, sink.offset, sink.dtype.itemsize, window)
+        return InTurn
+    inode, itemsize = os.fstat(sink.file.fd).st_ino, sink.dtype.itemsize
+    first, stop = (sink.offset + at * itemsize for at in window)
+    return functools.partial(Ranges, sink.name, sink.file.working_path, inode, sink.offset, itemsize, (first, stop))
 
 
 class _Receiver(Unpickler):
@@ -400,7 +409,7 @@ class _Receiver(Unpickler):
         super().__init__(streams.BytesIO(order))
         self.engine = Engine(1)
         self.engine.buffers = _buffers
-        self.ranges: list[Ranges] = []
+        self.sinks: list[Sink] = []
 
     def persistent_load(self, place: Any) -> Any:
         if isinstance(place, _Reopen):
@@ -409,10 +418,10 @@ class _Receiver(Unpickler):
         if isinstance(place, _Local):
             self.engine.tile, self.engine.visit = place
             return self.engine
-        if place.path is None:
-            return InTurn()
-        self.ranges.append(Ranges(*place[:6]))
-        return self.ranges[-1]
+        sink = place()
+        if not sink.sequential:
+            self.sinks.append(sink)
+        return sink
 
 
 # --- what a worker does ----------------------------------------------------------------------------------------------
@@ -440,14 +449,14 @@ def work(order: bytes, before_disk: Callable[[], object] = lambda: None) -> list
         source, again, item = receiver.load()
         results = [receiver.engine.work(job, source, region) for job, region in (*again, *item)]
         source.verify_unchanged()
-        if receiver.ranges:
+        if receiver.sinks:
             before_disk()
-        for ranges in receiver.ranges:
-            ranges.commit()
+        for sink in receiver.sinks:
+            sink.commit()
         return results[len(again) :]
     finally:
-        for ranges in receiver.ranges:
-            ranges.abort()
+        for sink in receiver.sinks:
+            sink.abort()
 
 
 def _work_on_cluster(order: bytes) -> list[Any]:

@@ -66,7 +66,7 @@ def measure(directory: str, item_nbytes: int, tasks: int) -> Constants:
 
         def run(self, source, steps):  # type: ignore[no-untyped-def]
             orders = cluster._Orders(source, self, self._policy)
-            for item in cluster._items(steps, item_nbytes // 4):
+            for item in cluster._items(steps, item_nbytes // 4, orders.may_end):
                 started = time.perf_counter()
                 order = orders.order(item)
                 ordered = time.perf_counter()

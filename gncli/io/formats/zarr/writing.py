@@ -14,7 +14,8 @@ import json
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 
 from gncli.errors import GncliError, OutputError
 from gncli.io.assembly import ChunkAssembly
-from gncli.io.atomic import OutputFile
+from gncli.io.atomic import OutputFile, aborting
 from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.formats.zarr.codecs import CRC_NBYTES, check_installed, crc32c, zstandard
 from gncli.io.formats.zarr.metadata import parsed
 from gncli.io.formats.zarr.store import ARRAY, ATTRIBUTES, GROUP, V3, FolderStore
+from gncli.io.ranges import FolderRanges
 from gncli.io.rawfile import as_bytes, lost
 from gncli.io.source import Order, Sink
 from gncli.io.transposition import Cut, in_c_order
@@ -121,7 +123,7 @@ class ZarrSink(Sink):
 
     def __init__(
         self,
-        folder: AtomicFolder,
+        folder: AtomicFolder | FolderRanges,
         member: str,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
@@ -149,13 +151,32 @@ class ZarrSink(Sink):
 
     def _shard_from(self, element: int) -> int:
         """Return where the first shard begins that does not begin before an element."""
-        number = self._cut.number(element) if element < self._size else self._cut.chunks
-        while number < self._cut.chunks:
-            first, _ = self._cut.run(number)
-            if first >= element and not any(map(operator.mod, self._cut.corner(number), self._file)):
-                return first
-            number += 1
-        return self._size
+        first = self.shard_with(element)
+        if first < element < self._size:
+            number = self._cut.number(element) + 1
+            while number < self._cut.chunks and not self._begins_shard(number):
+                number += 1
+            first = self._cut.run(number)[0] if number < self._cut.chunks else self._size
+        return first
+
+    def shard_with(self, element: int) -> int:
+        """Return where the shard begins that holds an element; the end of the array is also one."""
+        if element == self._size:
+            return element
+        number = self._cut.number(element)
+        while not self._begins_shard(number):
+            number -= 1
+        return self._cut.run(number)[0]
+
+    def _begins_shard(self, number: int) -> bool:
+        return not any(map(operator.mod, self._cut.corner(number), self._file))
+
+    def elsewhere(self, start: int, stop: int) -> Callable[[], Sink]:
+        """Return what opens this array in another process, which writes its shards from `start` to `stop`."""
+        assert isinstance(self.folder, AtomicFolder)
+        path = self.folder.working_path
+        folder = partial(FolderRanges, self.name, path, os.stat(path).st_ino)
+        return partial(_shards, folder, start, stop, self._member, self.shape, self.dtype, self._kind, {}, self._level)
 
     def limits(self, start: int, stop: int) -> None:
         """Write only the elements from `start` to `stop`, which are whole shards, from now on, and drop others."""
@@ -237,6 +258,22 @@ class ZarrSink(Sink):
             self._open.file.abort()
             self._open = None
         self.folder.abort()
+
+
+class _Shards(ZarrSink):
+    """A worker's end of a store that is being written: whole shards of its array."""
+
+    def commit(self) -> None:
+        """Write the shards to the disk."""
+        self._finish()
+        self.folder.commit()
+
+
+def _shards(folder: Callable[[], FolderRanges], start: int, stop: int, *array: Any) -> Sink:
+    with aborting(opened := folder()):
+        sink = _Shards(opened, *array)
+        sink.limits(start, stop)
+        return sink
 
 
 def _fill(dtype: np.dtype[Any], kind: Float | None) -> NDArray[Any]:
