@@ -159,18 +159,34 @@ def enclosure(name: str, low: Fraction, high: Fraction, bits: int) -> tuple[tupl
     A bound is a number and a side: -1 where the activation is below it, however near, and 0 where it may be equal. With
     more `bits` the bounds come nearer to each other, as long as `low` and `high` do.
     """
-    near = min(abs(low), abs(high))
-    steep = {"silu": near, "gelu": near * near / 2, "gelu-tanh": near * Fraction(159, 100)}[name]
-    if steep > Fraction(7, 10) * bits:  # the gate, or what it lacks to 1, is below 2**-bits
+    if (
+        min(_steep(name, low), _steep(name, high)) > Fraction(7, 10) * bits
+    ):  # the gate, or what it lacks to 1, is below 2**-bits
         rest = Fraction(1, 1 << bits)
         return ((low * (1 - rest), 0), (high, -1)) if low > 0 else ((low * rest, 0), (Fraction(0), -1))
-    middle = low * _gate(name, low, bits)
+    middle = low * _gate(name, low, bits)[0]
     away = abs(low) / (1 << bits) + 2 * (high - low)
     return (middle - away, 0), (middle + away, 0)
 
 
-def _gate(name: str, u: Fraction, bits: int) -> Fraction:
-    """Return g(u), with an error below ``2**-bits``."""
+def steepness(name: str, u: Fraction, bits: int) -> tuple[Fraction, Fraction]:
+    """Return a'(u) as a multiple of ``2**-bits``, and a bound of its error, ``2**(16 - bits)`` at most."""
+    if not u:
+        return Fraction(1, 2), Fraction(0)
+    if _steep(name, u) > Fraction(7, 10) * bits:  # e**-t (1 + 3 t) is below 2**(15 - bits)
+        return Fraction(int(u > 0)), Fraction(1 << 16, 1 << bits)
+    value, slope = _gate(name, u, bits)
+    return Fraction(math.floor((value + u * slope) * (1 << bits)), 1 << bits), Fraction(1 << 16, 1 << bits)
+
+
+def _steep(name: str, u: Fraction) -> Fraction:
+    """Return some t, such that the gate, or what it lacks to 1, is below ``e**-t`` at u and beyond."""
+    size = abs(u)
+    return {"silu": size, "gelu": size * size / 2, "gelu-tanh": size * Fraction(159, 100)}[name]
+
+
+def _gate(name: str, u: Fraction, bits: int) -> tuple[Fraction, Fraction]:
+    """Return g(u) and g'(u), with errors below ``2**-bits``; that of u g'(u) is below ``2**(4 - bits)``."""
     point = bits * (2 if name == "gelu" else 1) + 64  # the sum for gelu is up to e**(u**2 / 2), below 2**bits
     one = 1 << point
     x = (u.numerator << point) // u.denominator
@@ -181,14 +197,20 @@ def _gate(name: str, u: Fraction, bits: int) -> Fraction:
             total, odd = total + term, odd + 2
             term = (term * square >> point) // odd
         root = math.isqrt(_pi(point) << point + 1)  # sqrt(2 pi)
-        part = (_decay(x * x >> point + 1, point) * total // root) * (1 if x > 0 else -1)
-        return Fraction(one // 2 + part, one)
-    t = x
+        decay = _decay(x * x >> point + 1, point)
+        part = (decay * total // root) * (1 if x > 0 else -1)
+        return Fraction(one // 2 + part, one), Fraction(decay, root)
+    t, rate = x, one
     if name == "gelu-tanh":
-        t = math.isqrt((8 << 3 * point) // _pi(point)) * x >> point
-        t += t * ((44715 * x * x // 10**6) >> point) >> point
+        factor = math.isqrt((8 << 3 * point) // _pi(point))
+        t = factor * x >> point
+        cubic = (44715 * x * x // 10**6) >> point
+        t += t * cubic >> point
+        rate = factor + (3 * factor * cubic >> point)
     power = _decay(abs(t), point)
-    return Fraction(one if t > 0 else power, one + power)
+    value = (one if t > 0 else power) * one // (one + power)
+    slope = rate * value // (one + power) * (power if t > 0 else one) >> point
+    return Fraction(value, one), Fraction(slope, one)
 
 
 def _decay(t: int, point: int) -> int:

@@ -302,7 +302,7 @@ class Cell(NamedTuple):
         else:
             found, open_ = np.zeros(x.shape, made.dtype), np.ones(x.shape, np.bool_)
         if open_.any():
-            some, at, back = _distinct(x[open_], factors.at(open_))
+            some, at, back = distinct(x[open_], factors.at(open_))
             decided = [self._decided(value, some.at(i), made, activation) for i, value in enumerate(x[open_][at])]
             found[open_] = np.array(decided, made.dtype)[back]
         if activation == "relu":
@@ -311,7 +311,7 @@ class Cell(NamedTuple):
 
     def sign(self, x: Any, factors: Factors) -> int:
         """Return the sign of the exact result for one element, before the activation."""
-        factor, shift = _fractions(factors)
+        factor, shift = fractions(factors)
         product = factor * self._deviation(x) * (1 << GRAIN)
         if not product:
             return _sign(shift)
@@ -323,11 +323,26 @@ class Cell(NamedTuple):
 
     def _double_double(self, x: NDArray[Any], factors: Factors, made: Float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the results, and which of them are still open."""
+        result = self.argument(x, factors)
+        if result is None:
+            return np.zeros(x.shape, made.dtype), np.ones(x.shape, np.bool_)
+        y, y_low, error = result
+        below, above = (rounded(*two_sum(y, y_low + side), made) for side in (-error, error))
+        bits = f"u{below.itemsize}"
+        same = below.view(bits) == above.view(bits)
+        sure = same & np.isfinite(y) & np.isfinite(y_low + error)
+        return below, ~sure
+
+    def argument(self, x: NDArray[Any], factors: Factors) -> tuple[Floats, Floats, Floats] | None:
+        """Return the results for some elements, before the activation, in two float64 each, and bounds of their errors.
+
+        None if the variance and eps are 0, or an element is no float64. For the parameters see `settled`.
+        """
         gamma, rest, beta = factors
         spread, values = self.spread, x.astype(np.float64)
         largest = float(np.abs(values).max())
         if not spread or (x.dtype.kind in "iu" and largest > 2.0**53):  # not every such integer is a float64
-            return np.zeros(x.shape, made.dtype), np.ones(x.shape, np.bool_)
+            return None
         scale = math.frexp(largest)[1]
         mean, mean_low = _halves(_shift(self.first, -scale), self.n << GRAIN)
         more = max(0, 240 - spread.bit_length()) // 2 + 1
@@ -346,12 +361,7 @@ class Cell(NamedTuple):
         y_low += z_low * gamma + z * rest
         sum_, low = two_sum(y, beta)
         y, y_low = two_sum(sum_, low + y_low)
-        error = np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
-        below, above = (rounded(*two_sum(y, y_low + side), made) for side in (-error, error))
-        bits = f"u{below.itemsize}"
-        same = below.view(bits) == above.view(bits)
-        sure = same & np.isfinite(y) & np.isfinite(y_low + error)
-        return below, ~sure
+        return y, y_low, np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
 
     def _deviation(self, x: Any) -> Fraction:
         """Return N of an element."""
@@ -361,7 +371,7 @@ class Cell(NamedTuple):
     def _decided(self, x: Any, factors: Factors, made: Float, activation: str | None) -> Any:
         """Return the result for one element, by integers alone."""
         deviation = self._deviation(x)
-        (factor, shift), spread = _fractions(factors), self.spread
+        (factor, shift), spread = fractions(factors), self.spread
         if deviation == 0 or factor == 0:
             return _of_fraction(shift, float(0.0 * factors.gamma + factors.beta), made, activation)
         if not self.root:
@@ -379,7 +389,7 @@ class Cell(NamedTuple):
                 return found
 
 
-def _distinct(x: NDArray[Any], factors: Factors) -> tuple[Factors, NDArray[np.int64], NDArray[np.int64]]:
+def distinct(x: NDArray[Any], factors: Factors) -> tuple[Factors, NDArray[np.int64], NDArray[np.int64]]:
     """Return the map of each distinct element, where each one is first, and which of these each element is."""
     keys = x.astype(np.float64).view(np.int64) if x.dtype.kind == "f" else x.astype(np.int64)
     cases = np.stack([keys, *(part.view(np.int64) for part in factors)])
@@ -410,7 +420,7 @@ def _sign(number: Fraction) -> int:
     return (number > 0) - (number < 0)
 
 
-def _fractions(factors: Factors) -> tuple[Fraction, Fraction]:
+def fractions(factors: Factors) -> tuple[Fraction, Fraction]:
     """Return the factor and the offset of one element."""
     return Fraction(float(factors.gamma)) + Fraction(float(factors.rest)), Fraction(float(factors.beta))
 
@@ -548,7 +558,7 @@ def positive(
     factors, values = affine.of(visit.region.start + places), visit.values[places]
     for k in range(n.size):
         (some,) = np.nonzero(part == k)
-        own, at, back = _distinct(values[some], factors.at(some))
+        own, at, back = distinct(values[some], factors.at(some))
         exact = Cell(int(n[k]), int(first[k]), int(second[k]), norm.eps, norm.denominator == "std")
         signs = [exact.sign(value, own.at(i)) for i, value in enumerate(values[some[at]])]
         found[some] = (np.array(signs) > 0)[back]
@@ -596,7 +606,7 @@ def _of_means(factors: Factors, made: Float, activation: str | None) -> tuple[ND
 
 def _of_rounded(z: Floats, factors: Factors, made: Float, activation: str | None) -> tuple[NDArray[Any], int]:
     """Return the results of values that were rounded before gamma and beta, and how many became 0, and are not."""
-    some, at, back = _distinct(z, factors)
+    some, at, back = distinct(z, factors)
     found, lost = np.empty(at.size, made.dtype), np.zeros(at.size, np.bool_)
     for i, value in enumerate(z[at].tolist()):
         gamma, _, beta = one = some.at(i)
@@ -606,7 +616,7 @@ def _of_rounded(z: Floats, factors: Factors, made: Float, activation: str | None
                 activate(activation, whole, None)
             found[i] = whole[0]
             continue
-        factor, shift = _fractions(one)
+        factor, shift = fractions(one)
         exact, zero = factor * Fraction(value) + shift, float(0.0 * gamma * value + beta) if shift == 0 else 0.0
         found[i] = _of_fraction(exact, zero, made, activation)
         lost[i] = found[i] == 0 and _vanishes(activation, _sign(exact))

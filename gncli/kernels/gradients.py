@@ -19,7 +19,7 @@ T = n P - S A, N = n x - S::
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.activations import derivative
-from gncli.kernels.exact import GRAIN, Sums, cell_sums, positive
+from gncli.kernels.exact import GRAIN, Sums, cell_sums, fractions, positive
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import PIECE, UP, Affine, Gradient, Standardization, U, apply
+from gncli.kernels.plain import PIECE, UP, Affine, Factors, Gradient, Standardization, U, apply
 from gncli.kernels.proof import EVERYTHING, TINY
 from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.scratch import Scratch
@@ -443,19 +443,80 @@ def exact_cells(
     return Exact(*found)
 
 
+class Elements(NamedTuple):
+    """Some elements of a cell.
+
+    Attributes
+    ----------
+    x, dy : ndarray, 1-D
+        Their values, in the dtypes of the tensors.
+    factors : Factors
+        The affine map of each.
+    """
+
+    x: NDArray[Any]
+    dy: NDArray[Any]
+    factors: Factors
+
+    @classmethod
+    def of(cls, visit: Visit, dy: NDArray[Any], affine: Affine, places: NDArray[np.int64]) -> Elements:
+        """Return those at `places` of a visit, which has the elements of x."""
+        return cls(visit.values[places], dy[places], affine.of(visit.region.start + places))
+
+    @classmethod
+    def of_cell(cls, visit: Visit, dy: NDArray[Any], affine: Affine, number: int) -> Elements:
+        """Return those of the cell of a visit that has a number; see `cell_numbers`."""
+        shape = visit.walk.view(visit.region)
+        runs = np.broadcast_to((cell_numbers(visit) == number)[:, None], shape)
+        return cls.of(visit, dy, affine, np.flatnonzero(runs))
+
+    def at(self, which: Any) -> Elements:
+        """Return some of them."""
+        return Elements(self.x[which], self.dy[which], self.factors.at(which))
+
+    @property
+    def key(self) -> tuple[bytes, ...]:
+        """What tells apart one element from others of its cell."""
+        return tuple(np.asarray(part).tobytes() for part in (self.x, self.dy, *self.factors))
+
+
+Rounded = tuple[Any, bool]
+"""An element of dx, rounded, and whether it became 0, and is not."""
+Rounders = Callable[[NDArray[np.int64], Sequence[Cell]], Iterator[Callable[[Elements], Rounded]]]
+"""Takes the numbers of some cells, and these; yields, for each, what rounds the gradient of one of its elements."""
+
+
+def cells_of(visit: Visit, by: Moments, norm: GroupNorm, numbers: NDArray[np.int64]) -> list[Cell]:
+    """Return the exact sums of cells of a visit, whose numbers are those of `cell_numbers`.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with the elements of x.
+    by : Moments
+        The moments that the cells are standardized by, as `spread` takes them. Without their `Sums` the visit has all
+        elements of its cells.
+    norm : GroupNorm
+        The formula.
+    numbers : ndarray of int64, 1-D
+        The cells.
+    """
+    sums = by.asked(Sums) or cell_sums(visit)
+    found = zip(by.n[numbers].tolist(), sums.first[numbers].tolist(), sums.second[numbers].tolist(), strict=True)
+    return [Cell(int(n), 0 if norm.rms else int(first), int(second), norm) for n, first, second in found]
+
+
 def settle_gradient(
     visit: Visit,
     places: NDArray[np.int64],
-    made: Float,
     out: NDArray[Any],
-    cells: Moments,
-    sums: Exact | None,
+    by: Moments,
     norm: GroupNorm,
     dy: NDArray[Any],
-    weights: Weights,
-    gamma: Sequence[Floats],
+    affine: Affine,
+    rounders: Rounders,
 ) -> int:
-    """Round the elements of a visit at `places` to `out` by exact arithmetic; return how many became 0, and are not.
+    """Round the elements of a visit at `places` to `out`; return how many became 0, and are not.
 
     Parameters
     ----------
@@ -463,57 +524,77 @@ def settle_gradient(
         The visit, with the elements of x.
     places : ndarray of int64, 1-D
         The elements that are open.
-    made : Float
-        The dtype of the result.
-    out : ndarray of ``made.dtype``, 1-D
+    out : ndarray, 1-D
         The results; those at `places` are replaced.
-    cells : Moments
-        The moments that the cells are standardized by, as `spread` takes them.
-    sums : Exact or None
-        The exact sums of these cells; None if the visit has all of their elements. `cells` then need no `Sums`.
-    norm : GroupNorm
-        The formula.
+    by, norm
+        See `cells_of`.
     dy : ndarray, 1-D
         The elements of dy.
-    weights, gamma
-        Gamma, and that of each element as `Weights.per_element` returns it.
+    affine : Affine
+        Gamma and beta.
+    rounders : Rounders
+        Rounds them.
     """
     if not places.size:
         return 0
     became_zero = 0
-    walk, region = visit.walk, visit.region
-    _, length, width = walk.view(region)
-    runs = cell_numbers(visit)
-    opened, part = np.unique(runs[places // (length * width), places % width], return_inverse=True)
-    of_x = cells.asked(Sums)
-    if norm.given:
-        zero = np.zeros(opened.size, np.int64).astype(object)
-        of_cells = Exact(zero, zero)
-    elif sums is None:
-        of_cells = exact_cells(visit, dy, gamma, opened)
-    else:
-        of_cells = Exact(sums.of_g[opened], sums.of_products[opened])
-    if of_x is None:
-        of_x = cell_sums(visit)
+    _, length, width = visit.walk.view(visit.region)
+    opened, part = np.unique(cell_numbers(visit)[places // (length * width), places % width], return_inverse=True)
+    elements = Elements.of(visit, dy, affine, places)
     order = np.argsort(part, kind="stable")
-    for some in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
-        k, at = part[some[0]], places[some]
-        first, second = (int(sums_of[opened[k]]) for sums_of in of_x)
-        cell = Cell(int(cells.n[opened[k]]), 0 if norm.rms else first, second, norm)
-        a, b, c, w = cell.rates(exactly(of_cells.of_g[k]), exactly(of_cells.of_products[k]))
-        known: dict[tuple[Any, ...], tuple[Any, bool]] = {}
-        for place in at.tolist():
-            own = tuple(float(part[place]) for part in gamma)
-            key = visit.values[place].tobytes(), dy[place].tobytes(), own
-            if key not in known:
-                g = exact_value(dy[place]) * (sum(map(Fraction, own)) if own else 1)
-                linear = b * exact_value(visit.values[place]) if b else 0  # without b, x may be infinite
-                over = (a * g + linear + c) * Fraction(weights.uniform)
-                result = rounded_sum([Term(over, w)], made)
-                known[key] = result, bool(over) and result == 0
-            out[place], lost = known[key]
+    groups = np.split(order, np.flatnonzero(np.diff(part[order])) + 1)
+    for some, rounded in zip(groups, rounders(opened, cells_of(visit, by, norm, opened)), strict=True):
+        known: dict[tuple[bytes, ...], Rounded] = {}
+        for place in some.tolist():
+            element = elements.at(place)
+            if element.key not in known:
+                known[element.key] = rounded(element)
+            out[places[place]], lost = known[element.key]
             became_zero += lost
     return became_zero
+
+
+def exact_rounders(
+    visit: Visit, dy: NDArray[Any], weights: Weights, sums: Exact | None, norm: GroupNorm, made: Float
+) -> Rounders:
+    """Return what rounds gradients of which every sum is known exactly: those without a smooth activation.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with the elements of x.
+    dy : ndarray, 1-D
+        The elements of dy.
+    weights : Weights
+        Gamma.
+    sums : Exact or None
+        The exact sums of the cells; None if the visit has all of their elements.
+    norm, made
+        The formula, and the dtype of the result.
+    """
+
+    def rounders(opened: NDArray[np.int64], cells: Sequence[Cell]) -> Iterator[Callable[[Elements], Rounded]]:
+        if norm.given:
+            of_cells = Exact(*np.zeros((2, opened.size), np.int64).astype(object))
+        elif sums is None:
+            of_cells = exact_cells(visit, dy, weights.per_element(visit.region.start, dy.size), opened)
+        else:
+            of_cells = Exact(sums.of_g[opened], sums.of_products[opened])
+        for cell, of_g, of_products in zip(cells, *of_cells, strict=True):
+            a, b, c, w = cell.rates(exactly(of_g), exactly(of_products))
+
+            def rounded(
+                element: Elements, a: Fraction = a, b: Fraction = b, c: Fraction = c, w: Fraction = w
+            ) -> Rounded:
+                g = exact_value(element.dy) * (1 if weights.values is None else fractions(element.factors)[0])
+                linear = b * exact_value(element.x) if b else 0  # without b, x may be infinite
+                over = (a * g + linear + c) * Fraction(weights.uniform)
+                result = rounded_sum([Term(over, w)], made)
+                return result, bool(over) and bool(result == 0)
+
+            yield rounded
+
+    return rounders
 
 
 # --- the check -------------------------------------------------------------------------------------------------------
@@ -543,9 +624,6 @@ class GradientCheck:
     proved, settled : int, optional
         The numbers of finite elements of dx that float64 and a bound of its error proved to be correctly rounded, and
         that were settled by exact arithmetic. None for a dx of float64.
-    unproved : int, optional
-        The number of those that are neither: their values are known to about 50 bits, which leaves two roundings open.
-        None where every element is settled.
     """
 
     groups: int
@@ -558,7 +636,6 @@ class GradientCheck:
     became_zero: int | None = None
     proved: int | None = None
     settled: int | None = None
-    unproved: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -580,10 +657,7 @@ class GradientCheck:
             nonfinite_groups=self.nonfinite_groups + other.nonfinite_groups,
             overflowed=self.overflowed + other.overflowed,
             overflow=self.overflow or other.overflow,
-            **{
-                name: _added(vars(self)[name], vars(other)[name])
-                for name in ("became_zero", "proved", "settled", "unproved")
-            },
+            **{name: _added(vars(self)[name], vars(other)[name]) for name in ("became_zero", "proved", "settled")},
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -619,7 +693,7 @@ def check_gradient(
     """
     if norm.given:
         return GradientCheck(found.x.n.size, None, None, nonfinite_groups=int((~found.x.finite).sum()))
-    held = found.x.finite & found.g.finite & (found.x.n > 0)
+    held = found.x.finite & found.g.finite & (found.x.n > 0) & (cells.base < EVERYTHING)  # else float64 allows all
     of_z, offset = found.mapping.slope, found.mapping.offset
     assert of_z is not None and offset is not None
     rate = factor(found.mapping) * weights.uniform

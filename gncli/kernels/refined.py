@@ -25,11 +25,10 @@ from gncli.kernels.moments import Floats, Moments
 from gncli.kernels.plain import FAR, LEAST, Affine, Standardization
 from gncli.kernels.proof import EVERYTHING, TINY
 from gncli.kernels.reduction import Visit
-from gncli.kernels.twofold import quotient, two_product, two_sum
+from gncli.kernels.twofold import Pair, quotient, two_product, two_sum
 
 SLOPE = 2.0**-97  # times a standardized element: the errors that are relative to it
 MOST = 2.0**40  # of so many elements the variance has no larger error
-Pair = tuple[Floats, Floats]
 
 
 def proves(made: Float, affine: Affine) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -38,8 +38,10 @@ class Term(NamedTuple):
     under: Fraction
 
 
-def rounded_sum(terms: Sequence[Term], made: Float) -> Any:
+def rounded_sum(terms: Sequence[Term], made: Float, side: int = 0) -> Any:
     """Return a sum of terms, rounded once to `made`, ties to even; an exact zero is +0.
+
+    What is as near to the sum as can be, on the `side` -1 or 1 of it, is rounded in place of it.
 
     Examples
     --------
@@ -49,19 +51,36 @@ def rounded_sum(terms: Sequence[Term], made: Float) -> Any:
     """
     terms = [term for term in terms if term.over]
     if not terms:
-        return nearest(Fraction(0), made)
+        return nearest(Fraction(0), made, side)
     largest = max(_exponent(over) - _exponent(under) // 2 for over, under in terms)
     bits = 128
     while True:
         low, high = _enclosed(terms, bits - largest)
-        one, other = (nearest(end, made) for end in (low, high))
+        one, other = (nearest(end, made, side) for end in (low, high))
         if one.tobytes() == other.tobytes():
             return one
         if bits == EXACTLY:
             boundary = _between(one, other, made)
-            if _is_zero([*terms, Term(-boundary, Fraction(1))]):
-                return nearest(boundary, made)
+            if is_zero([*terms, Term(-boundary, Fraction(1))]):
+                return nearest(boundary, made, side)
         bits *= 2
+
+
+def agreed_sum(terms: Sequence[Term], slacks: Sequence[Term], made: Float) -> Any | None:
+    """Return what every number is rounded to that differs from a sum by less than another; None if they are several.
+
+    Parameters
+    ----------
+    terms, slacks : sequence of Term
+        The sum, and the difference, of which no term is negative.
+    made : Float
+        The dtype of the result.
+    """
+    sizes = [_exponent(over) - _exponent(under) // 2 for over, under in (*terms, *slacks) if over]
+    bits = EXACTLY - max(sizes, default=0)
+    (low, high), (_, slack) = _enclosed(terms, bits), _enclosed(slacks, bits)
+    one, other = (nearest(end, made) for end in (low - slack, high + slack))
+    return one if one.tobytes() == other.tobytes() else None
 
 
 def _between(one: Any, other: Any, made: Float) -> Fraction:
@@ -94,7 +113,7 @@ def _enclosed(terms: Sequence[Term], bits: int) -> tuple[Fraction, Fraction]:
     return total * unit, (total + spare) * unit
 
 
-def _is_zero(terms: Sequence[Term]) -> bool:
+def is_zero(terms: Iterable[Term]) -> bool:
     """Return whether a sum is exactly 0."""
     alike: defaultdict[Fraction, Fraction] = defaultdict(Fraction)
     for over, under in terms:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+Pair = tuple[Floats, Floats]
+"""A number as the sum of two float64, of which the second is below a unit of the first."""
+
 SPLITTER = 2.0**27 + 1  # halves a float64 (Dekker 1971)
 
 
@@ -31,6 +34,25 @@ def quotient(high: Any, low: Any, by: Any) -> tuple[Floats, Floats]:
     found = high / by
     product, lost = two_product(found, by)
     return found, (((high - product) - lost) + low) / by
+
+
+def plus(a: Any, b: Any) -> Pair:
+    """Return the sum of two pairs, within 2**-103 of the sum of their sizes."""
+    total, lost = two_sum(a[0], b[0])
+    return two_sum(total, lost + (a[1] + b[1]))
+
+
+def times(a: Any, b: Any) -> Pair:
+    """Return the product of two pairs, within 2**-101 of itself."""
+    product, lost = two_product(a[0], b[0])
+    return two_sum(product, lost + (a[0] * b[1] + a[1] * b[0]))
+
+
+def over(number: Any, by: Pair) -> Pair:
+    """Return a float64 over a pair, within 2**-101 of the quotient."""
+    found = number / by[0]
+    product, lost = two_product(found, by[0])
+    return two_sum(found, ((number - product) - lost - found * by[1]) / by[0])
 
 
 def _split(a: Any) -> tuple[Any, Any]:

@@ -26,7 +26,7 @@ def gradient_check_line(report: BackwardReport) -> str:
         found.append(f"worst error {percent(max(errors))} of the bound of float64")
     if check.nonfinite_groups:
         found.append(f"{check.nonfinite_groups:,} with NaN or infinity")
-    proved = proved_words(check.proved, check.settled, check.unproved)
+    proved = proved_words(check.proved, check.settled)
     verdict = f"FAILED: {' and '.join(causes)};" if causes else "ok,"
     return f"check: {verdict} {', '.join(found)}{proved}{lost_words(check)}"
 
@@ -119,8 +119,7 @@ class BackwardDocument(TensorDocument):
         }
         for name, sums in (("dgamma", report.dgamma), ("dbeta", report.dbeta)):
             found[name] = tensor_object(sums.stats) | sums.as_dict()
-        counts = {"settled_parameters": report.settled, "unproved_parameters": report.unproved}
-        return found | counts | {"verified": check}
+        return found | {"settled_parameters": report.settled, "verified": check}
 
     def objects(self) -> Iterator[dict[str, object]]:
         """Return an object per tensor."""

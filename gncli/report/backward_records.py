@@ -68,10 +68,7 @@ class BackwardReport(Record):
     dgamma, dbeta : ParameterGradient
         The gradients of gamma and beta.
     settled : int, optional
-        The number of elements of dgamma that were settled by exact arithmetic; None for float64.
-    unproved : int, optional
-        The number of elements of dgamma and dbeta whose rounding is open, because an activation has no exact value;
-        None for float64.
+        The number of elements of dgamma and dbeta that were settled by exact arithmetic; None for float64.
     check : GradientCheck, optional
         None with ``--no-verify``.
     notes : tuple of str
@@ -88,7 +85,6 @@ class BackwardReport(Record):
     dgamma: ParameterGradient
     dbeta: ParameterGradient
     settled: int | None
-    unproved: int | None
     check: GradientCheck | None
     notes: tuple[str, ...] = ()
 

@@ -100,13 +100,12 @@ def damping_lines(report: NormalizeReport) -> list[str]:
     ]
 
 
-def proved_words(proved: int | None, settled: int | None, unproved: int | None = None) -> str:
+def proved_words(proved: int | None, settled: int | None) -> str:
     """Return how many elements are correctly rounded; nothing if there are none, and for an output of float64."""
     elements = (proved or 0) + (settled or 0)
-    if not elements + (unproved or 0):
+    if not elements:
         return ""
     more = f", {settled:,} of them settled in higher precision" if settled else ""
-    more += f", {unproved:,} not proved" if unproved else ""
     return f"; {elements:,} element{'' if elements == 1 else 's'} proved correctly rounded{more}"
 
 

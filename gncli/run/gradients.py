@@ -7,6 +7,7 @@ those of g z. Sums that are still open after that are settled in a pass of their
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +29,18 @@ from gncli.kernels.extras import Extras
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.gradients import (
     Cell,
+    Elements,
     Exact,
     GradientCheck,
     Measured,
     Upstream,
     Weights,
     cell_numbers,
+    cells_of,
     check_gradient,
     enclosed,
     exact_cells,
+    exact_rounders,
     float_parts,
     gradient,
     mapped,
@@ -52,12 +56,27 @@ from gncli.kernels.plain import UP, Affine, Gradient, Standardization, U, native
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded, spread
 from gncli.kernels.scratch import Scratch
-from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
+from gncli.kernels.slopes import (
+    NO_SUMS,
+    Argument,
+    Kinds,
+    Near,
+    added,
+    kinds_of,
+    near_sums,
+    settled,
+    shares,
+    smooth_rounders,
+)
+from gncli.kernels.slopes import Sums as SmoothSums
+from gncli.kernels.surds import Term, agreed_sum, exactly, product_sums, rounded_sum
 from gncli.kernels.tally import split
 from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import Engine
 from gncli.run.normalization import given_to
 from gncli.run.plan import Plan
+
+T = TypeVar("T")
 
 SMALL = 2 << 20  # bytes of both tensors that are read at once, so that what is made of them stays in the cache
 DOUBLE = FLOATS["float64"]
@@ -83,6 +102,8 @@ class _Elements(NamedTuple):
     ----------
     of_x : Visit
         The visit, with the elements of x.
+    dy : ndarray, 1-D
+        The elements of dy.
     z : ndarray of float64, 1-D
         The standardized elements.
     h, g : Upstream
@@ -90,6 +111,7 @@ class _Elements(NamedTuple):
     """
 
     of_x: Visit
+    dy: NDArray[Any]
     z: Floats
     h: Upstream
     g: Upstream
@@ -104,12 +126,11 @@ class _Results(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """How many elements of dx were settled, overflowed, became 0, and could not be proved."""
+    """How many elements of dx were settled, overflowed, and became 0."""
 
     settled: int = 0
     overflowed: int = 0
     became_zero: int = 0
-    unproved: int = 0
 
     def plus(self, other: _Counts) -> _Counts:
         return _Counts._make(map(operator.add, self, other))
@@ -183,8 +204,8 @@ class Gradients:
         What they were rounded from.
     parameters : tuple of two ndarray
         dgamma and dbeta, rounded once, in C order of their shape.
-    settled, unproved : int
-        How many of these were settled, and how many could not be proved to be correctly rounded.
+    settled : int
+        How many of these were settled.
     """
 
     x: Moments
@@ -195,7 +216,6 @@ class Gradients:
     dbeta: Sums
     parameters: tuple[NDArray[Any], NDArray[Any]]
     settled: int
-    unproved: int
 
 
 class _Together(Reduction[R]):
@@ -234,22 +254,25 @@ class _Room(threading.local, Scratch):
 class _Worker:
     """The work on a visit of x and dy."""
 
-    def __init__(self, run: Backward, once: bool) -> None:
+    def __init__(self, run: Backward, plan: Plan) -> None:
         pair, norm, made = run.pair, run.grouping.norm, run.made
         self.scratch = _Room()
+        self.lock = threading.Lock()
+        self.gathered: dict[tuple[str, int], Any] = {}
+        self.pair, self.size = pair, plan.visit
         self.dtypes = pair.a.dtype, pair.b.dtype
         self.norm, self.made, self.overflow, self.sink, self.engine = norm, made, run.overflow, run.sink, run.engine
         self.affine, self.activation = run.affine, run.affine.activation
-        smooth = self.activation not in (None, "relu")
+        self.smooth = None if self.activation == "relu" else self.activation
         self.weights = Weights.of(run.affine, pair.b.dtype)
-        if smooth:
+        if self.smooth:
             self.weights = self.weights._replace(exact=False)
         self.grid, self.param = run.grid, run.param
-        self.proves, self.settles = made.mantissa < 52, not smooth
+        self.proves = made.mantissa < 52
         self.narrow = all(dtype.itemsize <= 4 for dtype in self.dtypes)
         self.given = None if run.given is None else given_moments(*run.given, pair.a.dtype)
         measures = self.given is None
-        knows = not once and self.settles and (self.proves or self.activation is not None)
+        knows = not plan.once and (self.proves or self.activation is not None)
         self.before = MomentsOf(pair.a.dtype, Proof(None, exact=knows) if measures else None)
         self.double = MomentsOf(np.dtype(np.float64), Proof(None, exact=False))
         zeros = {"zeros"} if run.zeros else set()
@@ -273,7 +296,7 @@ class _Worker:
         of_x = visit._replace(values=x)
         z = self.standardized(of_x, mapping)
         h = through(of_x, dy, z, mapping, by, self.norm, self.affine, self.scratch)
-        return _Elements(of_x, z, h, self.weighted(of_x, h))
+        return _Elements(of_x, dy, z, h, self.weighted(of_x, h))
 
     def weighted(self, visit: Visit, h: Upstream) -> Upstream:
         """Return g: h times gamma, where that is not one number."""
@@ -287,7 +310,7 @@ class _Worker:
     @property
     def later(self) -> tuple[MomentsOf, ...]:
         """The laws of what `products_of` returns."""
-        return (self.double,) * (1 if self.activation is None else 2 if self.settles else 3)
+        return (self.double,) * (1 if self.activation is None else 3 if self.smooth else 2)
 
     def inputs(self, visit: Visit) -> _Inputs:
         """Return the moments of a visit of the pair; those of dy stand for those of a g that is not measured yet."""
@@ -303,9 +326,9 @@ class _Worker:
 
     def products_of(self, by: Moments, mapping: Standardization, visit: Visit) -> Products:
         """Return the moments of g z of a visit of the pair, with the exact sums of its cells, and what comes later."""
-        of_x, z, h, g = self.elements(visit, by, mapping)
+        of_x, _, z, h, g = self.elements(visit, by, mapping)
         found = self.products(visit, g.values, z)
-        if self.proves and self.settles:
+        if self.proves and not self.smooth:
             exact = exact_cells(of_x, h.values, self.weights.per_element(visit.region.start, z.size))
             found = found._replace(extras=(*found.extras, exact))
         after = [] if self.activation is None else [g.values] if g.errors is None else [g.values, g.errors]
@@ -326,13 +349,17 @@ class _Worker:
         """Return the moments that x is standardized by."""
         return about_zero(before) if self.norm.rms else before
 
+    def of_spans(self, visit: Visit, before: Moments | None = None) -> Moments:
+        """Return the moments that a visit of whole spans is standardized by, from those of x if they are known."""
+        if self.given is not None:
+            return given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
+        return self.reference(self.before.measure(visit).settled() if before is None else before)
+
     def whole(self, visit: Visit) -> _Whole:
         """Return the gradient of whole spans."""
         x, dy = self.split(visit)
         before = self.before.measure(visit._replace(values=x)).settled()
-        by = self.reference(before)
-        if self.given is not None:
-            by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
+        by = self.of_spans(visit, before)
         mapping = standardization(by, self.norm)
         made = self.elements(visit, by, mapping)
         of_g = of_dy = products = self.of_dy.measure(visit._replace(values=dy))
@@ -354,7 +381,7 @@ class _Worker:
 
     def map(self, known: Measured, cells: Gradient, elements: _Elements) -> _Mapped:
         """Return the gradient of a visit; write dx unless the caller must write in order."""
-        visit, z, h, g = elements
+        visit, dy, z, h, g = elements
         made, sink, start = self.made, self.sink, visit.region.start
         take, size = self.scratch.take, z.size
         values, bound, other = take("dx", size), take("bound", size), take("other", size)
@@ -366,31 +393,24 @@ class _Worker:
         dx = self.engine.buffers.take(size, made.dtype)
         defined = None if of_dx.finite.all() else self._defined(visit, known, h.values)
         places = enclosed(values, bound, other, defined, made, dx)
-        gamma = self.weights.per_element(start, z.size) if places.size and self.settles else []
-        sums, became_zero = known.products.asked(Exact), 0
-        if self.settles:
-            became_zero = settle_gradient(
-                visit, places, made, dx, known.by, sums, self.norm, h.values, self.weights, gamma
-            )
-        elif places.size:  # their exact values are not known: they are rounded from float64
-            nearest = np.empty(places.size, dx.dtype)
-            made.round_into(values[places], nearest)
-            dx[places] = nearest
+        if self.smooth:
+            rounders = smooth_rounders(self.smooth, made, partial(self.near, visit, dy), partial(self.kinds, visit, dy))
+        else:
+            sums = known.products.asked(Exact)
+            dy, rounders = h.values, exact_rounders(visit, h.values, self.weights, sums, self.norm, made)
+        became_zero = settle_gradient(visit, places, dx, known.by, self.norm, dy, self.affine, rounders)
         overflowed = 0
         if made.foreign:
             overflowed = made.resolve(dx, self.overflow)
             lost = (dx == 0) & (values != 0)
-            if self.settles:
-                lost[places] = False  # those of them are counted
+            lost[places] = False  # those of them are counted
             became_zero += int(np.count_nonzero(lost))
         rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
             overflowed = int((rounded.number("posinf") + rounded.number("neginf")).sum())
         projections = self.double.measure(visit._replace(values=np.multiply(values, z, out=other)))
         dgamma, dbeta = self._sums(visit, known.mapping, h, z)
-        open_ = int(np.count_nonzero(np.isfinite(dx[places])))
-        settled, unproved = (open_, 0) if self.settles else (0, open_)
-        counts = _Counts(settled, overflowed, became_zero, unproved)
+        counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
         found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)
         if sink is not None and sink.sequential:
             return found._replace(result=dx)
@@ -434,33 +454,117 @@ class _Worker:
         found = pieces(self.grid, start, errors, self.scratch.take("other", errors.size))
         return [piece.sizes * factor * UP for piece in found]
 
-    def exact(self, opened: NDArray[np.int64], by: Moments | None, visit: Visit) -> _Opened:
-        """Return the exact sums that the parameters in `opened` need.
+    def near(
+        self, visit: Visit, dy: NDArray[Any], opened: NDArray[np.int64], cells: Sequence[Cell]
+    ) -> list[SmoothSums | None]:
+        """Return the sums of all elements of some cells of a visit, for a smooth activation; see `smooth_rounders`."""
 
-        With an activation, `by` has the moments of the cells of the span; None where the visit has whole spans.
+        def more(sums: SmoothSums | None, cell: Cell, some: Elements) -> SmoothSums | None:
+            return None if sums is None else added(sums, near_sums(cell, some, str(self.smooth), weighted=True))
+
+        return self._gathered("near", visit, dy, opened, cells, lambda: NO_SUMS, more)
+
+    def kinds(self, visit: Visit, dy: NDArray[Any], number: int, cell: Cell) -> Kinds:
+        """Return the same of one cell, in rational arithmetic."""
+
+        def more(kinds: Kinds, cell: Cell, some: Elements) -> Kinds:
+            kinds.add(cell, some, weighted=True)
+            return kinds
+
+        return self._gathered("kinds", visit, dy, np.array([number]), [cell], Kinds, more)[0]
+
+    def _gathered(
+        self,
+        what: str,
+        visit: Visit,
+        dy: NDArray[Any],
+        opened: NDArray[np.int64],
+        cells: Sequence[Cell],
+        nothing: Callable[[], T],
+        added: Callable[[T, Cell, Elements], T],
+    ) -> list[T]:
+        """Return what all elements of some cells add up to; spans that do not fit a visit are read for it, but once."""
+        if self.norm.given:
+            return [nothing() for _ in cells]
+        if visit.region.axis == 0:
+            return [
+                added(nothing(), cell, Elements.of_cell(visit, dy, self.affine, number))
+                for number, cell in zip(opened.tolist(), cells, strict=True)
+            ]
+        with self.lock:
+            missing = [
+                each for each in zip(opened.tolist(), cells, strict=True) if (what, each[0]) not in self.gathered
+            ]
+            found = {number: nothing() for number, _ in missing}
+            for piece in self._span_of(visit) if missing else ():
+                x, dy = self.split(piece)
+                of_x = piece._replace(values=x)
+                for number, cell in missing:
+                    if (some := Elements.of_cell(of_x, dy, self.affine, number)).x.size:
+                        found[number] = added(found[number], cell, some)
+            self.gathered |= {(what, number): each for number, each in found.items()}
+            return [self.gathered[what, number] for number in opened.tolist()]
+
+    def _span_of(self, visit: Visit) -> Iterator[Visit]:
+        """Yield the visits of the pair that make up the span that `visit` is a part of; they are read here."""
+        span = visit.region.prefix[0]
+        for region in visit.walk.regions(self.size, range(span, span + 1)):
+            values = self.engine.buffers.take(region.stop - region.start, self.pair.dtype)
+            self.pair.read_into(values, region.start)
+            yield visit._replace(region=region, values=values)
+            self.engine.buffers.give(values)
+
+    def picked(self, visit: Visit, opened: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+        """Yield the places in a visit of the elements of each cell and each parameter in `opened`, and these two."""
+        num_x, length, width = visit.walk.view(visit.region)
+        runs = np.broadcast_to(cell_numbers(visit)[:, None], (num_x, length, width)).reshape(-1)
+        owners = self.grid.owners_of(visit.region.start, runs.size)
+        places = np.flatnonzero(np.isin(owners, opened))
+        keys = runs[places] * self.grid.owners.size + owners[places]
+        order = np.argsort(keys, kind="stable")
+        for some in np.split(places[order], np.flatnonzero(np.diff(keys[order])) + 1) if places.size else ():
+            yield int(runs[some[0]]), int(owners[some[0]]), some
+
+    def exact(self, opened: NDArray[np.int64], by: Moments | None, visit: Visit) -> _Opened:
+        """Return the exact sums that the parameters in `opened` need; without a smooth activation.
+
+        With relu, `by` has the moments of the cells of the span; None where the visit has whole spans.
         """
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
         if self.activation is not None:
             if by is None:
-                by = self.reference(self.before.measure(of_x).settled())
+                by = self.of_spans(of_x)
             dy = self.elements(visit, by, standardization(by, self.norm)).h.values
-        walk, region = visit.walk, visit.region
-        num_x, length, width = walk.view(region)
-        numbers = cell_numbers(of_x)
-        runs = np.broadcast_to(numbers[:, None], (num_x, length, width)).reshape(-1)
-        owners = self.grid.owners_of(region.start, x.size)
-        picked = np.flatnonzero(np.isin(owners, opened))
-        keys = runs[picked] * self.grid.owners.size + owners[picked]
-        order = np.argsort(keys, kind="stable")
-        first = walk.span_cells * (region.prefix[0] if region.axis else region.first)
+        first = visit.walk.span_cells * (visit.region.prefix[0] if visit.region.axis else visit.region.first)
         pairs = {}
-        for some in np.split(picked[order], np.flatnonzero(np.diff(keys[order])) + 1) if picked.size else ():
+        for number, parameter, some in self.picked(of_x, opened):
             of_dy, of_values = float_parts(dy[some][None]), float_parts(x[some][None])
-            sums = product_sums([of_dy])[0], product_sums([of_dy, of_values])[0]
-            pairs[first + int(runs[some[0]]), int(owners[some[0]])] = sums
-        touched = np.unique(numbers)
+            pairs[first + number, parameter] = product_sums([of_dy])[0], product_sums([of_dy, of_values])[0]
+        touched = np.unique(cell_numbers(of_x))
         return _Opened((first + touched).tolist(), cell_sums(of_x), pairs, x.size // touched.size)
+
+    def smooth_sums(
+        self,
+        opened: NDArray[np.int64],
+        measure: Callable[[Cell, Elements], T],
+        by: Moments | None,
+        visit: Visit,
+    ) -> list[tuple[int, Cell, T]]:
+        """Return what `measure` finds of the elements of each parameter in `opened` and cell; with a smooth activation.
+
+        For `by` see `exact`.
+        """
+        x, dy = self.split(visit)
+        of_x = visit._replace(values=x)
+        if by is None:
+            by = self.of_spans(of_x)
+        picked = list(self.picked(of_x, opened))
+        cells = cells_of(of_x, by, self.norm, np.array([number for number, _, _ in picked], np.int64))
+        return [
+            (parameter, cell, measure(cell, Elements.of(of_x, dy, self.affine, places)))
+            for cell, (_, parameter, places) in zip(cells, picked, strict=True)
+        ]
 
 
 class Backward:
@@ -512,14 +616,10 @@ class Backward:
         names = ("backward",) if grouping.norm.given else ("moments", "products", "backward")
         most = max(SMALL, span)
         self._plan = Plan.of(pair, grouping.partition, engine, lambda _, once: names[-1:] if once else names, most=most)
-        self._worker = _Worker(self, self._plan.once)
+        self._worker = _Worker(self, self._plan)
         proves = made.mantissa < 52
-        none = 0 if proves else None
-        zero = 0 if made.foreign else None
-        left = 0 if proves and not self._worker.settles else None
-        self._check = GradientCheck(
-            0, None, None, overflow=overflow, became_zero=zero, proved=none, settled=none, unproved=left
-        )
+        none, zero = 0 if proves else None, 0 if made.foreign else None
+        self._check = GradientCheck(0, None, None, overflow=overflow, became_zero=zero, proved=none, settled=none)
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._sums = Totals(grid), Totals(grid)
 
@@ -541,22 +641,24 @@ class Backward:
                         self._finish(whole.found, whole.cells, done.moments, done.counts, spans_)
                 else:
                     self._span(plan, spans)
-        dgamma, dbeta = (totals.result() for totals in self._sums)
-        (of_gamma, opened), (of_beta, left) = dgamma.rounded(self.param), dbeta.rounded(self.param)
-        settled = opened.size if self._worker.settles else 0
-        if settled:
-            self._settle(of_gamma, opened)
+        sums = [totals.result() for totals in self._sums]
+        parameters, opened = zip(*(total.rounded(self.param) for total in sums), strict=True)
+        if self._worker.smooth:
+            self._settle_smooth(parameters, opened)
+        elif opened[0].size:  # a sum of dy has no error
+            self._settle(parameters[0], opened[0])
         none = self._worker.of_dy.nothing(), self._worker.before.nothing(), self._worker.after.nothing()
         dy, x, dx = (
             empty if (found := self._trees[name].total()) is None else found.settled()
             for name, empty in zip(("dy", "x", "dx"), none, strict=True)
         )
-        unproved = opened.size + left.size - settled
-        return Gradients(x, dy, dx, self._check, dgamma, dbeta, (of_gamma, of_beta), settled, unproved)
+        settled = sum(places.size for places in opened)
+        return Gradients(x, dy, dx, self._check, sums[0], sums[1], parameters, settled)
 
     def _span(self, plan: Plan, span: range) -> None:
         """Run the passes over a span that does not fit a visit."""
         worker, counts = self._worker, _Counts()
+        worker.gathered.clear()
         known = self._measured(plan, span)
         cells = gradient(known, worker.norm, worker.weights, narrow=worker.narrow)
         again = partial(worker.map_again, known, cells)
@@ -604,10 +706,7 @@ class Backward:
         check = check_gradient(known, cells, moments.before, moments.projections, worker.norm, worker.weights)
         check = replace(check, overflowed=counts.overflowed, overflow=self.overflow)
         if worker.proves:
-            left = counts.settled + counts.unproved
-            check = replace(check, proved=int(moments.dx.n.sum()) - left, settled=counts.settled)
-            if not worker.settles:
-                check = replace(check, unproved=counts.unproved)
+            check = replace(check, proved=int(moments.dx.n.sum()) - counts.settled, settled=counts.settled)
         if self.made.foreign:
             check = replace(check, became_zero=counts.became_zero)
         self._check = self._check.plus(check)
@@ -619,7 +718,7 @@ class Backward:
         """Round the elements of dgamma in `opened` by exact arithmetic."""
         cells: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
         pairs: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
-        for part in self._opened(opened):
+        for part in self._again(partial(self._worker.exact, opened)):
             for cell, first, second in zip(part.cells, part.x.first, part.x.second, strict=True):
                 cells[cell] = list(map(operator.add, cells[cell], (part.size, first, second)))
             for key, sums in part.pairs.items():
@@ -631,11 +730,50 @@ class Backward:
         for parameter in opened.tolist():
             dgamma[parameter] = rounded_sum(terms[parameter], self.param)
 
-    def _opened(self, opened: NDArray[np.int64]) -> Iterator[_Opened]:
-        """Yield the exact sums of each visit; an activation asks for the moments of x before."""
+    def _settle_smooth(self, parameters: Sequence[NDArray[Any]], opened: Sequence[NDArray[np.int64]]) -> None:
+        """Round the elements of dgamma and of dbeta that are open, where the activation is smooth."""
+        worker, name = self._worker, str(self._worker.smooth)
+        which = [(k, place) for k, places in enumerate(opened) for place in places.tolist()]
+        if not which:
+            return
+        some = np.union1d(*opened)
+        near: dict[tuple[int, int], tuple[list[Term], list[Term]]] = {key: ([], []) for key in which}
+        measure = partial(near_sums, name=name, weighted=False)
+        for found in self._again(partial(worker.smooth_sums, some, measure)):
+            for place, cell, sums in found:
+                for k in (0, 1):
+                    if sums is None:
+                        near.pop((k, place), None)
+                    elif (k, place) in near:
+                        for terms, term in zip(near[k, place], shares(cell, sums)[k], strict=True):
+                            terms.append(term)
+        left = []
+        for k, place in which:
+            result = agreed_sum(*near[k, place], self.param) if (k, place) in near else None
+            if result is None:
+                left.append((k, place))
+            else:
+                parameters[k][place] = result
+        if not left:
+            return
+        kinds: dict[tuple[int, int], dict[Argument | None, list[Term]]] = {key: defaultdict(list) for key in left}
+        some = np.unique([place for _, place in left])
+        for of_visit in self._again(partial(worker.smooth_sums, some, partial(kinds_of, weighted=False))):
+            for place, cell, own in of_visit:
+                for argument, (of_dy, of_products) in own.parts.items():
+                    both = shares(cell, (Near(of_dy), Near(of_products)))
+                    for k, (term, _) in enumerate(both):
+                        if (k, place) in kinds:
+                            kinds[k, place][argument].append(term)
+        slope = functools.cache(partial(Argument.slope, name=name))
+        for k, place in left:
+            parameters[k][place] = settled(kinds[k, place], slope, self.param)
+
+    def _again(self, measure: Callable[[Moments | None, Visit], T]) -> Iterator[T]:
+        """Yield the result of each visit of one more pass; an activation asks for the moments of x before."""
         plan, worker = self._plan, self._worker
-        if worker.activation is None or (plan.once and worker.given is None):
-            yield from map(itemgetter(1), plan.visits(partial(worker.exact, opened, None)))
+        if worker.activation is None or plan.once:
+            yield from map(itemgetter(1), plan.visits(partial(measure, None)))
             return
         for spans in plan.spans():
             if worker.given is None:
@@ -643,7 +781,7 @@ class Backward:
                 by = worker.reference(x.settled())
             else:
                 by = given_to(worker.given, plan.walk, spans)
-            yield from map(itemgetter(1), plan.visits(partial(worker.exact, opened, by), spans))
+            yield from map(itemgetter(1), plan.visits(partial(measure, by), spans))
 
     def _cell(self, number: int, measured: list[int]) -> Cell:
         norm, given = self.grouping.norm, self._worker.given

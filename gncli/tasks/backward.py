@@ -188,7 +188,6 @@ class BackwardRun:
             dgamma=dgamma,
             dbeta=dbeta,
             settled=None if self._param.mantissa == 52 else found.settled,
-            unproved=None if self._param.mantissa == 52 else found.unproved,
             check=found.check if request.verify else None,
             notes=(*self._notes, *self._spoiled(found, dgamma, dbeta), *self._engine.notes),
         )

@@ -1,0 +1,124 @@
+"""The derivative of a smooth activation to many digits, and what is decided with it."""
+
+from __future__ import annotations
+
+from decimal import localcontext
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gncli import group_norm_backward
+from gncli.kernels.activations import gate, steepness
+from gncli.kernels.exact import GRAIN
+from gncli.kernels.floats import FLOATS
+from gncli.kernels.gradients import Cell, Elements
+from gncli.kernels.groupnorm import GroupNorm
+from gncli.kernels.plain import Factors
+from gncli.kernels.slopes import LOST, Argument, near_sums, settled, slope_pairs, slopes
+from gncli.kernels.surds import Term, agreed_sum, rounded_sum
+from tests.activated import decimal_of, slope
+from tests.arrays import assert_same_bits
+
+SMOOTH = ("silu", "gelu", "gelu-tanh")
+SINGLE = FLOATS["float32"]
+ONE = Fraction(1)
+
+
+def exactly(name: str, u: Fraction) -> Fraction:
+    """Return a' at u, of 100 digits."""
+    with localcontext(prec=120):
+        found = slope(name, decimal_of(abs(u)))
+        return Fraction(found if u >= 0 else 1 - found)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_two_float64_hold_a_derivative_to_80_bits(name: str) -> None:
+    rng = np.random.default_rng(1)
+    high = np.concatenate([rng.normal(size=40) * 3, rng.uniform(-30, 30, 20), [0.0, 4.0, -4.0, 3.99, -3.99, 1e-200]])
+    low = high * rng.uniform(-1, 1, high.size) * 2.0**-54
+    found, own = slope_pairs(name, (high, low)), gate(name, high)
+    for k, size in enumerate(own.value + np.abs(high) * own.slope):
+        a = exactly(name, Fraction(high[k]) + Fraction(low[k]))
+        error = abs(Fraction(found[0][k]) + Fraction(found[1][k]) - a)
+        assert error <= Fraction(LOST / 16 * size) + Fraction(1, 2**900), (name, high[k], float(error) / size)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_integers_hold_a_derivative_to_any_precision(name: str) -> None:
+    for u in (Fraction(1, 3), Fraction(-7, 5), Fraction(11), Fraction(-31, 2), Fraction(0), Fraction(1, 10**40)):
+        for bits in (128, 256):
+            value, error = steepness(name, u, bits)
+            assert abs(value - exactly(name, u)) <= error <= Fraction(1, 1 << bits - 16)
+    for u in (Fraction(10**6), Fraction(-(10**6))):
+        assert steepness(name, u, 256)[0] == (u > 0)
+    for u in (Fraction(30), Fraction(-30)):  # where a' differs from 1 and 0 by less than 256 bits, or more
+        value, error = steepness(name, u, 256)
+        assert abs(value - exactly(name, u)) <= error + Fraction(1, 10**100)
+
+
+def test_what_two_numbers_near_a_sum_are_rounded_to() -> None:
+    root = [Term(ONE, Fraction(2)), Term(Fraction(-1, 3), ONE)]
+    assert agreed_sum(root, [Term(Fraction(1, 2**60), Fraction(3))], SINGLE) == np.float32(2**-0.5 - 1 / 3)
+    assert agreed_sum(root, [Term(Fraction(1, 2**20), ONE)], SINGLE) is None
+    assert agreed_sum([], [], SINGLE) == 0
+    assert agreed_sum([], [Term(Fraction(1, 2**200), ONE)], SINGLE) is None  # -0 or 0
+    assert rounded_sum([], SINGLE, -1).tobytes() == np.float32(-0.0).tobytes()
+    tie = [Term(1 + Fraction(1, 2**24), ONE)]
+    assert [rounded_sum(tie, SINGLE, side) for side in (-1, 0, 1)] == [1, 1, np.float32(1 + 2**-23)]
+
+
+def slopes_of(name: str) -> Any:
+    """Return a' of an argument."""
+    return partial(Argument.slope, name=name)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_sum_of_derivatives_is_decided(name: str) -> None:
+    at = slopes_of(name)
+    tie, low, high = Term(1 + Fraction(1, 2**24), ONE), np.float32(1), np.float32(1 + 2**-23)
+    near, far = Argument(0, Fraction(0), Fraction(3, 2)), Argument(1, Fraction(2), Fraction(-1))
+    whole = exactly(name, Fraction(3, 2)) + exactly(name, Fraction(2**0.5) - 1)
+    assert settled({None: [Term(ONE, ONE)], near: [Term(ONE, ONE)], far: [Term(ONE, ONE)]}, at, SINGLE) == np.float32(
+        float(1 + whole)
+    )
+    # What cancels leaves a tie; a' of 100,000 is above 1 by no more than is seen, that of -100,000 as much below 0.
+    assert settled({None: [tie], near: [Term(ONE, Fraction(2)), Term(-ONE / 2, Fraction(1, 2))]}, at, SINGLE) == low
+    for u, factor, expected in ((10**5, 1, high), (10**5, -1, low), (-(10**5), 1, low), (-(10**5), -1, high)):
+        end = Argument(0, Fraction(0), Fraction(u))
+        exact = tie if u < 0 else Term(tie.over - factor, ONE)
+        nearer = Argument(0, Fraction(0), Fraction(u - np.sign(u)))
+        assert settled({None: [exact], end: [Term(Fraction(factor), ONE)]}, at, SINGLE) == expected
+        both = {None: [tie], end: [Term(Fraction(-factor), ONE)], nearer: [Term(Fraction(factor), ONE)]}
+        assert settled(both, at, SINGLE) == expected  # the nearer one counts
+    assert settled({None: []}, at, SINGLE).tobytes() == np.float32(0).tobytes()
+    end = Argument(0, Fraction(0), Fraction(-(10**5)))
+    assert settled({end: [Term(ONE, ONE)]}, at, SINGLE).tobytes() == np.float32(-0.0).tobytes()
+
+
+def test_ties_of_gradients_are_decided_by_how_far_a_derivative_is_from_one() -> None:
+    """1 + 2**-11 is half-way between two numbers of float16, and a' is a little above 1, or below 0."""
+    tie = 1 + 2.0**-11
+    x, dy = np.array([[1000.0, 1000.0, -1000.0, np.inf]]), np.array([[tie, -tie, 1.0, tie]])
+    moments: dict[str, Any] = {"mean": np.zeros(4), "var": np.ones(4), "eps": 0.0, "layout": "NC"}
+    dx = group_norm_backward(x, dy, **moments, activation="gelu", dtype=np.float16)[0]
+    assert_same_bits(dx, np.array([[1 + 2**-10, -1 - 2**-10, -0.0, 1.0]], np.float16))
+
+
+@np.errstate(all="ignore")
+def test_what_a_float64_does_not_hold_is_left_to_fractions() -> None:
+    factors = Factors.none(2)
+    huge = Cell(1, 0, 1 << 2 * GRAIN - 1000, GroupNorm(given=True, eps=0.0))  # its deviation is 2**-500
+    assert slopes(huge, Elements(np.array([1e200, 1.0]), np.ones(2), factors), "silu") is None
+    plain = Cell(1, 0, 1 << 2 * GRAIN, GroupNorm(given=True, eps=0.0))
+    assert (
+        near_sums(plain, Elements(np.array([1e300, 1.0]), np.full(2, 1e100), factors), "silu", weighted=False) is None
+    )
+    assert Argument.of(plain, np.float64(-3.0), factors.at(0)) == Argument(0, Fraction(0), Fraction(-3))
+    x, dy = np.array([[1e200, 2.0**-500]]), np.array([[2.0**-499, -(2.0**-501)]])
+    dx = group_norm_backward(x, dy, mean=0.0, var=2.0**-1000, eps=0, activation="silu", dtype=np.float32, layout="NC")[
+        0
+    ]
+    assert dx[0, 0] == 2 and abs(dx[0, 1] + 0.4638) < 1e-4  # a'(1) = 0.92767
