@@ -707,6 +707,91 @@ setattr(of, name, lambda *given: os.kill(os.getpid(), signal.SIGKILL))
         assert taken() == one[1]
 
 
+STORE = "normalize x.npy -G 2 -o y.zarr -f"
+STORE_HOOK = """
+import os, signal
+from gncli.io import atomic_folder, shared
+from gncli.io.atomic import OutputFile
+from gncli.io.formats.zarr import writing
+from gncli.run import parts
+parts.VISIT_NBYTES = 1 << 12
+writing.CHUNK_NBYTES = 1 << 11
+writing.SHARD_NBYTES = 3 << 12
+
+def kill(*given):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+KILLED = (-signal.SIGKILL, b"", b"")
+
+
+@pytest.fixture
+def store(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[str, bytes]]:
+    """Return the report of a run that wrote a store of many shards, and its files, which are gone."""
+    pytest.importorskip("google_crc32c")
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.CHUNK_NBYTES", 1 << 11)
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.SHARD_NBYTES", 3 << 12)
+    save("x.npy", (40, 4, 20, 20), "C", "f4")
+    return run(STORE), stored("y.zarr")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_kill_in_any_write_of_a_part_of_a_store_is_made_good(
+    run: Run, store: tuple[Any, dict[str, bytes]], seed: int
+) -> None:
+    for at in random.Random(seed).sample(range(1, 70), 2):
+        hook = f"""{STORE_HOOK}
+left, write = [{at}], OutputFile.write
+
+def halved(file, view, offset):
+    left[0] -= 1
+    write(file, view if left[0] else view[: len(view) // 2], offset)
+    left[0] or kill()
+
+OutputFile.write = halved
+"""
+        assert ended(start([*STORE.split(), "--part", "1/2", "--workers", "2"], hook)) == KILLED
+        assert sorted(os.listdir()) == [".y.zarr.parts", "x.npy"]
+        assert not [name for name in os.listdir(".y.zarr.parts") if name.endswith(".npz")]
+        if not seed:
+            status, out, err = run("clean y.zarr")
+            assert (status, err) == (0, "")
+            assert out.startswith("removed .y.zarr.parts/data (")
+            assert os.listdir() == ["x.npy"]
+    all_parts(run, STORE, 2)
+    assert run(f"{STORE} --assemble") == store[0]
+    assert stored("y.zarr") == store[1]
+    assert os.listdir() == ["x.npy"]
+
+
+ASSEMBLING = {
+    "shared.SharedStore.holds": "old",
+    "writing.ZarrSink._write_whole": "old",
+    "shared.SharedStore._place": "old",
+    "atomic_folder.sync_directory": "new",
+    "shared.SharedFolder.emptied": "new",
+}
+
+
+@pytest.mark.parametrize("place", ASSEMBLING)
+def test_a_kill_of_the_assembly_of_a_store_leaves_the_old_one_or_the_new_one(
+    run: Run, store: tuple[Any, dict[str, bytes]], place: str
+) -> None:
+    assert run("normalize x.npy -G 4 -o y.zarr")[0] == 0
+    old = {str(path): path.read_bytes() for path in Path("y.zarr").rglob("*") if path.is_file()}
+    all_parts(run, STORE, 3)
+    assert ended(start([*STORE.split(), "--assemble"], f"{STORE_HOOK}\n{place} = kill")) == KILLED
+    assert stored("y.zarr") == (old if ASSEMBLING[place] == "old" else store[1])
+    if ASSEMBLING[place] == "old":
+        assert run(f"{STORE} --assemble") == store[0]
+        assert stored("y.zarr") == store[1]
+    else:
+        status, out, err = run("clean y.zarr")
+        assert (status, err) == (0, "")
+        assert "removed .y.zarr.parts/part-1-of-3.npz (" in out
+        assert ("removed .y.zarr.parts/data (" in out) == (place == "atomic_folder.sync_directory")
+    assert os.listdir() == ["x.npy"]
+
+
 def test_a_report_of_a_part_has_every_form() -> None:
     report = PartReport(
         command="stats",
