@@ -31,6 +31,7 @@ STOREYS = [
 # a file of PyTorch is a zip archive too, and a checkpoint in shards is made of .safetensors.
 STOREYS_OF_IO = [
     ["__init__"],
+    ["shared_objects"],
     ["shared"],
     ["folder"],
     ["formats/__init__"],

@@ -39,8 +39,10 @@ def clean(output: str, force: bool) -> None:
 
     if is_url(output):
         from gncli.io.remote import uploads_left_over
+        from gncli.io.shared_objects import records_left_over
 
         lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output, force=force)]
+        lines += records_left_over(output)
     else:
         lines = [f"removed {printable(path)} ({nbytes:,} bytes)" for path, nbytes in left_over(output)]
     terminal.deliver("\n".join([*(lines or [f"{printable(output)}: nothing is left over"]), ""]))

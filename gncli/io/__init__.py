@@ -396,15 +396,15 @@ def open_sink(
             hint = "write a .npy or a .safetensors, or write it to a file, and copy that"
             raise ParameterError(f"{format_.name} is not written to a store", subject=text, hint=hint)
         url = parsed(text, ParameterError)[0]
-        notes = _open_uploads(url, text, network)
+        notes = () if folder is not None else _open_uploads(url, text, network)
 
     def begin() -> NewFile:
+        if folder is not None:
+            return folder.begin(alone=alone, force=force, inputs=inputs)
         if is_url(text):
             from gncli.io.remote import begin_object  # only who names a store needs it
 
             return begin_object(url, text, force=force, inputs=inputs, network=network)
-        if folder is not None:
-            return folder.begin(alone=alone, force=force, inputs=inputs)
         return AtomicFile(path, name=text, force=force, inputs=inputs, in_place=in_place)
 
     def begin_folder() -> AtomicFolder:

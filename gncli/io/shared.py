@@ -17,8 +17,8 @@ import hashlib
 import math
 import os
 import re
-import threading
 import zlib
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -27,13 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.errors import InputError, OutputError
+from gncli.inputs import STRICT, Policy
 from gncli.io.atomic import AtomicFile, OutputFile, locked, parts_beside, stale_files, writing
 from gncli.io.atomic_folder import AtomicFolder, removed
 from gncli.io.folder import opened
 from gncli.io.formats import npz_sink, written
 from gncli.io.ranges import GRAIN_NBYTES
 from gncli.io.rawfile import RawFile, RawSink, read_fully, reading
-from gncli.io.source import Archive, Container, Sink, Source, StoredChunks
+from gncli.io.source import Archive, Container, NewFile, Sink, Source, StoredChunks
 from gncli.kernels.floats import FLOATS
 
 _RECORD = re.compile(r"(part|measure)-([0-9]+)-of-([0-9]+)\.npz")
@@ -76,7 +77,7 @@ class Record(NamedTuple):
             sink.commit()
 
 
-def read_record(path: str, name: str) -> Record:
+def read_record(path: str, name: str, policy: Policy = STRICT) -> Record:
     """Return the record in a .npz.
 
     Raises
@@ -85,7 +86,7 @@ def read_record(path: str, name: str) -> Record:
         If there is none, or it is damaged.
     """
     arrays = {}
-    with opened(path, name) as file:
+    with opened(path, name, policy) as file:
         names = file.names()
         if not {"sha256", "about"} <= {*names}:
             raise InputError("is no record of a part", subject=name, hint="--part I/N -o FILE.npz writes one")
@@ -177,6 +178,23 @@ class Place(NamedTuple):
     part: int
     parts: int
 
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"{self.kind}-{self.part}-of-{self.parts}.npz"
+
+
+def place_of(name: str) -> Place | None:
+    """Return which record a file of this name is; None if it is none.
+
+    Examples
+    --------
+    >>> place_of("part-1-of-3.npz"), place_of("data")
+    (Place(kind='part', part=1, parts=3), None)
+    """
+    match = _RECORD.fullmatch(name)
+    return Place(match[1], int(match[2]), int(match[3])) if match else None
+
 
 class SharedFolder:
     """The folder of the parts of an output.
@@ -200,26 +218,22 @@ class SharedFolder:
             return []
         except OSError as error:
             raise OutputError(f"cannot be listed ({error.strerror})", subject=self.shown) from error
-        found = filter(None, map(_RECORD.fullmatch, names))
-        return sorted(Place(match[1], int(match[2]), int(match[3])) for match in found)
+        return sorted(filter(None, map(place_of, names)))
 
     def exists(self) -> bool:
         """Return whether there is such a folder."""
         return os.path.isdir(self.path)
 
-    def _named(self, place: Place) -> str:
-        return f"{place.kind}-{place.part}-of-{place.parts}.npz"
-
     def read(self, place: Place) -> Record:
         """Return a record; see `read_record`."""
-        return read_record(os.path.join(self.path, self._named(place)), os.path.join(self.shown, self._named(place)))
+        return read_record(os.path.join(self.path, place.name), os.path.join(self.shown, place.name))
 
     def save(self, place: Place, about: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write a record; an older one of the same place is replaced."""
-        file = AtomicFile(os.path.join(self.path, self._named(place)), name=self.output, force=True)
+        file = AtomicFile(os.path.join(self.path, place.name), name=self.output, force=True)
         Record(self.output, about, arrays).save(npz_sink(file))
 
-    def begin(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedFile:
+    def begin(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> NewFile:
         """Return the file that the parts write; see `SharedFile`."""
         return SharedFile(self, alone=alone, force=force, inputs=inputs)
 
@@ -309,7 +323,44 @@ Edge = tuple[int, bytes]
 """Bytes at an end of a range, which fill no grain: their offset in the file, and the bytes."""
 
 
-class SharedFile(AtomicFile):
+class Ranged(NewFile):
+    """A file of which a process writes a range, but for the ends that fill no grain: a base class."""
+
+    _alone: bool
+
+    @abstractmethod
+    def grains(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where the first grain begins, and the last one ends, that lie whole in a range."""
+
+    def limits(self, start: int, stop: int) -> None:
+        """Set the range of bytes that is written from now on, and forget what was."""
+        self._range = start, stop
+        first, last = self.grains(start, stop)
+        self._inner = (first, last) if first < last else (start, start)
+        self._edges: list[Edge] = []
+
+    def kept(self, view: memoryview, offset: int) -> tuple[int, memoryview] | None:
+        """Return what lies in whole grains of the range, with its offset, and keep what lies at its ends."""
+        start, stop = self._range
+        first, last = self._inner
+        ends = filter(None, (_cut(view, offset, start, first), _cut(view, offset, last, stop)))
+        self._edges += [(at, bytes(piece)) for at, piece in ends]  # one operation, whichever thread
+        return _cut(view, offset, first, last)
+
+    @abstractmethod
+    def finish(self) -> tuple[list[Written], list[Edge]]:
+        """Make what was written durable, and return it, and the ends of the range, sorted by offset."""
+
+    @abstractmethod
+    def fill(self, edges: Iterable[Edge]) -> None:
+        """Write the ends of ranges."""
+
+    @abstractmethod
+    def holds(self, run: Written) -> bool:
+        """Return whether the file has the bytes of a run that was written."""
+
+
+class SharedFile(Ranged, AtomicFile):
     """The file that the parts of an output write.
 
     Parameters
@@ -332,7 +383,6 @@ class SharedFile(AtomicFile):
 
     def __init__(self, folder: SharedFolder, *, alone: bool, force: bool, inputs: Sequence[Source]) -> None:
         self._folder, self._alone = folder, alone
-        self._lock = threading.Lock()
         self.limits(0, 0)
         super().__init__(written(folder.output)[1], name=folder.output, force=force, inputs=inputs)
 
@@ -357,32 +407,25 @@ class SharedFile(AtomicFile):
             if not self._alone:
                 locked(self.fd, shared=True, wait=True)
 
+    def grains(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where the first grain begins, and the last one ends, that lie whole in a range."""
+        grain = 1 if self._alone else GRAIN_NBYTES
+        return -(-start // grain) * grain, stop // grain * grain
+
     def limits(self, start: int, stop: int) -> None:
         """Set the range of bytes that is written from now on, and forget what was."""
-        self._range = start, stop
-        grain = 1 if self._alone else GRAIN_NBYTES
-        first, last = -(-start // grain) * grain, stop // grain * grain
-        self._inner = (first, last) if first < last else (start, start)
+        super().limits(start, stop)
         self._written: list[Written] = []
-        self._edges: list[Edge] = []
 
     def write(self, view: memoryview, offset: int) -> None:
         """Write what lies in whole grains of the range; keep its ends; leave out what is outside."""
         if self._alone and not any(self._range):
             super().write(view, offset)
             return
-        start, stop = self._range
-        first, last = self._inner
-        inside = _cut(view, offset, first, last)
+        inside = self.kept(view, offset)
         if inside is not None:
             super().write(inside[1], inside[0])
-            crc = zlib.crc32(inside[1])
-        ends = filter(None, (_cut(view, offset, start, first), _cut(view, offset, last, stop)))
-        kept = [(at, bytes(piece)) for at, piece in ends]
-        with self._lock:
-            self._edges += kept
-            if inside is not None:
-                self._written.append(Written(inside[0], len(inside[1]), crc))
+            self._written.append(Written(inside[0], len(inside[1]), zlib.crc32(inside[1])))
 
     def finish(self) -> tuple[list[Written], list[Edge]]:
         """Make what was written durable, and return it, and the ends of the range, sorted by offset."""
@@ -501,11 +544,11 @@ class Shared:
     Parameters
     ----------
     sink : RawSink
-        The sink, whose file is a `SharedFile`.
+        The sink, whose file is `Ranged`.
     """
 
     def __init__(self, sink: RawSink) -> None:
-        assert isinstance(sink.file, SharedFile)
+        assert isinstance(sink.file, Ranged)
         self._file, self._offset, self._itemsize = sink.file, sink.offset, sink.dtype.itemsize
         self.finish, self.holds, self.fill = sink.file.finish, sink.file.holds, sink.file.fill
 

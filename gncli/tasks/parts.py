@@ -19,8 +19,8 @@ from gncli.inputs import Draw
 from gncli.io.foreign import Narrowed
 from gncli.io.formats import written
 from gncli.io.shared import Edge, Place, Record, SharedFolder, Written, shared_end
+from gncli.io.shared_objects import shared_folder
 from gncli.io.source import Sink, Source
-from gncli.io.urls import is_url
 from gncli.report.part_records import PartReport
 from gncli.report.records import NormalizeReport
 from gncli.run.engine import Engine
@@ -142,10 +142,10 @@ class PartsRun(NormalizeRun):
         output = self._path or ""
         identity = identity_facts(self._source)
         format_, _, member = written(output)
-        if is_url(output) or format_ is None or self._source.order not in format_.in_parts:
+        if format_ is None or self._source.order not in format_.in_parts:
             hint = "-o FILE.npy can, and FILE.zarr unless the input is in Fortran order"
             raise ParameterError("cannot be written in parts", subject=output or None, hint=hint)
-        self._folder = SharedFolder(output)
+        self._folder = shared_folder(output, self.request.policy.network)
         self._facts: dict[str, Any] = json.loads(json.dumps(identity | self._own_facts() | {"member": member}))
         self._join()
         super()._open_outputs(stack)

@@ -157,14 +157,33 @@ class S3Object(Http, Uploading):
 
     def last_sign(self, upload: OpenUpload) -> datetime:
         """Return when an upload got its last part, or was begun."""
-        signs = [upload.begun]
+        signs: list[datetime] = [upload.begun, *(part["LastModified"] for part in self._parts(upload.id))]
+        return max(signs)
+
+    def parts(self, upload: str) -> dict[int, str]:
+        """Return the ETags of the parts that an upload has, by their numbers from 0 on."""
+        return {part["PartNumber"] - 1: part["ETag"] for part in self._parts(upload)}
+
+    def _parts(self, upload: str) -> Iterator[dict[str, Any]]:
         more: dict[str, int] = {}
         while True:
-            page = self._call("list_parts", **self._place, UploadId=upload.id, **more)
-            signs += (part["LastModified"] for part in page.get("Parts", ()))
+            page = self._call("list_parts", **self._place, UploadId=upload, **more)
+            yield from page.get("Parts", ())
             if not page.get("IsTruncated"):
-                return max(signs)
+                return
             more = {"PartNumberMarker": page["NextPartNumberMarker"]}
+
+    def put(self, data: bytes, *, create: bool = False) -> None:
+        """Put a small object there, whole; with `create` only if there is none, and else do nothing."""
+        try:
+            self._call("put_object", **self._place, Body=data, **({"IfNoneMatch": "*"} if create else {}))
+        except Failure as failure:
+            if not create or failure.status not in (409, 412):
+                raise
+
+    def delete(self) -> None:
+        """Remove the object; one that is no more is no failure."""
+        self._call("delete_object", **self._place)
 
     def _listed(self) -> Iterator[dict[str, Any]]:
         marks: dict[str, str] = {}

@@ -157,7 +157,7 @@ class MultipartFile(NewFile):
         done = 0
         while done < len(view):
             number, at = divmod(offset + done, self._part_nbytes)
-            size = min(self._part_nbytes, self._nbytes - number * self._part_nbytes)
+            size = self._size_of(number)
             piece = view[done : done + size - at]
             with self._lock:
                 part = self._open.get(number)
@@ -172,6 +172,9 @@ class MultipartFile(NewFile):
             if whole:
                 self._send(number, part)
             done += len(piece)
+
+    def _size_of(self, number: int) -> int:
+        return min(self._part_nbytes, self._nbytes - number * self._part_nbytes)
 
     def _send(self, number: int, part: _Part) -> None:
         self._room.acquire()

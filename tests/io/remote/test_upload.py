@@ -129,13 +129,6 @@ def test_reports_pictures_and_moments_are_written_to_files(gncli: Command, tmp_p
         assert answer == (4, "", f"gncli: error: {name}: {problem}\n")
 
 
-def test_parts_of_runs_are_not_put_together_on_a_store(gncli: Command, tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", X)
-    command = ("normalize", str(tmp_path / "x.npy"), "-G", "4", "-o", "s3://bucket/y.npy", "--part", "1/2")
-    problem = "cannot be written in parts; -o FILE.npy can, and FILE.zarr unless the input is in Fortran order"
-    assert gncli(*command) == (2, "", f"gncli: error: s3://bucket/y.npy: {problem}\n")
-
-
 def test_runs_come_in_any_order_from_any_thread(bucket: Any, front: Store) -> None:
     content = np.random.default_rng(1).bytes(5 * PART + 77)
     cuts = sorted({0, len(content), *np.random.default_rng(2).integers(0, len(content), 40).tolist()})

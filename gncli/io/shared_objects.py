@@ -1,0 +1,240 @@
+"""An object on S3 that several processes write, each its own range: all of them into one multipart upload.
+
+Beside ``s3://bucket/y.npy`` there are objects ``y.npy.gncli-parts/...`` until it is complete: ``upload`` says which
+upload it is, and a record of each part is there as in a folder of parts.
+
+Notes
+-----
+The grain of a part is a part of the upload. So a part of the work uploads what lies whole in its range, and the bytes
+at both ends go into its record; whoever completes the upload puts the ends of neighbours together, and the header.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gncli.errors import OutputError, ParameterError
+from gncli.inputs import ON_NETWORK, Network, Policy
+from gncli.io.atomic import AtomicFile
+from gncli.io.formats import npz_sink
+from gncli.io.remote.client import Failure, too_large
+from gncli.io.remote.s3 import S3Object
+from gncli.io.remote.upload import MultipartFile, part_nbytes
+from gncli.io.shared import Edge, Place, Ranged, Record, SharedFolder, Written, place_of, read_record
+from gncli.io.source import NewFile, Source
+from gncli.io.urls import is_url, parsed
+from gncli.text import printable
+
+UPLOAD = "upload"  # the name of the record of the upload
+
+
+class SharedPrefix(SharedFolder):
+    """The objects of the parts of an output on S3; as a `SharedFolder`.
+
+    Parameters
+    ----------
+    output : str
+        The output, as the user typed it.
+    network : Network
+        Retries, and whether there are credentials.
+    """
+
+    def __init__(self, output: str, network: Network = ON_NETWORK) -> None:
+        self.output = output
+        self.path = self.shown = f"{output}.gncli-parts"
+        self._network = network
+        self.object = S3Object(parsed(output)[0], network)
+        self._objects = S3Object(parsed(self.path)[0], network)
+
+    def names(self) -> list[tuple[str, int]]:
+        """Return the names and the sizes of the objects that are there."""
+        with self._objects.writing(self.shown):
+            return [
+                (name, nbytes) for name, nbytes in self._objects.listed(flat=True) if name == UPLOAD or place_of(name)
+            ]
+
+    def places(self) -> list[Place]:
+        """Return the records that are there, in order."""
+        return sorted(filter(None, (place_of(name) for name, _ in self.names())))
+
+    def read(self, place: Place) -> Record:
+        """Return a record; see `read_record`."""
+        name = f"{self.path}/{place.name}"
+        return read_record(name, name, Policy(network=self._network))
+
+    def save(self, place: Place, about: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write a record; an older one of the same place is replaced."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, place.name)
+            Record(self.output, about, arrays).save(npz_sink(AtomicFile(path, name=self.output)))
+            with open(path, "rb") as file, self._objects.writing(self.output):
+                self._objects.below(place.name).put(file.read())
+
+    def upload(self, nbytes: int) -> tuple[str, str]:
+        """Return the id and the mark of the upload of all parts, which is begun by the first who asks.
+
+        Raises
+        ------
+        OutputError
+            If it is one to an object of another size.
+        """
+        part = part_nbytes(nbytes)
+        with self.object.writing(self.output):
+            found = self._begun()
+            if found is None:
+                mark = os.urandom(8).hex()
+                mine = self.object.begin_upload(mark, part)
+                about: dict[str, Any] = {"upload": mine, "mark": mark, "nbytes": nbytes, "part": part}
+                self._objects.below(UPLOAD).put(json.dumps(about).encode(), create=True)
+                found = self._begun() or about
+                if found["upload"] != mine:  # somebody else was first
+                    self.object.abort_upload(mine)
+        if (found["nbytes"], found["part"]) != (nbytes, part):
+            raise OutputError("parts of another size are being written", subject=self.output)
+        return found["upload"], found["mark"]
+
+    def _begun(self) -> dict[str, Any] | None:
+        try:
+            _, text = self._objects.below(UPLOAD).begun(0, 1 << 12)
+        except Failure as failure:
+            if failure.status == 404:
+                return None
+            raise
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def begin(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> NewFile:
+        """Return the object that the parts write; see `SharedObject`."""
+        return SharedObject(self, alone=alone, force=force, inputs=inputs)
+
+    def emptied(self) -> list[tuple[str, int]]:
+        """Remove the objects of parts, the one about the upload last, and return them: name and bytes."""
+        names = sorted(self.names(), key=lambda each: each[0] == UPLOAD)
+        with self._objects.writing(self.output):
+            for name, _ in names:
+                self._objects.below(name).delete()
+        return [(f"{self.shown}/{name}", nbytes) for name, nbytes in names]
+
+
+class SharedObject(Ranged, MultipartFile):
+    """The object that the parts of an output write.
+
+    Parameters
+    ----------
+    folder : SharedPrefix
+        Which upload it is.
+    alone : bool
+        Whether this process writes what is outside of all ranges too, such as a header, and may commit.
+    force, inputs
+        As of `MultipartFile`.
+    """
+
+    def __init__(self, folder: SharedPrefix, *, alone: bool, force: bool, inputs: Sequence[Source]) -> None:
+        self._folder, self._alone = folder, alone
+        self._listed: dict[int, str] | None = None
+        self._earlier: dict[int, str] = {}  # the ETags of parts of the ranges before
+        super().__init__(folder.object, name=folder.output, force=force, inputs=inputs)
+
+    def allocate(self, nbytes: int) -> None:
+        """Join the upload of an object of this size, or begin it."""
+        if nbytes > self._remote.most_nbytes:
+            raise too_large(nbytes, self._remote.most_nbytes, self.name)
+        self._nbytes, self._part_nbytes = nbytes, part_nbytes(nbytes)
+        upload, self._mark = self._folder.upload(nbytes)
+        self._begun = Future()
+        self._begun.set_result(upload)
+        self.limits(0, 0)
+
+    def grains(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where the first part of the upload begins, and the last one ends, that lie in a range."""
+        whole = stop if stop == self._nbytes else stop // self._part_nbytes * self._part_nbytes
+        return -(-start // self._part_nbytes) * self._part_nbytes, whole
+
+    def limits(self, start: int, stop: int) -> None:
+        """Set the range of bytes that is written from now on, and forget what was."""
+        super().limits(start, stop)
+        self._earlier |= self._etags
+        self._etags = {}
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """Upload what lies in whole parts of the upload; keep the ends of the range; leave out what is outside."""
+        if self._alone and not any(self._range):
+            super().write(view, offset)
+            return
+        inside = self.kept(view, offset)
+        if inside is not None:
+            super().write(inside[1], inside[0])
+
+    def finish(self) -> tuple[list[Written], list[Edge]]:
+        """Wait until what was written has arrived, and return it, and the ends of the range, sorted by offset."""
+        self._check_sent(None)
+        sent = sorted(self._etags.items())
+        return [Written([*part], self._size_of(part[0]), 0) for part in sent], sorted(self._edges)
+
+    def fill(self, edges: Iterable[Edge]) -> None:
+        """Write the ends of ranges."""
+        for at, data in edges:
+            super().write(memoryview(data), at)
+
+    def holds(self, run: Written) -> bool:
+        """Return whether the upload has a part as it was written."""
+        number, etag = run.place
+        found = self._etags.get(number) or self._earlier.get(number) or self._arrived().get(number)
+        return found == str(etag)
+
+    def _arrived(self) -> dict[int, str]:
+        """Return the ETags of the parts that had arrived, of all processes, when it was first asked."""
+        if self._listed is None:
+            with self._remote.writing(self.name):
+                self._listed = self._folder.object.parts(self._upload)
+        return self._listed
+
+    def commit(self) -> None:
+        """Complete the upload, and remove the records; a second time, do nothing.
+
+        Raises
+        ------
+        OutputError
+            If a part is not there. As for `MultipartFile`: then all parts stay.
+        """
+        if self._ended:
+            return
+        self._check_sent(None)
+        self._etags = {**self._arrived(), **self._earlier, **self._etags}
+        if len(self._etags) < -(-self._nbytes // self._part_nbytes):
+            raise OutputError("its upload lacks a part", subject=self.name, hint="--resume does what is missing")
+        super().commit()
+        self._folder.emptied()
+
+    def _abort(self, seconds: float | None = None) -> None:
+        """Leave the upload for the next run."""
+
+
+def shared_folder(output: str, network: Network) -> SharedFolder:
+    """Return where the parts of an output are.
+
+    Raises
+    ------
+    ParameterError
+        If it is on a store where no upload is shared.
+    """
+    if not is_url(output):
+        return SharedFolder(output)
+    if parsed(output, ParameterError)[0].scheme != "s3":
+        hint = "-o s3://bucket/y.npy can, and a file"
+        raise ParameterError("cannot be written in parts", subject=output, hint=hint)
+    return SharedPrefix(output, network)
+
+
+def records_left_over(output: str) -> list[str]:
+    """Remove the records of parts of an object, and return a line about each; none where no parts are written."""
+    if parsed(output)[0].scheme != "s3":
+        return []
+    return [f"removed {printable(name)} ({nbytes:,} bytes)" for name, nbytes in SharedPrefix(output).emptied()]
