@@ -35,6 +35,7 @@ from gncli.testing import assert_group_norm_backward
 from tests import exact
 from tests.activated import decimal_of, slope
 from tests.arrays import Inline, InTurn, assert_same_bits
+from tests.marks import slow_but
 from tests.norms import GRADIENTS, MAKERS, SHAPES, Case, cases, gradients
 
 ENGINES = [Engine(1, 1 << 6, 1 << 8, executor=Inline()), Engine(1, executor=Inline())]  # spans read thrice, and once
@@ -162,7 +163,7 @@ def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tu
     return sum(each.size for each in right)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", slow_but(MAKERS, "normal", "64-bit", "half"))
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31))
 def test_every_gradient_of_every_norm_is_correctly_rounded(kind: str, seed: int) -> None:

@@ -369,7 +369,9 @@ def test_a_report_is_not_written_where_a_tensor_was_expected(tmp_path: Path) -> 
         assert (err == f"gncli: error: {said}\n".encode()) == (status == 2), err
 
 
-@pytest.mark.parametrize("arguments", [("stats", "x.npy"), ("--help",), ("random", "4")])
+@pytest.mark.parametrize(
+    "arguments", slow_but(zip([("stats", "x.npy"), ("--help",), ("random", "4")]), (("stats", "x.npy"),))
+)
 def test_a_closed_stdout_is_4_when_there_is_something_to_write(arguments: tuple[str, ...]) -> None:
     status, _, err = ended(start([*arguments], stdout=None, at_start=lambda: os.close(1), covered=True))
     assert status == 4
@@ -492,6 +494,7 @@ def test_what_a_small_npy_does_not_need_is_not_imported(arguments: tuple[str, ..
     assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "[]", "")
 
 
+@pytest.mark.slow
 def test_closed_standard_streams_are_not_taken_by_files() -> None:
     hook = "import gncli.io\ngncli.io.open_sources = lambda *given, **named: sys.exit(open('x.npy').fileno() < 3)"
     assert ended(start(["stats", "x.npy"], hook, at_start=lambda: os.closerange(0, 3), covered=True))[0] == 0

@@ -38,7 +38,7 @@ LAYOUTS = [
     ("NCL", (4, 12, 1)),
     ("NCHW", (1, 12, 1, 80)),
 ]
-QUICK = [case for case in LAYOUTS if case[0] in ("NCHW", "NHWC", "CHW", "C") and case[1] != (1, 12, 1, 80)]
+QUICK = [case for case in LAYOUTS if case[0] in ("NCHW", "NHWC") and case[1] != (1, 12, 1, 80)]
 # dtype of the input, dtype of the output, offset of the input
 KINDS = [
     ("?", "f4", 0),

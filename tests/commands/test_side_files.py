@@ -76,6 +76,7 @@ def test_a_report_of_objects_counts_zeros_and_the_table_beside_it_does_not_show_
     assert "zeros" not in json.loads(Path("s.json").read_text())["tensors"][0]
 
 
+@pytest.mark.slow
 def test_cells_that_a_table_leaves_out_are_in_the_file(run: Run) -> None:
     np.save("many.npy", np.zeros((700, 3)))
     _, out, _ = run("stats many.npy --by 0,1 --report r.csv")

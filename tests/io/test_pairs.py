@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gncli.io import ArraySource, pairs
 from gncli.io.pairs import InCOrder, Pair, paired
 from tests.arrays import Forward, assert_same_bits
+from tests.marks import slow_but
 
 SHAPES = [(3, 4, 5, 6), (2, 1, 7, 3), (5, 8), (4, 1, 9, 2), (1, 1, 3)]
 # SLAB, READ, LONG: one slab; many, read whole; many, piece by piece; many, with what lies between short pieces
@@ -44,7 +45,7 @@ def elements(pair: Pair, size: int, step: int) -> tuple[NDArray[Any], ...]:
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
+@pytest.mark.parametrize("orders", slow_but(["CC", "CF", "FC", "FF"], "CF"))
 def test_axes_in_any_order_are_read_in_that_of_a(
     orders: Any, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels.fit import Fit, FitOf, fit, merge
 from gncli.kernels.reduction import each, fold
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(5)
 
@@ -46,7 +47,7 @@ def close(found: Fit, a: NDArray[Any], b: NDArray[Any], rtol: float = 1e-12) -> 
 
 
 @pytest.mark.parametrize("b_dtype", ["f2", "f4", "f8", ">f4", "i8", "u1", "?"])
-@pytest.mark.parametrize("a_dtype", ["f2", ">f8", "f4", "i4"])
+@pytest.mark.parametrize("a_dtype", slow_but(["f2", ">f8", "f4", "i4"], "f4"))
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 200])
 def test_it_is_the_exact_line_in_every_dtype(a_dtype: str, b_dtype: str, length: int) -> None:
     a, b = (RNG.integers(0, 50, (1, length)).astype(dtype) for dtype in (a_dtype, b_dtype))
@@ -115,6 +116,7 @@ def test_pairs_that_are_not_finite_on_one_side_do_not_count() -> None:
     close(fit(a, b), a, b)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=6), st.integers(0, 10**6))
 def test_a_merge_is_the_line_of_the_union(lengths: list[int], seed: int) -> None:

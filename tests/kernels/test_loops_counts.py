@@ -48,7 +48,7 @@ def placed(shape: tuple[int, int, int], num_cells: int) -> tuple[NDArray[np.int6
     return cells, np.broadcast_to(cells, shape).reshape(-1).tolist()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "u1", "i8", "f2", ">f4", "f8"))
 def test_elements_are_counted_between_bounds_of_their_bits(each: Loops, dtype: str) -> None:
     width = np.dtype(dtype).itemsize
     last = (1 << 8 * width) - 1
@@ -75,7 +75,7 @@ def test_elements_are_counted_between_bounds_of_their_bits(each: Loops, dtype: s
             )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "u1", "i8", "f2", ">f4", "f8"))
 def test_the_highest_steps_are_counted_by_cell(each: Loops, dtype: str) -> None:
     buckets = plain.num_steps(np.dtype(dtype))
     for shape in SHAPES:

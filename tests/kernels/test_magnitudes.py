@@ -87,7 +87,7 @@ def near(found: Any, exact: Decimal, error: Decimal) -> bool:
 
 
 @pytest.mark.parametrize("scale", slow_but(SCALES, SCALES[0], 1.0, SCALES[-1]))
-@pytest.mark.parametrize("kind", ["few", "many", "sparse", "mixed"])
+@pytest.mark.parametrize("kind", slow_but(["few", "many", "sparse", "mixed"], "mixed"))
 def test_statistics_are_right_at_any_magnitude(kind: str, scale: float) -> None:
     x = magnitudes(scale)[kind]
     for values in (x, x[::-1].copy()):

@@ -24,6 +24,7 @@ from gncli.report.records import Histogram, TensorStats
 from gncli.report.style import Style
 from gncli.run.engine import Engine
 from gncli.tasks.survey import Wanted, survey
+from tests.marks import slow_but
 from tests.runs import cut, stats
 
 DTYPES = ["f2", "f4", "f8", ">f4", ">f8", "u1", ">i2", "i4", "i8", ">u8", "?"]
@@ -156,7 +157,7 @@ def each(x: NDArray[Any], names: Any) -> Any:
         yield cell, x[divmod(at, x.shape[1])]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, *DTYPES[::4]))
 def test_each_rounding_is_that_of_exact_arithmetic(dtype: str) -> None:
     targets = ["float16", "float8_e4m3fn:0.3", "bfloat16", "float32:3", "float8_e5m2", "float16:1e-6"]
     x = special(dtype, (3, 4, 7))

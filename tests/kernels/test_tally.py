@@ -210,7 +210,7 @@ def test_a_set_has_the_same_tally_in_any_layout(each: Loops) -> None:
             assert_same({name: found.reshape(6, 9) for name, found in along.items()}, expected, "along memory")
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", slow_but(FLOATS, "f2", ">f4"))
 def test_every_body_counts_the_same_distances(body: Loops, dtype: str) -> None:
     rng = np.random.default_rng(FLOATS.index(dtype))
     for turn in range(60):

@@ -381,6 +381,7 @@ def test_a_difference_is_mapped_by_what_comes_near_to_sample_and_channel(
     assert document_of(report).poster().title == "SAME: x.npy - y.npy"
 
 
+@pytest.mark.slow
 def test_the_map_of_a_difference_shows_the_largest_and_where_values_do_not_match(saved: Callable[..., str]) -> None:
     a, b = X.copy(), X.copy()
     a[1, 2, 3] += 0.5

@@ -14,6 +14,7 @@ from gncli.report.records import NormalizeReport, Stage, StatsReport
 from gncli.report.style import Style
 from tests.archives import ARRAY
 from tests.files import write_npy
+from tests.marks import slow_but
 from tests.report.samples import NORMALIZED, ONE, REPORTS, SEVERAL, STAGED, VALUES, X
 from tests.runs import diff
 
@@ -32,7 +33,7 @@ def test_a_table_in_a_pipe_is_as_wide_as_its_numbers(columns: int) -> None:
     assert "…" not in text
 
 
-@pytest.mark.parametrize("width", [1, 20, 40, 80, 120, 200])
+@pytest.mark.parametrize("width", slow_but([1, 20, 40, 80, 120, 200], 1, 80))
 @pytest.mark.parametrize("report", [ONE, SEVERAL, NORMALIZED, STAGED, wide(12)])
 def test_a_narrow_terminal_costs_no_digit(report: StatsReport | NormalizeReport, width: int) -> None:
     def numbers(text: str) -> list[str]:

@@ -27,6 +27,7 @@ from gncli.report.part_records import PartReport
 from gncli.run import parts as run_parts
 from gncli.tasks import parts as tasks_parts
 from gncli.tasks.parts import listed
+from tests.marks import slow_but
 from tests.processes import ended, start
 from tests.runs import Run
 
@@ -94,7 +95,7 @@ def members(archive: bytes) -> list[bytes]:
         return [found[name].tobytes() for name in sorted(found.files)]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but(CASES, "many groups per visit", "groups larger than a part", "Fortran order"))
 def test_parts_in_any_order_give_the_bits_and_the_report_of_one_process(run: Run, case: str) -> None:
     shape, order, dtype, options = CASES[case]
     save("x.npy", shape, order, dtype, nan=case == "NaN")
@@ -123,6 +124,7 @@ def test_parts_in_any_order_give_the_bits_and_the_report_of_one_process(run: Run
     assert not Path(".y.npy.parts").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     shape=st.tuples(st.integers(1, 9), st.integers(1, 4), st.integers(1, 150), st.integers(1, 70)),
@@ -175,7 +177,7 @@ def stored(folder: str) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.parametrize("case", STORES)
+@pytest.mark.parametrize("case", slow_but(STORES, "groups that fit a part"))
 def test_parts_write_the_shards_of_a_store(run: Run, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("google_crc32c")
     monkeypatch.setattr("gncli.io.formats.zarr.writing.CHUNK_NBYTES", 1 << 11)
@@ -685,7 +687,7 @@ def test_a_kill_at_any_time_leaves_the_output_whole_or_absent(run: Run, monkeypa
     assert os.listdir() == ["x.npy"]
 
 
-@pytest.mark.parametrize("stage", ["fill", "commit", "emptied"])
+@pytest.mark.parametrize("stage", slow_but(["fill", "commit", "emptied"], "commit"))
 def test_a_kill_of_the_assembly_is_made_good(run: Run, cells: None, stage: str) -> None:
     one = run(LINE), taken()
     all_parts(run, LINE, 3)

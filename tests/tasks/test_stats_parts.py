@@ -19,6 +19,7 @@ from gncli.io.shared import Remembered
 from gncli.run import parts as run_parts
 from gncli.run.records import Packed, unpacked
 from gncli.tasks import parts as tasks_parts
+from tests.marks import slow_but
 from tests.runs import Run
 
 
@@ -54,7 +55,7 @@ CASES: dict[str, tuple[tuple[int, ...], str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but(CASES, "the default", "bytes by channel", "nothing"))
 def test_parts_in_any_order_give_the_report_of_one_process(run: Run, case: str) -> None:
     shape, dtype, order, options = CASES[case]
     np.save("x.npy", make(shape, dtype, order))
@@ -226,6 +227,7 @@ def test_a_remembered_tensor_has_no_elements() -> None:
 numbers = st.one_of(st.none(), st.booleans(), st.integers(-(2**4000), 2**4000), st.floats(), st.text(max_size=3))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     values=st.recursive(

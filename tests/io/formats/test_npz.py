@@ -360,6 +360,7 @@ def test_a_changed_byte_is_refused_or_harmless_but_for_stored_data(tmp_path: Pat
     assert not silent - set(data), silent - set(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.binary(max_size=200), st.sampled_from([0, 1, 2]))
 def test_any_bytes_give_arrays_or_an_error_of_ours(data: bytes, where: int) -> None:

@@ -405,6 +405,7 @@ def test_a_pickle_cut_anywhere_is_refused() -> None:
 CODES = [operation.code.encode("latin-1") for operation in pickletools.opcodes]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(CODES), st.binary(max_size=3)), max_size=30), st.integers(0, 200))
 def test_any_operations_give_contents_or_an_error_of_ours(codes: list[bytes], place: int) -> None:

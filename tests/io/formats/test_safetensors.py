@@ -282,6 +282,7 @@ def test_a_changed_byte_in_the_header_is_refused_or_renames_or_retypes(tmp_path:
                 assert found == right or listing.skipped or (same_bytes and [s for s, _ in found] == [(2, 3), (6,)])
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.text('{}[]",:\\ 0123456789xyBF16_dtypeshapedata_offsets', max_size=120), st.booleans())
 def test_any_text_gives_tensors_or_an_error_of_ours(text: str, wrapped: bool) -> None:

@@ -266,7 +266,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", FAULTS)
+@pytest.mark.parametrize("case", slow_but(FAULTS, "503 of a part", "a part is dropped", "409 at the end"))
 def test_what_fails_is_one_line_and_status_4_and_leaves_nothing(
     case: str, bucket: Any, front: Store, gncli: Command, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gncli.errors import InputError
 from gncli.io import open_sources
 from tests.io.formats.hdf5.mutations import LIBVERS, SEEDS, lookup3, mutated, run, seed
+from tests.marks import slow_but
 
 STATUSES = {0, 3, 5}
 
@@ -39,7 +40,7 @@ def test_a_mutated_file_gives_a_documented_status_and_one_line_per_error(count: 
 REFUSED = {"virtual": ["/a"], "others": ["/null"]}
 
 
-@pytest.mark.parametrize("version", LIBVERS)
+@pytest.mark.parametrize("version", slow_but(LIBVERS, "latest"))
 def test_the_files_that_are_mutated_are_sound(version: str, tmp_path: Path, unrehearsed: None) -> None:
     for number, (kind, of) in enumerate(SEEDS):
         if of == version:

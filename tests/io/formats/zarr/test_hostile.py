@@ -366,6 +366,7 @@ def test_a_link_inside_the_store_is_followed(tmp_path: Path) -> None:
         assert read_all(source).tolist() == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [1, 2])
 def test_metadata_with_any_byte_changed_give_an_array_or_an_error_of_ours(tmp_path: Path, change: int) -> None:
     whole = json.dumps(v3((4,), (4,), codecs=sharded((2,)), dimension_names=["a"])).encode()

@@ -451,6 +451,7 @@ def test_many_threads_decode_each_chunk_once(tmp_path: Path, other: Peer, layout
             assert source.decoded == turn * len(source.grid)
 
 
+@pytest.mark.slow
 def test_no_thread_is_started_and_zarr_is_not_imported(tmp_path: Path, other: Peer) -> None:
     import subprocess
     import sys
