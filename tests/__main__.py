@@ -1,6 +1,7 @@
 """All that must pass: ``python -m tests``. Lint, format, types, the reference, then every test with branch coverage.
 
-``python -m tests quick`` runs the quick subset: every law and format, without the goldens and what takes seconds.
+``python -m tests quick`` runs the quick subset: every law and format, without the goldens, without whole tables, and
+without what takes seconds.
 """
 
 from __future__ import annotations
