@@ -166,6 +166,14 @@ def test_what_is_aborted_leaves_nothing(memory: MemoryStore) -> None:
     assert not signals.cleanups
 
 
+def test_what_is_gone_need_not_be_removed(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("a/y.npy.gncli-0 not found")
+
+    monkeypatch.setattr(obstore, "delete", gone)
+    GoogleObject(Url("gs", "bucket", "a/y.npy"), Network()).abort_upload("a/y.npy.gncli-0")
+
+
 def test_a_signal_removes_the_temporary_object(memory: MemoryStore) -> None:
     file = new()
     file.allocate(4 * PART)

@@ -16,7 +16,7 @@ from gncli.errors import OutputError
 from gncli.io import remote
 from gncli.io.remote import upload
 from gncli.io.remote.s3 import S3Object
-from gncli.io.shared_objects import SharedPrefix
+from gncli.io.shared_objects import SharedObject, SharedPrefix
 from gncli.run import parts as run_parts
 from gncli.tasks import parts as tasks_parts
 from tests.io.remote.conftest import Command
@@ -190,11 +190,22 @@ def test_an_object_beyond_the_limit_is_refused(
     assert (keys(bucket), uploads(bucket)) == ([], 0)
 
 
-def test_a_record_that_cannot_be_put_is_an_error(bucket: Any, front: Store, gncli: Command) -> None:
+def test_a_second_commit_does_nothing(bucket: Any, front: Store) -> None:
+    folder = SharedPrefix(f"s3://{bucket.name}/y.npy")
+    file = SharedObject(folder, alone=True, force=False, inputs=())
+    file.allocate(3)
+    file.write(memoryview(b"abc"), 0)
+    file.commit()
+    file.commit()
+    assert bucket.Object("y.npy").get()["Body"].read() == b"abc"
+    assert (keys(bucket), uploads(bucket)) == (["y.npy"], 0)
+
+
+def test_a_record_that_cannot_be_read_or_put_is_an_error(bucket: Any, front: Store, gncli: Command) -> None:
     out = f"s3://{bucket.name}/y.npy"
     line = ("normalize", "x.npy", "-G", "4", "-o", out, "--part", "1/2", "--retries", "0", "-q")
-    for pattern in ("part-1-of-2", "gncli-parts/upload"):
-        front.faults[:] = [of("PUT", pattern, once(status(403)))]
+    for method, pattern in (("PUT", "part-1-of-2"), ("PUT", "gncli-parts/upload"), ("GET", "gncli-parts/upload")):
+        front.faults[:] = [of(method, pattern, once(status(403)))]
         code, report, err = gncli(*line)
         assert (code, report, err.count("\n")) == (4, "", 1)
         assert "403" in err
