@@ -47,17 +47,18 @@ def uploads(bucket: Any) -> int:
 
 
 CASES = {
-    "groups that fit a part": ("x.npy", "-G 4", 3),
-    "a part is smaller than one of the upload": ("x.npy", "-G 4", 25),
-    "groups larger than a part": ("large.npy", "-G 1 --save-moments m.npz", 3),
+    "groups that fit a part": ("x.npy", "-G 4", 3, PART),
+    "a part is smaller than one of the upload": ("x.npy", "-G 4", 4, 8 * PART),
+    "groups larger than a part": ("large.npy", "-G 1 --save-moments m.npz", 3, PART),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_parts_in_any_order_give_the_bytes_and_the_report_of_one_process(
-    case: str, bucket: Any, front: Store, gncli: Command
+    case: str, bucket: Any, front: Store, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, options, parts = CASES[case]
+    name, options, parts, nbytes = CASES[case]
+    monkeypatch.setattr(upload, "LEAST_PART", nbytes)
     line = ["normalize", name, *options.split()]
     out = "s3://bucket/y.npy".replace("bucket", bucket.name)
     one = gncli(*line, "-o", "y.npy")
