@@ -246,6 +246,7 @@ def test_the_top_of_the_house_has_few_rooms() -> None:
     assert len(rooms) <= 20
 
 
+@pytest.mark.slow
 def test_what_tests_share_is_in_modules_of_helpers() -> None:
     """No module imports a test module: what several need is in files, arrays, processes, damaged and their like."""
     for path in TESTS.rglob("*.py"):

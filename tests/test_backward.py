@@ -305,6 +305,7 @@ def test_the_check_fails_for_a_mistake(mistake: str, options: dict[str, Any], mo
     assert found.ok is (norm.rms and mistake == "no mean")  # there it has none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["plain", "native"])
 def test_bits_do_not_depend_on_workers_tiles_or_the_kernel(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kernel == "native" and not native.bodies():

@@ -476,7 +476,9 @@ def test_blas_starts_no_threads_unless_it_is_told_to(
     assert (done.returncode, done.stdout.split()[-1], done.stderr) == (0, kept.encode(), b"")
 
 
-@pytest.mark.parametrize("arguments", [("stats", "x.npy"), ("normalize", "x.npy", "--groups", "2")])
+@pytest.mark.parametrize(
+    "arguments", slow_but(zip([("stats", "x.npy"), ("normalize", "x.npy", "-G", "2")]), (("stats", "x.npy"),))
+)
 def test_what_a_small_npy_does_not_need_is_not_imported(arguments: tuple[str, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 4)))
     code = "import atexit, sys; import numpy, click, rich.table, rich.console; before = set(sys.modules);"
@@ -500,6 +502,7 @@ def test_closed_standard_streams_are_not_taken_by_files() -> None:
     assert ended(start(["stats", "x.npy"], hook, at_start=lambda: os.closerange(0, 3), covered=True))[0] == 0
 
 
+@pytest.mark.slow
 def test_stdout_that_another_process_made_non_blocking_gets_everything() -> None:
     np.save("many.npy", np.full((30_000, 1), 0.5))
     reader, writer = os.pipe()

@@ -20,6 +20,7 @@ import pytest
 from gncli.errors import OutputError
 from gncli.names import REPORT_FORMS
 from gncli.report import plot
+from tests.marks import slow_but
 from tests.runs import Run
 
 X = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
@@ -55,7 +56,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("suffix", PLAIN)
+@pytest.mark.parametrize("suffix", slow_but(PLAIN, "txt", "json"))
 def test_a_report_in_a_file_is_the_one_of_that_form_on_stdout(run: Run, command: str, suffix: str) -> None:
     shown = command.replace(" --hist", "") if suffix in ("csv", "md") else command
     status, wanted, _ = run(shown, "-f", "--format", PLAIN[suffix]) if suffix != "txt" else run(shown, "-f")

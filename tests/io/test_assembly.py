@@ -71,6 +71,7 @@ def test_what_was_compressed_is_read_back_the_same(
     assert [entry.name for entry in tmp_path.iterdir()] == ["y.h5"]
 
 
+@pytest.mark.slow
 def test_a_compressed_output_has_the_same_bytes_whichever_thread_was_first(tmp_path: Path) -> None:
     array = np.random.default_rng(0).random((40, 50_000), np.float32)
     written = set()
@@ -143,6 +144,7 @@ def test_a_flipped_byte_in_a_compressed_output_is_seen(tmp_path: Path) -> None:
         path.write_bytes(data)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple), st.data())
 def test_a_fortran_ordered_input_is_transposed_whatever_is_put_by_and_gathered_at_a_time(
     shape: tuple[int, ...], data: st.DataObject

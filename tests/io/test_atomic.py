@@ -16,6 +16,7 @@ from gncli import signals
 from gncli.errors import GncliError, OutputError, ParameterError
 from gncli.io import Sink, atomic, open_npz, open_sink, open_source, same_file
 from tests.files import in_threads
+from tests.marks import slow_but
 
 F4 = np.dtype("f4")
 
@@ -167,7 +168,7 @@ def test_other_suffixes_are_usage_errors(name: str) -> None:
         begin(name, force=True)
 
 
-@pytest.mark.parametrize("name", ["y.npy", "y.h5"])
+@pytest.mark.parametrize("name", slow_but(["y.npy", "y.h5"], "y.npy"))
 @pytest.mark.parametrize(
     "call", ["open", "posix_fallocate", "pwrite", "fsync", "replace", "close"], ids=lambda call: f"failing_{call}"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
@@ -44,6 +45,7 @@ def test_digits_are_those_of_plain_and_their_sums_are_exact(each: Loops) -> None
                 assert sum(value**2 for value in exact) == (squares << 48) + (mixed << 25) + low_squares
 
 
+@pytest.mark.slow
 def test_digits_of_columns_are_those_of_plain_and_their_sums_are_exact(each: Loops) -> None:
     for row in rows():
         for columns in (1, 3, 70):

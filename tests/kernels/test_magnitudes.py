@@ -106,7 +106,7 @@ def test_statistics_are_right_at_any_magnitude(kind: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("eps", [0.0, TINY, 1e-300, 1e-5, 1e300])
+@pytest.mark.parametrize("eps", slow_but([0.0, TINY, 1e-300, 1e-5, 1e300], 0.0, 1e-5))
 @pytest.mark.parametrize("denominator", DENOMINATORS)
 def test_results_are_right_at_any_magnitude_and_the_check_says_so(denominator: str, eps: float, scale: float) -> None:
     x = np.stack([magnitudes(scale)["few"], np.arange(6.0), np.zeros(6), np.full(6, scale)])

@@ -95,6 +95,7 @@ def test_a_span_has_the_visits_that_it_has_in_a_walk_over_everything(sizes: list
     assert apart == list(walk.regions(visit))
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(
     SIZES | st.sampled_from(RAGGED),

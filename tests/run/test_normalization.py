@@ -51,6 +51,7 @@ def assert_same_outcome(a: Outcome, b: Outcome, what: object) -> None:
             assert left == right, (what, field.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", slow_but("CF", "C"))
 @pytest.mark.parametrize(("layout", "shape"), LARGE)
 @pytest.mark.parametrize("dtype", slow_but(["f4", "f2"], "f4"))

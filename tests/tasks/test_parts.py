@@ -359,7 +359,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("how", ["--part 2/3", "--part 1/3", "--assemble", "--resume"])
+@pytest.mark.parametrize("how", slow_but(["--part 2/3", "--part 1/3", "--assemble", "--resume"], "--assemble"))
 def test_parts_of_another_run_are_refused(
     run: Run, cells: None, change: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from gncli.io.rawfile import RawFile, RawSource
 from gncli.kernels.walk import boxes
 from tests.files import DTYPES, make, read_all
 from tests.io.formats.hdf5.mutations import lookup3
+from tests.marks import slow_but
 
 pytestmark = pytest.mark.usefixtures("unrehearsed")  # with the child: tests/io/test_hostile.py
 
@@ -50,7 +51,7 @@ def test_boxes_are_the_run_in_order_and_few(shape: tuple[int, ...], data: st.Dat
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "|u1", "<i8", ">f4"))
 def test_every_dtype_and_layout_is_read(tmp_path: Path, dtype: str, layout: str) -> None:
     array = make((7, 11, 13), dtype)
     with h5py.File(tmp_path / "x.h5", "w") as file:

@@ -343,6 +343,7 @@ def test_names_of_axes_that_make_no_sense_name_none(tmp_path: Path, names: Any) 
         assert source.dimensions == ()
 
 
+@pytest.mark.slow
 def test_deep_and_many_groups_are_walked_and_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "x.zarr"
     group(place)

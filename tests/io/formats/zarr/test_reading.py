@@ -436,6 +436,7 @@ def test_a_run_over_a_store_that_changes_gives_no_result(
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["chunks", "shards"])
 def test_many_threads_decode_each_chunk_once(tmp_path: Path, other: Peer, layout: str) -> None:
     x = make((60, 7, 9), "<f8") + 1
