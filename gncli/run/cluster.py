@@ -133,7 +133,7 @@ class ClusterEngine(Engine):
                 if item:
                     order = orders.order(item)
                     with signals.Deferred():  # a signal here could leave a lock held that dask needs to end
-                        pending.append((item, _begun(client, _done(client, order))))
+                        pending.append((item, _begun(client, done(client, _work_on_cluster, order))))
                 if not item or len(pending) >= AT_ONCE * self._threads:
                     yield from self._first(pending, source)
             while pending:
@@ -228,13 +228,13 @@ def _begun(client: Client, work: Coroutine[Any, Any, T]) -> Future[T]:
     return asyncio.run_coroutine_threadsafe(work, client.loop.asyncio_loop)
 
 
-async def _done(client: Client, order: bytes) -> list[Any]:
-    """Have an item of work done, and return its results.
+async def done(client: Client, function: Callable[[bytes], T], order: bytes) -> T:
+    """Have a worker call `function` with an order, and return what it returns.
 
     The future of `Client.get_executor` does not do it: it stays pending for ever if the worker is lost between the end
-    of the item and the transfer of its results, and the item fails later.
+    of the call and the transfer of its result, and the call fails later.
     """
-    future = client.submit(_work_on_cluster, order, pure=False)
+    future = client.submit(function, order, pure=False)
     try:
         return await future  # type: ignore[no-any-return]
     finally:
