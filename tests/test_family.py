@@ -243,6 +243,19 @@ def test_ties_of_float64_and_what_is_next_to_them_are_settled(norm: GroupNorm) -
             assert (found.proved, found.settled) == (4 - settled, settled)
 
 
+def test_a_factor_that_makes_a_tie_of_float64_but_for_a_part_in_2_107_is_settled() -> None:
+    x, one, zero = np.array([[1.0, -1.0]]), np.ones(()), np.zeros(())
+    for place in np.random.default_rng(4).integers(0, 1 << 52, 8).tolist():
+        tie = 1 + Fraction(2 * place + 1, 1 << 53)
+        total = 1 / tie**2
+        var = np.nextafter(float(total), 0)
+        norm = GroupNorm(given=True, eps=float(total - Fraction(float(var))), layout="NC")
+        case, moments = Case(norm, Scaling(), cells_along(x.shape, [1]), (1,)), (np.zeros(2), np.full(2, var))
+        y, check = computed(x, case, "float64", one, zero, moments)
+        assert_same_bits(y, expected(x, case, "float64", np.ones(x.shape), np.zeros(x.shape), moments))
+        assert (check.proved, check.settled) == (0, 2)
+
+
 @pytest.mark.parametrize("kind", ["ternary", "two-valued", "double", "64-bit", "tiny"])
 def test_counts_and_bits_of_float64_are_the_same_on_every_road(kind: str) -> None:
     rng = np.random.default_rng(7)

@@ -145,4 +145,4 @@ def _inverse(high: Floats, low: Floats, *, root: bool) -> Pair:
     square, lost = two_product(found, found) if root else (found, np.zeros(found.shape))
     product, more = two_product(high, square)
     left = (((1.0 - product) - more) - high * lost) - low * square  # 1 less the total times the square
-    return found, found * (left * (0.5 + 0.375 * left) if root else left * (1.0 + left))
+    return found, found * (left * (0.5 if root else 1.0))

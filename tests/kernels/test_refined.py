@@ -60,7 +60,7 @@ def hold(found: Standardization, k: int, right: exact.Group, norm: GroupNorm, un
     assert abs(mean - right.sum / right.n) <= error * scale
     if found.slope[k] == SLOPE:
         factor = (Fraction(float(found.rstd[k])) + Fraction(float(found.rest[k]))) / scale
-        power, limit = (2, 43) if norm.denominator == "std" else (1, 81)
+        power, limit = (2, 49) if norm.denominator == "std" else (1, 81)
         assert abs(factor**power * right.total - 1) <= power * limit * SQUARED * (1 + SQUARED)
 
 
