@@ -37,6 +37,7 @@ LOST = 2.0**-80  # the relative error of a' as a sum of two float64: of g + |u| 
 FAR = 690.0  # e**-FAR is a normal number
 TAIL = 4.0  # from there on the tail of gelu is a continued fraction, of so many terms:
 TERMS = 100
+PIECE = 1 << 13  # elements that are computed at once
 LEAST = 2.0**-120  # of the largest of some numbers: what is below it is left out of a sum
 BITS = (256, 512, 1024, 2048, 4096)  # for a' in integers; they decide all but what is a tie if some a' is 0 or 1
 LAST = BITS[-1]
@@ -193,6 +194,13 @@ def slopes(cell: Cell, some: Elements, name: str) -> tuple[Pair, Floats] | None:
 
 def near_sums(cell: Cell, some: Elements, name: str, *, weighted: bool) -> Sums | None:
     """Return the sums of some elements, of ``dy a'(u)``, times gamma if `weighted`; None if a float64 does not do."""
+    total: Sums | None = NO_SUMS
+    for start in range(0, some.x.size, PIECE):  # what is made of a piece stays in the cache
+        total = added(total, _sums_of_piece(cell, some.at(slice(start, start + PIECE)), name, weighted=weighted))
+    return total
+
+
+def _sums_of_piece(cell: Cell, some: Elements, name: str, *, weighted: bool) -> Sums | None:
     found = slopes(cell, some, name)
     if found is None:
         return None

@@ -168,23 +168,36 @@ def product_sums(factors: Sequence[Sequence[Floats]]) -> NDArray[Any]:
     factors : sequence of sequences of ndarray of float64, shape (A, R)
         At most `FACTORS` factors, each as arrays whose sum it is. What is not finite counts as 0.
     """
-    factors = [[np.where(np.isfinite(part), part, 0.0) for part in parts] for parts in factors]
-    sizes = [np.abs(part) for parts in factors for part in parts]
-    near = np.logical_and.reduce([((size == 0) | (size > 1 / FAR) & (size < FAR)).all(axis=1) for size in sizes])
+    short = [[_is_short(part) for part in parts] for parts in factors]
+    near = np.ones(len(factors[0][0]), np.bool_)
+    if not all(map(all, short)):
+        factors = [[np.where(np.isfinite(part), part, 0.0) for part in parts] for parts in factors]
+        for size in (np.abs(part) for parts in factors for part in parts):
+            near &= ((size == 0) | (size > 1 / FAR) & (size < FAR)).all(axis=1)
     total = np.zeros(near.size, np.int64).astype(object)
     for row in np.flatnonzero(~near):
         total[row] = _slow_sum([[part[row].tolist() for part in parts] for parts in factors])
     if not near.any():
         return total
-    products, *others = [[part[near] for part in parts] for parts in factors]
+    # A factor after the other: the products so far, and whether each is short, so that the next one may be exact.
+    products, *others = [
+        [(part[near], is_short) for part, is_short in zip(parts, shorts, strict=True)]
+        for parts, shorts in zip(factors, short, strict=True)
+    ]
     for parts in others:
-        pairs = [two_product(a, b) for a in products for b in parts]
-        products = [part for pair in pairs for part in pair if part.any()]
-    for values in products:
+        pairs = [(a * b,) if left and right else two_product(a, b) for a, left in products for b, right in parts]
+        products = [(part, False) for pair in pairs for part in pair if part.any()]
+    for values, _ in products:
         largest = float(np.abs(values).max(initial=0.0))
         for power, sums in levels(values.reshape(-1), (1, *values.shape), largest):
             total[near] += sums.astype(object) << FACTORS * GRAIN + power
     return total
+
+
+def _is_short(part: Floats) -> bool:
+    """Return whether a float32 holds each value, which is finite: then no product of two of them is rounded."""
+    with np.errstate(all="ignore"):
+        return bool((part.astype(np.float32) - part == 0).all())
 
 
 def _slow_sum(factors: Sequence[Sequence[Sequence[float]]]) -> int:

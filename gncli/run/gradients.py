@@ -78,7 +78,7 @@ from gncli.run.plan import Plan
 
 T = TypeVar("T")
 
-SMALL = 2 << 20  # bytes of both tensors that are read at once, so that what is made of them stays in the cache
+SMALL = 4 << 20  # bytes of both tensors that are read at once: larger visits are faster, and take more memory
 DOUBLE = FLOATS["float64"]
 IDENTITY = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
 
