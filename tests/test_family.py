@@ -243,6 +243,18 @@ def test_ties_of_float64_and_what_is_next_to_them_are_settled(norm: GroupNorm) -
             assert (found.proved, found.settled) == (4 - settled, settled)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_moments_that_are_kept_do_not_depend_on_the_dtype_of_the_output(engine: Engine) -> None:
+    x, kept = drawn((50, 4, 70), "f8"), []
+    grouping = GroupNorm(2, layout="NCL").on(x.shape, "C")
+    affine = Scaling().affine(grouping, np.ones(()), np.zeros(()))
+    for made in ("float32", "float64"):
+        outcome = Normalization(ArraySource(x), None, grouping, affine, FLOATS[made], engine, keep=True).run()
+        assert outcome.kept is not None
+        kept.append([part.tolist() for part in outcome.kept])
+    assert kept[0] == kept[1]
+
+
 def test_a_factor_that_makes_a_tie_of_float64_but_for_a_part_in_2_107_is_settled() -> None:
     x, one, zero = np.array([[1.0, -1.0]]), np.ones(()), np.zeros(())
     for place in np.random.default_rng(4).integers(0, 1 << 52, 8).tolist():
