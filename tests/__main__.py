@@ -26,10 +26,10 @@ CHECKS = (
     ("coverage", "run", "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal"),
     ("coverage", "combine", "-q"),
     ("coverage", "report"),
-    ("pytest", "-q", "-n", "auto", "tests/test_golden.py"),
+    ("pytest", "-q", "-n", "auto", "--dist", "worksteal", "tests/test_golden.py"),
 )
 PLAIN = CHECKS[-1]  # the goldens once more, without the compiled loops
-QUICK = (("pytest", "-q", "-n", "auto", "-m", "not slow and not soak and not cluster"),)
+QUICK = (("pytest", "-q", "-n", "auto", "--dist", "worksteal", "-m", "not slow and not soak and not cluster"),)
 
 
 def main(arguments: list[str]) -> int:
