@@ -69,6 +69,7 @@ def bucket(endpoint: str, request: pytest.FixtureRequest) -> Iterator[Any]:
         upload.abort()
     made.objects.all().delete()
     made.delete()
+    resource.meta.client.close()
 
 
 @pytest.fixture
