@@ -1834,7 +1834,7 @@ INLINE void NAME(refine)(const double *restrict x, const double *restrict more, 
         double size = __builtin_fabs(f.high), limit = __builtin_fabs(sum) * cell.slope[i * step] + cell.offset[i * step];
         int far = (size > FAR) | ((__builtin_fabs(product.high) < 1 / FAR) & (size > 0));
         low[i] = rest - (sum - product.high);
-        z[i] = (sum - sum == 0) & !far ? sum : product.high;
+        z[i] = ((sum - sum == 0) & !far) ? sum : product.high;
         bound[i] = far ? __builtin_nan("") : limit;
     }
 }
