@@ -72,9 +72,7 @@ def _uploading(url: Url, name: str, network: Network) -> Uploading:
         from gncli.io.remote.google import GoogleObject
 
         return GoogleObject(url, network)
-    problem = (
-        "az:// is read, and not written: obstore completes an upload without a condition, and copies without an end"
-    )
+    problem = "az:// is read, and not written: obstore completes no upload there on a condition"
     raise ParameterError(problem, subject=name, hint="write to a file, and copy that")
 
 

@@ -106,7 +106,7 @@ REFUSED = {
     "s3://bucket/y.txt": ".txt is not a format that can be written",
     "s3://bucket/y.npy::a": ".npy::a is not a format that can be written",
     "gs://bucket/y.zarr": "Zarr is not written to a store",
-    "az://bucket/y.npy": "az:// is read, and not written: obstore completes an upload without a condition, and",
+    "az://bucket/y.npy": "az:// is read, and not written: obstore completes no upload there on a condition; write",
     "https://host/y.npy": "is on a web server, which is only read; write to s3:// or to a file",
     "ftp://host/y.npy": "ftp:// is not read or written",
     "file::s3://bucket/y.npy": "is a chain of fsspec, which is not followed",
