@@ -18,6 +18,7 @@ from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.reduction import Visit, fold
 from gncli.kernels.walk import Walk
 from tests.arrays import DTYPES, hostile
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(17)
 ROWS: list[NDArray[Any]] = [
@@ -67,7 +68,7 @@ def held(sums: Limbs, place: int, row: NDArray[Any], middle: float, unit: float)
     assert exactly(sums.second)[place] == sum(value * value for value in deviations)
 
 
-@pytest.mark.parametrize("about_zero", [False, True])
+@pytest.mark.parametrize("about_zero", slow_but([False, True], False))
 @pytest.mark.parametrize("values", ROWS, ids=lambda values: f"{values.dtype.str} {values.shape}")
 def test_sums_of_rows_and_columns_are_exact(each: Loops, values: NDArray[Any], about_zero: bool) -> None:
     middle, unit = centers(values, about_zero=about_zero)

@@ -96,7 +96,7 @@ def test_every_body_maps_to_the_bits_of_plain(body: str, dtype: str) -> None:
                     assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes()), (turn, made)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES, "f8"))
 def test_every_body_maps_to_the_bits_of_plain_in_sums_of_two_float64(body: Loops, dtype: str) -> None:
     rng = np.random.default_rng(2)
     for turn, (num_x, length, width, shape) in enumerate(VIEWS):

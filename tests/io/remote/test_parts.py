@@ -20,6 +20,7 @@ from gncli.io.shared_objects import SharedObject, SharedPrefix
 from gncli.run import parts as run_parts
 from gncli.tasks import parts as tasks_parts
 from tests.io.remote.conftest import Command
+from tests.marks import slow_but
 from tests.servers import Asked, Handler, Store, of, once, status
 
 PART = 1 << 12
@@ -53,7 +54,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but(CASES, next(iter(CASES))))
 def test_parts_in_any_order_give_the_bytes_and_the_report_of_one_process(
     case: str, bucket: Any, front: Store, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +227,7 @@ sys.exit(main({words}))
 """
 
 
-@pytest.mark.parametrize("when", ["a part", "a record", "before the end", "after the end"])
+@pytest.mark.parametrize("when", slow_but(["a part", "a record", "before the end", "after the end"], "a record"))
 def test_a_kill_at_any_time_leaves_the_object_whole_or_absent(
     when: str, bucket: Any, front: Store, gncli: Command
 ) -> None:
