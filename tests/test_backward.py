@@ -134,6 +134,8 @@ def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tu
     case = cases(rng, layout, shape)
     activation = [None, None, *ACTIVATIONS][int(rng.integers(6))]
     scaling = replace(case.scaling, gamma_offset=float(rng.choice([0.0, 0.0, 1.0, 0.1, -1.0])), activation=activation)
+    if kind == "tiny" and activation not in (None, "relu"):  # 1 / var would be beyond what the oracle says of a' near 0
+        case = case._replace(norm=replace(case.norm, eps=case.norm.eps or 1e-5))
     x = np.asarray(MAKERS[kind](rng, shape), order=rng.choice(["C", "F"]))
     dy = np.asarray(GRADIENTS[str(rng.choice(list(GRADIENTS)))](rng, shape), order=rng.choice(["C", "F"]))
     made = str(rng.choice([name for name in FLOATS if name != "float64"])), str(rng.choice(["f2", "f4", "bfloat16"]))
