@@ -469,6 +469,13 @@ def test_open_gradients_of_given_moments_are_settled() -> None:
         assert found.check.settled == 6 and (sink.array == 1).all()
 
 
+def test_a_factor_beyond_every_bound_leaves_all_open() -> None:
+    """Without eps the gradient of two elements is 0, and float64 has 1e-16 of a factor of 1e248 left."""
+    x, dy = np.array([[1.0, 2.5, 3.0], [-0.3, 0.1, 7.0]]) * 1e-248, np.array([[0.1, 0.2, 0.3], [0.7, -0.3, 0.9]])
+    dx = group_norm_backward(x, dy, over="0", eps=0, dtype=np.float16)[0]
+    assert_same_bits(dx, np.zeros((2, 3), np.float16))
+
+
 TORCH: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "group norm": (lambda f, x, g: f.group_norm(x, 4, g), {"num_groups": 4}),
     "layer norm": (lambda f, x, g: f.layer_norm(x, (5,), g[:5]), {"over": "-1"}),

@@ -34,7 +34,7 @@ from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_ep
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
 from gncli.kernels.plain import PIECE, UP, Affine, Factors, Gradient, Standardization, U, apply
-from gncli.kernels.proof import EVERYTHING, TINY
+from gncli.kernels.proof import TINY
 from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
@@ -270,7 +270,7 @@ def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool
     if not (narrow and weights.exact and (weights.uniform == 0 or NEAR < abs(weights.uniform) < 1 / NEAR)):
         base = base + TINY
     lost = ~((rate < 1 / TINY) & (rate > TINY) & np.isfinite(on_g + on_z + base))
-    on_g, on_z, base = (np.where(lost, EVERYTHING, part * UP) for part in (on_g, on_z, base))
+    on_g, on_z, base = (np.where(lost, none, part * UP) for part, none in ((on_g, 0.0), (on_z, 0.0), (base, np.inf)))
     same = found.g.constant & (norm.centered | (found.g.min == 0))
     same &= np.full(same.shape, weights.exact) if found.errors is None else found.errors.max == 0
     if not norm.given:  # then dx is exactly 0
@@ -693,7 +693,7 @@ def check_gradient(
     """
     if norm.given:
         return GradientCheck(found.x.n.size, None, None, nonfinite_groups=int((~found.x.finite).sum()))
-    held = found.x.finite & found.g.finite & (found.x.n > 0) & (cells.base < EVERYTHING)  # else float64 allows all
+    held = found.x.finite & found.g.finite & (found.x.n > 0) & np.isfinite(cells.base)  # else float64 allows all
     of_z, offset = found.mapping.slope, found.mapping.offset
     assert of_z is not None and offset is not None
     rate = factor(found.mapping) * weights.uniform
