@@ -477,7 +477,7 @@ def test_blas_starts_no_threads_unless_it_is_told_to(
 
 
 @pytest.mark.parametrize(
-    "arguments", slow_but(zip([("stats", "x.npy"), ("normalize", "x.npy", "-G", "2")]), (("stats", "x.npy"),))
+    "arguments", slow_but(zip([("stats", "x.npy"), ("normalize", "x.npy", "--groups", "2")]), (("stats", "x.npy"),))
 )
 def test_what_a_small_npy_does_not_need_is_not_imported(arguments: tuple[str, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 4)))

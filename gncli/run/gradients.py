@@ -756,15 +756,14 @@ class Backward:
                 parameters[k][place] = result
         if not left:
             return
-        kinds: dict[tuple[int, int], dict[Argument | None, list[Term]]] = {key: defaultdict(list) for key in left}
+        kinds: defaultdict[tuple[int, int], dict[Argument | None, list[Term]]] = defaultdict(lambda: defaultdict(list))
         some = np.unique([place for _, place in left])
         for of_visit in self._again(partial(worker.smooth_sums, some, partial(kinds_of, weighted=False))):
             for place, cell, own in of_visit:
                 for argument, (of_dy, of_products) in own.parts.items():
                     both = shares(cell, (Near(of_dy), Near(of_products)))
                     for k, (term, _) in enumerate(both):
-                        if (k, place) in kinds:
-                            kinds[k, place][argument].append(term)
+                        kinds[k, place][argument].append(term)
         slope = functools.cache(partial(Argument.slope, name=name))
         for k, place in left:
             parameters[k][place] = settled(kinds[k, place], slope, self.param)

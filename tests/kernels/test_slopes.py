@@ -116,6 +116,9 @@ def test_what_a_float64_does_not_hold_is_left_to_fractions() -> None:
     assert (
         near_sums(plain, Elements(np.array([1e300, 1.0]), np.full(2, 1e100), factors), "silu", weighted=False) is None
     )
+    wide = Cell(1, 0, 1 << 2 * GRAIN + 1000, GroupNorm(given=True, eps=0.0))  # its deviation is 2**500
+    some = Elements(np.array([2.0**500, 1.0]), np.full(2, 1e250), factors)
+    assert slopes(wide, some, "silu") is not None and near_sums(wide, some, "silu", weighted=False) is None
     assert Argument.of(plain, np.float64(-3.0), factors.at(0)) == Argument(0, Fraction(0), Fraction(-3))
     x, dy = np.array([[1e200, 2.0**-500]]), np.array([[2.0**-499, -(2.0**-501)]])
     dx = group_norm_backward(x, dy, mean=0.0, var=2.0**-1000, eps=0, activation="silu", dtype=np.float32, layout="NC")[

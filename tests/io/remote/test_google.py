@@ -224,6 +224,15 @@ def test_an_upload_that_breaks_in_the_middle_wakes_those_who_wait(
     assert keys(memory) == []
 
 
+def test_a_part_that_nobody_takes_is_a_failure(memory: MemoryStore) -> None:
+    begun = GoogleObject(Url("gs", "bucket", "a/y.npy"), Network())
+    temporary = begun.begin_upload("00ff", PART)
+    begun.abort_upload(temporary)
+    with pytest.raises(Failure, match="the upload has ended"):
+        begun.upload_part(temporary, 1, bytearray(PART))
+    assert keys(memory) == []
+
+
 def test_a_temporary_object_that_stays_is_named_and_cleaned(
     memory: MemoryStore, gncli: Command, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
