@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compile the loops in place if they are missing or old, so that every kernel is tested if there is a compiler."""
     os.environ.pop("COLUMNS", None)  # gncli heeds it, and who runs the tests in parallel sets it
     os.unsetenv("COLUMNS")  # as does readline, which pytest imports, behind the back of os.environ
+    if "not slow" in config.option.markexpr:  # the quick subset
+        settings.load_profile("quick")
     if not hasattr(config, "workerinput"):
         code = "from gncli.kernels import native; raise SystemExit(not native.bodies())"
         # Another process looks: one that has loaded an old library would be given it again.
@@ -48,6 +50,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 settings.register_profile("gncli", derandomize=True, deadline=None)
+settings.register_profile("quick", settings.get_profile("gncli"), max_examples=20)
 settings.load_profile("gncli")
 
 

@@ -254,6 +254,25 @@ def grown(handler: Handler, asked: Asked) -> bool:
     return True
 
 
+def in_flight(store: Store, seconds: float) -> Callable[[], int]:
+    """Have each answer wait for so long; return what tells how many requests there were at once, at most."""
+    flying, most, lock = 0, 0, threading.Lock()
+
+    def slow(handler: Handler, asked: Asked) -> bool:
+        nonlocal flying, most
+        with lock:
+            flying += 1
+            most = max(most, flying)
+        time.sleep(seconds)
+        handler.answer(asked)
+        with lock:
+            flying -= 1
+        return True
+
+    store.faults.append(slow)
+    return lambda: most
+
+
 @contextmanager
 def served(upstream: str | None = None) -> Iterator[Store]:
     store = Store(upstream)

@@ -416,6 +416,7 @@ def test_sums_that_relu_leaves_open_are_settled() -> None:
             assert found.settled == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["silu", "gelu", "gelu-tanh"])
 @pytest.mark.parametrize("given", slow_but([False, True], False))
 def test_sums_that_a_smooth_activation_leaves_open_are_settled(activation: str, given: bool) -> None:

@@ -93,6 +93,7 @@ def test_a_competitor_that_fails_is_no_number() -> None:
         run([sys.executable, "-m", "gncli", "stats", "--nothing"])
 
 
+@pytest.mark.slow
 def test_group_norm_in_memory_is_timed_in_turns(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text(
         "from types import SimpleNamespace as N\nfrom_numpy = set_num_threads = abs\n"

@@ -379,6 +379,7 @@ def test_a_closed_stdout_is_4_when_there_is_something_to_write(arguments: tuple[
     assert err.count(b"\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [MANY, ("normalize", "x.npy", "-G", "4", "-o", "-")])
 def test_a_reader_that_went_away_ends_gncli_in_silence(arguments: tuple[str, ...]) -> None:
     process = start([*arguments])
@@ -457,6 +458,7 @@ UNNEEDED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["stats", "x.npy"], ["--version", "-v"]], ids=" ".join)
 @pytest.mark.parametrize(("given", "kept"), slow_but([(None, "1"), ("3", "3")], (None, "1")))
 def test_blas_starts_no_threads_unless_it_is_told_to(

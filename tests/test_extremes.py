@@ -98,6 +98,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", slow_but([*DTYPES, *NARROW], "?"))
 def test_statistics_and_differences_of_hostile_values(dtype: str, run: Run) -> None:
     files = list(narrow_files(dtype) if dtype in NARROW else npy_files(dtype))

@@ -170,6 +170,7 @@ def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tu
     return x.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_but(MAKERS, "normal", "64-bit", "half"))
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31))

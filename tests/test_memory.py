@@ -15,6 +15,7 @@ CASES = {
     "NHWC": ((-1, 56, 56, 64), ["normalize", "{x}", "--groups", "4", "--layout", "NHWC"], LARGE),
     "one group": ((1, 8, -1), ["normalize", "{x}", "--groups", "1"], LARGE),
     "backward": ((-1, 64, 56, 56), ["backward", "{x}", "{x}", "--groups", "4"], (64 * MIB, 400 * MIB)),
+    "backward, one group": ((1, 8, -1), ["backward", "{x}", "{x}", "--groups", "1"], (64 * MIB, 400 * MIB)),
 }
 
 

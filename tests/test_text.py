@@ -44,6 +44,7 @@ def test_what_a_terminal_might_act_on_is_shown_as_an_escape(text: str, shown: st
     assert printable(text) == shown
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec=None, exclude_categories=())))
 def test_no_text_leaves_with_a_character_that_is_not_printable(text: str) -> None:
     shown = printable(text, limit=None)
@@ -98,6 +99,7 @@ def hostile_names() -> list[str]:
     return PIECES + ["".join(draw.choices(PIECES, k=draw.randint(2, 4))) for _ in range(200 - len(PIECES))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", slow_but(["table", "json", "csv", "plain", "jsonl", "markdown"], "table"))
 @pytest.mark.parametrize(
     ("encoding", "width"), slow_but([("utf-8", None), ("utf-8", 80), ("ascii", None)], ("utf-8", 80))
@@ -120,6 +122,7 @@ def test_no_name_writes_a_control_byte(form: str, encoding: str, width: int | No
             assert not rows[1][0].startswith(("=", "+", "-", "@")), repr(name)
 
 
+@pytest.mark.slow
 def test_no_name_writes_a_control_byte_to_a_terminal(tmp_path: Path) -> None:
     names = [name for name in hostile_names() if name and not {"\0", "/"} & set(name) and "\ud800" not in name]
     names = [name for name in names if len(os.fsencode(name)) < 200]

@@ -85,6 +85,8 @@ def read_record(path: str, name: str, policy: Policy = STRICT) -> Record:
     InputError
         If there is none, or it is damaged.
     """
+    import json  # a run without parts needs none
+
     arrays = {}
     with opened(path, name, policy) as file:
         names = file.names()
@@ -97,9 +99,12 @@ def read_record(path: str, name: str, policy: Policy = STRICT) -> Record:
                 arrays[member] = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not np.array_equal(arrays.pop("sha256"), _digest(arrays)):
         raise InputError("is damaged: its checksum is wrong", subject=name, hint="do this part again")
-    import json
-
-    return Record(name, json.loads(arrays.pop("about").tobytes()), arrays)
+    about = None
+    with suppress(ValueError):
+        about = json.loads(arrays.pop("about").tobytes())
+    if not isinstance(about, dict) or not isinstance(about.get("run"), dict):
+        raise InputError("is damaged: it does not say what run it is of", subject=name, hint="do this part again")
+    return Record(name, about, arrays)
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
@@ -339,21 +344,31 @@ class Ranged(NewFile):
         self._inner = (first, last) if first < last else (start, start)
         self._edges: list[Edge] = []
 
-    def kept(self, view: memoryview, offset: int) -> tuple[int, memoryview] | None:
-        """Return what lies in whole grains of the range, with its offset, and keep what lies at its ends."""
+    def write(self, view: memoryview, offset: int) -> None:
+        """Write what lies in whole grains of the range; keep its ends; leave out what is outside."""
+        if self._alone and not any(self._range):
+            super().write(view, offset)  # type: ignore[safe-super]  # the other base class writes
+            return
         start, stop = self._range
         first, last = self._inner
         ends = filter(None, (_cut(view, offset, start, first), _cut(view, offset, last, stop)))
         self._edges += [(at, bytes(piece)) for at, piece in ends]  # one operation, whichever thread
-        return _cut(view, offset, first, last)
+        inside = _cut(view, offset, first, last)
+        if inside is not None:
+            super().write(inside[1], inside[0])  # type: ignore[safe-super]
+            self.wrote(*inside)
+
+    def wrote(self, offset: int, view: memoryview) -> None:
+        """Take note of what was written of the range."""
+
+    def fill(self, edges: Iterable[Edge]) -> None:
+        """Write the ends of ranges."""
+        for at, data in edges:
+            super().write(memoryview(data), at)  # type: ignore[safe-super]
 
     @abstractmethod
     def finish(self) -> tuple[list[Written], list[Edge]]:
         """Make what was written durable, and return it, and the ends of the range, sorted by offset."""
-
-    @abstractmethod
-    def fill(self, edges: Iterable[Edge]) -> None:
-        """Write the ends of ranges."""
 
     @abstractmethod
     def holds(self, run: Written) -> bool:
@@ -417,26 +432,15 @@ class SharedFile(Ranged, AtomicFile):
         super().limits(start, stop)
         self._written: list[Written] = []
 
-    def write(self, view: memoryview, offset: int) -> None:
-        """Write what lies in whole grains of the range; keep its ends; leave out what is outside."""
-        if self._alone and not any(self._range):
-            super().write(view, offset)
-            return
-        inside = self.kept(view, offset)
-        if inside is not None:
-            super().write(inside[1], inside[0])
-            self._written.append(Written(inside[0], len(inside[1]), zlib.crc32(inside[1])))
+    def wrote(self, offset: int, view: memoryview) -> None:
+        """Take note of what was written of the range, and of its CRC-32."""
+        self._written.append(Written(offset, len(view), zlib.crc32(view)))
 
     def finish(self) -> tuple[list[Written], list[Edge]]:
         """Make what was written durable, and return it, and the ends of the range, sorted by offset."""
         with writing(self.name):
             os.fsync(self.fd)
         return sorted(self._written), sorted(self._edges)
-
-    def fill(self, edges: Iterable[Edge]) -> None:
-        """Write the ends of ranges."""
-        for at, data in edges:
-            super().write(memoryview(data), at)
 
     def holds(self, run: Written) -> bool:
         """Return whether the file has the bytes of a run that was written."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -163,25 +163,11 @@ class SharedObject(Ranged, MultipartFile):
         self._earlier |= self._etags
         self._etags = {}
 
-    def write(self, view: memoryview, offset: int) -> None:
-        """Upload what lies in whole parts of the upload; keep the ends of the range; leave out what is outside."""
-        if self._alone and not any(self._range):
-            super().write(view, offset)
-            return
-        inside = self.kept(view, offset)
-        if inside is not None:
-            super().write(inside[1], inside[0])
-
     def finish(self) -> tuple[list[Written], list[Edge]]:
         """Wait until what was written has arrived, and return it, and the ends of the range, sorted by offset."""
         self._check_sent(None)
         sent = sorted(self._etags.items())
         return [Written([*part], self._size_of(part[0]), 0) for part in sent], sorted(self._edges)
-
-    def fill(self, edges: Iterable[Edge]) -> None:
-        """Write the ends of ranges."""
-        for at, data in edges:
-            super().write(memoryview(data), at)
 
     def holds(self, run: Written) -> bool:
         """Return whether the upload has a part as it was written."""

@@ -159,9 +159,8 @@ def enclosure(name: str, low: Fraction, high: Fraction, bits: int) -> tuple[tupl
     A bound is a number and a side: -1 where the activation is below it, however near, and 0 where it may be equal. With
     more `bits` the bounds come nearer to each other, as long as `low` and `high` do.
     """
-    if (
-        min(_steep(name, low), _steep(name, high)) > Fraction(7, 10) * bits
-    ):  # the gate, or what it lacks to 1, is below 2**-bits
+    steep = min(_steep(name, low), _steep(name, high))
+    if steep > Fraction(7, 10) * bits:  # the gate, or what it lacks to 1, is below 2**-bits
         rest = Fraction(1, 1 << bits)
         return ((low * (1 - rest), 0), (high, -1)) if low > 0 else ((low * rest, 0), (Fraction(0), -1))
     middle = low * _gate(name, low, bits)[0]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels.activations import activate, enclosure
 from gncli.kernels.floats import Float
-from gncli.kernels.limbs import LAST, cell_limbs, center, exactly, exponent, over_blocks
+from gncli.kernels.limbs import LAST, cell_limbs, center, exponent, integers, over_blocks
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, Union, is_wide_integer
 from gncli.kernels.plain import NO_DIGITS, Affine, Factors, cuts, native_order
@@ -135,7 +135,7 @@ def _sums_by_limbs(visit: Visit, cells: Moments) -> Sums:
     """Return the exact sums of cells, from those of deviations from a center."""
     middle, unit = center(cells, about_zero=False)
     found = cell_limbs(visit, cells, middle, unit)
-    first, second = exactly(found.first), exactly(found.second)
+    first, second = integers(found.first), integers(found.second)
     powers = GRAIN - LAST + exponent(unit)
     for place in np.flatnonzero(~found.late):
         base = int(cells.min[place]) << GRAIN if cells.min.dtype.kind in "iu" else 0

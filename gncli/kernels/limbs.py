@@ -175,7 +175,7 @@ def halves(digits: Sequence[NDArray[Any]], least: int) -> tuple[Floats, Floats]:
     return np.ldexp(high, least), np.ldexp(low, least)
 
 
-def exactly(digits: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def integers(digits: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return numbers as Python integers, from their digits."""
     total = digits[-1].astype(object)
     for digit in reversed(digits[:-1]):

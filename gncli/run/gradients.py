@@ -614,7 +614,7 @@ class Backward:
         self.made, self.param, self.engine, self.overflow, self.given = made, param, engine, overflow, given
         span = grouping.partition.size // max(1, grouping.partition.axes[0].size) * pair.dtype.itemsize
         names = ("backward",) if grouping.norm.given else ("moments", "products", "backward")
-        most = max(SMALL, span)
+        most = span if SMALL < span <= engine.visit else SMALL  # a span that fits a visit is read once
         self._plan = Plan.of(pair, grouping.partition, engine, lambda _, once: names[-1:] if once else names, most=most)
         self._worker = _Worker(self, self._plan)
         proves = made.mantissa < 52

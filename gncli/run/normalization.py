@@ -146,7 +146,8 @@ class _Worker:
             by = self.reference(before)
         else:
             by = given_to(self.given, visit.walk, range(visit.region.first, visit.region.last))
-        mapped = self.map(by, (mapping := self.mapping(before, by, visit)), visit)
+        mapping = self.mapping(before, by, visit)
+        mapped = self.map(by, mapping, visit)
         if mapped.moments is None:
             return _Written(None, mapped.result)
         spans, (measured, (z, y)) = visit.region.last - visit.region.first, mapped.moments

@@ -174,6 +174,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "status", "said"), REFUSED)
 def test_what_may_not_be_written_is_refused_before_anything_is_read(
     run: Run, monkeypatch: pytest.MonkeyPatch, line: str, status: int, said: str
@@ -203,6 +204,7 @@ def test_force_replaces_and_keeps_what_was_there_if_it_fails(run: Run) -> None:
     assert listed() == ["r.txt"]
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_made_costs_no_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
 

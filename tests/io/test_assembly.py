@@ -83,6 +83,7 @@ def test_a_compressed_output_has_the_same_bytes_whichever_thread_was_first(tmp_p
     assert len(written) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrehearsed")
 @pytest.mark.parametrize("seeds", [2, pytest.param(50, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", ["y.npy", "y.h5"])

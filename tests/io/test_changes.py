@@ -70,6 +70,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrehearsed")
 @pytest.mark.parametrize("at", slow_but([0, 3], 3))
 @pytest.mark.parametrize("command", slow_but(COMMANDS, "one pass"))

@@ -63,6 +63,7 @@ def test_it_is_the_definition_in_every_order_alone_and_with_other_statistics(dty
             assert found(path, statistics=("sha256", "mean"), bins=3) == expected
 
 
+@pytest.mark.slow
 def test_every_format_has_the_same(tmp_path: Path) -> None:
     x = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     np.save(tmp_path / "a.npy", np.asfortranarray(x.astype(">f4")))

@@ -157,6 +157,7 @@ def test_a_file_gives_the_numbers_of_a_plain_npy(
         assert numbers(f"{path}::{member}", tmp_path, capfd) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", slow_but(PIPED, ".npy", ".hdf5"))
 def test_a_pipe_gives_the_numbers_of_a_plain_npy(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], expected: list[Any]

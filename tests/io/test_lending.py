@@ -92,6 +92,7 @@ def test_ml_dtypes_are_read_by_their_bits(name: str) -> None:
         lend(np.zeros(2, library.int4), "x")
 
 
+@pytest.mark.slow
 def test_a_tensor_lives_as_long_as_what_was_lent() -> None:
     array = X.copy()
     alive = weakref.ref(array)

@@ -165,6 +165,7 @@ def test_no_room_for_a_held_span_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> 
             source.hold(0, 6)
 
 
+@pytest.mark.slow
 def test_hdf5_on_a_pipe_is_spooled(tmp_path: Any) -> None:
     array = make((300, 40), "<f4")
     with h5py.File(tmp_path / "x.h5", "w") as file:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
-from gncli.kernels.limbs import LAST, Limbs, cell_limbs, center, digits_of, exactly, halves, merge
+from gncli.kernels.limbs import LAST, Limbs, cell_limbs, center, digits_of, halves, integers, merge
 from gncli.kernels.loops import Loops
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import Axis, Partition
@@ -64,8 +64,8 @@ def held(sums: Limbs, place: int, row: NDArray[Any], middle: float, unit: float)
     exact_deviations = [(Fraction(value) - Fraction(middle)) / step for value in row.tolist()]
     deviations = [value.numerator for value in exact_deviations]
     assert all(value.denominator == 1 for value in exact_deviations)
-    assert exactly(sums.first)[place] == sum(deviations)
-    assert exactly(sums.second)[place] == sum(value * value for value in deviations)
+    assert integers(sums.first)[place] == sum(deviations)
+    assert integers(sums.second)[place] == sum(value * value for value in deviations)
 
 
 @pytest.mark.parametrize("about_zero", slow_but([False, True], False))
@@ -145,7 +145,7 @@ def test_digits_are_those_of_the_number() -> None:
     rng = np.random.default_rng(2)
     for number in (0, 1, -1, 1 << 130, -(1 << 130) - 5, *(int(n) << 70 for n in rng.integers(-(2**60), 2**60, 20))):
         digits = [np.array([digit]) for digit in digits_of(number, 4)]
-        assert exactly(digits).tolist() == [number]
+        assert integers(digits).tolist() == [number]
         high, low = (Fraction(float(half[0])) for half in halves(digits, -7))
         assert abs(high + low - Fraction(number, 128)) <= Fraction(abs(number), 128) / 2**104
 

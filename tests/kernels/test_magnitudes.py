@@ -172,6 +172,7 @@ def test_a_rescaled_cell_keeps_its_factor() -> None:
         assert out.tolist() == [pytest.approx(-1e-200 / math.sqrt(1e-5)), pytest.approx(1e-200 / math.sqrt(1e-5))]
 
 
+@pytest.mark.slow
 def test_a_channel_of_tiny_values_varies(tmp_path: Path) -> None:
     """It had deviation 0, and came out as it went in, with a check that said ok."""
     x = np.random.default_rng(0).standard_normal((2, 4, 50))

@@ -347,6 +347,7 @@ def parts_of(dtype: str, seed: int, sizes: list[int], offset: float) -> tuple[li
     return [of(part) for part in np.split(values, np.cumsum(sizes)[:-1])], values
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(
     st.sampled_from(("f4", "f8", "i8", "u8", "u1")),

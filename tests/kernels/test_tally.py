@@ -176,6 +176,7 @@ def assert_same(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArra
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), (what, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", slow_but(DTYPES, "u1", ">f4"))
 def test_every_body_gives_the_bits_of_plain(body: Loops, dtype: str) -> None:
     rng = np.random.default_rng(DTYPES.index(dtype))

@@ -66,6 +66,7 @@ def test_a_span_reaches_from_the_first_to_the_last_element_of_a_cell() -> None:
     assert (walk.span, walk.span_cells) == (70, 1)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(SIZES, st.sampled_from((1, 7, 64, 1000, 10_000, 1 << 30)))
 def test_visits_are_aligned_runs_in_storage_order(sizes: list[int], visit: int) -> None:

@@ -124,6 +124,7 @@ WHOLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", slow_but(WHOLES, "nan"))
 def test_whatever_is_in_a_tensor_can_be_drawn(saved: Callable[..., str], case: str) -> None:
     x, said = WHOLES[case]
@@ -233,6 +234,7 @@ def test_cells_along_one_axis_are_a_line_with_a_band(saved: Callable[..., str]) 
     assert count(image, (0, 34, 78), 30) == 0  # no field of a map
 
 
+@pytest.mark.slow
 def test_a_line_of_differences_marks_infinities(saved: Callable[..., str]) -> None:
     a, b = normal(9, 2), normal(9, 2, seed=1)
     a[4, 0] = np.nan
@@ -284,6 +286,7 @@ def test_scales_can_be_logarithmic(saved: Callable[..., str]) -> None:
     assert {"0.5", "1", "2"} <= set(words(plot.draw(equal, "svg", log=True)))
 
 
+@pytest.mark.slow
 def test_no_field_of_a_logarithmic_map_lies_beyond_its_colours(saved: Callable[..., str]) -> None:
     report = stats([saved(np.exp(normal(6, 5, 3) * 9))], by="0,1", picture=4)
     ((_, deviation),) = document_of(report).poster().panels[0].maps

@@ -111,6 +111,7 @@ def test_the_report_is_the_definition(dtype: str, tmp_path: Path) -> None:
             assert report.rmse == pytest.approx(expected.rmse, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", slow_but(["f2", "f4", "f8", "i4"], "f4"))
 def test_the_smallest_atol_passes_when_it_is_pasted_and_is_nearly_the_smallest(dtype: str, tmp_path: Path) -> None:
     for seed in range(6):
@@ -129,6 +130,7 @@ def test_the_smallest_atol_passes_when_it_is_pasted_and_is_nearly_the_smallest(d
     assert found(tmp_path, np.array([np.nan, 1.0]), np.array([0.0, 1.0])).smallest_atol is None
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(*[st.lists(st.floats(width=32), min_size=1, max_size=8)] * 2, st.sampled_from([0.0, 0.1, 1e30]))
 def test_a_nan_never_passes_and_never_hides_another_number(a: list[float], b: list[float], tolerance: float) -> None:
@@ -478,6 +480,7 @@ def exactly(a: NDArray[Any], b: NDArray[Any]) -> dict[str, Decimal | None]:
 MAGNITUDES = [5e-324, 1e-310, 1e-300, 1e-200, 1e-170, 1e-160, 1e-60, 1.0, 1e60, 1e150, 1e160, 1e200, 3e307]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(40,), (300,), (3, 8192), (100, 70)])
 @pytest.mark.parametrize("size", slow_but(MAGNITUDES, 5e-324, 1.0, 1e200))
 def test_the_numbers_hold_from_the_smallest_float64_to_the_largest(

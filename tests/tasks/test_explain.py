@@ -417,6 +417,7 @@ def seen(one: str, two: str) -> bool:
 SEEN = [pair for pair in PAIRS if seen(*pair)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", slow_but(zip(SEEN[::4]), *zip(SEEN[::40])), ids=" and ".join)
 def test_a_pair_of_faults_is_named_from_two_outputs(pair: tuple[str, str], tmp_path: Path) -> None:
     layout = ("NCHW", "NHWC")[SEEN.index(pair) // 4 % 2]
@@ -446,6 +447,7 @@ def test_outputs_of_half_precision_are_explained_as_far_as_they_go(tmp_path: Pat
     assert words(report) == "2 groups"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("activation", ["", "relu"])
 def test_the_means_of_outputs_are_known_to_their_rounding(dtype: str, activation: str, tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def stored(folder: str) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", slow_but(STORES, "groups that fit a part"))
 def test_parts_write_the_shards_of_a_store(run: Run, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("google_crc32c")
@@ -475,6 +476,7 @@ def test_a_byte_that_is_not_what_was_recorded_is_found_and_its_part_done_again(r
     assert taken() == found
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_ended(run: Run, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     one = run(LINE), taken()
     saved = SharedFolder.save
@@ -665,6 +667,7 @@ tasks_parts.PART_NBYTES = 1 << 19
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_time_leaves_the_output_whole_or_absent(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a part, of a run that goes on, and of the assembly; what is done again is done as if nothing had been."""
     monkeypatch.setattr(run_parts, "VISIT_NBYTES", 1 << 16)
@@ -687,6 +690,7 @@ def test_a_kill_at_any_time_leaves_the_output_whole_or_absent(run: Run, monkeypa
     assert os.listdir() == ["x.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", slow_but(["fill", "commit", "emptied"], "commit"))
 def test_a_kill_of_the_assembly_is_made_good(run: Run, cells: None, stage: str) -> None:
     one = run(LINE), taken()
@@ -775,6 +779,7 @@ ASSEMBLING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", slow_but(ASSEMBLING, next(iter(ASSEMBLING))))
 def test_a_kill_of_the_assembly_of_a_store_leaves_the_old_one_or_the_new_one(
     run: Run, store: tuple[Any, dict[str, bytes]], place: str

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gncli.io import shared
 from gncli.io.shared import Remembered
 from gncli.run import parts as run_parts
 from gncli.run.records import Packed, unpacked
@@ -214,6 +215,16 @@ def test_a_part_of_another_version_is_refused(
     status, out, err = run(f"stats --assemble {names}")
     text = f"m2.npz: is of another run: {words} differs; give the parts of one run"
     assert (status, out, err) == (6, "", f"gncli: error: {text}\n")
+
+
+@pytest.mark.parametrize("about", [b"", b"{", b"[]", b"{}", b'{"run": 1}', b"\xff"])
+def test_a_record_that_does_not_say_its_run_is_damaged(run: Run, cells: None, about: bytes) -> None:
+    said = np.frombuffer(about, np.uint8)
+    np.savez("m.npz", sha256=shared._digest({"about": said}), about=said)
+    status, out, err = run("stats --assemble m.npz")
+    text = "m.npz: is damaged: it does not say what run it is of; do this part again"
+    assert (status, out, err) == (3, "", f"gncli: error: {text}\n")
+    assert run("stats x.npy --part 2/3 -o m.npz")[0] == 4
 
 
 def test_a_remembered_tensor_has_no_elements() -> None:

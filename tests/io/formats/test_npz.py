@@ -130,6 +130,7 @@ def test_a_deflated_array_is_read_from_anywhere_and_best_from_what_is_held(data:
     source.close()
 
 
+@pytest.mark.slow
 def test_a_held_span_is_inflated_from_its_own_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.random.default_rng(0).integers(0, 99, 1 << 20).astype("<i4")
     np.savez_compressed(tmp_path / "x.npz", a=array)
@@ -337,6 +338,7 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path: Path, how: str) -> None:
             everything(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", slow_but(SAVE, "stored"))
 def test_a_changed_byte_is_refused_or_harmless_but_for_stored_data(tmp_path: Path, how: str) -> None:
     path = tmp_path / "x.npz"

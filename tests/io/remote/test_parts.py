@@ -80,6 +80,7 @@ def test_parts_in_any_order_give_the_bytes_and_the_report_of_one_process(
     assert (keys(bucket), uploads(bucket)) == (["y.npy"], 0)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_ended(bucket: Any, front: Store, gncli: Command) -> None:
     out = f"s3://{bucket.name}/y.npy"
     line = ("normalize", "x.npy", "-G", "4", "-o", out, "--resume", "-q")
@@ -97,6 +98,7 @@ def test_a_run_goes_on_where_it_ended(bucket: Any, front: Store, gncli: Command)
     assert (keys(bucket), uploads(bucket)) == (["y.npy"], 0)
 
 
+@pytest.mark.slow
 def test_what_is_missing_or_not_what_was_recorded_is_named(bucket: Any, front: Store, gncli: Command) -> None:
     out = f"s3://{bucket.name}/y.npy"
     line = ("normalize", "x.npy", "-G", "4", "-o", out)
@@ -120,6 +122,7 @@ def test_what_is_missing_or_not_what_was_recorded_is_named(bucket: Any, front: S
     assert (keys(bucket), uploads(bucket)) == (["y.npy"], 0)
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_gone_is_an_error(bucket: Any, front: Store, gncli: Command) -> None:
     out = f"s3://{bucket.name}/y.npy"
     line = ("normalize", "x.npy", "-G", "4", "-o", out)
@@ -137,6 +140,7 @@ def test_an_upload_that_is_gone_is_an_error(bucket: Any, front: Store, gncli: Co
     assert keys(bucket) == []
 
 
+@pytest.mark.slow
 def test_what_is_left_over_is_cleaned(
     bucket: Any, front: Store, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +154,7 @@ def test_what_is_left_over_is_cleaned(
     assert (keys(bucket), uploads(bucket)) == (["y.npy.gncli-parts/other"], 0)
 
 
+@pytest.mark.slow
 def test_of_two_who_begin_one_upload_stays(bucket: Any, front: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     out = f"s3://{bucket.name}/y.npy"
     first, second = SharedPrefix(out), SharedPrefix(out)
@@ -162,6 +167,7 @@ def test_of_two_who_begin_one_upload_stays(bucket: Any, front: Store, monkeypatc
         SharedPrefix(out).upload(6 * PART)
 
 
+@pytest.mark.slow
 def test_an_upload_that_lacks_a_part_is_not_completed(
     bucket: Any, front: Store, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +198,7 @@ def test_an_object_beyond_the_limit_is_refused(
     assert (keys(bucket), uploads(bucket)) == ([], 0)
 
 
+@pytest.mark.slow
 def test_a_second_commit_does_nothing(bucket: Any, front: Store) -> None:
     folder = SharedPrefix(f"s3://{bucket.name}/y.npy")
     file = SharedObject(folder, alone=True, force=False, inputs=())
@@ -203,6 +210,7 @@ def test_a_second_commit_does_nothing(bucket: Any, front: Store) -> None:
     assert (keys(bucket), uploads(bucket)) == (["y.npy"], 0)
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_read_or_put_is_an_error(bucket: Any, front: Store, gncli: Command) -> None:
     out = f"s3://{bucket.name}/y.npy"
     line = ("normalize", "x.npy", "-G", "4", "-o", out, "--part", "1/2", "--retries", "0", "-q")
@@ -227,6 +235,7 @@ sys.exit(main({words}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", slow_but(["a part", "a record", "before the end", "after the end"], "a record"))
 def test_a_kill_at_any_time_leaves_the_object_whole_or_absent(
     when: str, bucket: Any, front: Store, gncli: Command

@@ -29,7 +29,20 @@ from tests.files import saved
 from tests.io.remote.conftest import Command
 from tests.pickles import torch_file, view
 from tests.runs import stats
-from tests.servers import Asked, Handler, Store, changed, dropped, grown, ignorant, of, once, status, truncated
+from tests.servers import (
+    Asked,
+    Handler,
+    Store,
+    changed,
+    dropped,
+    grown,
+    ignorant,
+    in_flight,
+    of,
+    once,
+    status,
+    truncated,
+)
 
 REQUEST = 1 << 18
 
@@ -189,24 +202,11 @@ def test_a_read_without_a_plan_goes_into_the_buffer_of_its_reader(web: Store) ->
 def test_requests_in_flight_are_limited_and_hide_latency(web: Store) -> None:
     """Here 24 requests of a server that waits before each: in turn they would take 24 waits."""
     web.objects["/x.npy"] = saved(rng.integers(0, 9, (6, 1 << 17), dtype=np.int64))  # 6 MiB
-    flying, most, lock = 0, 0, threading.Lock()
-
-    def slow(handler: Handler, asked: Asked) -> bool:
-        nonlocal flying, most
-        with lock:
-            flying += 1
-            most = max(most, flying)
-        time.sleep(0.02)
-        handler.answer(asked)
-        with lock:
-            flying -= 1
-        return True
-
-    web.faults.append(slow)
+    most = in_flight(web, 0.02)
 
     policy = Policy(network=Network(requests=3))
     assert values(f"{web.url}/x.npy", policy=policy)[0]["max"] == 8
-    assert most == 3
+    assert most() == 3
 
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -310,6 +310,7 @@ PASSING: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PASSING)
 def test_what_passes_is_retried_and_the_result_is_right(case: str, web: Store, gncli: Command) -> None:
     web.objects["/x.npy"] = saved(LARGE)
@@ -404,6 +405,7 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(web: Store, gnc
         assert answer == (0, "4,8,5,5\n", "")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_or_drips_is_given_up(
     web: Store, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_missing_client_says_what_to_install(gncli: Command, monkeypatch: pyte
         assert gncli("stats", url) == (2, "", f"gncli: error: {problem}\n")
 
 
+@pytest.mark.slow
 def test_two_states_and_two_objects_have_two_identities(bucket: Any, front: Store) -> None:
     for key in ("x.npy", "y.npy"):
         bucket.put_object(Key=key, Body=saved(SMALL))

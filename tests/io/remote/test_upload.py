@@ -73,6 +73,7 @@ def test_an_object_is_read_normalized_and_written_like_a_file(
     assert not signals.cleanups
 
 
+@pytest.mark.slow
 def test_an_existing_object_is_replaced_by_force_alone(bucket: Any, front: Store, gncli: Command) -> None:
     bucket.put_object(Key="x.npy", Body=saved(X))
     bucket.put_object(Key="y.npy", Body=b"old")
@@ -88,6 +89,7 @@ def test_an_existing_object_is_replaced_by_force_alone(bucket: Any, front: Store
     assert bucket.Object("x.npy").get()["Body"].read() == saved(X)
 
 
+@pytest.mark.slow
 def test_a_safetensors_with_more_in_it_is_not_replaced(bucket: Any, front: Store, gncli: Command) -> None:
     bucket.put_object(Key="x.npy", Body=saved(X))
     place = f"s3://{bucket.name}"
@@ -266,6 +268,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", slow_but(FAULTS, "503 of a part", "a part is dropped", "409 at the end"))
 def test_what_fails_is_one_line_and_status_4_and_leaves_nothing(
     case: str, bucket: Any, front: Store, gncli: Command, tmp_path: Path
@@ -296,6 +299,7 @@ def test_what_passes_is_retried(bucket: Any, front: Store, gncli: Command, tmp_p
     assert uploads(bucket) == 0
 
 
+@pytest.mark.slow
 def test_an_upload_that_cannot_be_aborted_is_left_for_clean(
     bucket: Any, front: Store, gncli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +338,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", slow_but(COMMANDS, next(iter(COMMANDS))))
 def test_the_next_run_names_an_upload_that_is_left_over(
     command: str, bucket: Any, front: Store, gncli: Command, tmp_path: Path

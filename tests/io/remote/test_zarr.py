@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,18 @@ from gncli.io.remote.s3 import S3Object
 from gncli.io.urls import Url
 from tests.files import read_all
 from tests.io.remote.conftest import Command
-from tests.servers import Asked, Fault, Handler, Store, changed, dropped, ignorant, of, once, status, truncated
+from tests.servers import (
+    Fault,
+    Store,
+    changed,
+    dropped,
+    ignorant,
+    in_flight,
+    of,
+    once,
+    status,
+    truncated,
+)
 from tests.stores import BYTES, CRC, crc, group, shard, sharded, store, v2, v3
 
 X = np.random.default_rng(0).standard_normal((8, 8, 4, 4), dtype=np.float32)
@@ -157,31 +167,20 @@ def test_what_is_announced_is_limited_and_not_asked_for_twice(
                 source.verify_unchanged()
 
 
+@pytest.mark.slow
 def test_requests_are_in_flight_side_by_side(web: Store, gncli: Command, tmp_path: Path) -> None:
     rows = np.arange(16, dtype="<f4")
     store(tmp_path, v3((16,), (1,)), **{f"c_{n}": rows[n : n + 1] for n in range(16)})
-    flying, most, lock = 0, 0, threading.Lock()
-
-    def slow(handler: Handler, asked: Asked) -> bool:
-        nonlocal flying, most
-        with lock:
-            flying += 1
-            most = max(most, flying)
-        time.sleep(0.01)
-        handler.answer(asked)
-        with lock:
-            flying -= 1
-        return True
-
-    web.faults.append(slow)
+    most = in_flight(web, 0.01)
     given = ("--requests", "3", "-s", "max,not_stored", "--format", "value")
     assert gncli("stats", up(web, tmp_path), *given) == (0, "15.0\n0\n", "")
-    assert most == 3
+    assert most() == 3
 
 
 # --- what is not there, and what cannot be read ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["chunks", "shards"])
 def test_an_object_that_is_not_there_is_counted(layout: str, web: Store, gncli: Command, tmp_path: Path) -> None:
     if layout == "chunks":
@@ -268,6 +267,7 @@ def test_damaged_bytes_are_damaged_chunks(web: Store, gncli: Command, tmp_path: 
 # --- what changes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("etags", ["strong", "weak", "none"])
 @pytest.mark.parametrize("layout", ["chunks", "shards"])
 @pytest.mark.parametrize("case", ["changed", "gone", "appeared", "metadata"])
@@ -353,6 +353,7 @@ def several(root: Path, version: int, *, consolidated: bool) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 3])
 def test_consolidated_metadata_list_a_group(version: int, web: Store, gncli: Command, tmp_path: Path) -> None:
     url = up(web, several(tmp_path, version, consolidated=True))
@@ -417,6 +418,7 @@ def test_an_array_that_declares_too_much_is_refused(
 # --- S3, and what obstore reads --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_arrays_and_groups_on_s3(
     bucket: Any, front: Store, gncli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -449,6 +449,7 @@ def test_many_chunks_are_found_in_one_call(tmp_path: Path) -> None:
     source.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocked", [False, True])
 def test_the_faster_inflate_is_used_where_it_is_installed(blocked: bool) -> None:
     pytest.importorskip("isal")

@@ -377,6 +377,7 @@ def test_a_written_dataset_is_c_ordered_whatever_order_the_runs_came_in(tmp_path
     assert [entry.name for entry in tmp_path.iterdir()] == ["y.h5"]
 
 
+@pytest.mark.slow
 def test_many_attributes_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     written = []
     for name in ("a.h5", "b.hdf5"):

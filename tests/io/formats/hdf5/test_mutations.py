@@ -40,6 +40,7 @@ def test_a_mutated_file_gives_a_documented_status_and_one_line_per_error(count: 
 REFUSED = {"virtual": ["/a"], "others": ["/null"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", slow_but(LIBVERS, "latest"))
 def test_the_files_that_are_mutated_are_sound(version: str, tmp_path: Path, unrehearsed: None) -> None:
     for number, (kind, of) in enumerate(SEEDS):

@@ -150,6 +150,7 @@ def test_dtypes_that_numpy_lacks_are_read_by_their_names(tmp_path: Path, other: 
         assert source.not_stored == 1 and (fill != fill if driver == "zarr3" else fill == 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_shape_chunk_shard_and_order_is_read(tmp_path: Path, other: Peer, data: st.DataObject) -> None:

@@ -55,6 +55,7 @@ def write(path: Path | str, x: Any, piece: int = 37, **given: Any) -> None:
     sink.abort()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_was_written_is_read_by_everybody(
@@ -94,6 +95,7 @@ def test_dtypes_that_numpy_lacks_are_named(tmp_path: Path, other: Peer, name: st
         assert np.array_equal(got, bits)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple), st.sampled_from([2, 4, 8]))
 def test_a_shard_is_a_run_of_chunks_of_bounded_size(shape: tuple[int, ...], itemsize: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -128,6 +130,7 @@ def test_chunks_and_shards_have_the_sizes_that_are_promised(tmp_path: Path) -> N
     assert sizes == {10 * ((4 << 20) + 4 + 16) + 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [None, "zstd"])
 def test_every_flipped_byte_is_found(tmp_path: Path, compression: str | None) -> None:
     path = tmp_path / "y.zarr"
