@@ -168,6 +168,7 @@ def main() -> int:
     library = ctypes.CDLL(None)
     arm = getattr(library, "fault_arm", None)
     shared = mmap.mmap(-1, mmap.PAGESIZE)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(shared))  # faults.c writes to it as long as a child makes calls
     fired = ctypes.c_int.from_buffer(shared)
     gc.collect()
     gc.freeze()  # what is never looked through stays shared with the children
