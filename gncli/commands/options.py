@@ -44,7 +44,7 @@ from gncli.names import (
 )
 
 if TYPE_CHECKING:
-    from gncli.inputs import Draw, Policy
+    from gncli.inputs import Draw, Network, Policy
     from gncli.kernels.affine import Scaling
     from gncli.kernels.groupnorm import GroupNorm
     from gncli.tasks.expect import Condition
@@ -830,21 +830,25 @@ _retries = click.option(
 )
 
 
-def _policy(
-    as_dtype: str | None,
-    allow_plugins: bool,
-    allow_sparse: bool,
-    max_chunk: int,
-    anonymous: bool,
-    requests: int,
-    retries: int,
-) -> Policy:
-    from gncli.inputs import Network, Policy
+def _network(requests: int, retries: int, anonymous: bool = False) -> Network:
+    from gncli.inputs import Network
 
-    network = Network(anonymous=anonymous, requests=requests, retries=retries)
-    return Policy(plugins=allow_plugins, sparse=allow_sparse, max_chunk=max_chunk, as_dtype=as_dtype, network=network)
+    return Network(anonymous=anonymous, requests=requests, retries=retries)
 
 
+def _policy(as_dtype: str | None, allow_plugins: bool, allow_sparse: bool, max_chunk: int, **network: Any) -> Policy:
+    from gncli.inputs import Policy
+
+    return Policy(
+        plugins=allow_plugins,
+        sparse=allow_sparse,
+        max_chunk=max_chunk,
+        as_dtype=as_dtype,
+        network=_network(**network),
+    )
+
+
+networking = gathered("network", _network, _requests, _retries)
 permitting = gathered(
     "policy", _policy, _as_dtype, _allow_plugins, _allow_sparse, _max_chunk, _anonymous, _requests, _retries
 )

@@ -13,6 +13,7 @@ from gncli.commands.side_files import SideFiles
 from gncli.names import Distribution
 
 if TYPE_CHECKING:
+    from gncli.inputs import Network
     from gncli.tasks.requests import Execution, Output
 
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @options.dtype
 @options.writing(options.output, options.overflow, options.npy_bits, options.compression, options.force)
 @options.statistics
+@options.networking
 @options.common
 def random(
     shape: tuple[int, ...],
@@ -31,6 +33,7 @@ def random(
     dtype: str | None,
     output: Output,
     statistics: tuple[str, ...] | None,
+    network: Network,
     look: options.Look,
     execution: Execution,
 ) -> None:
@@ -54,7 +57,14 @@ def random(
         from gncli.tasks.random import RandomRun
         from gncli.tasks.requests import Random
 
-        request = Random(draw=draw, output=output, statistics=statistics or (), zeros=look.zeros, execution=execution)
+        request = Random(
+            draw=draw,
+            output=output,
+            statistics=statistics or (),
+            zeros=look.zeros,
+            network=network,
+            execution=execution,
+        )
         with SideFiles(look, None, output.force, (), (output.path,)) as files, RandomRun(request) as run:
             report = run.report()
             files.write(report)

@@ -47,6 +47,7 @@ class RandomRun:
                     force=output.force,
                     compression=output.compression,
                     npy_bits=output.npy_bits,
+                    network=self.request.network,
                 )
                 stack.callback(self._sink.abort)
             self._stack = stack.pop_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gncli.inputs import STRICT, Draw, Policy
+from gncli.inputs import ON_NETWORK, STRICT, Draw, Network, Policy
 from gncli.names import Scale
 
 if TYPE_CHECKING:
@@ -495,6 +495,8 @@ class Random:
         The names of the statistics, in the order to show; an empty tuple is the default statistics.
     zeros : bool
         Whether zeros are counted, if a statistic of the data is requested.
+    network : Network
+        How an object on a store is written.
     execution : Execution
         The number of threads, and their tile.
     """
@@ -503,4 +505,5 @@ class Random:
     output: Output = NO_OUTPUT
     statistics: tuple[str, ...] = ()
     zeros: bool = False
+    network: Network = ON_NETWORK
     execution: Execution = ON_THREADS

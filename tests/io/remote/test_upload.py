@@ -285,6 +285,15 @@ def test_what_fails_is_one_line_and_status_4_and_leaves_nothing(
     assert not signals.cleanups
 
 
+def test_random_takes_the_options_of_the_network(bucket: Any, front: Store, gncli: Command) -> None:
+    front.faults.append(of("PUT", "partNumber", status(503)))
+    name = f"s3://{bucket.name}/y.npy"
+    answer = gncli("random", "2,2", "--seed", "0", "-o", name, "--retries", "2", "--requests", "1", "-q")
+    problem = "cannot be written (503 Service Unavailable, after 2 retries)"
+    assert answer == (4, "", f"gncli: error: {name}: {problem}\n")
+    assert [*client._pools] == [1]
+
+
 def test_what_passes_is_retried(bucket: Any, front: Store, gncli: Command, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     name = f"s3://{bucket.name}/y.npy"
