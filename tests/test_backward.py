@@ -36,7 +36,7 @@ from tests import exact
 from tests.activated import decimal_of, slope
 from tests.arrays import Inline, InTurn, assert_same_bits
 from tests.marks import slow_but
-from tests.norms import GRADIENTS, MAKERS, SHAPES, Case, cases, gradients
+from tests.norms import GRADIENTS, MAKERS, SHAPES, Case, cases, cells_along, gradients
 
 ENGINES = [Engine(1, 1 << 6, 1 << 8, executor=Inline()), Engine(1, executor=Inline())]  # spans read thrice, and once
 FAR = {"silu": 700, "gelu": 40, "gelu-tanh": 25}  # where a' of -u is below 1e-300
@@ -295,6 +295,30 @@ def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
         dx, dgamma, dbeta = group_norm_backward(x, dy, mean=np.zeros(3), var=np.ones(3), dtype=made)
         assert np.argwhere(~np.isfinite(dx)).tolist() == [[0, 1, 2]]
         assert np.isnan(dx[0, 1, 2]) and np.isnan(dgamma).tolist() == np.isnan(dbeta).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("given", [False, True])
+def test_products_that_float64_cannot_hold_are_settled(activation: str | None, given: bool) -> None:
+    rng = np.random.default_rng(15)
+    x = rng.normal(size=(2, 6, 5)) * (1.0 if given else 1e-300)
+    dy = rng.normal(size=x.shape)
+    dy[0, :2] *= 1e300  # times gamma it is beyond float64, and finite
+    x[:, 5, 4], dy[1, 3, 0] = 0.0, 0.0
+    gamma, beta = np.array([1e100, 1e300, 0.0, 1.0, -2.0, 1.0]), np.array([0.0, 1.0, 2.0, -1.0, 0.0, 0.0])
+    norm = GroupNorm(None if given else 3, eps=0.0, denominator="variance", rms=not given, given=given)
+    cells = cells_along(x.shape, [1]) if given else np.arange(12).reshape(2, 6, 1).repeat(5, 2) // 2
+    case = Case(norm, Scaling(activation=activation), cells, (1,))
+    moments = (np.full(6, 0.5), np.full(6, 1e-320)) if given else None
+    wide = [broadcast(each, (1,), x.shape) for each in (gamma, beta)]
+    h = dy if activation is None else through(x, dy, case, np.vectorize(Fraction)(wide[0]), wide[1], moments)
+    owners = broadcast(np.arange(6), (1,), x.shape)
+    right = gradients(x, h, case, ("f4", "f4"), wide[0], owners, moments)
+    for engine, in_turn in ROADS:
+        *found, check = computed(x, dy, case, ("f4", "f4"), gamma, moments, engine, in_turn=in_turn, beta=beta)
+        for values, expected in zip(found, right, strict=True):
+            assert_same_bits(values.reshape(expected.shape) + np.float32(-0.0), expected + np.float32(-0.0), norm)
+        assert check.nonfinite_groups == 0
 
 
 MISTAKES: dict[str, Callable[[Gradient], Gradient]] = {

@@ -108,6 +108,15 @@ class Upstream(NamedTuple):
     errors: Floats | None = None
 
 
+def defined(visit: Visit, cells: NDArray[np.bool_], norm: GroupNorm) -> NDArray[np.bool_]:
+    """Return which elements of x have an exact z: those in finite `cells`; where moments are given, those finite."""
+    if norm.given:
+        return np.isfinite(visit.values.astype(np.float64))
+    num_x, length, width = visit.walk.view(visit.region)
+    shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
+    return np.broadcast_to(spread(visit.walk, visit.region, cells), shape).reshape(-1)
+
+
 def through(
     visit: Visit,
     dy: NDArray[Any],
@@ -151,11 +160,11 @@ def through(
     shaped += offset
     apply(affine, visit.region.start, FLOATS["float64"], u, bound)
     if name == "relu":
-        above = u > 0
-        places = np.flatnonzero((np.abs(u) <= bound) & (bound > 0) & (dy != 0) & np.isfinite(u))
+        above, exist = u > 0, defined(visit, by.finite, norm)
+        places = np.flatnonzero(~(np.abs(u) > bound) & (bound != 0) & (dy != 0) & exist)
         above[places] = positive(visit, places, by, norm, affine)
         h = np.multiply(dy, above, dtype=dy.dtype)
-        h[np.isnan(u)] = np.nan
+        h[np.isnan(u) & ~exist] = np.nan
         return Upstream(h)
     derivative(name, u, bound)
     values = scratch.take("h", z.size)
@@ -269,15 +278,16 @@ def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool
     base = size * (first_error + np.abs(first) * (5 * U + of_z) + offset * (np.abs(second) + second_error))
     if not (narrow and weights.exact and (weights.uniform == 0 or NEAR < abs(weights.uniform) < 1 / NEAR)):
         base = base + TINY
-    lost = ~((rate < 1 / TINY) & (rate > TINY) & np.isfinite(on_g + on_z + base))
+    finite = found.g.finite  # dy times gamma may be beyond float64 where dy is not
+    lost = ~(finite & (rate < 1 / TINY) & (rate > TINY) & np.isfinite(on_g + on_z + base))
     on_g, on_z, base = (np.where(lost, none, part * UP) for part, none in ((on_g, 0.0), (on_z, 0.0), (base, np.inf)))
-    same = found.g.constant & (norm.centered | (found.g.min == 0))
+    same = finite & found.g.constant & (norm.centered | (found.g.min == 0))
     same &= np.full(same.shape, weights.exact) if found.errors is None else found.errors.max == 0
     if not norm.given:  # then dx is exactly 0
         first, second = np.where(same, found.g.min * norm.centered, first), np.where(same, 0.0, second)
         on_g, on_z, base = (np.where(same, 0.0, part) for part in (on_g, on_z, base))
     if not norm.given:
-        scale = np.where(found.x.finite & found.g.finite, scale, np.nan)
+        scale = np.where(found.x.finite & finite, scale, np.nan)
     return Gradient(scale, first, second, on_g, on_z, base)
 
 
@@ -693,7 +703,7 @@ def check_gradient(
     """
     if norm.given:
         return GradientCheck(found.x.n.size, None, None, nonfinite_groups=int((~found.x.finite).sum()))
-    held = found.x.finite & found.g.finite & (found.x.n > 0) & np.isfinite(cells.base)  # else float64 allows all
+    held = found.x.finite & (found.x.n > 0) & np.isfinite(cells.base)  # else float64 allows all
     of_z, offset = found.mapping.slope, found.mapping.offset
     assert of_z is not None and offset is not None
     rate = factor(found.mapping) * weights.uniform
@@ -713,7 +723,7 @@ def check_gradient(
         found.x.n.size,
         None if norm.rms else _worst(mean, (mean_bound + error + TINY) * UP, held),
         _worst(projection - expected, bound * UP, held),
-        nonfinite_groups=int((~(found.x.finite & found.g.finite)).sum()),
+        nonfinite_groups=int((~(found.x.finite & found.dy.finite)).sum()),
     )
 
 

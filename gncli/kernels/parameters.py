@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ class Piece(NamedTuple):
     undefined: NDArray[np.int64]
 
 
-def pieces(grid: Grid, start: int, terms: Floats, sizes: Floats) -> list[Piece]:
+def pieces(grid: Grid, start: int, terms: Floats, sizes: Floats, exist: Callable[[], NDArray[np.bool_]]) -> list[Piece]:
     """Return the sums of a run of terms, whose first one belongs to the element `start` of the tensor.
 
     Parameters
@@ -104,10 +105,15 @@ def pieces(grid: Grid, start: int, terms: Floats, sizes: Floats) -> list[Piece]:
         The terms; they are used up. They are taken to have no error.
     sizes : ndarray of float64, 1-D
         Scratch memory, as much.
+    exist : callable
+        Returns which terms have an exact value. Where float64 cannot hold it, the bound is infinite.
     """
-    largest, bad = float(np.abs(terms, out=sizes).max(initial=0.0)), None
+    largest = float(np.abs(terms, out=sizes).max(initial=0.0))
+    undefined = beyond = None
     if not largest < math.inf:
         bad = ~np.isfinite(sizes)
+        beyond = bad & exist()
+        undefined = bad & ~beyond
         terms[bad] = sizes[bad] = 0.0
         largest = float(sizes.max(initial=0.0))
     scale = 128 if largest > LARGE else 0
@@ -127,16 +133,9 @@ def pieces(grid: Grid, start: int, terms: Floats, sizes: Floats) -> list[Piece]:
             return values.reshape(shape[1::2])
 
         sums = [(power + scale, number) for power, number in levels(terms[piece], shape, math.ldexp(largest, -scale))]
-        none = np.zeros(shape[1::2])
-        found.append(
-            Piece(
-                tuple(box[1::2]),
-                sums,
-                added(sizes),
-                none,
-                none.astype(np.int64) if bad is None else added(bad.astype(np.int64)),
-            )
-        )
+        unbounded, lost = (np.zeros(shape[1::2]) if part is None else added(part + 0.0) for part in (beyond, undefined))
+        unbounded[unbounded > 0] = np.inf
+        found.append(Piece(tuple(box[1::2]), sums, added(sizes), unbounded, lost.astype(np.int64)))
     return found
 
 

@@ -38,6 +38,7 @@ from gncli.kernels.gradients import (
     cell_numbers,
     cells_of,
     check_gradient,
+    defined,
     enclosed,
     exact_cells,
     exact_rounders,
@@ -54,7 +55,7 @@ from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import UP, Affine, Gradient, Standardization, U, native_order
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
-from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded, spread
+from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.slopes import (
     NO_SUMS,
@@ -391,8 +392,11 @@ class _Worker:
         mapped(visit, cells, g.values, of_z, g.errors, values, bound)
         of_dx = self.double.measure(visit._replace(values=values))
         dx = self.engine.buffers.take(size, made.dtype)
-        defined = None if of_dx.finite.all() else self._defined(visit, known, h.values)
-        places = enclosed(values, bound, other, defined, made, dx)
+        exact = None
+        if not of_dx.finite.all():
+            of_dy = np.isfinite(h.values.astype(np.float64))
+            exact = of_dy if self.norm.given else defined(visit, known.x.finite & known.dy.finite, self.norm)
+        places = enclosed(values, bound, other, exact, made, dx)
         if self.smooth:
             rounders = smooth_rounders(self.smooth, made, partial(self.near, visit, dy), partial(self.kinds, visit, dy))
         else:
@@ -409,7 +413,7 @@ class _Worker:
         if not made.foreign:
             overflowed = int((rounded.number("posinf") + rounded.number("neginf")).sum())
         projections = self.double.measure(visit._replace(values=np.multiply(values, z, out=other)))
-        dgamma, dbeta = self._sums(visit, known.mapping, h, z)
+        dgamma, dbeta = self._sums(elements, known)
         counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
         found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)
         if sink is not None and sink.sequential:
@@ -419,40 +423,40 @@ class _Worker:
         self.engine.buffers.give(dx)
         return found
 
-    def _defined(self, visit: Visit, known: Measured, h: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which elements have an exact value: those of cells without NaN and infinities."""
-        if self.norm.given:
-            return np.asarray(np.isfinite(h.astype(np.float64)))
-        finite = spread(visit.walk, visit.region, known.x.finite & known.g.finite)
-        num_x, length, width = visit.walk.view(visit.region)
-        shape = (num_x, length, width) if visit.walk.columns else (num_x, length)
-        return np.broadcast_to(finite, shape).reshape(-1)
-
-    def _sums(self, visit: Visit, mapping: Standardization, h: Upstream, z: Floats) -> tuple[list[Piece], list[Piece]]:
+    def _sums(self, elements: _Elements, known: Measured) -> tuple[list[Piece], list[Piece]]:
         """Return the sums of h z and of h."""
-        start, take = visit.region.start, self.scratch.take
+        visit, dy, z, h, _ = elements
+        mapping, start, take = known.mapping, visit.region.start, self.scratch.take
+
+        def exist() -> NDArray[np.bool_]:
+            return defined(visit, known.x.finite, self.norm) & np.isfinite(dy.astype(np.float64))
+
         wide, terms, sizes = take("g", z.size), take("dx", z.size), take("other", z.size)
         wide[...] = h.values
-        dgamma = pieces(self.grid, start, np.multiply(wide, z, out=terms), sizes)
-        dbeta = pieces(self.grid, start, wide, sizes)
+        dgamma = pieces(self.grid, start, np.multiply(wide, z, out=terms), sizes, exist)
+        dbeta = pieces(self.grid, start, wide, sizes, exist)
         assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
         finite = np.isfinite(mapping.rstd)
         # A term is within |h z| (slope + 2 U) + |h| offset of the exact one, and a bit more where h has an error.
         slope, offset = (float(part[finite].max(initial=0.0)) for part in (mapping.slope, mapping.offset))
-        bounds = [t.sizes * (slope + 2 * U) + of_h.sizes * offset for t, of_h in zip(dgamma, dbeta, strict=True)]
+        bounds = [
+            t.bounds + t.sizes * (slope + 2 * U) + of_h.sizes * offset for t, of_h in zip(dgamma, dbeta, strict=True)
+        ]
         if h.errors is not None:
             np.multiply(np.abs(z, out=terms), h.errors, out=terms)
             terms += offset * h.errors
             bounds = [b + more for b, more in zip(bounds, self._sizes(start, terms, 1 + slope), strict=True)]
             dbeta = [
-                t._replace(bounds=bound) for t, bound in zip(dbeta, self._sizes(start, h.errors, 1.0), strict=True)
+                t._replace(bounds=t.bounds + more)
+                for t, more in zip(dbeta, self._sizes(start, h.errors, 1.0), strict=True)
             ]
         return [t._replace(bounds=bound) for t, bound in zip(dgamma, bounds, strict=True)], dbeta
 
     def _sizes(self, start: int, errors: Floats, factor: float) -> list[Floats]:
         """Return the sums of `errors`, which are used up, times `factor`, for the pieces that `pieces` makes."""
-        found = pieces(self.grid, start, errors, self.scratch.take("other", errors.size))
-        return [piece.sizes * factor * UP for piece in found]
+        sizes = self.scratch.take("other", errors.size)
+        found = pieces(self.grid, start, errors, sizes, lambda: np.ones(errors.size, np.bool_))
+        return [piece.bounds + piece.sizes * factor * UP for piece in found]
 
     def near(
         self, visit: Visit, dy: NDArray[Any], opened: NDArray[np.int64], cells: Sequence[Cell]

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gncli.kernels import parameters
 from gncli.kernels.exact import GRAIN
@@ -26,6 +27,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def no_matter() -> NDArray[np.bool_]:
+    """Say which terms exist, where all are finite and nobody asks."""
+    raise AssertionError
+
+
 def test_sums_are_exact_in_any_order_and_any_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "HEADROOM", 2)
     rng = np.random.default_rng(0)
@@ -39,7 +45,7 @@ def test_sums_are_exact_in_any_order_and_any_pieces(monkeypatch: pytest.MonkeyPa
                 totals.add(
                     [
                         p._replace(bounds=p.sizes)
-                        for p in pieces(GRID, start, values[start:stop].copy(), np.empty(stop - start))
+                        for p in pieces(GRID, start, values[start:stop].copy(), np.empty(stop - start), no_matter)
                     ]
                 )
             found = totals.result()
@@ -52,7 +58,7 @@ def test_sums_are_exact_in_any_order_and_any_pieces(monkeypatch: pytest.MonkeyPa
 def test_huge_terms_are_summed_on_another_scale() -> None:
     values = np.array([1e308, 1e308, -1e308, 2.0, 1e308] * 12)
     totals = Totals(GRID)
-    totals.add(pieces(GRID, 0, values, np.empty(60)))
+    totals.add(pieces(GRID, 0, values, np.empty(60), no_matter))
     found = totals.result()
     exact = sum(map(Fraction, [1e308, 1e308, -1e308, 2.0, 1e308] * 4))
     assert Fraction(found.total[0], 1 << GRAIN) == exact
@@ -65,8 +71,20 @@ def test_a_term_that_is_not_finite_makes_its_own_sum_undefined() -> None:
     values = np.ones(60)
     values[[5, 7]] = np.nan, np.inf
     totals = Totals(GRID)
-    totals.add(pieces(GRID, 0, values, np.empty(60)))
+    totals.add(pieces(GRID, 0, values, np.empty(60), lambda: np.zeros(60, np.bool_)))
     found = totals.result()
     assert (found.undefined.tolist(), found.sizes.tolist()) == ([0, 2, 0], [20.0, 18.0, 20.0])
     rounded, _ = found.rounded(FLOATS["float32"])
     np.testing.assert_array_equal(rounded, np.array([20, np.nan, 20], np.float32))
+
+
+def test_a_term_beyond_float64_leaves_its_own_sum_open() -> None:
+    values = np.ones(60)
+    values[[5, 7, 10]] = np.nan, np.inf, np.inf
+    totals = Totals(GRID)
+    totals.add(pieces(GRID, 0, values, np.empty(60), lambda: np.arange(60) > 7))
+    found = totals.result()
+    assert (found.undefined.tolist(), found.bounds.tolist()) == ([0, 2, 0], [0.0, 0.0, np.inf])
+    rounded, opened = found.rounded(FLOATS["float32"])
+    np.testing.assert_array_equal(rounded, np.array([20, np.nan, 19], np.float32))
+    assert opened.tolist() == [2]
