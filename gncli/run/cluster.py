@@ -48,6 +48,8 @@ from gncli.io.urls import is_url
 from gncli.run.engine import Buffers, Engine, Step
 
 if TYPE_CHECKING:
+    from logging import LogRecord
+
     from distributed import Client, LocalCluster
 
 WORK_NBYTES = 256 << 20  # bytes of input per item, at most: 10 TB are 40,000 items
@@ -188,6 +190,7 @@ class ClusterEngine(Engine):
             for name in list(logging.root.manager.loggerDict):
                 if name.partition(".")[0] == "distributed":
                     logging.getLogger(name).setLevel(logging.CRITICAL)  # problems are raised as errors
+            logging.getLogger("asyncio").addFilter(_is_news)
             signals.cleanups[self] = self.rest
             try:
                 if self._address is None:
@@ -244,6 +247,15 @@ async def done(client: Client, function: Callable[[bytes], T], order: bytes) -> 
 async def _threads_of(client: Client) -> int:
     """Return the number of threads of all workers, as the scheduler knows them."""
     return sum((await client.nthreads(asynchronous=True)).values())
+
+
+def _is_news(record: LogRecord) -> bool:
+    """Return whether asyncio has to say more than that a pause of tornado's ended, which nobody awaits any more.
+
+    The client pauses so between two messages, and is closed in the middle of a pause.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, TimeoutError) and str(error) == "Timeout")
 
 
 @contextmanager

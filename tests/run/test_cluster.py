@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -309,6 +310,26 @@ def test_a_scheduler_that_does_not_answer_is_a_limit(tmp_path: Path, monkeypatch
         with ClusterEngine(wrong) as engine, pytest.raises(LimitError, match=r"no dask scheduler with workers answers"):
             measure(open_source(str(tmp_path / "x.npy")), whole((10,)), engine)
         gc.collect()  # while no other client is about
+
+
+def test_a_pause_that_nobody_awaits_any_more_is_not_said(
+    tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones(10))
+    with ClusterEngine(address) as engine:
+        measure(open_source(str(tmp_path / "x.npy")), whole((10,)), engine)
+    loop = asyncio.new_event_loop()
+    for error in (TimeoutError("Timeout"), TimeoutError("Timeout of something else"), OSError("Timeout")):
+        loop.create_future().set_exception(error)
+    gc.collect()
+    loop.call_exception_handler({"message": "no exception at all"})
+    loop.close()
+    said = [record.getMessage().splitlines()[-1] for record in caplog.records if record.name == "asyncio"]
+    assert said == [
+        "future: <Future finished exception=TimeoutError('Timeout of something else')>",
+        "future: <Future finished exception=OSError('Timeout')>",
+        "no exception at all",
+    ]
 
 
 def test_arrays_in_memory_do_not_travel(address: str) -> None:
