@@ -321,6 +321,26 @@ def test_products_that_float64_cannot_hold_are_settled(activation: str | None, g
         assert check.nonfinite_groups == 0
 
 
+@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize("dy", [0.0, 1e299])
+def test_the_check_allows_all_where_what_it_compares_is_beyond_float64(dy: float, rms: bool) -> None:
+    rng = np.random.default_rng(16)
+    x, upstream = rng.normal(size=(2, 6, 5)), rng.normal(size=(2, 6, 5))
+    x[1] *= 1e-4 if dy else 1e-175  # dx z is 1e311, or without dy 1 / var 1e350
+    upstream[1] *= dy
+    case = Case(
+        GroupNorm(3, eps=0.0, denominator="variance", rms=rms), Scaling(), np.arange(12).reshape(2, 6, 1) // 2, (1,)
+    )
+    made = "float64" if dy else "float32"
+    dx, _, _, check = computed(x, upstream, case, (made, "f8"), np.ones(()), None, ENGINES[0])
+    assert (check.ok, check.groups, check.nonfinite_groups) == (True, 6, 0)
+    assert np.isfinite(dx).all() and (dx[1] != 0).all() == bool(dy)
+    assert 0 < (check.projection_error or 0) < 1  # of the first sample, which is checked all the same
+    if not dy:  # a dx of float64 is not settled, so it is not what it should be
+        dx, _, _, check = computed(x, upstream, case, ("float64", "f8"), np.ones(()), None, ENGINES[0])
+        assert np.isnan(dx[1]).all() and (check.ok, check.projection_error) == (False, np.inf)
+
+
 MISTAKES: dict[str, Callable[[Gradient], Gradient]] = {
     "eps": lambda cells: cells._replace(factor=cells.factor * (1 + 1e-9), second=cells.second * (1 + 1e-9)),
     "factor": lambda cells: cells._replace(factor=cells.factor * (1 + 1e-11)),

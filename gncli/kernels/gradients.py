@@ -684,7 +684,14 @@ def _larger(a: float | None, b: float | None) -> float | None:
 
 
 def check_gradient(
-    found: Measured, cells: Gradient, dx: Moments, projections: Moments, norm: GroupNorm, weights: Weights
+    found: Measured,
+    cells: Gradient,
+    dx: Moments,
+    projections: Moments,
+    norm: GroupNorm,
+    weights: Weights,
+    *,
+    settled: bool,
 ) -> GradientCheck:
     """Return the check of some cells.
 
@@ -700,21 +707,26 @@ def check_gradient(
         The formula.
     weights : Weights
         Gamma.
+    settled : bool
+        Whether what is not finite in float64 was settled.
     """
     if norm.given:
         return GradientCheck(found.x.n.size, None, None, nonfinite_groups=int((~found.x.finite).sum()))
-    held = found.x.finite & (found.x.n > 0) & np.isfinite(cells.base)  # else float64 allows all
     of_z, offset = found.mapping.slope, found.mapping.offset
     assert of_z is not None and offset is not None
     rate = factor(found.mapping) * weights.uniform
-    (root_z, share), root_dx = found.roots(norm), _root_mean_square(dx)
+    (root_z, share), root_dx, root_g = found.roots(norm), _root_mean_square(dx), _root_mean_square(found.g)
+    largest = np.abs(rate) * (2 * root_g + root_z * np.abs(cells.second)) * np.maximum(root_z, 1) * found.x.n
+    held = found.x.finite & found.dy.finite & (found.x.n > 0)
+    # Where the sum of dx z, or a bound, may be beyond float64, this allows all but a dx that is itself beyond it.
+    held &= np.isfinite(cells.base + largest) | ~(dx.finite | settled)
     left = share if norm.denominator == "std" else 2 * share - 1  # 1 - 2 var / (var + eps)
     inner, inner_error = _mean(found.products, 3 * U)
-    inner_error = inner_error + (of_z * root_z + offset) * _root_mean_square(found.g)
+    inner_error = inner_error + (of_z * root_z + offset) * root_g
     slip = 0.0 if found.errors is None else _root_mean_square(found.errors)
     inner_error = inner_error + slip * (root_z * (1 + of_z) + offset)
     expected = rate * inner * left
-    error = (cells.base + cells.on_g * _root_mean_square(found.g) + cells.on_z * root_z + np.abs(rate) * slip) * UP
+    error = (cells.base + cells.on_g * root_g + cells.on_z * root_z + np.abs(rate) * slip) * UP
     mean, mean_bound = _mean(dx, 0.0)
     projection, projection_bound = _mean(projections, U)
     bound = projection_bound + error * root_z + root_dx * (of_z * root_z + offset)

@@ -707,7 +707,9 @@ class Backward:
     def _finish(self, known: Measured, cells: Gradient, moments: _Results, counts: _Counts, spans: int) -> None:
         """Add up what is known of `spans` whole spans."""
         worker = self._worker
-        check = check_gradient(known, cells, moments.before, moments.projections, worker.norm, worker.weights)
+        check = check_gradient(
+            known, cells, moments.before, moments.projections, worker.norm, worker.weights, settled=worker.proves
+        )
         check = replace(check, overflowed=counts.overflowed, overflow=self.overflow)
         if worker.proves:
             check = replace(check, proved=int(moments.dx.n.sum()) - counts.settled, settled=counts.settled)
