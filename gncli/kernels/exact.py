@@ -69,7 +69,7 @@ def exact_sums(values: NDArray[Any]) -> tuple[Integers, Integers]:
     """
     shape = (*values.shape[:1], *values.shape[2:])
     first, second = np.zeros(shape, np.int64).astype(object), np.zeros(shape, np.int64).astype(object)
-    if _is_narrow(values.dtype) and values.ndim == 2:
+    if is_narrow(values.dtype) and values.ndim == 2:
         return _narrow_sums(values.astype(np.float32, copy=False))
     for start in range(0, values.shape[1], MOST):
         rows = values[:, start : start + MOST]
@@ -90,7 +90,7 @@ def cell_sums(visit: Visit, cells: Moments | None = None) -> Sums:
     cells : Moments, optional
         The moments of its cells, in the same order, if they are known; they are measured if they are needed.
     """
-    if not _is_narrow(visit.values.dtype):
+    if not is_narrow(visit.values.dtype):
         return _sums_by_limbs(visit, MomentsOf(visit.values.dtype).measure(visit) if cells is None else cells)
     walk = visit.walk
     num_x, length, width = walk.view(visit.region)
@@ -171,7 +171,7 @@ def sums_of(visit: Visit, owners: NDArray[np.int64], wanted: NDArray[np.int64]) 
     return first, second
 
 
-def _is_narrow(dtype: np.dtype[Any]) -> bool:
+def is_narrow(dtype: np.dtype[Any]) -> bool:
     """Return whether a float32 holds every value of `dtype`."""
     return dtype.kind == "b" or dtype.itemsize <= (4 if dtype.kind == "f" else 2)
 

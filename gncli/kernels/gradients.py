@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.activations import derivative
-from gncli.kernels.exact import GRAIN, Sums, cell_sums, fractions, positive
+from gncli.kernels.exact import GRAIN, Sums, cell_sums, fractions, is_narrow, positive
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
@@ -37,7 +37,7 @@ from gncli.kernels.plain import PIECE, UP, Affine, Factors, Gradient, Standardiz
 from gncli.kernels.proof import TINY
 from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.scratch import Scratch
-from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
+from gncli.kernels.surds import Reals, Term, exactly, product_sums, rounded_sum
 from gncli.kernels.walk import boxes
 from gncli.text import finite
 
@@ -407,10 +407,10 @@ class Cell(NamedTuple):
         return Term(over, self.spread)
 
 
-def float_parts(values: NDArray[Any]) -> list[Floats]:
-    """Return arrays of float64 whose sum is exactly `values`: two for 64-bit integers, else one."""
+def float_parts(values: NDArray[Any]) -> list[Reals]:
+    """Return arrays of float32 or float64 whose sum is exactly `values`: two for 64-bit integers, else one."""
     if not is_wide_integer(values.dtype):
-        return [values.astype(np.float64)]
+        return [values.astype(np.float32 if is_narrow(values.dtype) else np.float64, copy=False)]
     upper = values >> 32 << 32
     return [upper.astype(np.float64), (values - upper).astype(np.float64)]
 
@@ -438,10 +438,12 @@ def exact_cells(
     num_x, length, width = visit.walk.view(visit.region)
     runs = cell_numbers(visit)
     opened = np.unique(runs) if opened is None else opened
-    x, column = np.nonzero(np.isin(runs, opened))
+    found_in = np.isin(runs, opened)
+    x, column = np.nonzero(found_in)
 
-    def rows(values: NDArray[Any]) -> list[Floats]:
-        return float_parts(values.reshape(num_x, length, width).swapaxes(1, 2)[x, column])
+    def rows(values: NDArray[Any]) -> list[Reals]:
+        by_run = values.reshape(num_x, length, width).swapaxes(1, 2)
+        return float_parts(by_run.reshape(-1, length) if found_in.all() else by_run[x, column])
 
     weights = [[row for part in gamma for row in rows(part)]] if gamma else []
     index = np.searchsorted(opened, runs[x, column])

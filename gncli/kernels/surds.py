@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import GRAIN, nearest, over_grain
 from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
-from gncli.kernels.plain import Floats
+from gncli.kernels.plain import PIECE, Floats
 from gncli.kernels.twofold import two_product
 
 PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171, 225, 249, 295, 325, 379, 399))
 EXACTLY = 1024  # bits after which a sum that is still open is tested for a zero or a tie
 FAR = 2.0**250  # what is beyond it, or below one over it, is multiplied in Python
 FACTORS = 3  # of a product, at most
+
+Reals = NDArray[np.floating[Any]]
 
 
 class Term(NamedTuple):
@@ -160,42 +162,60 @@ def levels(values: Floats, shape: tuple[int, ...], largest: float) -> Iterator[t
         yield power, np.asarray(np.ldexp(sums, -power).astype(np.int64))
 
 
-def product_sums(factors: Sequence[Sequence[Floats]]) -> NDArray[Any]:
+def product_sums(factors: Sequence[Sequence[Reals]]) -> NDArray[Any]:
     """Return the exact sums along axis 1 of products, as Python integers over ``2**(FACTORS * GRAIN)``.
 
     Parameters
     ----------
-    factors : sequence of sequences of ndarray of float64, shape (A, R)
+    factors : sequence of sequences of ndarray of float32 or float64, shape (A, R)
         At most `FACTORS` factors, each as arrays whose sum it is. What is not finite counts as 0.
     """
+    rows, length = factors[0][0].shape
+    total = np.zeros(rows, np.int64).astype(object)
+    step = max(PIECE // max(rows, 1), 1024)  # what is made of a piece stays in the cache
+    for start in range(0, length, step):
+        _add_products([[part[:, start : start + step] for part in parts] for parts in factors], total)
+    return total
+
+
+def _add_products(factors: Sequence[Sequence[Reals]], total: NDArray[Any]) -> None:
+    """Add to `total` what `product_sums` returns."""
     short = [[_is_short(part) for part in parts] for parts in factors]
-    near = np.ones(len(factors[0][0]), np.bool_)
+    near = np.ones(total.size, np.bool_)
     if not all(map(all, short)):
         factors = [[np.where(np.isfinite(part), part, 0.0) for part in parts] for parts in factors]
         for size in (np.abs(part) for parts in factors for part in parts):
             near &= ((size == 0) | (size > 1 / FAR) & (size < FAR)).all(axis=1)
-    total = np.zeros(near.size, np.int64).astype(object)
     for row in np.flatnonzero(~near):
-        total[row] = _slow_sum([[part[row].tolist() for part in parts] for parts in factors])
+        total[row] += _slow_sum([[part[row].tolist() for part in parts] for parts in factors])
     if not near.any():
-        return total
+        return
     # A factor after the other: the products so far, and whether each is short, so that the next one may be exact.
     products, *others = [
-        [(part[near], is_short) for part, is_short in zip(parts, shorts, strict=True)]
+        [(part if near.all() else part[near], is_short) for part, is_short in zip(parts, shorts, strict=True)]
         for parts, shorts in zip(factors, short, strict=True)
     ]
     for parts in others:
-        pairs = [(a * b,) if left and right else two_product(a, b) for a, left in products for b, right in parts]
+        pairs = [
+            (np.multiply(a, b, dtype=np.float64),)
+            if left and right
+            else two_product(a.astype(np.float64, copy=False), b.astype(np.float64, copy=False))
+            for a, left in products
+            for b, right in parts
+        ]
         products = [(part, False) for pair in pairs for part in pair if part.any()]
     for values, _ in products:
-        largest = float(np.abs(values).max(initial=0.0))
-        for power, sums in levels(values.reshape(-1), (1, *values.shape), largest):
+        found = levels(
+            values.astype(np.float64).reshape(-1), (1, *values.shape), float(max(values.max(), -values.min()))
+        )
+        for power, sums in found:
             total[near] += sums.astype(object) << FACTORS * GRAIN + power
-    return total
 
 
-def _is_short(part: Floats) -> bool:
+def _is_short(part: Reals) -> bool:
     """Return whether a float32 holds each value, which is finite: then no product of two of them is rounded."""
+    if part.dtype == np.float32:
+        return bool(np.isfinite(part).all())
     with np.errstate(all="ignore"):
         return bool((part.astype(np.float32) - part == 0).all())
 
