@@ -33,6 +33,7 @@ from gncli.tasks.requests import Choice, Criteria, Cutting, Diff, Execution, Nor
 from gncli.tasks.stats import StatsRun
 
 MOST_CELLS = 1 << 20
+UNSCALED = Scaling()
 RANGES: Mapping[str, tuple[float, float]] = {
     "rtol": (0, LARGEST),
     "atol": (0, LARGEST),
@@ -168,7 +169,7 @@ def group_norm(
     norm = _norm(num_groups, None, eps, layout, denominator, interleaved, over, rms, mean, var)
     grouping = norm.on(source.shape, source.order)
     scaling = Scaling(gamma_axes, gamma_per_group, gamma_offset, round_before_affine, activation)
-    if gamma is None and beta is None and scaling == Scaling():
+    if gamma is None and beta is None and scaling == UNSCALED:
         affine = no_affine(math.prod(source.shape))
     else:
         affine = scaling.affine(grouping, _values(gamma, "gamma", 1.0), _values(beta, "beta", 0.0))

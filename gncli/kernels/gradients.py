@@ -35,7 +35,7 @@ from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
 from gncli.kernels.plain import PIECE, UP, Affine, Factors, Gradient, Standardization, U, apply
 from gncli.kernels.proof import TINY
-from gncli.kernels.reduction import Visit, spread
+from gncli.kernels.reduction import Visit, over_rows, spread
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Reals, Term, exactly, product_sums, rounded_sum
 from gncli.kernels.walk import boxes
@@ -299,7 +299,7 @@ def mapped(
     `errors` has the bounds of the errors of g; None if it has none but that of a product.
     """
     num_x, length, width = visit.walk.view(visit.region)
-    placed = Gradient(*(spread(visit.walk, visit.region, part).reshape(num_x, width) for part in cells))
+    placed = over_rows(visit.walk, visit.region, cells)
     loops().gradient(g, z, length, placed, found, bound)
     if errors is not None:
         shaped = bound.reshape(num_x, length, width)

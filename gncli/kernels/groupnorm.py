@@ -30,7 +30,7 @@ from gncli.kernels.moments import Floats, Moments
 from gncli.kernels.partition import Partition, by_axes, by_group
 from gncli.kernels.plain import LARGE, Affine, Standardization
 from gncli.kernels.proof import enclosure
-from gncli.kernels.reduction import each, spread
+from gncli.kernels.reduction import each, over_rows
 from gncli.kernels.walk import Region, Walk
 from gncli.text import finite
 
@@ -273,7 +273,9 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     divisor = np.sqrt(total)
     if norm.denominator == "variance":
         divisor = total if cells.power is None else np.ldexp(total, cells.power)
-    rstd = np.minimum(1.0 / np.where(divisor == 0, 1.0, divisor), LARGEST)  # 0 times it is 0
+    if np.count_nonzero(divisor) < divisor.size:
+        divisor = np.where(divisor == 0, 1.0, divisor)  # 0 times it is 0
+    rstd = np.minimum(1.0 / divisor, LARGEST)
     if cells.nan is not None:
         rstd[~cells.finite] = np.nan
     wide = cells.min.dtype.kind in "iu"
@@ -335,12 +337,8 @@ def normalize_region(
         The elements of the visit that are open, in ascending order: `y` holds one of the two numbers that the exact
         result may be rounded to. The others are proved; none is open if `mapping` has no slope.
     """
-    num_x, length, width = walk.view(region)
-
-    def placed(cells: NDArray[Any] | None) -> NDArray[Any] | None:
-        return None if cells is None else spread(walk, region, cells).reshape(num_x, width)
-
-    cells = Standardization._make(map(placed, mapping))
+    _, length, _ = walk.view(region)
+    cells = over_rows(walk, region, mapping)
     return loops().normalize(values, length, cells, None if affine.identity else affine, region.start, made, z, y)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,6 +30,8 @@ DTYPES = {kind: number for number, kind in enumerate("b1 i1 u1 i2 u2 i4 u4 i8 u8
 """The number of each dtype in `native.c`."""
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
+_address: Callable[[Any], int] = ctypes.addressof
+_byte: Callable[[Any], Any] = ctypes.c_char.from_buffer
 _SUMS = ("total", "square", "product", "a_square", "b_square")
 _TALLIED = ("n", "nan", "inf", "outside", *_SUMS, "low", "high", "worst", "excess")
 _OPEN = 1 << 12  # open elements of a visit that there is room for at first
@@ -159,11 +162,9 @@ class Native:
         if values.strides[-1] != dtype.itemsize:
             values = np.ascontiguousarray(values)
         shape = (*values.shape[:1], *values.shape[2:])
-        kept = ["n", "hi", "lo", "m2", "square", *(name for name in wanted if name not in PLACES)]
-        places = [name for name in wanted if name in PLACES]
         floating = dtype.kind == "f"
-        names = [*kept, *places, "least", "most", *((*_SELDOM, "power") if floating else ()), "odd"]
-        block = np.zeros((len(names), *shape))  # one array, whose rows are written to: each address takes a microsecond
+        kept, places, names = _fields(tuple(wanted), floating)
+        block = np.zeros((len(names), *shape))  # one array, whose rows are written to
         addresses, scratch = dict(zip(names, _rows(block), strict=True)), _borrowed()
         task = _Moments(
             values=_at(values),
@@ -184,7 +185,7 @@ class Native:
         extremes = dtype.newbyteorder("=") if wide_integer else np.float64
         found = {name: rows[name] for name in kept} | {name: rows[name].view(np.int64) for name in places}
         found |= {"min": rows["least"].view(extremes), "max": rows["most"].view(extremes)}
-        if floating and rows["odd"].any():
+        if floating and np.count_nonzero(rows["odd"]):
             if any(rows[name].any() for name in _SELDOM):
                 found |= {name: rows[name] for name in _SELDOM}
             power = rows["power"].reshape(-1).view(np.int32)[: rows["power"].size].reshape(shape)
@@ -461,6 +462,14 @@ def _borrowed() -> tuple[NDArray[Any], int]:
         return new, _at(new)
 
 
+@functools.cache  # of a small array, making the lists takes as long as its sums
+def _fields(wanted: tuple[str, ...], floating: bool) -> tuple[list[str], list[str], list[str]]:
+    """Return what `moments` finds as numbers and as places, and the rows of its memory."""
+    kept = ["n", "hi", "lo", "m2", "square", *(name for name in wanted if name not in PLACES)]
+    places = [name for name in wanted if name in PLACES]
+    return kept, places, [*kept, *places, "least", "most", *((*_SELDOM, "power") if floating else ()), "odd"]
+
+
 def _number(dtype: np.dtype[Any]) -> int:
     return DTYPES[f"{dtype.kind}{dtype.itemsize}"]
 
@@ -472,5 +481,8 @@ def _rows(block: NDArray[Any]) -> range:
 
 
 def _at(array: NDArray[Any]) -> int:
-    """Return the address of the first element; `array.ctypes.data` takes five times as long."""
-    return int(array.__array_interface__["data"][0])
+    """Return the address of the first element."""
+    try:
+        return _address(_byte(array))  # a fifth of the time that the interface takes, but of memory that can be written
+    except (TypeError, ValueError):
+        return int(array.__array_interface__["data"][0])

@@ -331,6 +331,14 @@ def spread(walk: Walk, region: Region, cells: Array) -> Array:
     return np.broadcast_to(found, extents).reshape(shape)
 
 
+def over_rows(walk: Walk, region: Region, cells: R) -> R:
+    """Return a record of cells in shape (X, Q): the cell of each row and column of `region`. See `spread`."""
+    num_x, _, width = walk.view(region)
+    if region.axis == 0 and shape_of(cells) == (num_x * width,):  # no axis is reduced but the leaf
+        return reshape(cells, num_x, width)
+    return each(cells, lambda array: spread(walk, region, array).reshape(num_x, width))
+
+
 def in_c_order(places: NDArray[np.int64], shape: tuple[int, ...], order: str) -> NDArray[np.int64]:
     """Return the flat index in C order of storage indices, for a tensor of `shape` stored in `order`."""
     if order == "C" or len(shape) < 2:
