@@ -58,7 +58,7 @@ def stats(
     """Return the report of ``stats``."""
     run = StatsRun(Stats(tensors=tuple(tensors), **_grouped(given)))
     for tensor, cells in run.cells():
-        if on_cells is not None:
+        if on_cells is not None and isinstance(tensor, TensorStats):
             on_cells(tensor, cells)
     return run.report()
 

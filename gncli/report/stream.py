@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gncli.report.forms import STREAMED
-from gncli.report.records import Cell, TensorStats
+from gncli.report.records import Cell, Failure, TensorStats
 from gncli.report.style import Style
 from gncli.report.tensor_document import CellBatch
 
@@ -26,8 +26,8 @@ class CellStream:
     def __init__(self, form: str, selected: tuple[str, ...]) -> None:
         self._form, self._selected, self._first = form, selected, True
 
-    def rows(self, tensor: TensorStats, cells: Sequence[Cell]) -> str:
-        """Return the text of the next cells of `tensor`."""
+    def rows(self, tensor: TensorStats | Failure, cells: Sequence[Cell]) -> str:
+        """Return the text of the next cells of `tensor`, or in JSON Lines why it could not be read."""
         text = STREAMED[self._form](CellBatch(tensor, cells, self._selected, first=self._first), Style())
         gap = "\n" if self._form == "plain" and text and not self._first else ""
         self._first = self._first and not text

@@ -224,7 +224,7 @@ class StatsDocument(TensorDocument):
 
 
 class CellsDocument(StatsDocument):
-    """What ``stats --by`` found. Tables show the first cells; a `CellBatch` has shown all of them to other forms."""
+    """What ``stats --by`` found. Tables show the first cells; a `CellBatch` has shown all rows to other forms."""
 
     def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return one table."""
@@ -279,17 +279,17 @@ class CellsDocument(StatsDocument):
         return iter(())
 
     def objects(self) -> Iterator[dict[str, object]]:
-        """Return the tensors that could not be read."""
-        return (tensor_object(failure) for failure in self.report.failures)
+        """Return nothing."""
+        return iter(())
 
 
 class CellBatch(Stream):
-    """Some cells of a tensor.
+    """Some cells of a tensor, or why it could not be read.
 
     Parameters
     ----------
-    tensor : TensorStats
-        The tensor; its statistics are not used.
+    tensor : TensorStats or Failure
+        The tensor; its statistics are not used. Only ``jsonl`` has a place for a failure.
     cells : sequence of Cell
         The cells.
     selected : tuple of str
@@ -298,7 +298,9 @@ class CellBatch(Stream):
         Whether these are the first cells of the report.
     """
 
-    def __init__(self, tensor: TensorStats, cells: Sequence[Cell], selected: tuple[str, ...], *, first: bool) -> None:
+    def __init__(
+        self, tensor: TensorStats | Failure, cells: Sequence[Cell], selected: tuple[str, ...], *, first: bool
+    ) -> None:
         self.tensor, self.cells, self.selected, self.first = tensor, cells, selected, first
 
     def blocks(self) -> Iterator[Block]:
@@ -314,7 +316,9 @@ class CellBatch(Stream):
             yield from map(cell.stats.value, self.selected or CELL_STATISTICS)
 
     def objects(self) -> Iterator[dict[str, object]]:
-        """Return an object per cell."""
+        """Return an object per cell, or the one of a failure."""
+        if isinstance(self.tensor, Failure):
+            return iter([tensor_object(self.tensor)])
         head = {"name": without_surrogates(self.tensor.name)}
         return (head | cell.as_dict(self.selected) for cell in self.cells)
 

@@ -75,6 +75,7 @@ class StatsRun:
         self._described: list[TensorStats] = []
         self._headers: list[TensorStats] = []  # the same without values, as `cells` yields them
         self._failed: list[str] = []
+        self._untold: list[Failure] = []  # which `cells` has not yielded
         self._skipped: list[tuple[str, int]] = []
         self._broken: list[str] = []
         self._broken_count = 0
@@ -84,10 +85,11 @@ class StatsRun:
         self._summed: list[TensorStats] = []
         self._seed: int | None = None
 
-    def cells(self) -> Generator[tuple[TensorStats, list[Cell]], None, None]:
+    def cells(self) -> Generator[tuple[TensorStats | Failure, list[Cell]], None, None]:
         """Read all tensors; yield each one, without values, with its next cells that are chosen, in their order.
 
-        Without an order they come as they are complete, in C order of their index.
+        Without an order they come as they are complete, in C order of their index. A tensor that cannot be read comes
+        in its turn, and in an order before all cells; but not if it is the only one.
 
         Raises
         ------
@@ -102,14 +104,23 @@ class StatsRun:
                 yield from self._surveyed(drawn, engine)
                 self._seed = drawn.seed if draw.seed is None else None
             for tensor in request.tensors:
-                yield from self._all_of(tensor, engine)
+                for found in self._all_of(tensor, engine):
+                    yield from self._told()
+                    yield found
             if request.match is not None and self._passed_over and not (self._described or self._failed):
                 raise ParameterError(f"--match {request.match!r} matches none of {self._passed_over:,} tensors")
             if self._manifest is not None:
                 self._check_manifest(self._manifest)
             self._notes += engine.notes
+        if self._described or len(self._failed) > 1:
+            yield from self._told()
         for header, some in itertools.groupby(self._ranked(), key=itemgetter(0)):
             yield header, [cell for _, cell in some]
+
+    def _told(self) -> list[tuple[Failure, list[Cell]]]:
+        """Return the failures since the last call, as `cells` yields them."""
+        untold, self._untold = self._untold, []
+        return [(failure, []) for failure in untold]
 
     def _make_engine(self) -> Engine:
         asked = self.request.execution
@@ -148,8 +159,10 @@ class StatsRun:
         return self._cells.rows() if self.request.cutting.by is not None and self.request.choice.ranks else []
 
     def _fail(self, name: str, error: GncliError) -> None:
+        failure = Failure(name, error)
         self._failed.append(name)
-        self._chosen.add_unread(Failure(name, error))
+        self._untold.append(failure)
+        self._chosen.add_unread(failure)
 
     def _all_of(self, tensor: str | io.Listing, engine: Engine) -> Iterator[tuple[TensorStats, list[Cell]]]:
         """Survey all tensors that a name stands for; a tensor that fails becomes a `Failure`."""

@@ -49,6 +49,9 @@ def test_the_selected_statistics_are_shown_alone() -> None:
 
 
 @pytest.mark.parametrize("form", STREAMED)
-def test_a_report_of_streamed_cells_has_the_failures_left_to_show(form: str) -> None:
+def test_a_failure_is_streamed_where_there_is_a_place_for_it(form: str) -> None:
     failed = render(StatsReport((BAD,)), "jsonl") if form == "jsonl" else ""
-    assert render(replace(CELLS, tensors=(*CELLS.tensors, BAD)), form) == failed
+    stream = CellStream(form, ())
+    texts = [stream.rows(BAD, []), stream.rows(X, [KEPT[0], HOLED]), stream.rows(BAD, [])]
+    assert "".join(texts) == failed + EXPECTED[form] + failed
+    assert render(replace(CELLS, tensors=(*CELLS.tensors, BAD)), form) == ""
