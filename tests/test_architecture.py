@@ -38,7 +38,7 @@ STOREYS_OF_IO = [
     ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
     ["remote/__init__"],
-    ["remote/google"],
+    ["remote/azure", "remote/google"],
     ["remote/upload"],
     ["remote/obstores", "remote/s3", "remote/file"],
     ["remote/http"],
@@ -58,7 +58,7 @@ HOMES = {
     "distributed": {"run/cluster.py"},
     "matplotlib": {"report/plot.py"},
     "boto3": {"io/remote/s3.py"},
-    "obstore": {"io/remote/google.py", "io/remote/obstores.py"},
+    "obstore": {f"io/remote/{name}.py" for name in ("azure", "google", "obstores")},
 }
 LIGHT = [
     "cli.py",

@@ -32,7 +32,8 @@ def clean(output: str, force: bool) -> None:
 
     On S3 it can leave an upload, whose parts are paid for and seen by nobody. The open uploads to OUT are removed,
     unless one of them got something within the last hour: its run may go on, and would end with an error. On gs:// it
-    can leave an object OUT.gncli-..., with which the same is done.
+    can leave an object OUT.gncli-..., with which the same is done. On az:// it can leave blocks, which Azure alone
+    removes, after a week: then the status is 4, and the error says since when they are there.
     """
     from gncli.io.shared import left_over
     from gncli.io.urls import is_url

@@ -37,7 +37,7 @@ from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
 from gncli.io.source import Archive, Closing, Container, Identity, NewFile, Order, Sink, Source, list_names
-from gncli.io.urls import Url, is_url, parsed
+from gncli.io.urls import is_url, parsed
 from gncli.kernels.floats import Float
 from gncli.names import compression_of
 
@@ -396,7 +396,10 @@ def open_sink(
             hint = "write a .npy or a .safetensors, or write it to a file, and copy that"
             raise ParameterError(f"{format_.name} is not written to a store", subject=text, hint=hint)
         url = parsed(text, ParameterError)[0]
-        notes = () if folder is not None else _open_uploads(url, text, network)
+        if folder is None:
+            from gncli.io.remote import open_uploads  # only who names a store needs it
+
+            notes = open_uploads(url, text, network)
 
     def begin() -> NewFile:
         if folder is not None:
@@ -417,17 +420,6 @@ def open_sink(
     sink = format_.sink(output) if kind is None else Narrowed(format_.sink(output), kind)
     sink.notes = notes
     return sink
-
-
-def _open_uploads(url: Url, text: str, network: Network) -> tuple[str, ...]:
-    """Return a note where other runs have left uploads to an object, or write it; none where that is not told."""
-    from gncli.io.remote import open_uploads  # only who names a store needs it
-
-    count = len(open_uploads(url, network))
-    if not count:
-        return ()
-    some = "an upload is" if count == 1 else f"{count:,} uploads are"
-    return (f"{text}: {some} open, of a run that was killed or goes on; gncli clean {text} removes what is left over",)
 
 
 def _level(compression: int | str, format_: Written | None, subject: str) -> int:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from gncli.errors import OutputError, ParameterError
 from gncli.inputs import ON_NETWORK, Network
-from gncli.io.remote.client import Failure, OpenUpload, Remote, Uploading
+from gncli.io.remote.client import Failure, Remote, Uploading
 from gncli.io.remote.file import RemoteFile
 from gncli.io.source import NewFile, Source
 from gncli.io.urls import Url, parsed
@@ -72,15 +72,21 @@ def _uploading(url: Url, name: str, network: Network) -> Uploading:
         from gncli.io.remote.google import GoogleObject
 
         return GoogleObject(url, network)
-    problem = "az:// is read, and not written: obstore completes no upload there on a condition"
-    raise ParameterError(problem, subject=name, hint="write to a file, and copy that")
+    from gncli.io.remote.azure import AzureObject
+
+    return AzureObject(url, network)
 
 
-def open_uploads(url: Url, network: Network = ON_NETWORK) -> list[OpenUpload]:
-    """Return the open uploads to an object, the oldest first; none where the store does not list them."""
+def open_uploads(url: Url, name: str, network: Network) -> tuple[str, ...]:
+    """Return a note where other runs have left uploads to an object, or write it; none where that is not told."""
     with suppress(Failure, ParameterError):
-        return _uploading(url, str(url), replace(network, retries=0)).uploads()
-    return []
+        remote = _uploading(url, name, replace(network, retries=0))
+        count = len(remote.uploads())
+        if count:
+            some = "an upload is" if count == 1 else f"{count:,} uploads are"
+            end = remote.kept or f"gncli clean {name} removes what is left over"
+            return (f"{name}: {some} open, of a run that failed, was killed or goes on; {end}",)
+    return ()
 
 
 def uploads_left_over(output: str, network: Network = ON_NETWORK, *, force: bool = False) -> list[str]:
@@ -98,7 +104,8 @@ def uploads_left_over(output: str, network: Network = ON_NETWORK, *, force: bool
     Raises
     ------
     OutputError
-        If one may be of a run that goes on: nothing is removed then. If the store does not list or remove them.
+        If one may be of a run that goes on, or the store removes them only by itself: nothing is removed then. If the
+        store does not list or remove them.
     ParameterError
         If such objects are not written.
     """
@@ -106,11 +113,11 @@ def uploads_left_over(output: str, network: Network = ON_NETWORK, *, force: bool
     remote = _uploading(url, output, network)
     with remote.writing(output):
         found = remote.uploads()
-        for upload in () if force else found:
+        for upload in () if force and not remote.kept else found:
             quiet = (datetime.now(UTC) - remote.last_sign(upload)).total_seconds()
-            if quiet < QUIET_SECONDS:
+            if remote.kept or quiet < QUIET_SECONDS:
                 problem = f"an upload was begun at {_minute(upload.begun)}, and got something {max(0, quiet):.0f} s ago"
-                hint = "wait for the run that writes it, or end it; --force removes it now"
+                hint = remote.kept or "wait for the run that writes it, or end it; --force removes it now"
                 raise OutputError(problem, subject=output, hint=hint)
         for upload in found:
             remote.abort_upload(upload.id)

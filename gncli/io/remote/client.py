@@ -21,13 +21,14 @@ from gncli.io.urls import Url
 from gncli.threads import Threads
 
 TIMEOUT = 10.0  # seconds in which something must arrive
+CALL_TIMEOUT = 20  # the same of what is sent: a store may need some for a part, or to put an object together
 PATIENCE = 40.0  # seconds after the first attempt in which another one may begin: all end within a minute
 PAUSE = 0.2  # seconds before the second attempt; it doubles
 LONGEST_PAUSE = 8.0  # seconds
 SLOWEST = 1 << 10  # bytes per second; what is slower counts as silent
 
-MARK = "gncli-upload"
-"""The key of the metadata that tell which upload an object came from."""
+MARK = "gncliupload"
+"""The key of the metadata that tell which upload an object came from: an identifier, as Azure wants it."""
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """The statuses after which a request is sent again."""
@@ -279,9 +280,12 @@ class Uploading(Remote):
     ----------
     most_nbytes : int
         The largest object that is written.
+    kept : str
+        What becomes of an upload that nobody can remove; empty where it can be removed.
     """
 
     most_nbytes: int
+    kept = ""
 
     @abstractmethod
     def head(self) -> tuple[State, str] | None:
@@ -317,7 +321,7 @@ class Uploading(Remote):
     def last_sign(self, upload: OpenUpload) -> datetime:
         """Return when an upload got its last part, or was begun."""
 
-    def believed(self, mark: str, complete: Callable[[], None]) -> None:
+    def believed(self, mark: str, complete: Callable[[], object]) -> None:
         """Complete an upload, unless it was: its answer may be lost, and the mark of the object tells whose it is."""
         try:
             complete()

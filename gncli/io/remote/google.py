@@ -21,8 +21,8 @@ from datetime import datetime
 from typing import BinaryIO
 
 from gncli.inputs import Network
-from gncli.io.remote.client import MARK, Failure, OpenUpload, State, Uploading, tried
-from gncli.io.remote.obstores import Obstore, called, state_of, store
+from gncli.io.remote.client import MARK, Failure, OpenUpload, Uploading, tried
+from gncli.io.remote.obstores import Obstore, called, store
 from gncli.io.remote.upload import MOST_IN_MEMORY, MOST_PARTS
 from gncli.io.urls import Url
 from gncli.threads import Threads
@@ -97,16 +97,6 @@ class GoogleObject(Obstore, Uploading):
         self._feed = Feed()
         self._putting = Threads(1)
         self._put: Future[None] | None = None
-
-    def head(self) -> tuple[State, str] | None:
-        """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""
-        try:
-            found = tried(lambda: self._asked({"head": True}), self.network)
-        except Failure as failure:
-            if failure.status == 404:
-                return None
-            raise
-        return state_of(found), found.attributes.get(MARK, "")
 
     def begin_upload(self, mark: str, part_nbytes: int) -> str:
         """Begin to write the object of the temporary name, which is returned."""

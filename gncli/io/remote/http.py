@@ -15,13 +15,13 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from gncli import __version__
 from gncli.inputs import Network
-from gncli.io.remote.client import SLOWEST, TIMEOUT, Failure, Remote, State, clock, one_line, tried
+from gncli.io.remote.client import CALL_TIMEOUT, SLOWEST, TIMEOUT, Failure, Remote, State, clock, one_line, tried
 from gncli.io.urls import Url, is_url, parsed
 
 MOST_REDIRECTS = 5
@@ -29,7 +29,7 @@ MOVED = frozenset({301, 302, 303, 307, 308})
 STALE = frozenset({401, 403, 404, 410})
 """What a signed address answers when its time is over."""
 
-_PIECE = 1 << 18  # bytes that are received at a time
+_PIECE = 1 << 18  # bytes that are received or sent at a time
 _ERROR_NBYTES = 1 << 14  # of the body of an error that is read
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _EMPTY = re.compile(r"bytes \*/0|<ActualObjectSize>0</ActualObjectSize>")
@@ -95,6 +95,20 @@ class Answer(NamedTuple):
             empty=status == 416 and _EMPTY.search(f"{self.header('Content-Range')} {text}") is not None,
             wait=float(wait) if wait.isdecimal() and len(wait) < 4 else 0.0,
         )
+
+    def whole(self) -> bytes:
+        """Return all of the body.
+
+        Raises
+        ------
+        Failure
+            If it breaks off.
+        """
+        try:
+            return self.response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Failure("the connection broke", temporary=True) from error
 
     def receive(self, view: memoryview) -> int:
         """Fill `view` with the body, as far as it comes, and return how many bytes came.
@@ -248,7 +262,7 @@ class Http(Remote):
         """Return the answer to a request, redirections followed; where they led is kept for the next one."""
         address = self._address or self.address()
         for _ in range(MOST_REDIRECTS + 1):
-            answer = _answered(address, headers)
+            answer = answered("GET", address, headers)
             if answer.response.status not in MOVED:
                 self._address = address
                 return answer
@@ -268,8 +282,17 @@ class Http(Remote):
         return target
 
 
-def _answered(address: str, headers: dict[str, str]) -> Answer:
+def answered(method: str, address: str, headers: dict[str, str], content: bytearray | BinaryIO | None = None) -> Answer:
     """Return the answer of a server, over a connection that this thread has, or a new one.
+
+    Parameters
+    ----------
+    method, address : str
+        What is asked, and where.
+    headers : dict of str to str
+        Content-Length is among them if there is `content`.
+    content : bytearray or open file, optional
+        What is sent, from its beginning.
 
     Raises
     ------
@@ -280,20 +303,31 @@ def _answered(address: str, headers: dict[str, str]) -> Answer:
     path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
     known = _kept.connections
     place = f"{parts.scheme}://{parts.netloc}"
+    seconds = TIMEOUT if content is None else CALL_TIMEOUT
     connection = known.get(place)
     old = connection is not None and connection.sock is not None
     if connection is None:
         connection = known[place] = _connection(parts.scheme, parts.netloc)
     while True:
         try:
-            connection.request("GET", path, headers=headers)
+            connection.request(method, path, None if content is None else _pieces(content), headers)
+            connection.sock.settimeout(seconds)
             return Answer(connection.getresponse(), connection)
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
             if old and not isinstance(error, TimeoutError):  # the server has closed it meanwhile
                 old = False
                 continue
-            raise Failure(_why(error), temporary=not isinstance(error, _LASTING)) from error
+            raise Failure(_why(error, seconds), temporary=not isinstance(error, _LASTING)) from error
+
+
+def _pieces(content: bytearray | BinaryIO) -> Iterator[bytes | memoryview]:
+    """Yield what is sent in pieces: the timeout of a connection is one of each call that sends."""
+    if isinstance(content, bytearray):
+        yield from (memoryview(content)[at : at + _PIECE] for at in range(0, len(content), _PIECE))
+    else:
+        content.seek(0)
+        yield from iter(lambda: content.read(_PIECE), b"")
 
 
 def _connection(scheme: str, netloc: str) -> http.client.HTTPConnection:
@@ -311,10 +345,10 @@ def _secure(netloc: str, timeout: float) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection(netloc, timeout=timeout, context=ssl.create_default_context())
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, seconds: float) -> str:
     """Return why no answer came."""
     if isinstance(error, TimeoutError):
-        return f"no answer in {TIMEOUT:.0f} s"
+        return f"no answer in {seconds:.0f} s"
     if isinstance(error, (http.client.HTTPException, ConnectionResetError, BrokenPipeError)):
         return "the connection broke"
     return one_line(error.strerror or error if isinstance(error, OSError) else error) or type(error).__name__

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gncli import __version__
 from gncli.inputs import Network
-from gncli.io.remote.client import PATIENCE, TIMEOUT, Failure, Remote, State, one_line, require, tried
+from gncli.io.remote.client import MARK, PATIENCE, TIMEOUT, Failure, Remote, State, one_line, require, tried
 from gncli.io.urls import Url
 
 if TYPE_CHECKING:
@@ -124,6 +124,16 @@ class Obstore(Remote):
                 raise Failure(f"the connection broke after {done:,} of {len(view):,} bytes", temporary=True)
 
         tried(attempt, self.network)
+
+    def head(self) -> tuple[State, str] | None:
+        """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""
+        try:
+            found = tried(lambda: self._asked({"head": True}), self.network)
+        except Failure as failure:
+            if failure.status == 404:
+                return None
+            raise
+        return state_of(found), found.attributes.get(MARK, "")
 
     def _last(self, nbytes: int) -> Any:
         """Return the range of the last bytes; Azure knows it only by its place."""

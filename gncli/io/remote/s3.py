@@ -15,12 +15,11 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from gncli.inputs import Network
-from gncli.io.remote.client import MARK, Failure, OpenUpload, State, Uploading, one_line, require, tried
+from gncli.io.remote.client import CALL_TIMEOUT, MARK, Failure, OpenUpload, State, Uploading, one_line, require, tried
 from gncli.io.remote.http import Http
 from gncli.io.urls import Url
 
 SIGNED_SECONDS = 3600
-CALL_TIMEOUT = 20  # seconds: a store may need some for a part, or to put an object together
 
 Result = TypeVar("Result")
 

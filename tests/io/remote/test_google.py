@@ -246,7 +246,7 @@ def test_a_temporary_object_that_stays_is_named_and_cleaned(
     assert (code, out) == (4, "")
     assert "403" in err
     monkeypatch.setattr(obstore, "delete", real)
-    hint = f"of a run that was killed or goes on; gncli clean {NAME} removes what is left over"
+    hint = f"of a run that failed, was killed or goes on; gncli clean {NAME} removes what is left over"
     assert gncli(*words, "--force") == (0, "", f"gncli: {NAME}: an upload is open, {hint}\n")
     assert gncli("clean", NAME)[0] == 4  # it is not an hour old
     monkeypatch.setattr(remote, "QUIET_SECONDS", 0)
