@@ -222,6 +222,21 @@ def test_what_passes_is_retried(web: Store, store: Azure, gncli: Command, tmp_pa
     assert len(web.objects[PATH]) == len(saved(X))
 
 
+@pytest.mark.parametrize(("name", "expected"), [("TIMEOUT", 0), ("CALL_TIMEOUT", 4)])
+def test_what_is_sent_has_more_time_for_its_answer(
+    name: str, expected: int, web: Store, store: Azure, gncli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object) -> bool:
+        time.sleep(0.5)
+        return False
+
+    web.faults.insert(0, of("PUT", "comp=block&", slow))
+    monkeypatch.setattr(http, name, 0.2)
+    code, out, err = gncli("random", "2,2", "--seed", "0", "-o", NAME, "--retries", "0", "-q")
+    problem = f"gncli: error: {NAME}: cannot be written (no answer in 0 s)\n"
+    assert (code, out, err) == (expected, "", problem if expected else "")
+
+
 def test_a_container_that_is_not_there_is_told_before_the_first_block(web: Store, store: Azure, gncli: Command) -> None:
     name = "az://nowhere/y.npy"
     answer = gncli("random", "2,2", "--seed", "0", "-o", name, "-q")
