@@ -152,7 +152,7 @@ def _run(command: list[str], folder: Path, stderr: int) -> subprocess.CompletedP
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
