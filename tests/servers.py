@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -61,7 +61,11 @@ class Handler(BaseHTTPRequestHandler):
             faults = list(store.faults)
         if store.latency:
             time.sleep(store.latency)
-        body = self.body = self.rfile.read(int(asked.headers.get("content-length", 0)))
+        size = int(asked.headers.get("content-length", 0))
+        body = self.body = self.rfile.read(size)
+        if len(body) < size:  # whoever sent it was killed
+            self.close_connection = True
+            return
         for fault in faults:
             if fault(self, asked):
                 return
@@ -104,16 +108,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def hand_on(self, asked: Asked, body: bytes) -> None:
         assert self.server.store.upstream is not None
-        connection = http.client.HTTPConnection(self.server.store.upstream, timeout=30)
         # moto reads a body in pieces only from its own server, and signs nothing itself.
-        connection.request(asked.method, asked.path, body, {**asked.headers, "connection": "close"})
-        response = connection.getresponse()
-        content = response.read()
+        with closing(http.client.HTTPConnection(self.server.store.upstream, timeout=30)) as connection:
+            connection.request(asked.method, asked.path, body, {**asked.headers, "connection": "close"})
+            response = connection.getresponse()
+            content = response.read()
         headers = {k: v for k, v in response.getheaders() if k.lower() not in ("connection", "transfer-encoding")}
         if asked.method != "HEAD":
             headers = {k: v for k, v in headers.items() if k.lower() != "content-length"}
         self.say(response.status, content, headers)
-        connection.close()
 
     def drop(self) -> None:
         self.close_connection = True
