@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -67,6 +68,30 @@ def start(
 def ended(process: subprocess.Popen[bytes], limit: float = 60) -> tuple[int, bytes, bytes]:
     out, err = process.communicate(timeout=limit)
     return process.returncode, out or b"", err
+
+
+IN_SMALL_PARTS = """
+import sys
+from gncli.io.remote import upload
+upload.LEAST_PART, upload.MIB = 1 << 17, 1 << 10
+from gncli.__main__ import main
+sys.argv[1:] = {words!r}
+sys.exit(main())
+"""
+
+
+def killed_in_an_upload(words: list[str], begun: threading.Event, signum: int) -> tuple[int, str, str]:
+    """Run gncli, whose uploads have small parts, and send it a signal once its upload has begun; return its end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_SMALL_PARTS.format(words=words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert begun.wait(30)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
 
 
 def peak(arguments: list[str]) -> int:

@@ -205,10 +205,9 @@ def _add_products(factors: Sequence[Sequence[Reals]], total: NDArray[Any]) -> No
         ]
         products = [(part, False) for pair in pairs for part in pair if part.any()]
     for values, _ in products:
-        found = levels(
-            values.astype(np.float64).reshape(-1), (1, *values.shape), float(max(values.max(), -values.min()))
-        )
-        for power, sums in found:
+        largest = float(max(values.max(), -values.min()))
+        own = values.astype(np.float64, copy=not others)  # products are used up, and factors are not
+        for power, sums in levels(own.reshape(-1), (1, *values.shape), largest):
             total[near] += sums.astype(object) << FACTORS * GRAIN + power
 
 

@@ -33,7 +33,7 @@ from gncli.io.urls import Url
 SIGNED = timedelta(hours=1)
 _VERSION = "2020-12-06"  # of the protocol: blocks may have 4,000 MiB since 2019-12-12
 _NAME = re.compile(rb"<Name>([A-Za-z0-9+/]{52})</Name>")  # of a block of gncli, or of another one as long
-_ID = re.compile(rb"gncli-([0-9a-f]{16})-(\d{10})-(\d{5})")
+_ID = re.compile(rb"gncli-([0-9a-f]{16})-(\d{10})-\d{5}")
 
 
 class _Block(NamedTuple):
@@ -41,8 +41,6 @@ class _Block(NamedTuple):
 
     upload: str
     sent: datetime
-    number: int
-    id: str
 
 
 class AzureObject(Obstore, Uploading):
@@ -114,8 +112,7 @@ class AzureObject(Obstore, Uploading):
         for name in _NAME.findall(text):
             match = _ID.fullmatch(b64decode(name))
             if match:
-                sent = datetime.fromtimestamp(int(match[2]), UTC)
-                found.append(_Block(match[1].decode(), sent, int(match[3]), name.decode()))
+                found.append(_Block(match[1].decode(), datetime.fromtimestamp(int(match[2]), UTC)))
         return found
 
     def _answer(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from base64 import b64encode
@@ -30,6 +28,7 @@ from tests.azure import KEY, Azure, block_id, error
 from tests.files import saved
 from tests.io.remote.conftest import Command
 from tests.marks import slow_but
+from tests.processes import killed_in_an_upload
 from tests.servers import Asked, Handler, Store, dropped, of, once, status
 
 X = np.random.default_rng(0).standard_normal((8, 8, 64, 64), dtype=np.float32)  # 1 MiB: 9 blocks here
@@ -315,16 +314,6 @@ def test_blocks_that_stay_are_told_of_and_no_run_removes_them(web: Store, store:
     assert gncli(*words, "-f")[0] == 4  # what may not be listed is not written: nothing else tells of the container
 
 
-SLOW = """
-import sys
-from gncli.io.remote import upload
-upload.LEAST_PART, upload.MIB = 1 << 17, 1 << 10
-from gncli.__main__ import main
-sys.argv[1:] = {words!r}
-sys.exit(main())
-"""
-
-
 @pytest.mark.parametrize("signum", slow_but([signal.SIGKILL, signal.SIGINT]))
 def test_a_run_that_is_killed_leaves_nothing_under_the_name(
     signum: int, web: Store, store: Azure, gncli: Command, tmp_path: Path
@@ -339,14 +328,8 @@ def test_a_run_that_is_killed_leaves_nothing_under_the_name(
 
     web.faults.insert(0, of("PUT", "comp=block&", once(slow, 3, times=100)))
     words = ["normalize", str(tmp_path / "x.npy"), "-G", "4", "-q", "-o", NAME]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(words=words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert begun.wait(30)
-    process.send_signal(signum)
-    out, err = process.communicate(timeout=30)
     said = f"gncli: interrupted; {NAME} was not written\n" if signum == signal.SIGINT else ""
-    assert (process.returncode, out, err) == (-signum, "", said)
+    assert killed_in_an_upload(words, begun, signum) == (-signum, "", said)
     assert web.objects == {}
     assert store.blocks[PATH]
     web.faults[:] = [store]

@@ -6,8 +6,6 @@ import itertools
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +26,7 @@ from gncli.io.urls import Url
 from tests.files import saved
 from tests.io.remote.conftest import Command
 from tests.marks import slow_but
+from tests.processes import killed_in_an_upload
 from tests.servers import Asked, Handler, Store, dropped, of, once, status
 
 X = np.random.default_rng(0).standard_normal((8, 8, 64, 64), dtype=np.float32)  # 1 MiB: 8 parts here
@@ -438,16 +437,6 @@ def test_scratch_for_another_order_is_a_file_without_a_name(
     assert bucket.Object("y.safetensors").get()["Body"].read() == expected
 
 
-SLOW = """
-import sys
-from gncli.io.remote import upload
-upload.LEAST_PART, upload.MIB = 1 << 17, 1 << 10
-from gncli.__main__ import main
-sys.argv[1:] = {words!r}
-sys.exit(main())
-"""
-
-
 @pytest.mark.parametrize("signum", slow_but([signal.SIGKILL, signal.SIGINT]))
 def test_a_run_that_is_killed_leaves_nothing_under_the_name(
     signum: int, bucket: Any, front: Store, gncli: Command, tmp_path: Path
@@ -463,13 +452,8 @@ def test_a_run_that_is_killed_leaves_nothing_under_the_name(
 
     front.faults.append(of("PUT", "partNumber=[3-9]", slow))
     words = ["normalize", str(tmp_path / "x.npy"), "-G", "4", "-q", "-o", name]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(words=words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert begun.wait(30)
-    process.send_signal(signum)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (-signum, "")
+    code, out, err = killed_in_an_upload(words, begun, signum)
+    assert (code, out) == (-signum, "")
     assert keys(bucket) == []
     front.faults.clear()
     if signum == signal.SIGINT:
