@@ -123,20 +123,15 @@ class Moments(NamedTuple):
     @property
     def mean(self) -> Floats:
         """The mean of the finite values; NaN where there are none."""
-        hi, lo = self.hi, self.lo
-        if _integral(self.min):  # a float64 holds its upper 53 bits, and another one the others
-            upper = self.min >> 11 << 11
-            base, rest = two_sum(upper.astype(np.float64), (self.min - upper).astype(np.float64))
-            hi, lo = moved_by(base, hi, lo + rest)
-        mean = self._unscaled(hi + lo)
-        return np.asarray(np.where(self.n > 0, mean, np.nan))
+        return np.asarray(np.where(self.n > 0, self._unscaled(self.less(np.zeros(self.hi.shape))), np.nan))
 
     def less(self, origin: Floats) -> Floats:
         """Return the mean less `origin`, which is on the scale of `hi`, as exactly as a float64 can hold it."""
         if not _integral(self.min):
             return (self.hi - origin) + self.lo
-        upper = self.min >> 11 << 11
-        base, rest = moved_by(upper.astype(np.float64), -origin, (self.min - upper).astype(np.float64))
+        upper = self.min >> 11 << 11  # a float64 holds its upper 53 bits, and another one the others
+        base, rest = two_sum(upper.astype(np.float64), (self.min - upper).astype(np.float64))
+        base, rest = moved_by(base, -origin, rest)
         hi, lo = moved_by(base, self.hi, self.lo + rest)
         return hi + lo
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+from fractions import Fraction
 from functools import partial, reduce
 from typing import Any
 
@@ -442,6 +443,15 @@ def test_the_mean_of_wide_integers_is_rounded_once(dtype: str) -> None:
         rows = drawn((66, 2), dtype, seed=seed)
         for (a, b), mean in zip(rows.tolist(), quietly(rows).settled().mean.tolist(), strict=True):
             assert abs(int(mean) - (a + b) // 2) <= abs(a + b) // 2**54 + abs(a - b) // 2**51 + 1, (a, b, mean)
+
+
+@pytest.mark.parametrize("base", [-40, -2048, 0, BIG + 1])
+def test_a_mean_of_wide_integers_less_an_origin_is_rounded_once(base: int) -> None:
+    values = [base, base + 3, base + 97]
+    found = of(values, "i8").settled()
+    for origin in (0.0, 0.5, float(base)):
+        exact = Fraction(sum(values), 3) - Fraction(origin)
+        assert abs(Fraction(float(found.less(np.array(origin)))) - exact) <= abs(exact) / 2**52, origin
 
 
 @pytest.mark.slow
