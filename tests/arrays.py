@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -170,6 +171,28 @@ def spoiled(shape: Sequence[int], dtype: str = "f4", order: str = "C", seed: int
         for place, value in zip(places, values, strict=True):
             x[np.unravel_index(place, x.shape)] = value
     return x
+
+
+def special(dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return values of a dtype with all that is odd in it: its extremes, several times, subnormals, zeros, NaN."""
+    rng = np.random.default_rng(7)
+    dtype = np.dtype(dtype)
+    size = math.prod(shape)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape) > 0
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        x = rng.integers(-40 if dtype.kind == "i" else 0, 40, size).astype(dtype)
+        for at, value in enumerate((info.max, info.max, info.min, 0, info.max - 1, 1)):
+            x[at * 7 + 3] = value
+        return x.reshape(shape)
+    x = (rng.standard_normal(size) * 2.0 ** rng.integers(-30, 18, size)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        x = x.astype(dtype)
+    odd = [0.0, -0.0, np.nan, np.inf, -np.inf, np.inf, 1.0, 1.0]
+    for at, one in enumerate(odd):
+        x[at * 5 + 1] = one
+    return x.reshape(shape)
 
 
 def images(shape: Sequence[int] = SHAPE, dtype: str = "f4", seed: int = 0) -> NDArray[Any]:

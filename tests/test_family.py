@@ -356,7 +356,7 @@ def test_zeros_that_are_counted_beside_leave_rms_as_it_is() -> None:
     x = drawn((2, 4, 60), "f4")
     x[:, ::2] = 0
     case = Case(GroupNorm(2, rms=True, layout="NCL"), Scaling(), x, ())
-    y, check = computed(x, case, "float32", np.ones(()), np.zeros(()), engine=ENGINES[0], zeros=True)
+    y, check = computed(x, case, "float32", np.ones(()), np.zeros(()), engine=ENGINES[0], extras=frozenset({"zeros"}))
     assert_same_bits(y, computed(x, case, "float32", np.ones(()), np.zeros(()), engine=ENGINES[0])[0])
     assert check.ok
 

@@ -133,6 +133,7 @@ def diff(
             statistics=statistics or (),
             choice=choice,
             bins=shown,
+            scale=charts.scale,
             picture=charts.picture,
             page=charts.bins if look.file_form == "html" else None,
             most_cells=MOST_JSON_CELLS if "json" in look.forms else None,

@@ -115,6 +115,7 @@ def normalize(
             verify=not no_verify,
             zeros=look.zeros,
             bins=charts.bins if charts.hist else None,
+            scale=charts.scale,
             picture=charts.picture,
             policy=policy,
             execution=execution,

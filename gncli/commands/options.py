@@ -495,7 +495,8 @@ class Look(NamedTuple):
 class Worded(click.Option):
     """An option with a word of a few after it, or with none: then it means the first one.
 
-    What follows is its value only if it is one of these words; a file of such a name is ``./log``.
+    What follows is its value only if it is one of these words, or is near one and names no file; a file of such a name
+    is ``./log``.
     """
 
     def spelled(self, args: list[str]) -> list[str]:
@@ -506,7 +507,8 @@ class Worded(click.Option):
         for arg in rest:
             if arg == "--":
                 return [*found, arg, *rest]
-            if arg in words and found and found[-1] == f"{self.opts[0]}={words[0]}":
+            follows = bool(found) and found[-1] == f"{self.opts[0]}={words[0]}"
+            if follows and (arg in words or (arg.isalpha() and nearest(arg, words) and not os.path.lexists(arg))):
                 found[-1] = f"{self.opts[0]}={arg}"
             else:
                 found.append(f"{arg}={words[0]}" if arg in self.opts else arg)
@@ -516,7 +518,7 @@ class Worded(click.Option):
 class Charts(NamedTuple):
     """The histogram in a report, and the picture in a file."""
 
-    hist: bool | str | None
+    hist: Scale | None
     bins: int
     plot: str | None
     title: str | None
@@ -547,7 +549,7 @@ class Charts(NamedTuple):
     @property
     def scale(self) -> Scale:
         """The bins of the histogram in a report."""
-        return cast("Scale", self.hist) if isinstance(self.hist, str) else "linear"
+        return self.hist or "linear"
 
     @property
     def picture(self) -> int | None:
@@ -631,7 +633,6 @@ by = click.option(
     "with --groups, for the groups of each sample.",
     shell_complete=suggest.cuts,
 )
-hist = click.option("--hist", is_flag=True, help="Draw a histogram; this takes one more pass over the data.")
 bins = click.option(
     "--bins",
     type=Integer(1, 1 << 16),
@@ -655,15 +656,14 @@ width = click.option(
     metavar="INCHES",
     help="Width of the picture; default: 7.2, a page. A column of a paper is about 3.4.",
 )
-_hist_of = click.option(
+hist = click.option(
     "--hist",
     cls=Worded,
     type=click.Choice(["linear", "exponent", "log"]),
     metavar="[exponent|log]",
-    help="Draw a histogram; exponent: of |x|, one bar per power of two; log: of |x| on a logarithmic scale. This takes "
-    "one more pass over the data.",
+    help="Draw a histogram; exponent: of absolute values, one bin per power of two; log: of absolute values, on a "
+    "logarithmic scale. This takes one more pass over the data.",
 )
-charts_of_magnitudes = gathered("charts", Charts, _hist_of, bins, plot, title, log, width)
 charts = gathered("charts", Charts, hist, bins, plot, title, log, width)
 expect = click.option(
     "--expect",

@@ -34,7 +34,7 @@ MOST_RANKED = 1 << 20  # cells that are held until they are in order
     help="std and var divide by n - N; 0, as in np.std, or 1; default: 0.",
 )
 @options.cutting
-@options.charts_of_magnitudes
+@options.charts
 @options.force
 @options.expect
 @options.expect_manifest

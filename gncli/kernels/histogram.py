@@ -72,10 +72,10 @@ def both_signs(at: Floats) -> Floats:
     return np.concatenate([-at[-1:], inner, at])
 
 
-def folded(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    r"""Return the counts of bins of \|x\|, and of zeros, from those between the edges of `both_signs`."""
+def folded(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    r"""Return the counts of bins of \|x\| from those between the edges of `both_signs`; zeros are in none."""
     middle = counts.size // 2
-    return counts[:middle][::-1] + counts[middle + 1 :], int(counts[middle])
+    return counts[:middle][::-1] + counts[middle + 1 :]
 
 
 class Bins:

@@ -73,6 +73,6 @@ def ends_of(histogram: Histogram, style: Style) -> tuple[str, str]:
 
 
 def scale_lines(histogram: Histogram) -> list[str]:
-    """Return the line that says what a histogram of |x| shows; none for other histograms."""
-    how = {"exponent": "one bin per power of two", "log": "bins of one width in log |x|"}.get(histogram.scale)
-    return [] if how is None else [f"of |x|, {how}; {histogram.zeros:,} zeros are in no bin"]
+    """Return the line that says what a histogram of absolute values shows; none for other histograms."""
+    how = {"exponent": "one bin per power of two", "log": "bins of one width in their logarithm"}.get(histogram.scale)
+    return [] if how is None else [f"of absolute values, {how}; {histogram.zeros:,} zeros are in no bin"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gncli.io.source import Sink, Source
 from gncli.kernels.exact import settle
-from gncli.kernels.extras import Extras
+from gncli.kernels.extras import Extras, is_extra
 from gncli.kernels.floats import Float
 from gncli.kernels.groupnorm import (
     Check,
@@ -315,8 +315,8 @@ class Normalization:
         Whether the moments of each group are kept: 24 bytes per group.
     stages : bool
         Whether the means and variances of the groups are measured as values.
-    zeros : bool
-        Whether zeros are counted, before and after.
+    extras : frozenset of str
+        The statistics that are measured besides moments, before and after: those that `is_extra` knows.
     verify : bool
         Whether standardized values are measured apart from the result where `affine` changes them.
     shows : bool
@@ -339,7 +339,7 @@ class Normalization:
         overflow: str | None = None,
         keep: bool = False,
         stages: bool = False,
-        zeros: bool = False,
+        extras: frozenset[str] = frozenset(),
         verify: bool = True,
         shows: bool = False,
         reports: bool = True,
@@ -347,7 +347,7 @@ class Normalization:
     ) -> None:
         self.sink, self.grouping = sink, grouping
         affine = affine._replace(overflow=overflow)
-        extras = Extras(frozenset({"zeros"}), source.shape, source.order) if zeros else None
+        further = Extras(frozenset(filter(is_extra, extras)), source.shape, source.order) if extras else None
         norm, proved = grouping.norm, proves(made, affine)
         by = None if given is None else given_moments(*given, source.dtype)
         if by is not None and not proved:
@@ -358,10 +358,10 @@ class Normalization:
         )
         # Of a span that is read twice, the exact sums must be known before the second time.
         exact, bounds = not self._plan.once, made.mantissa < 52  # float64 follows from the exact sums
-        proof = Proof(extras, exact, bounds) if proved and (exact or bounds) and not norm.given else None
-        before = MomentsOf(source.dtype, proof or extras)
+        proof = Proof(further, exact, bounds) if proved and (exact or bounds) and not norm.given else None
+        before = MomentsOf(source.dtype, proof or further)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
-        after = MomentsOf(made.dtype, extras, about_zero=affine.identity and norm.centered)
+        after = MomentsOf(made.dtype, further, about_zero=affine.identity and norm.centered)
         apart = verify and (made.foreign or not affine.identity)
         normalized = MomentsOf(made.checked, about_zero=norm.centered) if apart else None
         self._worker = _Worker(

@@ -18,7 +18,7 @@ from gncli import io
 from gncli.errors import LimitError, ParameterError
 from gncli.io.pairs import Derived, InCOrder, Pair, paired
 from gncli.io.source import Sink, Source
-from gncli.kernels import fit, histogram, percentiles
+from gncli.kernels import fit, percentiles
 from gncli.kernels.agreement import Agreement
 from gncli.kernels.counts import UlpCounts
 from gncli.kernels.fit import Fit, FitOf
@@ -39,12 +39,13 @@ from gncli.report.records import Cells, Histogram, Picture
 from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, kept_in_file
 from gncli.tasks.by import By, cut
+from gncli.tasks.histograms import Bars, counted
 from gncli.tasks.judging import Judge, check, index_of, rounded_up
 from gncli.tasks.order import Chosen
 from gncli.tasks.pairs import PairsRun, difference, many, operand
 from gncli.tasks.requests import Choice, Cutting, Diff
 from gncli.tasks.rounding import Rounding
-from gncli.tasks.survey import counted, select
+from gncli.tasks.survey import describe, select
 from gncli.text import finite
 
 LARGEST = sys.float_info.max
@@ -213,7 +214,7 @@ class Comparison:
         if not self.compared:
             return replace(header, gates=(Shapes(left.shape, right.shape),))
         pair, engine, mapped = self.pair, self.engine, self.mapped
-        after = [*(["tolerance"] if request.max_fraction > 0 else []), *(["histogram"] if self._bars else [])]
+        after = [*(["tolerance"] if request.max_fraction > 0 else []), *(["histogram"] if any(self._bars) else [])]
         partition = whole(pair.shape) if mapped is None else mapped.partition()
         most = engine.share_of(math.prod(pair.shape) * pair.dtype.itemsize)
         plan = Plan.of(pair, partition, engine, lambda _walk, _once: ("compare",), after, most).begin()
@@ -251,22 +252,22 @@ class Comparison:
         return report
 
     @property
-    def _bars(self) -> int | None:
-        """The number of bins of the histogram of a - b; None if nothing shows it."""
+    def _bars(self) -> tuple[tuple[Bars, ...], tuple[Bars, ...]]:
+        """The histograms of a - b: in the report, and in a picture, or on a page that has no other."""
         request = self.request
-        return next((bins for bins in (request.bins, request.picture, request.page) if bins is not None), None)
+        shown = Bars.of(request.bins, request.scale)
+        return shown, Bars.of(request.picture) or (() if shown else Bars.of(request.page))
 
     def _drawn(self, report: DiffReport, tallies: Tally, total: Tally) -> DiffReport:
         """Return `report` with its histogram and picture; a page alone shows the pairs that differ."""
-        request, bars = self.request, self._bars
-        asked = request.bins is not None or request.picture is not None
-        if bars is None or (report.equal and not asked):
-            return report
-        drawn = _histogram(self.pair, total, bars, self.engine)
-        maps = {} if request.picture is None else _maps(tallies, self.mapped)
-        shown = None if request.bins is None else drawn
-        pictured = request.picture is not None or request.page is not None
-        return replace(report, histogram=shown, picture=Picture(drawn, maps) if pictured else None)
+        (shown, pictured), alone = self._bars, self.request.picture is None
+        pictured = () if alone and report.equal else pictured
+        drawn = {bars: _histogram(self.pair, total, bars, self.engine) for bars in dict.fromkeys((*shown, *pictured))}
+        for bars in pictured:
+            report = replace(report, picture=Picture(drawn[bars], {} if alone else _maps(tallies, self.mapped)))
+        for bars in shown:
+            report = replace(report, histogram=drawn[bars])
+        return report
 
     def _measured(self, plan: Plan) -> tuple[Tally, NDArray[np.int64] | None, Agreement | None, Fit | None]:
         """Return the tally of each cell in storage order, the ULP counts, the agreement and the lines; write a - b.
@@ -498,10 +499,9 @@ def _maps(found: Tally, by: By | None) -> dict[str, Heatmap]:
     return {"max_abs": plane.heatmap()}
 
 
-def _histogram(pair: Pair, total: Tally, bins: int, engine: Engine) -> Histogram:
-    """Return the histogram of a - b, symmetric around 0 and as wide as the worst element."""
-    worst = float(total.worst[0])
-    if worst < 0 or math.isinf(worst):
-        return Histogram((), ())
-    edges = histogram.edges(-worst, worst, bins)
-    return Histogram(tuple(edges.tolist()), tuple(counted(Derived(pair, delta), engine, edges).tolist()))
+def _histogram(pair: Pair, total: Tally, bars: Bars, engine: Engine) -> Histogram:
+    """Return the histogram of a - b, symmetric around 0 and as wide as the worst element; or that of |a - b|."""
+    apart, worst = Derived(pair, delta), float(total.worst[0])
+    least, most = (-worst, worst) if 0 <= worst < math.inf else (None, None)
+    found = describe(apart, engine, bars.needs).values if bars.needs else {"min": least, "max": most}
+    return bars.drawn(bars.edges(found), found, partial(counted, apart, engine))

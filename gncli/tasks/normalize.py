@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gncli import io
 from gncli.errors import InputError, OutputError, ParameterError
@@ -17,7 +20,6 @@ from gncli.io.atomic import parts_beside
 from gncli.io.formats import written
 from gncli.io.pairs import stored
 from gncli.io.source import Archive, Sink, Source
-from gncli.kernels import histogram
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.finish import finished
 from gncli.kernels.floats import FLOATS, Float, chosen
@@ -30,16 +32,18 @@ from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome
 from gncli.run.plan import kept_in_file
+from gncli.tasks.histograms import Bars, CountingSink, counted
 from gncli.tasks.requests import Backward, Normalize
-from gncli.tasks.survey import CountingSink, counted
 
 if TYPE_CHECKING:  # seldom needed
     from gncli.io.shared import SharedFolder
 
 
-def tensor_stats(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments) -> TensorStats:
-    """Return the record of one tensor from its moments, of shape (1,) and settled."""
-    columns = finished(total, dtype, shape)
+def tensor_stats(
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], total: Moments, wanted: Collection[str] = ()
+) -> TensorStats:
+    """Return the record of one tensor from its moments, of shape (1,) and settled; for `wanted` see `finished`."""
+    columns = finished(total, dtype, shape, wanted)
     return TensorStats(shape, dtype.name, {key: column[0] for key, column in columns.items()}, name)
 
 
@@ -73,13 +77,19 @@ class NormalizeRun:
         self._stack.close()
 
     @property
-    def _bars(self) -> int | None:
-        """The number of bins of the histograms, for the report or for a picture; None for no histograms."""
-        return self.request.picture if self.request.bins is None else self.request.bins
+    def _bars(self) -> tuple[Bars, ...]:
+        """The histograms of each tensor: for the report, and for a picture."""
+        request = self.request
+        return tuple(dict.fromkeys((*Bars.of(request.bins, request.scale), *Bars.of(request.picture))))
+
+    @property
+    def _extras(self) -> frozenset[str]:
+        """The statistics that are measured besides those of moments."""
+        return frozenset(["zeros"] * self.request.zeros).union(*(bars.needs for bars in self._bars))
 
     def _open_inputs(self, stack: contextlib.ExitStack) -> None:
         request, asked = self.request, self.request.execution
-        if self._bars is not None and asked.executor != "threads":
+        if self._bars and asked.executor != "threads":
             raise ParameterError(
                 "histograms are not made by a cluster", hint="leave out --hist and --plot, or --executor dask"
             )
@@ -87,7 +97,7 @@ class NormalizeRun:
         tensor, source = request.tensor, self._source_of(request.tensor)
         self._source = stack.enter_context(source)
         self._notes = source.notes
-        if self._bars is not None and source.holds_in_file:
+        if self._bars and source.holds_in_file:
             self._notes += (kept_in_file(source.name),)
             self._source = source = stack.enter_context(stored(source))
         try:
@@ -167,7 +177,7 @@ class NormalizeRun:
             overflow=request.output.overflow,
             keep=self._keeps,
             stages=request.stages,
-            zeros=request.zeros,
+            extras=self._extras,
             verify=request.verify or request.stages,
             shows=shows,
             given=self._given,
@@ -188,15 +198,16 @@ class NormalizeRun:
             assert maps is not None  # nothing is shown where there is no picture
             maps.add(shown)
         self._outcome = outcome = normalization.outcome()
-        histograms = self._histograms(outcome)
-        self._source.verify_unchanged()
         output = self._path if self._holds or self._path == "-" else None
         before, after = self._described(outcome, output)
+        histograms = {bars: self._histograms(bars, before, after) for bars in self._bars}
+        self._source.verify_unchanged()
         stages = _stages(self._grouping, outcome, before, after) if request.stages else ()
-        if histograms is not None and request.bins is not None:
-            before, after = (replace(s, histogram=h) for s, h in zip((before, after), histograms, strict=True))
-        if histograms is not None and maps is not None:
-            pictures = (Picture(h, planes) for h, planes in zip(histograms, maps.heatmaps(), strict=True))
+        for bars in Bars.of(request.bins, request.scale):
+            before, after = (replace(s, histogram=h) for s, h in zip((before, after), histograms[bars], strict=True))
+        if maps is not None and request.picture is not None:
+            drawn = histograms[Bars(request.picture)]
+            pictures = (Picture(h, planes) for h, planes in zip(drawn, maps.heatmaps(), strict=True))
             before, after = (replace(s, picture=p) for s, p in zip((before, after), pictures, strict=True))
         chosen = isinstance(request.tensor, Draw) and request.tensor.seed is None
         return NormalizeReport(
@@ -229,25 +240,24 @@ class NormalizeRun:
     def _described(self, outcome: Outcome, output: str | None) -> tuple[TensorStats, TensorStats]:
         """Return the records of input and output."""
         source = self._source
-        before = tensor_stats(source.name, source.shape, source.dtype, outcome.before)
+        before = tensor_stats(source.name, source.shape, source.dtype, outcome.before, self._extras)
         before = replace(before, dtype=source.dtype_name, axis_names=source.dimensions, not_stored=source.not_stored)
-        after = tensor_stats(output or "", source.shape, self._made.dtype, outcome.after)
+        after = tensor_stats(output or "", source.shape, self._made.dtype, outcome.after, self._extras)
         return before, replace(after, dtype=self._made.name, axis_names=source.dimensions)
 
-    def _histograms(self, outcome: Outcome) -> tuple[Histogram, Histogram] | None:
-        """Return the histograms before and after on the same edges, from two more passes; None without a request."""
-        if self._bars is None:
-            return None
-        measured = [moments for moments in (outcome.before, outcome.after) if moments.n[0]]
-        if not measured:
-            return Histogram((), ()), Histogram((), ())
-        low, high = min(float(m.min[0]) for m in measured), max(float(m.max[0]) for m in measured)
-        edges = histogram.edges(low, high, self._bars)
-        sink = CountingSink(histogram.Bins(edges, self._made.dtype), self._bars)
-        before = counted(self._source.again(), self._engine, edges)
-        again = self._source.again()
-        run = Normalization(
-            again,
+    def _histograms(self, bars: Bars, before: TensorStats, after: TensorStats) -> tuple[Histogram, Histogram]:
+        """Return the histograms before and after on the same edges, from two more passes."""
+        edges = bars.edges(before.values, after.values)
+        drawn = partial(bars.drawn, edges)
+        return drawn(before.values, self._count_before), drawn(after.values, self._count_after)
+
+    def _count_before(self, edges: Floats) -> NDArray[np.int64]:
+        return counted(self._source.again(), self._engine, edges)
+
+    def _count_after(self, edges: Floats) -> NDArray[np.int64]:
+        sink = CountingSink(edges, self._made.dtype)
+        Normalization(
+            self._source.again(),
             sink,
             self._grouping,
             self._affine,
@@ -256,10 +266,8 @@ class NormalizeRun:
             overflow=self.request.output.overflow,
             verify=False,
             given=self._given,
-        )
-        run.run()
-        limits = tuple(edges.tolist())
-        return Histogram(limits, tuple(before.tolist())), Histogram(limits, tuple(sink.counts.tolist()))
+        ).run()
+        return sink.counts
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class PartsRun(NormalizeRun):
         request = self.request
         if request.execution.executor != "threads":
             raise ParameterError("parts need no cluster", hint="leave out --executor dask")
-        if self._bars is not None:
+        if self._bars:
             raise ParameterError("histograms are not made in parts", hint="leave out --hist and --plot")
         if isinstance(request.tensor, Draw) or request.tensor == "-":
             name = "<random>" if isinstance(request.tensor, Draw) else "<stdin>"

@@ -296,6 +296,8 @@ class Diff:
         Which cells or pairs are shown, by their numbers; they are ordered by one of these, or ``name``.
     bins : int, optional
         The number of bins of a histogram of a - b; None for no histogram.
+    scale : {"linear", "exponent", "log"}
+        The bins of the histogram: of a - b, or of |a - b| by powers of two or by its logarithm.
     picture : int, optional
         The number of bins of the histogram in a picture; None for no picture.
     page : int, optional
@@ -327,6 +329,7 @@ class Diff:
     statistics: tuple[str, ...] = ()
     choice: Choice = EVERY_ROW
     bins: int | None = None
+    scale: Scale = "linear"
     picture: int | None = None
     page: int | None = None
     most_cells: int | None = None
@@ -399,6 +402,8 @@ class Normalize:
         Whether zeros are counted before and after.
     bins : int, optional
         The number of bins of the histograms before and after; None for no histograms.
+    scale : {"linear", "exponent", "log"}
+        The bins of these histograms: of x, or of |x| by powers of two or by its logarithm.
     picture : int, optional
         The number of bins of the histograms in a picture; None for no picture.
     policy : Policy
@@ -421,6 +426,7 @@ class Normalize:
     verify: bool = True
     zeros: bool = False
     bins: int | None = None
+    scale: Scale = "linear"
     picture: int | None = None
     policy: Policy = field(default=STRICT)
     execution: Execution = ON_THREADS

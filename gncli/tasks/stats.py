@@ -38,10 +38,11 @@ from gncli.report.records import (
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.tasks.by import By, cut
+from gncli.tasks.histograms import Bars
 from gncli.tasks.manifest import Manifest, matches
 from gncli.tasks.order import Chosen
 from gncli.tasks.requests import EVERY_ROW, Stats
-from gncli.tasks.survey import FINGERPRINT, OF_MAGNITUDES, Survey, Wanted, measured
+from gncli.tasks.survey import FINGERPRINT, Survey, Wanted, measured
 
 CAPPED = f"distinct values are counted up to {MOST_DISTINCT:,}, which stands for that many and more"
 MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
@@ -64,12 +65,10 @@ class StatsRun:
         more = [*(name for one in request.expect for name in one.names), *request.choice.names]
         self._manifest = None if request.manifest is None else Manifest.read(request.manifest)
         more += [] if self._manifest is None else [FINGERPRINT]
-        magnitudes = None
-        if request.bins is not None and request.scale != "linear":
-            magnitudes = request.scale, request.bins
-            more += OF_MAGNITUDES
+        self._bars = Bars.of(request.bins, request.scale)
+        more += [name for bars in self._bars for name in bars.needs]
         asked = measured([*(request.statistics or DEFAULT_STATISTICS), *more], zeros=request.zeros)
-        self._wanted = Wanted(asked, request.ddof, None if magnitudes else request.bins, magnitudes)
+        self._wanted = Wanted(asked, request.ddof, self._bars)
         self._chosen: Chosen[TensorStats | Failure] = Chosen(request.choice if by is None else EVERY_ROW, _value)
         self._cells = self._chosen_cells()  # of the tensors that were read to the end
         self._described: list[TensorStats] = []
@@ -208,8 +207,8 @@ class StatsRun:
         request, by = self.request, self._by(source)
         # A picture shows the first tensors only; where they are chosen, the first ones are not known yet.
         unknown = request.choice != EVERY_ROW and by is None
-        pictured = request.picture is not None and (unknown or len(self._described) < MOST_DRAWN)
-        wanted = self._wanted._replace(bins=request.picture) if pictured else self._wanted
+        pictured = Bars.of(request.picture if unknown or len(self._described) < MOST_DRAWN else None)
+        wanted = self._wanted._replace(bars=tuple(dict.fromkeys((*self._bars, *pictured))))
         planes = {name: Plane(by.names, by.sizes) for name in MAPPED} if pictured and by is not None else {}
         survey = Survey(source, engine, wanted, by, 0)
         chosen = self._chosen_cells()
@@ -228,12 +227,11 @@ class StatsRun:
         stats = survey.stats
         if by is not None:
             stats = replace(stats, cells=Cells(by.names, tuple(kept), chosen.held))
-        if pictured:
+        for bars in pictured:
             maps = {name: plane.heatmap() for name, plane in planes.items()}
-            picture = Picture(stats.histogram or Histogram((), ()), maps)
-            stats = replace(stats, picture=picture, histogram=None if request.bins is None else stats.histogram)
-        if survey.magnitudes is not None:
-            stats = replace(stats, histogram=survey.magnitudes)
+            stats = replace(stats, picture=Picture(survey.histograms.get(bars, Histogram((), ())), maps))
+        for bars in self._bars:
+            stats = replace(stats, histogram=survey.histograms.get(bars))
         self._notes += survey.notes
         if stats.values.get("distinct") == MOST_DISTINCT and CAPPED not in self._notes:
             self._notes.append(CAPPED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,26 +16,25 @@ from numpy.typing import NDArray
 from gncli.errors import LimitError, ParameterError
 from gncli.io.fingerprint import Fingerprint
 from gncli.io.part import Box
-from gncli.io.source import Sink, Source
-from gncli.kernels import histogram, percentiles
-from gncli.kernels.counts import BinCounts
+from gncli.io.source import Source
+from gncli.kernels import percentiles
 from gncli.kernels.extras import Extras, is_extra
 from gncli.kernels.finish import finished
 from gncli.kernels.floats import smallest_normal
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
-from gncli.kernels.partition import Axis, whole
+from gncli.kernels.partition import Axis
 from gncli.kernels.precision import MOST_DISTINCT_CELLS
 from gncli.kernels.reduction import Both, Reduction, Tree, concatenate, each, fold_axes
 from gncli.kernels.selection import Key, RowPercentiles, Selection, cells_at_once, num_passes
 from gncli.kernels.walk import Walk
-from gncli.names import DEFAULT_STATISTICS, Scale, Value, statistic
+from gncli.names import DEFAULT_STATISTICS, Value, statistic
 from gncli.report.records import Cell, Cells, Histogram, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.plan import MAX_OPEN_CELLS, Plan, Program
 from gncli.tasks.by import By
+from gncli.tasks.histograms import Bars, counted
 
 FINGERPRINT = "sha256"
-OF_MAGNITUDES = ("smallest_nonzero", "absmax", "zeros")
 PLACES = ("argmin", "argmax", "first_nan", "first_inf")
 
 
@@ -49,22 +47,19 @@ class Wanted(NamedTuple):
         The names of the statistics; an empty tuple is the default statistics.
     ddof : int
         Subtracted from the number of elements in variance and deviation.
-    bins : int or None
-        The number of bins of the histogram; None for no histogram.
-    magnitudes : tuple of (str, int) or None
-        The scale and the number of bins of a histogram of |x|; None for no such histogram.
+    bars : tuple of Bars
+        The histograms of the whole tensor, whose `Bars.needs` are among the statistics.
     """
 
     statistics: tuple[str, ...] = ()
     ddof: int = 0
-    bins: int | None = None
-    magnitudes: tuple[Scale, int] | None = None
+    bars: tuple[Bars, ...] = ()
 
     @property
     def reads(self) -> bool:
         """Whether data must be read; otherwise the header is enough, and the hash of a fingerprint."""
         reading = any(statistic(name).reads for name in self.statistics if name != FINGERPRINT)
-        return self.bins is not None or self.magnitudes is not None or not self.statistics or reading
+        return bool(self.bars) or not self.statistics or reading
 
     @property
     def percentiles(self) -> Mapping[str, float]:
@@ -101,7 +96,7 @@ def measured(statistics: Sequence[str], *, zeros: bool = False) -> tuple[str, ..
 
 
 class Survey:
-    """The measurement of a tensor and of its cells: iterate over the cells, then read `stats`.
+    """The measurement of a tensor and of its cells: iterate over the cells, then read `stats` and `histograms`.
 
     Parameters
     ----------
@@ -132,8 +127,7 @@ class Survey:
         self._by = By(source.shape, source.order, (), ()) if by is None else by
         self._kept: list[Cell] = []
         self._values: dict[str, Value] = {}
-        self._histogram: Histogram | None = None
-        self.magnitudes: Histogram | None = None
+        self.histograms: dict[Bars, Histogram] = {}
         self._read: Source = source
 
     def __iter__(self) -> Iterator[list[Cell]]:
@@ -168,7 +162,7 @@ class Survey:
     def _cells(self) -> Iterator[list[Cell]]:
         boxes = Tree(merge)
         wanted, source = self.wanted, self._read
-        after = ("histogram",) * sum(asked is not None for asked in (wanted.bins, wanted.magnitudes))
+        after = ("histogram",) * len(wanted.bars)
         columns: Columns = {}
         for plan, box in plans(source, self._by, self._engine, wanted, after):
             self.notes = (*plan.notes, *self.source.notes)
@@ -199,21 +193,10 @@ class Survey:
             if self._shown:
                 columns = finished(self.moments, source.dtype, source.shape, wanted.statistics, wanted.ddof)
             self._values = {name: column[0] for name, column in columns.items()}
-            if wanted.bins is not None:
-                self._histogram = histogram_of(source, self._engine, self.moments, wanted.bins)
-            if wanted.magnitudes is not None:
-                self.magnitudes = self._of_magnitudes(*wanted.magnitudes)
+            for bars in wanted.bars:
+                edges, counting = bars.edges(self._values), partial(counted, source, self._engine)
+                self.histograms[bars] = bars.drawn(edges, self._values, counting)
         source.verify_unchanged()
-
-    def _of_magnitudes(self, scale: Scale, bins: int) -> Histogram:
-        """Return the histogram of |x|, from one more pass; its first and last bins are not empty."""
-        low, high, zeros = (self._values[name] for name in OF_MAGNITUDES)
-        assert isinstance(zeros, int)  # a count
-        if not (isinstance(low, int | float) and isinstance(high, int | float)):
-            return Histogram((), (), scale, zeros)
-        edges = histogram.magnitude_edges(float(low), float(high), scale, bins)
-        counts, zeros = histogram.folded(counted(self.source, self._engine, histogram.both_signs(edges)))
-        return Histogram(tuple(edges.tolist()), tuple(counts.tolist()), scale, zeros)
 
     def _batch(self, places: NDArray[np.int64], columns: Columns) -> list[Cell]:
         """Return the cells of a batch: row i of `places` is the index of one, ``columns[name][i]`` a statistic."""
@@ -231,12 +214,7 @@ class Survey:
     def stats(self) -> TensorStats:
         """The record of the tensor, after all cells have been iterated over."""
         cells = Cells(self._by.names, tuple(self._kept), self._by.count) if self._shown else None
-        return replace(
-            self.header,
-            values=self._values,
-            cells=cells,
-            histogram=self._histogram,
-        )
+        return replace(self.header, values=self._values, cells=cells)
 
 
 def survey(source: Source, engine: Engine, wanted: Wanted, by: By | None = None, keep: int = MAX_OPEN_CELLS) -> Survey:
@@ -380,43 +358,3 @@ def _columns(moments: Moments, selected: Floats, source: Source, box: Box, wante
 
 def _moved(place: Value, offsets: Sequence[int]) -> Value:
     return tuple(at + offset for at, offset in zip(place, offsets, strict=True)) if isinstance(place, tuple) else place
-
-
-# --- histograms ------------------------------------------------------------------------------------------------------
-
-
-def histogram_of(source: Source, engine: Engine, moments: Moments, bins: int) -> Histogram:
-    """Return the histogram of `source` between the extremes in `moments`, from one more pass."""
-    if not moments.n[0]:
-        return Histogram((), ())
-    edges = histogram.edges(float(moments.min[0]), float(moments.max[0]), bins)
-    return Histogram(tuple(edges.tolist()), tuple(counted(source, engine, edges).tolist()))
-
-
-def counted(source: Source, engine: Engine, edges: Floats) -> NDArray[np.int64]:
-    """Return the number of elements of `source` in each bin between `edges`, from one pass."""
-    plan = Plan.of(source, whole(source.shape), engine, lambda _walk, _once: ("histogram",)).begin()
-    return plan.total(BinCounts(histogram.Bins(edges, source.dtype))).number
-
-
-class CountingSink(Sink):
-    """A sink that keeps only the histogram of the tensor.
-
-    Parameters
-    ----------
-    bins : histogram.Bins
-        The bins, for the dtype that is written.
-    number : int
-        The number of bins.
-    """
-
-    def __init__(self, bins: histogram.Bins, number: int) -> None:
-        self.counts = np.zeros(number, np.int64)
-        self._bins = bins
-        self._lock = threading.Lock()
-
-    def write_from(self, data: NDArray[Any], start: int) -> None:
-        """Count `data`."""
-        counts = self._bins.count(data)
-        with self._lock:
-            self.counts += counts

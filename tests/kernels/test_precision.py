@@ -24,33 +24,12 @@ from gncli.report.records import Histogram, TensorStats
 from gncli.report.style import Style
 from gncli.run.engine import Engine
 from gncli.tasks.survey import Wanted, survey
+from tests.arrays import special
 from tests.marks import slow_but
 from tests.runs import cut, stats
 
 DTYPES = ["f2", "f4", "f8", ">f4", ">f8", "u1", ">i2", "i4", "i8", ">u8", "?"]
 FOREIGN = ["bfloat16", "float8_e4m3fn", "float8_e5m2"]
-
-
-def special(dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return values of a dtype with all that is odd in it: its extremes, several times, subnormals, zeros, NaN."""
-    rng = np.random.default_rng(7)
-    dtype = np.dtype(dtype)
-    size = math.prod(shape)
-    if dtype.kind == "b":
-        return rng.integers(0, 2, shape) > 0
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        x = rng.integers(-40 if dtype.kind == "i" else 0, 40, size).astype(dtype)
-        for at, value in enumerate((info.max, info.max, info.min, 0, info.max - 1, 1)):
-            x[at * 7 + 3] = value
-        return x.reshape(shape)
-    x = (rng.standard_normal(size) * 2.0 ** rng.integers(-30, 18, size)).astype(np.float32)
-    with np.errstate(over="ignore"):
-        x = x.astype(dtype)
-    odd = [0.0, -0.0, np.nan, np.inf, -np.inf, np.inf, 1.0, 1.0]
-    for at, one in enumerate(odd):
-        x[at * 5 + 1] = one
-    return x.reshape(shape)
 
 
 def nearest(x: Fraction, kind: Float) -> Fraction | None:
@@ -340,7 +319,7 @@ def test_histograms_of_the_ends_of_float64(tmp_path: Any, scale: Any) -> None:
         said = bars(found, Style(width=40))
         zeros = "no finite elements but zeros, no histogram" if found.zeros else "no finite elements, no histogram"
         assert counts or said == [zeros]
-        assert not counts or said[-1].startswith("of |x|, ")
+        assert not counts or said[-1].startswith("of absolute values, ")
     ends = ends_of(Histogram((2.0**-1074, most), (3,), scale), Style())
     assert ends == (("2^-1074", "2^1024") if scale == "exponent" else ("4.9406565e-324", "1.7976931e+308"))
 
@@ -385,6 +364,6 @@ def test_a_page_says_what_a_histogram_of_magnitudes_is(tmp_path: Any, capfd: pyt
     assert main(["stats", *names, "--hist", "exponent", "--report", str(page), "-q"]) == 0
     assert capfd.readouterr().err == ""
     text = page.read_text(encoding="utf-8")
-    assert "in one; of |x|, one bin per power of two; 1 zeros are in no bin" in text
+    assert "in one; of absolute values, one bin per power of two; 1 zeros are in no bin" in text
     assert "<span>2^1</span>" in text
     assert "no finite elements but zeros, no histogram" in text

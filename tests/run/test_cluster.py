@@ -45,6 +45,7 @@ from gncli.run.engine import Engine, Step
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome, at_once
 from gncli.run.plan import Plan
+from gncli.tasks.histograms import Bars
 from gncli.tasks.survey import Wanted, survey
 from tests.arrays import assert_same_moments
 from tests.files import sparse_npy
@@ -83,7 +84,7 @@ def normalize(path: Path, output: Path, engine: Engine, groups: int, layout: str
     sink = open_sink(str(output), shape=source.shape, dtype=source.dtype, order=source.order, force=True)
     try:
         outcome = Normalization(
-            source, sink, grouping, affine, FLOATS[source.dtype.name], engine, keep=True, zeros=True
+            source, sink, grouping, affine, FLOATS[source.dtype.name], engine, keep=True, extras=frozenset({"zeros"})
         ).run()
         sink.commit()
     finally:
@@ -181,15 +182,15 @@ def test_workers_write_whole_shards_and_together_they_write_the_store(
 def test_every_pass_of_stats_is_the_same_and_each_worker_opens_the_file_once(tmp_path: Path, address: str) -> None:
     x = np.random.default_rng(0).standard_normal((3_000_000,), np.float32)
     np.save(tmp_path / "x.npy", x)
-    wanted = Wanted(("mean", "std", "skewness", "argmax", "median", "p99.9"), 0, 16)
+    wanted = Wanted(("mean", "std", "skewness", "argmax", "median", "p99.9"), 0, Bars.of(16))
     with Engine(1) as plain:
-        expected = survey(open_source(str(tmp_path / "x.npy")), plain, wanted).stats
+        expected = survey(open_source(str(tmp_path / "x.npy")), plain, wanted)
     with ClusterEngine(address, work=1 << 20) as engine:
-        found = survey(open_source(str(tmp_path / "x.npy")), engine, wanted).stats
-        assert found == expected
+        found = survey(open_source(str(tmp_path / "x.npy")), engine, wanted)
+        assert (found.stats, found.histograms) == (expected.stats, expected.histograms)
         with distributed.Client(address) as client:
             before = client.run(lambda: cluster_module._reopened.cache_info().misses)
-        found = survey(open_source(str(tmp_path / "x.npy")), engine, wanted).stats
+        survey(open_source(str(tmp_path / "x.npy")), engine, wanted)
         with distributed.Client(address) as client:
             assert client.run(lambda: cluster_module._reopened.cache_info().misses) == before
 

@@ -98,7 +98,7 @@ def test_any_tile_visit_worker_and_source_gives_the_same_bits(
     groups, group_size = data.draw(st.sampled_from(((1, 1), (2, 3), (3, 1), (1, 12))))
     extents = {letter: data.draw(st.sampled_from((1, 2, 7, 40))) for letter in layout} | {"C": groups * group_size}
     x = drawn(tuple(extents[letter] for letter in layout), dtype, order, workers, offset=60, std=30)
-    options: dict[str, Any] = {"dtype": made, "keep": True, "stages": True, "zeros": True}
+    options: dict[str, Any] = {"dtype": made, "keep": True, "stages": True, "extras": frozenset({"zeros"})}
     if affine:
         options |= {"gamma": np.linspace(-2, 2, groups * group_size), "beta": 0.5}
     y, outcome = normalized(x, groups, layout, Engine(1, executor=Inline()), **options)
@@ -195,7 +195,8 @@ def test_moments_that_nobody_asked_for_are_not_kept() -> None:
 
 def test_before_and_after_are_over_everything() -> None:
     x = drawn((3, 4, 500), "f4", "C", 7, offset=60, std=30)
-    y, outcome = normalized(x, 2, "NCL", Engine(1, executor=Inline()), gamma=np.arange(4.0), beta=1.0, zeros=True)
+    engine, zero = Engine(1, executor=Inline()), frozenset({"zeros"})
+    y, outcome = normalized(x, 2, "NCL", engine, gamma=np.arange(4.0), beta=1.0, extras=zero)
     for found, array in ((outcome.before, x), (outcome.after, y)):
         wide = array.astype(np.float64)
         assert found.mean == pytest.approx(wide.mean(), rel=1e-12)

@@ -19,6 +19,7 @@ from gncli.kernels.reduction import fold_cells
 from gncli.report.records import Cell, TensorStats
 from gncli.run.engine import Engine
 from gncli.tasks.by import By
+from gncli.tasks.histograms import Bars
 from gncli.tasks.survey import Survey, Wanted, survey
 from tests.arrays import DTYPES, Forward, assert_same_moments, drawn, spoiled
 from tests.marks import slow_but
@@ -74,10 +75,10 @@ def test_percentiles_and_histograms_are_those_of_numpy(dtype: str) -> None:
         wide = x.astype(np.float64)
         finite = wide[np.isfinite(wide)]
         for visit, forward in ((1 << 16, False), (100, False), (100, True)):
-            found = surveyed(x, None, Wanted((*PERCENTILES, "argmin"), bins=13), visit, forward).stats
+            found = surveyed(x, None, Wanted((*PERCENTILES, "argmin"), bars=Bars.of(13)), visit, forward)
             for name, which in PERCENTILES.items():
-                assert found.value(name) == percentile(finite, which), (shape, name, visit)
-            assert found.histogram is not None
+                assert found.stats.value(name) == percentile(finite, which), (shape, name, visit)
+            drawn = found.histograms[Bars(13)]
             if finite.size:
                 low, high = float(finite.min()), float(finite.max())
                 if low == high:
@@ -85,10 +86,10 @@ def test_percentiles_and_histograms_are_those_of_numpy(dtype: str) -> None:
                 edges = np.linspace(low, high, 14)
                 with np.errstate(invalid="ignore"):
                     counts, _ = np.histogram(wide, bins=edges)
-                assert found.histogram.edges == tuple(edges.tolist())
-                assert found.histogram.counts == tuple(counts.tolist())
+                assert drawn.edges == tuple(edges.tolist())
+                assert drawn.counts == tuple(counts.tolist())
             else:
-                assert found.histogram.counts == ()
+                assert drawn.counts == ()
 
 
 @pytest.mark.parametrize("dtype", slow_but(["f4", "f8", "i8", "u1", ">f2", "?"], ">f2"))
@@ -186,8 +187,7 @@ def test_headers_alone_are_not_read() -> None:
 def test_edges_that_float64_can_hardly_tell_apart_are_searched_for() -> None:
     for values in ([1e17, 1e17 + 16, 1e17 + 32], [-1.7e308, 0.0, 1.7e308], [5e-324, 0.0, 1e-323], [1e17]):
         x = np.array(values)
-        found = surveyed(x, None, Wanted(bins=64), 1 << 16).stats.histogram
-        assert found is not None
+        found = surveyed(x, None, Wanted(bars=Bars.of(64)), 1 << 16).histograms[Bars(64)]
         assert sum(found.counts) == x.size
         if x.max() < 1e300 and x.max() > x.min():
             counts, _ = np.histogram(x, bins=np.linspace(x.min(), x.max(), 65))
