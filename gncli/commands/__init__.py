@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gncli import progress
-from gncli.commands import options, terminal
+from gncli.commands import terminal
 from gncli.errors import GncliError
 from gncli.text import printable
 
 if TYPE_CHECKING:
+    from gncli.commands.options import Look
     from gncli.report import Report
     from gncli.report.records import Broken
 
@@ -30,7 +31,7 @@ def error_line(error: GncliError) -> str:
     return f"{terminal.ERROR} {subject}{printable(facts, limit=2000)}"
 
 
-def show(report: Report, look: options.Look, *, answered: bool = False) -> None:
+def show(report: Report, look: Look, *, answered: bool = False) -> None:
     """Print a report. Where stdout carries only data, everything else goes to stderr.
 
     A quiet table is left out if the answer is `answered` elsewhere: on stderr, or in a file. Of a comparison, its
@@ -42,7 +43,7 @@ def show(report: Report, look: options.Look, *, answered: bool = False) -> None:
     style = Style(
         precision=look.precision,
         color=terminal.colored(look.color, terminal.is_terminal(sys.stdout)),
-        width=options.terminal_width(),
+        width=terminal.width(),
         encoding=getattr(sys.stdout, "encoding", "utf-8"),
         quiet=look.quiet > 0,
     )
@@ -73,7 +74,7 @@ def say_broken(broken: Broken) -> None:
 
 
 @contextmanager
-def session(look: options.Look) -> Iterator[None]:
+def session(look: Look) -> Iterator[None]:
     """Show the progress of the task inside, if it takes long and stderr is a terminal."""
     if look.quiet or not terminal.is_terminal(sys.stderr) or os.environ.get("TERM", "") in progress.DUMB:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gncli.commands import options, suggest, terminal
+from gncli.commands import about, options, suggest, terminal
 from gncli.text import printable
 
 
@@ -16,7 +16,7 @@ from gncli.text import printable
     is_flag=True,
     help="Remove uploads too that got something within the last hour: -f s3://bucket/y.npy.",
 )
-@options.helpful
+@about.helpful
 def clean(output: str, force: bool) -> None:
     """Remove what killed runs have left beside OUT.
 

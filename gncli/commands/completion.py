@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from gncli.commands import options, terminal
+from gncli.commands import about, terminal
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS), metavar="{bash|zsh|fish}", required=False)
-@options.helpful
+@about.helpful
 def completion(shell: str | None) -> None:
     """Print the script that makes TAB complete gncli commands.
 

@@ -1,35 +1,73 @@
 """The group of commands, and how a command line is run.
 
-Nothing heavy is imported here, so that ``--help`` and ``--version`` answer at once; each command is a module of this
-package.
+Nothing heavy is imported here, so that ``--help`` and ``--version`` answer at once. Each command is a module of this
+package, which is imported when the command is asked for.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections import UserDict
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 import click
 
 from gncli import signals
-from gncli.commands import error_line, options, terminal
-from gncli.commands.backward import backward
-from gncli.commands.clean import clean
-from gncli.commands.completion import completion
-from gncli.commands.diff import diff
-from gncli.commands.explain import explain
-from gncli.commands.help import help_
-from gncli.commands.normalize import normalize
-from gncli.commands.random import random
-from gncli.commands.stats import stats
+from gncli.commands import about, error_line, terminal
 from gncli.errors import GncliError, ParameterError
 from gncli.text import printable
 
+PURPOSES: Mapping[str, str] = {
+    "stats": "Describe tensors: shape, mean, deviation, extremes and more.",
+    "normalize": "Apply Group Normalization; show before, after and a check.",
+    "backward": "Compute the gradients of Group Normalization.",
+    "diff": "Compare A with the reference B, tensors or files of tensors.",
+    "explain": "Say which eps, groups, layout or other convention made Y.",
+    "random": "Make a random tensor, bit for bit as NumPy would.",
+    "clean": "Remove what killed runs have left beside OUT.",
+    "completion": "Print the script that makes TAB complete gncli commands.",
+    "help": "Show the help of a command, or a page of the documentation.",
+}
+"""The commands, each with what it is for; ``gncli.commands.stats.stats`` is the first of them."""
 
-@click.group(context_settings={"max_content_width": 80})
-@options.version
-@options.verbose
-@options.helpful
+DOCUMENTATION = "Documentation: gncli help; its pages are in the package too, in gncli/docs."
+
+
+class _Commands(UserDict[str, click.Command]):
+    """The commands by name."""
+
+    def __missing__(self, name: str) -> click.Command:
+        if name not in PURPOSES:
+            raise KeyError(name)
+        command: click.Command = getattr(import_module(f"gncli.commands.{name}"), name)
+        command.epilog = DOCUMENTATION
+        return self.data.setdefault(name, command)
+
+    def __contains__(self, name: object) -> bool:
+        return name in PURPOSES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(PURPOSES)
+
+    def __len__(self) -> int:
+        return len(PURPOSES)
+
+
+class _Group(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command is for."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, PURPOSES[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Group, commands=_Commands(), epilog=DOCUMENTATION, context_settings={"max_content_width": 80})
+@about.version
+@about.verbose
+@about.helpful
 def gncli() -> None:
     """Describe tensors and apply Group Normalization to them.
 
@@ -51,11 +89,6 @@ def gncli() -> None:
     GNCLI_FORMAT, GNCLI_COLOR, GNCLI_PRECISION, GNCLI_WORKERS and GNCLI_TILE set the default of the option of that name.
     GNCLI_KERNEL=plain|native|baseline|avx2|avx512 chooses how numbers are computed; it changes none of them.
     """
-
-
-for command in (stats, normalize, backward, diff, explain, random, clean, completion, help_):
-    gncli.add_command(command)
-    command.epilog = gncli.epilog = "Documentation: gncli help; its pages are in the package too, in gncli/docs."
 
 
 def run(arguments: list[str]) -> int:

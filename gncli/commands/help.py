@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gncli.commands import options, terminal
+from gncli.commands import about, terminal
 from gncli.names import nearest
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def suggest(ctx: click.Context, _param: object, typed: str) -> list[str | Comple
 
 @click.command("help")
 @click.argument("topic", metavar="[COMMAND | PAGE]", required=False, shell_complete=suggest)
-@options.helpful
+@about.helpful
 @click.pass_context
-def help_(ctx: click.Context, topic: str | None) -> None:
+def help(ctx: click.Context, topic: str | None) -> None:  # noqa: A001  # its command line is the same word
     """Show the help of a command, or a page of the documentation.
 
     \b
@@ -56,7 +56,7 @@ def help_(ctx: click.Context, topic: str | None) -> None:
     """
     commands = _commands(ctx)
     if topic is None:
-        terminal.deliver(_overview(ctx))
+        terminal.deliver(_overview())
     elif topic in commands:
         command = commands[topic]
         page = click.Context(command, parent=ctx.parent, info_name=topic, **command.context_settings)
@@ -74,12 +74,14 @@ def _commands(ctx: click.Context) -> Mapping[str, click.Command]:
     return group.commands if isinstance(group, click.Group) else {}
 
 
-def _overview(ctx: click.Context) -> str:
+def _overview() -> str:
     """Return the list of commands and pages."""
+    from gncli.commands.group import PURPOSES
+
     formatter = click.HelpFormatter(max_width=80)
     formatter.write_usage("gncli help", "[COMMAND | PAGE]")
     with formatter.section("Commands"):
-        formatter.write_dl([(name, command.get_short_help_str(200)) for name, command in _commands(ctx).items()])
+        formatter.write_dl(list(PURPOSES.items()))
     with formatter.section("Pages"):
         formatter.write_dl(list(TOPICS.items()))
     return formatter.getvalue()

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import click
 
 from gncli.commands import suggest
-from gncli.commands.terminal import deliver, is_terminal
+from gncli.commands.about import helpful
+from gncli.commands.terminal import is_terminal
 from gncli.errors import ParameterError
 from gncli.names import (
     ACTIVATIONS,
@@ -406,62 +407,6 @@ class Command(click.Command):
             if some:
                 with formatter.section(title):
                     formatter.write_dl(some)
-
-
-def _help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        deliver(ctx.get_help() + "\n")
-        ctx.exit()
-
-
-def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    """Take one of ``--version`` and ``-v``, and answer with the second of them, in whatever order they come."""
-    asked = ctx.meta.setdefault("gncli.version", {})
-    asked[param.name] = wanted
-    if len(asked) < 2 or not any(asked.values()) or ctx.resilient_parsing:
-        return
-    if not asked["version"]:
-        raise click.UsageError("-v goes with --version", ctx)
-    from gncli import __version__
-
-    lines = [f"gncli {__version__}"]
-    if asked["verbose"]:
-        import platform
-
-        from gncli.io import versions
-        from gncli.kernels import native
-        from gncli.kernels.loops import kernel
-
-        lines += [f"Python {platform.python_version()}", *(f"{name} {v}" for name, v in versions().items())]
-        lines += [f"platform {platform.platform()}", f"kernel: {kernel()}"]
-        lines += [f"note: {why}" for why in [native.why_not()] if why]
-    deliver("\n".join(lines) + "\n")
-    ctx.exit()
-
-
-# Not click's own callbacks: their text would go through Python's buffer, where a full disk is noticed too late.
-version = click.option(
-    "-V",
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Show the version and exit.",
-)
-verbose = click.option(
-    "-v",
-    "verbose",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="With --version: also show the versions of Python, NumPy, h5py and HDF5, the platform, and the "
-    "kernel that computes.",
-)
-helpful = click.option(
-    "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=_help, help="Show this page and exit."
-)
 
 
 # What a command prints.
@@ -1437,12 +1382,3 @@ class Drawing(NamedTuple):
 
 
 drawing = gathered("drawing", Drawing, random, dist, seed)
-
-
-def terminal_width() -> int | None:
-    """Return the columns of the terminal that stdout is, or $COLUMNS where it is something else; None is no limit."""
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
-    except (AttributeError, OSError, ValueError):  # closed, a pipe or a file, replaced
-        columns = os.environ.get("COLUMNS", "")
-        return int(columns) or None if columns.isdecimal() and len(columns) < 6 else None

@@ -12,7 +12,6 @@ from typing import Any
 from gncli import progress
 from gncli.descriptors import write_fully
 from gncli.errors import OutputError, ParameterError
-from gncli.names import TENSOR_SUFFIXES
 
 ERROR = "gncli: error:"
 """How an error begins."""
@@ -54,6 +53,15 @@ def is_terminal(stream: Any) -> bool:
     return stream is not None and bool(stream.isatty())
 
 
+def width() -> int | None:
+    """Return the columns of the terminal that stdout is, or $COLUMNS where it is something else; None is no limit."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (AttributeError, OSError, ValueError):  # closed, a pipe or a file, replaced
+        columns = os.environ.get("COLUMNS", "")
+        return int(columns) or None if columns.isdecimal() and len(columns) < 6 else None
+
+
 def refuse_unfit_stdout() -> None:
     """Raise unless stdout can take binary data."""
     if sys.stdout is None:
@@ -64,6 +72,8 @@ def refuse_unfit_stdout() -> None:
 
 def refuse_report_in_tensor() -> None:
     """Raise if stdout is a file with the name of a tensor: the report would be written there, and not the tensor."""
+    from gncli.names import TENSOR_SUFFIXES
+
     with contextlib.suppress(OSError):  # not every system has /proc
         name = os.readlink("/proc/self/fd/1")
         if name.lower().endswith(TENSOR_SUFFIXES) and stat.S_ISREG(os.fstat(1).st_mode):

@@ -12,6 +12,7 @@ import pytest
 
 from gncli.commands import options
 from gncli.commands.terminal import colored as colors
+from gncli.commands.terminal import width as width_of_stdout
 from gncli.errors import ParameterError
 from gncli.inputs import Draw
 from gncli.names import ALL_STATISTICS, STATISTICS
@@ -202,11 +203,11 @@ def test_the_width_is_that_of_the_terminal_on_stdout(monkeypatch: pytest.MonkeyP
             import termios
 
             fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 91, 0, 0))
-            assert options.terminal_width() == 91
+            assert width_of_stdout() == 91
             monkeypatch.setattr(sys, "stdout", None)
-            assert options.terminal_width() is None
+            assert width_of_stdout() is None
             monkeypatch.setattr(sys, "stdout", io.StringIO())
-            assert options.terminal_width() is None
+            assert width_of_stdout() is None
     finally:
         os.close(parent)
         os.close(child)
@@ -227,4 +228,4 @@ def test_columns_are_heeded_where_stdout_is_no_terminal(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setenv("COLUMNS", columns)
-    assert options.terminal_width() == width
+    assert width_of_stdout() == width
