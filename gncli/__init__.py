@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from gncli.kernels.groupnorm import Check
     from gncli.kernels.loops import kernel
     from gncli.report.diff_records import DiffReport
+    from gncli.report.normalize_records import NormalizeReport, Parameters
     from gncli.report.pair_records import PairsReport
-    from gncli.report.records import NormalizeReport, Parameters, StatsReport, TensorStats
+    from gncli.report.records import StatsReport, TensorStats
 
 __all__ = [
     "ChangedError",
@@ -53,11 +54,11 @@ _HOMES = {
     "GncliError": "errors",
     "InputError": "errors",
     "LimitError": "errors",
-    "NormalizeReport": "report.records",
+    "NormalizeReport": "report.normalize_records",
     "OutputError": "errors",
     "PairsReport": "report.pair_records",
     "ParameterError": "errors",
-    "Parameters": "report.records",
+    "Parameters": "report.normalize_records",
     "Policy": "inputs",
     "StatsReport": "report.records",
     "TensorStats": "report.records",

@@ -21,7 +21,8 @@ from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import DEFAULT_EPS, LARGEST, Grouping, GroupNorm, output_float
 from gncli.kernels.parameters import Grid
 from gncli.names import difference_names, in_python, layouts_of, statistic_names
-from gncli.report.records import NormalizeReport, TensorStats
+from gncli.report.normalize_records import NormalizeReport
+from gncli.report.records import TensorStats
 from gncli.run.engine import Engine
 from gncli.run.gradients import Backward
 from gncli.run.normalization import Normalization, at_once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
 
 from gncli.names import MAX_CHUNK, Distribution, shape_text
 
@@ -38,8 +39,7 @@ class Draw:
         return f"--random {shape_text(self.shape)}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Network:
+class Network(NamedTuple):
     """How objects on stores are read and written.
 
     Parameters
@@ -61,8 +61,7 @@ ON_NETWORK = Network()
 """The default."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(NamedTuple):
     """The limits for an input file.
 
     Parameters

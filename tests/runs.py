@@ -15,8 +15,9 @@ from gncli.kernels.partition import Partition
 from gncli.kernels.reduction import concatenate
 from gncli.kernels.walk import Region
 from gncli.report.diff_records import DiffReport
+from gncli.report.normalize_records import NormalizeReport
 from gncli.report.pair_records import PairsReport
-from gncli.report.records import Cell, NormalizeReport, StatsReport, TensorStats
+from gncli.report.records import Cell, StatsReport, TensorStats
 from gncli.run.engine import Engine, Job, Result, Step
 from gncli.run.plan import Plan
 from gncli.tasks import by as tasks_by

@@ -147,7 +147,7 @@ def test_no_import_is_by_string() -> None:
     for path in MODULES:
         calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
         by_string = any("import_module" in call or call == "__import__" for call in calls)
-        assert not by_string or place(path) == "__init__.py", place(path)
+        assert not by_string or place(path) in ("__init__.py", "commands/group.py"), place(path)  # names, commands
 
 
 TASKS = ("diff", "explain", "normalize", "random", "stats")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -48,7 +47,7 @@ def random(
     instead.
     """
     if output.path is None and not terminal.is_terminal(sys.stdout):
-        output = replace(output, path="-")
+        output = output._replace(path="-")
     if output.path == "-":
         terminal.refuse_unfit_stdout()
     draw = options.Drawing(shape, dist, seed).draw(dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -179,13 +178,13 @@ def limited(request: Stats, look: options.Look, num_streams: int) -> Stats:
     if request.cutting.by is None:
         return request
     if num_streams == len(look.forms) and not request.choice.ranks:
-        return replace(request, keep_cells=0)
+        return request._replace(keep_cells=0)
     if "json" in look.forms:
-        return replace(request, keep_cells=MOST_JSON_CELLS, most_cells=MOST_JSON_CELLS)
+        return request._replace(keep_cells=MOST_JSON_CELLS, most_cells=MOST_JSON_CELLS)
     if num_streams and request.choice.ranks:
-        return replace(request, keep_cells=MOST_RANKED, most_cells=MOST_RANKED)
+        return request._replace(keep_cells=MOST_RANKED, most_cells=MOST_RANKED)
     if "html" in look.forms:
         from gncli.report.document import MOST_ROWS_OF_A_PAGE
 
-        return replace(request, keep_cells=MOST_ROWS_OF_A_PAGE)
+        return request._replace(keep_cells=MOST_ROWS_OF_A_PAGE)
     return request

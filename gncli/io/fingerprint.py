@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from typing import Any
@@ -30,6 +29,8 @@ class Digest(Sink):
     """
 
     def __init__(self, source: Source) -> None:
+        import hashlib
+
         shape = ",".join(map(str, source.shape))
         self._hash = hashlib.sha256(f"{source.dtype_name} {shape}\n".encode())
 

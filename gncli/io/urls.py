@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import quote
 
 from gncli.errors import GncliError, InputError
 
@@ -62,6 +61,8 @@ class Url(NamedTuple):
         """
         if not self.web:
             return self._replace(key=f"{self.key.removesuffix('/')}/{name}")
+        from urllib.parse import quote
+
         path, mark, query = self.key.partition("?")
         return self._replace(key=f"{path.removesuffix('/')}/{quote(name)}{mark}{query}")
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from gncli.report.diff_records import DiffReport
     from gncli.report.document import Document
     from gncli.report.explain_records import ExplainReport
+    from gncli.report.normalize_records import NormalizeReport
     from gncli.report.page import Origin
     from gncli.report.pair_records import PairsReport
     from gncli.report.part_records import PartReport
-    from gncli.report.records import NormalizeReport, StatsReport
+    from gncli.report.records import StatsReport
 
     Report: TypeAlias = (
         StatsReport | NormalizeReport | DiffReport | PairsReport | ExplainReport | BackwardReport | PartReport
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
 def document_of(report: Report) -> Document:
     """Return what `report` says."""
-    from gncli.report.records import NormalizeReport, StatsReport
-    from gncli.report.tensor_document import CellsDocument, NormalizeDocument, StatsDocument
+    from gncli.report.records import StatsReport
+    from gncli.report.tensor_document import CellsDocument, StatsDocument
 
     if isinstance(report, StatsReport):
         return CellsDocument(report) if report.by else StatsDocument(report)
+    from gncli.report.normalize_records import NormalizeReport
+
     if isinstance(report, NormalizeReport):
+        from gncli.report.normalize_document import NormalizeDocument
+
         return NormalizeDocument(report)
     from gncli.report.part_records import PartReport
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gncli.report.records import Items, Parameters, Record, TensorStats
+from gncli.report.normalize_records import Parameters
+from gncli.report.records import Items, Record, TensorStats
 
 if TYPE_CHECKING:
     from gncli.kernels.gradients import GradientCheck

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gncli.kernels.gradients import GradientCheck
     from gncli.kernels.groupnorm import Check
     from gncli.report.diff_records import DiffReport
-    from gncli.report.records import Broken, NormalizeReport, Parameters, Rounded, TensorStats
+    from gncli.report.normalize_records import NormalizeReport, Parameters
+    from gncli.report.records import Broken, Rounded, TensorStats
 
 
 def place_line(place: Mapping[str, int], note: str = "") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,6 +64,8 @@ class Map(NamedTuple):
     @property
     def middle(self) -> float:
         """The median of the numbers of the fields, NaN where there is none: what the farthest is far from."""
+        import statistics
+
         found = _finite(self.heatmap.mean)
         return statistics.median(found) if found else math.nan
 

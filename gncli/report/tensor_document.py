@@ -1,4 +1,4 @@
-"""What the reports of ``stats``, ``random`` and ``normalize`` say: the statistics of tensors, stages and cells."""
+"""What the reports of ``stats`` and ``random`` say: the statistics of tensors and cells."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from gncli.names import CELL_STATISTICS, DEFAULT_STATISTICS, NAMED_STATISTICS, N
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, Sheet, Stream
 from gncli.report.lines import (
     broken_lines,
-    check_line,
-    damping_lines,
-    done_line,
     more_lines,
     output_line,
     place_line,
@@ -22,18 +19,7 @@ from gncli.report.lines import (
     stats_line,
 )
 from gncli.report.poster import Panel, Poster, described, legend, maps_of, scaled
-from gncli.report.records import (
-    MOST_DRAWN,
-    Cell,
-    Cells,
-    Failure,
-    Histogram,
-    NormalizeReport,
-    StatsReport,
-    Summary,
-    TensorStats,
-    Total,
-)
+from gncli.report.records import MOST_DRAWN, Cell, Cells, Failure, Histogram, StatsReport, Summary, TensorStats, Total
 from gncli.report.style import UNDEFINED
 from gncli.text import printable, without_surrogates
 
@@ -329,91 +315,6 @@ class CellBatch(Stream):
             yield ["name", *cell.place, *names]
         for cell in self.cells:
             yield [self.tensor.name, *cell.place.values(), *map(cell.stats.value, names)]
-
-
-class NormalizeDocument(TensorDocument):
-    """What ``normalize`` did."""
-
-    key = "stage"
-    upright = True
-    fallible = False
-
-    def __init__(self, report: NormalizeReport) -> None:
-        self.report = report
-        stages = [Entry.of(stage.name, stage.stats) for stage in report.stages]
-        self.entries = stages or [Entry.of("before", report.before), Entry.of("after", report.after)]
-        self.headed = bool(stages)
-
-    @property
-    def title(self) -> str:
-        """The command and its input."""
-        return printable(f"gncli normalize {self.report.input}")
-
-    @property
-    def line(self) -> str:
-        """The input and the check."""
-        return printable(f"{self.report.input}: {check_line(self.report)}")
-
-    def aside(self) -> list[str]:
-        """Return the seed and notes."""
-        return [*damping_lines(self.report), *seed_lines(self.report.seed), *map(printable, self.report.notes)]
-
-    def under(self) -> list[str]:
-        """Return what was computed, where it went, and the check."""
-        report = self.report
-        where = output_line(report.output, written=report.status == 0)
-        return [done_line(report.parameters), where, check_line(report), *self.aside()]
-
-    def answer(self) -> Answer:
-        """Return the check."""
-        return Answer(self.report.status == 0, [check_line(self.report)])
-
-    def histograms(self) -> list[tuple[str, Histogram]]:
-        """Return the histograms before and after."""
-        both = (("before", self.report.before.histogram), ("after", self.report.after.histogram))
-        return [(name, histogram) for name, histogram in both if histogram is not None]
-
-    def body(self) -> dict[str, object]:
-        """Return parameters, statistics before and after, and the check."""
-        report = self.report
-        found: dict[str, object] = {
-            "command": "normalize",
-            "input": without_surrogates(report.input),
-            "output": None if report.output is None else without_surrogates(report.output),
-            "parameters": spelled(report.parameters.as_dict()),
-            "before": tensor_object(report.before),
-            "after": tensor_object(report.after),
-            "verified": None if report.check is None else report.check.as_dict(),
-        }
-        return found | ({"stages": list(self.objects())} if report.stages else {})
-
-    def objects(self) -> Iterator[dict[str, object]]:
-        """Return an object per stage."""
-        return ({"stage": entry.heading} | tensor_object(entry.stats) for entry in self.entries)
-
-    def poster(self) -> Poster:
-        """Return one panel: histograms before and after, and maps of both below."""
-        report = self.report
-        pictures = [
-            (name, of.picture) for name, of in (("before", report.before), ("after", report.after)) if of.picture
-        ]
-        unit = report.parameters.unit_deviation
-        columns = [
-            scaled(
-                [
-                    each
-                    for kind in ("mean", "std")
-                    for each in maps_of(
-                        kind, picture.maps[kind], stage, float(unit and (stage, kind) == ("after", "std"))
-                    )
-                ]
-            )
-            for stage, picture in pictures
-        ]
-        series = [(stage, picture.histogram) for stage, picture in pictures]
-        panel = Panel("", series, "value", list(zip(*columns, strict=True)))
-        caption = [described(report.before), done_line(report.parameters), check_line(report), *legend([panel])]
-        return Poster(f"Group Normalization of {report.input}", [panel], caption)
 
 
 def shown(selected: Sequence[str], found: Sequence[Summary], *, counts: bool = False) -> list[str]:

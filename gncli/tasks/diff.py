@@ -446,7 +446,7 @@ def _cells(
 
     That is the cell that differs most, if any does, and the note about those that are left out.
     """
-    chosen: Chosen[DiffCell] = Chosen(replace(choice, sort=choice.sort or "-max"), difference)
+    chosen: Chosen[DiffCell] = Chosen(choice._replace(sort=choice.sort or "-max"), difference)
     worst: DiffCell | None = None
     for cell in _each_cell(tallies, fits, by):
         chosen.add(cell)

@@ -27,7 +27,8 @@ from gncli.kernels.groupnorm import Grouping, output_float
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import doubt
 from gncli.kernels.moments import Floats, Moments
-from gncli.report.records import Histogram, NormalizeReport, Parameters, Picture, Stage, TensorStats
+from gncli.report.normalize_records import NormalizeReport, Parameters, Stage
+from gncli.report.records import Histogram, Picture, TensorStats
 from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.run.normalization import Normalization, Outcome

@@ -49,7 +49,7 @@ def many(sides: Sequence[Listing], request: Diff) -> bool:
         if request.pairing != BY_NAME:
             options = "--map, --match, --fail-fast, --only-different, --expect-unchanged and --expect-changed"
             raise ParameterError(f"{options} are about files or folders of tensors, and there are only two tensors")
-        given = [name for name, value in vars(request.choice).items() if value is not None]
+        given = [name for name, value in request.choice._asdict().items() if value is not None]
         if given and request.cutting == WHOLE:
             problem = (
                 f"--{given[0]} is about cells, or about files or folders of tensors, and there are only two tensors"

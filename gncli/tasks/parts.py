@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,8 +20,8 @@ from gncli.io.formats import written
 from gncli.io.shared import Edge, Place, Record, SharedFolder, Written, shared_end
 from gncli.io.shared_objects import shared_folder
 from gncli.io.source import Sink, Source
+from gncli.report.normalize_records import NormalizeReport
 from gncli.report.part_records import PartReport
-from gncli.report.records import NormalizeReport
 from gncli.run.engine import Engine
 from gncli.run.parts import Cut, PartsEngine
 from gncli.tasks.normalize import NormalizeRun
@@ -117,11 +116,11 @@ class PartsRun(NormalizeRun):
     """
 
     def __init__(self, request: Normalize, asked: Parts) -> None:
-        super().__init__(replace(request, zeros=True))  # the report may be asked for them when all are put together
+        super().__init__(request._replace(zeros=True))  # the report may be asked for them when all are put together
         self.asked = asked
         self._alone = asked.kind in ("assemble", "resume")
         if not self._alone:
-            self.request = replace(self.request, save_moments=None)  # they are kept in the record
+            self.request = self.request._replace(save_moments=None)  # they are kept in the record
         self._parts = asked.parts
 
     # --- opening ---

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import replace
 from typing import Any
 
 from gncli import io
@@ -109,7 +108,7 @@ def _facts(request: Stats, source: Source) -> dict[str, Any]:
         | {
             "statistics": request.statistics,
             "ddof": request.ddof,
-            **vars(request.cutting),
+            **request.cutting._asdict(),
         }
     )
 
@@ -185,12 +184,11 @@ class Assembly:
         if missing:
             problem = f"missing: {listed(missing, self._cut.parts)}"
             raise InputError(problem, subject=first["name"], hint="gncli stats ... --part I/N -o FILE.npz measures one")
-        self.request = replace(
-            request,
+        self.request = request._replace(
             tensors=(io.Listing(RememberedFile(self.facts, first["others"]), first["name"]),),
             statistics=tuple(self.facts["statistics"]),
             ddof=self.facts["ddof"],
-            cutting=Cutting(**{name: self.facts[name] for name in vars(request.cutting)}),
+            cutting=Cutting(**{name: self.facts[name] for name in request.cutting._asdict()}),
         )
 
     def run(self, request: Stats) -> StatsRun:

@@ -10,18 +10,8 @@ from gncli.errors import InputError
 from gncli.kernels.groupnorm import Check
 from gncli.report.diff_records import DiffCell, DiffReport, Operand, Ulps, Worst
 from gncli.report.gates import Shapes, WithinTolerance
-from gncli.report.records import (
-    Cell,
-    Cells,
-    Failure,
-    Histogram,
-    NormalizeReport,
-    Parameters,
-    Stage,
-    StatsReport,
-    TensorStats,
-    Total,
-)
+from gncli.report.normalize_records import NormalizeReport, Parameters, Stage
+from gncli.report.records import Cell, Cells, Failure, Histogram, StatsReport, TensorStats, Total
 
 if TYPE_CHECKING:
     from gncli.report import Report

@@ -10,7 +10,8 @@ import pytest
 from gncli.kernels.groupnorm import Check
 from gncli.report import aside, render
 from gncli.report.lines import check_line, damping_lines
-from gncli.report.records import Parameters, StatsReport
+from gncli.report.normalize_records import Parameters
+from gncli.report.records import StatsReport
 from tests.report.samples import CHECK, DIFFERS, NORMALIZED, PARAMETERS, X
 
 

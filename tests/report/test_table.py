@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from gncli.report import render
-from gncli.report.records import NormalizeReport, Stage, StatsReport
+from gncli.report.normalize_records import NormalizeReport, Stage
+from gncli.report.records import StatsReport
 from gncli.report.style import Style
 from tests.archives import ARRAY
 from tests.files import write_npy

@@ -17,7 +17,7 @@ from gncli.api import group_norm, normalize_file
 from gncli.errors import ChangedError, GncliError, InputError, OutputError, ParameterError
 from gncli.inputs import Draw
 from gncli.kernels.groupnorm import Check, output_float
-from gncli.report.records import NormalizeReport
+from gncli.report.normalize_records import NormalizeReport
 from gncli.run.normalization import Normalization
 from tests import oracle
 from tests.arrays import SHAPE, assert_same_bits, images

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_a_misspelt_keyword_is_an_error(request_of: Callable[[], object]) -> Non
 
 
 @pytest.mark.parametrize("request_", [Stats(), Diff(a="a", b="b"), Random(draw=DRAW), Output(), Cutting(), Execution()])
-def test_a_request_stays_as_it_is(request_: object) -> None:
-    name = dataclasses.fields(request_)[0].name  # type: ignore[arg-type]
-    with pytest.raises(dataclasses.FrozenInstanceError):
+def test_a_request_stays_as_it_is(request_: Any) -> None:
+    name = request_._fields[0]
+    with pytest.raises(AttributeError):
         setattr(request_, name, None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from gncli.errors import OutputError, ParameterError
@@ -80,7 +79,7 @@ def _uploading(url: Url, name: str, network: Network) -> Uploading:
 def open_uploads(url: Url, name: str, network: Network) -> tuple[str, ...]:
     """Return a note where other runs have left uploads to an object, or write it; none where that is not told."""
     with suppress(Failure, ParameterError):
-        remote = _uploading(url, name, replace(network, retries=0))
+        remote = _uploading(url, name, network._replace(retries=0))
         count = len(remote.uploads())
         if count:
             some = "an upload is" if count == 1 else f"{count:,} uploads are"
