@@ -400,6 +400,23 @@ def test_bits_do_not_depend_on_workers_tiles_or_the_kernel(kernel: str, monkeypa
     assert_same_bits(results[0][0], group_norm_backward(x, dy, 2, dtype=np.float64)[0])
 
 
+def test_records_of_spans_give_the_same_bits_however_many_are_added_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    x, dy = rng.normal(3, 1, size=(2, 13, 8, 5, 5))  # two spans fit a visit, and the last one has one
+    x[4, 1, 2, 2] = np.nan
+    results = []
+    for together in (1, 4, 1 << 12):
+        monkeypatch.setattr("gncli.run.gradients.TOGETHER", together)
+        with Engine(1, 1 << 10, 1 << 13) as engine:
+            found = pass_over(x, dy, GroupNorm(1), engine=engine)
+        results.append((found.check, [list(of[:6]) for of in (found.x, found.dy, found.dx)]))
+    assert results[0][0].groups == 13 and results[0][0].nonfinite_groups == 1
+    for check, moments in results[1:]:
+        assert check == results[0][0]
+        for of, same in zip(moments, results[0][1], strict=True):
+            assert_same_bits(np.concatenate(of), np.concatenate(same))
+
+
 def test_gamma_per_group_and_fortran_order_are_summed_where_they_belong() -> None:
     rng = np.random.default_rng(10)
     x, dy = rng.normal(size=(2, 2, 6, 5)).astype(np.float32)

@@ -55,7 +55,7 @@ from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import UP, Affine, Gradient, Standardization, U, native_order
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
-from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, fold_axes, folded
+from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, concatenate, fold_axes, folded
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.slopes import (
     NO_SUMS,
@@ -79,6 +79,7 @@ from gncli.run.plan import Plan
 
 T = TypeVar("T")
 
+TOGETHER = 1 << 12  # cells whose records are added up at once: those of a visit may be two
 SMALL = 4 << 20  # bytes of both tensors that are read at once: larger visits are faster, and take more memory
 DOUBLE = FLOATS["float64"]
 IDENTITY = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
@@ -160,6 +161,14 @@ class _Mapped(NamedTuple):
     dbeta: list[Piece]
     result: NDArray[Any] | None
     inputs: _Inputs | None = None
+
+
+class _Done(NamedTuple):
+    """A record of whole spans: what is known of them, their map, and the moments of its result."""
+
+    found: Measured
+    cells: Gradient
+    moments: _Results
 
 
 class _Whole(NamedTuple):
@@ -621,9 +630,8 @@ class Backward:
         most = span if SMALL < span <= engine.visit else SMALL  # a span that fits a visit is read once
         self._plan = Plan.of(pair, grouping.partition, engine, lambda _, once: names[-1:] if once else names, most=most)
         self._worker = _Worker(self, self._plan)
-        proves = made.mantissa < 52
-        none, zero = 0 if proves else None, 0 if made.foreign else None
-        self._check = GradientCheck(0, None, None, overflow=overflow, became_zero=zero, proved=none, settled=none)
+        self._check, self._counts, self._finite = GradientCheck(0, None, None), _Counts(), 0
+        self._done: list[_Done] = []
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._sums = Totals(grid), Totals(grid)
 
@@ -641,10 +649,10 @@ class Backward:
                 if plan.once:
                     for region, whole in plan.visits(self._worker.whole):
                         self._take(region, done := whole.mapped)
-                        spans_ = region.last - region.first
-                        self._finish(whole.found, whole.cells, done.moments, done.counts, spans_)
+                        self._finish(_Done(whole.found, whole.cells, done.moments), done.counts)
                 else:
                     self._span(plan, spans)
+            self._add_up()
         sums = [totals.result() for totals in self._sums]
         parameters, opened = zip(*(total.rounded(self.param) for total in sums), strict=True)
         if self._worker.smooth:
@@ -657,7 +665,7 @@ class Backward:
             for name, empty in zip(("dy", "x", "dx"), none, strict=True)
         )
         settled = sum(places.size for places in opened)
-        return Gradients(x, dy, dx, self._check, sums[0], sums[1], parameters, settled)
+        return Gradients(x, dy, dx, self._checked(), sums[0], sums[1], parameters, settled)
 
     def _span(self, plan: Plan, span: range) -> None:
         """Run the passes over a span that does not fit a visit."""
@@ -679,7 +687,7 @@ class Backward:
         ((found, moments),) = folded(plan.walk, Both(inputs, results), mapped_again())
         if worker.given is not None:
             known = known._replace(x=found.x.settled(), dy=found.dy)
-        self._finish(known, cells, moments, counts, 1)
+        self._finish(_Done(known, cells, moments), counts)
 
     def _measured(self, plan: Plan, span: range) -> Measured:
         worker = self._worker
@@ -704,21 +712,37 @@ class Backward:
         for totals, found in zip(self._sums, (done.dgamma, done.dbeta), strict=True):
             totals.add(found)
 
-    def _finish(self, known: Measured, cells: Gradient, moments: _Results, counts: _Counts, spans: int) -> None:
-        """Add up what is known of `spans` whole spans."""
+    def _finish(self, done: _Done, counts: _Counts) -> None:
+        """Take the record of the next whole spans; as many as there are in every visit but perhaps the last."""
+        self._counts = self._counts.plus(counts)
+        self._done.append(done)
+        # Of a power of two of records the union is a node of the tree.
+        if len(self._done) == 1 << (TOGETHER // self._done[0].moments.dx.n.size).bit_length():
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Add up the records that came since the last time."""
+        if not self._done:
+            return
         worker = self._worker
+        known, cells, moments = concatenate(self._done)
+        self._done = []
         check = check_gradient(
             known, cells, moments.before, moments.projections, worker.norm, worker.weights, settled=worker.proves
         )
-        check = replace(check, overflowed=counts.overflowed, overflow=self.overflow)
-        if worker.proves:
-            check = replace(check, proved=int(moments.dx.n.sum()) - counts.settled, settled=counts.settled)
-        if self.made.foreign:
-            check = replace(check, became_zero=counts.became_zero)
         self._check = self._check.plus(check)
+        self._finite += int(moments.dx.n.sum())
+        inner = self._plan.walk.span_cells
         for name, found in (("x", without_bounds(known.x)), ("dy", without_bounds(known.dy)), ("dx", moments.dx)):
-            axes = Axis(False, spans), Axis(False, found.n.size // spans)
+            axes = Axis(False, found.n.size // inner), Axis(False, inner)
             self._trees[name].push(fold_axes(found, axes, merge, keep_first=False))
+
+    def _checked(self) -> GradientCheck:
+        """Return the check of all spans."""
+        check = replace(self._check, overflowed=self._counts.overflowed, overflow=self.overflow)
+        if self._worker.proves:
+            check = replace(check, proved=self._finite - self._counts.settled, settled=self._counts.settled)
+        return replace(check, became_zero=self._counts.became_zero) if self.made.foreign else check
 
     def _settle(self, dgamma: NDArray[Any], opened: NDArray[np.int64]) -> None:
         """Round the elements of dgamma in `opened` by exact arithmetic."""
