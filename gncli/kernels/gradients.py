@@ -33,11 +33,11 @@ from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import PIECE, UP, Affine, Factors, Gradient, Standardization, U, apply
+from gncli.kernels.plain import PIECE, UP, Affine, Factors, Gradient, Reals, Standardization, U, apply
 from gncli.kernels.proof import TINY
 from gncli.kernels.reduction import Visit, over_rows, spread
 from gncli.kernels.scratch import Scratch
-from gncli.kernels.surds import Reals, Term, exactly, product_sums, rounded_sum
+from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
 from gncli.kernels.walk import boxes
 from gncli.text import finite
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
 from gncli.kernels.floats import Float
-from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Standardization, Tolerance
+from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Reals, Standardization, Tolerance
 
 
 class Loops(Protocol):
@@ -79,8 +79,11 @@ class Loops(Protocol):
     def gradient(self, g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
         """See `plain.gradient`."""
 
-    def level(self, values: Floats, shape: tuple[int, ...], unit: float) -> tuple[Floats, bool]:
-        """See `plain.level`."""
+    def largest(self, a: Reals, b: Reals | None) -> float:
+        """See `plain.largest`."""
+
+    def levels(self, a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Floats, bool]:
+        """See `plain.levels`."""
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""

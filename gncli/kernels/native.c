@@ -2060,44 +2060,108 @@ void NAME(gradient)(const double *g, const double *z, ptrdiff_t num_x, ptrdiff_t
     }
 }
 
-/* Take from values, seen as (before, own, inner), what they have at a level, and add it to sums, of shape (own,): exact,
- * so that any order gives the same: plain.level. Returns whether anything is left of them. */
-EXPORT int64_t NAME(level)(double *values, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, double unit, double *sums);
+/* The products of a and b, or a where b is NULL: arrays of floats or doubles, by the numbers of their dtypes. */
+#define PRODUCT const char *a, int64_t a_dtype, const char *b, int64_t b_dtype
 
-int64_t NAME(level)(double *values, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, double unit, double *sums)
+/* Write `n` products from element `at` on to p. */
+INLINE void NAME(multiply)(PRODUCT, ptrdiff_t at, int n, double *restrict p)
 {
+    double q[CHUNK];
+    NAME(widen_run)(a + at * SIZE(a_dtype == F32), n, a_dtype, 0, p);
+    if (b)
+        NAME(widen_run)(b + at * SIZE(b_dtype == F32), n, b_dtype, 0, q);
+    for (int i = 0; b && i < n; i++)
+        p[i] *= q[i];
+}
+
+EXPORT double NAME(largest)(PRODUCT, ptrdiff_t size);
+
+/* Return the largest size of the products; NaN if one of them is: plain.largest. */
+double NAME(largest)(PRODUCT, ptrdiff_t size)
+{
+    double p[CHUNK], lanes[PER];
+    vd most = NAME(all)(0);
+    vl odd = {0};
+    for (ptrdiff_t at = 0; at < size; at += CHUNK) {
+        int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        NAME(multiply)(a, a_dtype, b, b_dtype, at, n, p);
+        for (int i = n; i % PER; i++)
+            p[i] = 0;
+        for (int i = 0; i < n; i += PER) {
+            vd value = (vd)((vl)NAME(load)((const char *)(p + i), 0) & INT64_MAX);
+            most = NAME(max)(value, most);
+            odd |= value != value;
+        }
+    }
+    memcpy(lanes, &most, sizeof lanes);
+    double found = 0;
+    for (int lane = 0; lane < PER; lane++) {
+        found = lanes[lane] > found ? lanes[lane] : found;
+        found = odd[lane] ? __builtin_nan("") : found;
+    }
+    return found;
+}
+
+#define STEP 16 /* sums that run side by side: they are exact, so that any order gives the same */
+
+/* Take from p what it has at the level of `unit`, and add it, and what it adds to the sizes, to two sums per step. */
+INLINE uint64_t NAME(take_level)(double *restrict p, const double *restrict sign, int n, double unit, double *restrict sums,
+                                 double *restrict sizes, const int step)
+{
+    uint64_t left = 0;
+    for (int i = 0; i < n; i += step)
+        for (int lane = 0; lane < step; lane++) {
+            double upper = (p[i + lane] + unit) - unit, rest = p[i + lane] - upper;
+            p[i + lane] = rest;
+            sums[lane] += upper;
+            sizes[lane] += upper * sign[i + lane];
+            left |= rest != 0;
+        }
+    return left;
+}
+
+EXPORT int64_t NAME(levels)(PRODUCT, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, const double *units, ptrdiff_t count,
+                            double *sums);
+
+/* Add what products, seen as (before, own, inner), have at each level to sums, of shape (count, 2, own): plain.levels.
+ * Returns whether anything is left of them. */
+int64_t NAME(levels)(PRODUCT, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, const double *units, ptrdiff_t count,
+                     double *sums)
+{
+    double p[CHUNK], sign[CHUNK];
     int64_t left = 0;
-    for (ptrdiff_t k = 0; k < before; k++) {
-        if (inner == 1) {
-            for (ptrdiff_t i = 0; i < own; i++) {
-                double upper = (values[i] + unit) - unit;
-                values[i] -= upper;
-                sums[i] += upper;
-                left |= values[i] != 0;
-            }
-            values += own;
-            continue;
-        }
-        for (ptrdiff_t p = 0; p < own; p++) {
-            double lanes[LANES] = {0};
-            ptrdiff_t i = 0;
-            for (; i + LANES <= inner; i += LANES)
-                for (int lane = 0; lane < LANES; lane++) {
-                    double upper = (values[i + lane] + unit) - unit;
-                    values[i + lane] -= upper;
-                    lanes[lane] += upper;
-                    left |= values[i + lane] != 0;
+    ptrdiff_t size = before * own * inner, row = inner == 1 ? own : inner; /* what is read in one go */
+    for (ptrdiff_t at = 0; at < size;) {
+        ptrdiff_t within = at % row, place = inner == 1 ? within : at / inner % own;
+        int n = row - within < CHUNK ? (int)(row - within) : CHUNK;
+        NAME(multiply)(a, a_dtype, b, b_dtype, at, n, p);
+        for (int i = n; i % STEP; i++)
+            p[i] = 0;
+        for (int i = 0; i < n + STEP - 1 - (n - 1) % STEP; i++)
+            sign[i] = p[i] < 0 ? -1.0 : 1.0;
+        uint64_t more = 1;
+        for (ptrdiff_t level = 0; more && level < count; level++) {
+            double *to = sums + 2 * level * own + place;
+            double lanes[2][STEP] = {{0}};
+            if (inner == 1) {
+                more = 0;
+                for (int i = 0; i < n; i++) {
+                    double upper = (p[i] + units[level]) - units[level];
+                    p[i] -= upper;
+                    to[i] += upper;
+                    to[own + i] += upper * sign[i];
+                    more |= p[i] != 0;
                 }
-            for (; i < inner; i++) {
-                double upper = (values[i] + unit) - unit;
-                values[i] -= upper;
-                lanes[0] += upper;
-                left |= values[i] != 0;
+                continue;
             }
-            for (int lane = 0; lane < LANES; lane++)
-                sums[p] += lanes[lane];
-            values += inner;
+            more = NAME(take_level)(p, sign, n, units[level], lanes[0], lanes[1], STEP);
+            for (int lane = 0; lane < STEP; lane++) {
+                to[0] += lanes[0][lane];
+                to[own] += lanes[1][lane];
+            }
         }
+        left |= (int64_t)more;
+        at += n;
     }
     return left;
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels import plain
 from gncli.kernels.floats import Float
-from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Standardization, Tolerance, num_steps
+from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Reals, Standardization, Tolerance, num_steps
 from gncli.kernels.scratch import room
 from gncli.names import ACTIVATIONS
 
@@ -109,6 +109,7 @@ class _Map(ctypes.Structure):
 
 _ELEMENTS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_elements`
 _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
+_PRODUCT = (_POINTER, ctypes.c_int64, _POINTER, ctypes.c_int64)  # see `_factor`
 _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
     "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE, _SIZE),
@@ -120,7 +121,8 @@ _ARGUMENTS = {
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
     "audit": (ctypes.POINTER(_Map),),
     "gradient": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
-    "level": (_POINTER, _SIZE, _SIZE, _SIZE, ctypes.c_double, _POINTER),
+    "largest": (*_PRODUCT, _SIZE),
+    "levels": (*_PRODUCT, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
     "steps": (*_ELEMENTS, *_CELLS, _POINTER, _SIZE, _SIZE),
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
@@ -128,7 +130,12 @@ _ARGUMENTS = {
     "unshuffle": (_POINTER, _POINTER, _SIZE, _SIZE),
 }
 
-_COUNTING = ("normalize", "audit", "level")  # which return how many elements they name, or whether any is left
+_RESULTS: dict[str, Any] = {
+    "largest": ctypes.c_double,
+    **dict.fromkeys(
+        ("normalize", "audit", "levels"), ctypes.c_int64
+    ),  # how many elements they name, or whether any is left
+}
 
 
 class Native:
@@ -147,7 +154,7 @@ class Native:
         self._call = {}
         for name, arguments in _ARGUMENTS.items():
             function = getattr(library, f"{name}_{body}")
-            function.argtypes, function.restype = arguments, ctypes.c_int64 if name in _COUNTING else None
+            function.argtypes, function.restype = arguments, _RESULTS.get(name)
             self._call[name] = function
 
     def moments(
@@ -327,12 +334,17 @@ class Native:
         numbers = np.stack(cells)
         self._call["gradient"](_at(g), _at(z), num_x, length, width, _at(numbers), _at(found), _at(bound))
 
-    def level(self, values: Floats, shape: tuple[int, ...], unit: float) -> tuple[Floats, bool]:
-        """See `plain.level`, which runs where the axes that are kept are no neighbours."""
-        if len(shape) != 3 or not values.flags.c_contiguous:
-            return plain.level(values, shape, unit)
-        sums = np.zeros(shape[1])
-        return sums, bool(self._call["level"](_at(values), *shape, unit, _at(sums)))
+    def largest(self, a: Reals, b: Reals | None) -> float:
+        """See `plain.largest`."""
+        return float(self._call["largest"](*_factor(a), *_factor(b), a.size))
+
+    def levels(self, a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Floats, bool]:
+        """See `plain.levels`, which runs where the axes that are kept are no neighbours."""
+        if len(shape) != 3:
+            return plain.levels(a, b, shape, units)
+        sums = np.zeros((units.size, 2, shape[1]))
+        left = self._call["levels"](*_factor(a), *_factor(b), *shape, _at(units), units.size, _at(sums))
+        return sums, bool(left)
 
     def _named(self, loop: str, task: _Map, made: Float, affine: Affine | None, start: int) -> Integers:
         """Return the positions of the elements that a loop names, of which there may be any number."""
@@ -445,6 +457,11 @@ def _library() -> ctypes.CDLL | None:
 def _elements(values: NDArray[Any]) -> tuple[int, int, int, int]:
     """Return the address and number of the elements of a 1-D array, their width in bytes, and whether to swap them."""
     return _at(values), values.size, values.dtype.itemsize, not values.dtype.isnative
+
+
+def _factor(values: Reals | None) -> tuple[int | None, int]:
+    """Return the address and the number of the dtype of a 1-D array; none where there is no array."""
+    return (None, 0) if values is None else (_at(values), _number(values.dtype))
 
 
 def _cells(values: NDArray[Any], cells: Integers) -> tuple[int, int, int, int]:

@@ -14,7 +14,8 @@ from gncli.kernels.affine import Scaling
 from gncli.kernels.exact import GRAIN, nearest
 from gncli.kernels.floats import Float
 from gncli.kernels.groupnorm import Grouping
-from gncli.kernels.plain import UP, Affine, Floats
+from gncli.kernels.loops import loops
+from gncli.kernels.plain import UP, Affine, Floats, Reals
 from gncli.kernels.surds import levels
 from gncli.kernels.walk import boxes
 
@@ -77,22 +78,29 @@ class Piece(NamedTuple):
     ----------
     own : tuple of slice
         The parameters, on the axes that they have in storage order.
-    sums : list of (int, ndarray of int64)
-        Exact sums over ``2**power``.
-    sizes, bounds : ndarray of float64
-        The sums of the sizes, and of the bounds of the errors.
+    sums : list of (int, ndarray of int64, shape (2, ...))
+        Exact sums of the terms, and of their sizes, over ``2**power``.
+    bounds : ndarray of float64
+        The sums of the bounds of the errors.
     undefined : ndarray of int64
         How many terms are not finite.
     """
 
     own: tuple[slice, ...]
     sums: list[tuple[int, NDArray[np.int64]]]
-    sizes: Floats
     bounds: Floats
     undefined: NDArray[np.int64]
 
+    @property
+    def sizes(self) -> Floats:
+        """The sums of the sizes."""
+        found = np.zeros(self.bounds.shape)
+        for power, sums in self.sums:
+            found += np.ldexp(sums[1].astype(np.float64), power)
+        return found
 
-def pieces(grid: Grid, start: int, terms: Floats, sizes: Floats, exist: Callable[[], NDArray[np.bool_]]) -> list[Piece]:
+
+def pieces(grid: Grid, start: int, a: Reals, b: Reals | None, exist: Callable[[], NDArray[np.bool_]]) -> list[Piece]:
     """Return the sums of a run of terms, whose first one belongs to the element `start` of the tensor.
 
     Parameters
@@ -101,41 +109,39 @@ def pieces(grid: Grid, start: int, terms: Floats, sizes: Floats, exist: Callable
         The parameters.
     start : int
         The place in storage.
-    terms : ndarray of float64, 1-D
-        The terms; they are used up. They are taken to have no error.
-    sizes : ndarray of float64, 1-D
-        Scratch memory, as much.
+    a, b : ndarray of float32 or float64, 1-D
+        The terms are their products as float64 has them, or without `b` the elements of `a`.
     exist : callable
         Returns which terms have an exact value. Where float64 cannot hold it, the bound is infinite.
     """
-    largest = float(np.abs(terms, out=sizes).max(initial=0.0))
+    largest = loops().largest(a, b)
     undefined = beyond = None
-    if not largest < math.inf:
-        bad = ~np.isfinite(sizes)
-        beyond = bad & exist()
-        undefined = bad & ~beyond
-        terms[bad] = sizes[bad] = 0.0
-        largest = float(sizes.max(initial=0.0))
-    scale = 128 if largest > LARGE else 0
-    if scale:
-        np.ldexp(terms, -scale, out=terms)
+    scale = 0
+    if not largest <= LARGE:
+        a, b = a.astype(np.float64) if b is None else np.multiply(a, b, dtype=np.float64), None
+        if not largest < math.inf:
+            bad = ~np.isfinite(a)
+            beyond = bad & exist()
+            undefined = bad & ~beyond
+            a[bad] = 0.0
+            largest = loops().largest(a, None)
+        if largest > LARGE:
+            scale = 128
+            a, largest = np.ldexp(a, -scale), math.ldexp(largest, -scale)
     found, done = [], 0
-    for box in boxes(grid.runs, start, start + terms.size):
+    for box in boxes(grid.runs, start, start + a.size):
         shape = tuple(part.stop - part.start for part in box)
         piece = slice(done, done + math.prod(shape))
         done = piece.stop
 
         def added(values: NDArray[Any], piece: slice = piece, shape: tuple[int, ...] = shape) -> NDArray[Any]:
-            values = values[piece].reshape(shape)
-            for axis in range(len(shape) - 1, -1, -1):
-                if axis % 2 == 0:
-                    values = np.add.reduce(values, axis=axis, keepdims=True)
-            return values.reshape(shape[1::2])
+            return np.asarray(np.add.reduce(values[piece].reshape(shape), axis=tuple(range(0, len(shape), 2))))
 
-        sums = [(power + scale, number) for power, number in levels(terms[piece], shape, math.ldexp(largest, -scale))]
+        sums = levels(a[piece], None if b is None else b[piece], shape, largest) if largest else ()
         unbounded, lost = (np.zeros(shape[1::2]) if part is None else added(part + 0.0) for part in (beyond, undefined))
         unbounded[unbounded > 0] = np.inf
-        found.append(Piece(tuple(box[1::2]), sums, added(sizes), unbounded, lost.astype(np.int64)))
+        exact = [(power + scale, number) for power, number in sums]
+        found.append(Piece(tuple(box[1::2]), exact, unbounded, lost.astype(np.int64)))
     return found
 
 
@@ -153,21 +159,20 @@ class Totals:
         self._shape = grid.runs[1::2]
         self._sums: dict[int, NDArray[np.int64]] = {}
         self._added: dict[int, int] = {}
-        self._total = np.zeros(self._shape, np.int64).astype(object)
-        self._sizes, self._bounds = np.zeros(self._shape), np.zeros(self._shape)
+        self._total = np.zeros((2, *self._shape), np.int64).astype(object)
+        self._bounds = np.zeros(self._shape)
         self._undefined = np.zeros(self._shape, np.int64)
 
     def add(self, found: list[Piece]) -> None:
         """Add some pieces."""
-        for own, sums, sizes, bounds, undefined in found:
+        for own, sums, bounds, undefined in found:
             for power, number in sums:
                 if self._added.get(power, 0) == HEADROOM:
                     self._flush(power)
                 if power not in self._sums:
-                    self._sums[power], self._added[power] = np.zeros(self._shape, np.int64), 0
-                self._sums[power][own] += number
+                    self._sums[power], self._added[power] = np.zeros((2, *self._shape), np.int64), 0
+                self._sums[power][:, *own] += number
                 self._added[power] += 1
-            self._sizes[own] += sizes
             self._bounds[own] += bounds
             self._undefined[own] += undefined
 
@@ -179,7 +184,7 @@ class Totals:
         """Return the sums, one per parameter."""
         for power in list(self._sums):
             self._flush(power)
-        flat = (part.reshape(-1) for part in (self._total, self._sizes, self._bounds, self._undefined))
+        flat = (part.reshape(-1) for part in (*self._total, self._bounds, self._undefined))
         return Sums(*map(self._grid.arranged, flat))
 
 
@@ -188,16 +193,16 @@ class Sums(NamedTuple):
 
     Attributes
     ----------
-    total : ndarray of object
-        The exact sum of the terms as float64 has them, over ``2**GRAIN``.
-    sizes, bounds : ndarray of float64
-        The sum of their sizes, and a bound of the error of `total`.
+    total, sizes : ndarray of object
+        The exact sums of the terms as float64 has them, and of their sizes, over ``2**GRAIN``.
+    bounds : ndarray of float64
+        A bound of the error of `total`.
     undefined : ndarray of int64
         How many terms are not finite.
     """
 
     total: NDArray[Any]
-    sizes: Floats
+    sizes: NDArray[Any]
     bounds: Floats
     undefined: NDArray[np.int64]
 
@@ -224,9 +229,9 @@ class Sums(NamedTuple):
     @property
     def condition(self) -> Floats:
         """``sum(abs(t)) / abs(sum(t))`` of each sum: 1 where nothing cancels; infinity where all does."""
-        total = np.array([abs(nearest_float(total)) for total in self.total.tolist()])
+        total, sizes = (np.array([abs(nearest_float(sum_)) for sum_ in of.tolist()]) for of in (self.total, self.sizes))
         with np.errstate(all="ignore"):
-            found = np.where(self.sizes == 0, 1.0, np.fmax(self.sizes / total, 1.0))
+            found = np.where(sizes == 0, 1.0, np.fmax(sizes / total, 1.0))
         return np.where(self.undefined > 0, np.nan, found)
 
 

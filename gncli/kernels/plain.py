@@ -31,6 +31,7 @@ from gncli.kernels.walk import boxes
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
+Reals = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
 
 STEP = 16
@@ -1139,34 +1140,52 @@ def gradient(g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, 
     np.add(limit, base, out=limit)
 
 
-def level(values: Floats, shape: tuple[int, ...], unit: float) -> tuple[Floats, bool]:
-    """Take from `values` what they have at the level of `unit`; return the sums of that, and whether anything is left.
+def largest(a: Reals, b: Reals | None) -> float:
+    """Return the largest size of the products of two 1-D arrays, or of one array; NaN if one of them is."""
+    return float(np.abs(_product(a, b)).max(initial=0.0))
 
-    Adding and subtracting `unit` rounds a value to a multiple of the last place of `unit`. `surds.levels` chooses it so
+
+def levels(a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Floats, bool]:
+    """Return the sums of what products have at each of some levels, and whether anything is left of them.
+
+    Adding and subtracting a unit rounds a value to a multiple of its last place. `surds.levels` chooses the units so
     that the sums are exact, in any order (Rump, Ogita and Oishi 2008).
 
     Parameters
     ----------
-    values : ndarray of float64, 1-D
-        The values; the rest of them is put in their place.
+    a, b : ndarray of float32 or float64, 1-D
+        The factors; without `b` it is `a` that is summed.
     shape : tuple of int
-        The shape that they are seen in: its first axis and every other one after that are summed over.
-    unit : float
-        1.5 times a power of two.
+        The shape that the products are seen in: the first axis and every other one after that are summed over.
+    units : ndarray of float64
+        1.5 times a power of two each, in descending order.
 
     Returns
     -------
-    sums : ndarray of float64
-        In the shape of the axes that are kept.
+    sums : ndarray of float64, shape (levels, 2, ...)
+        The sums of the products and of their sizes, in the shape of the axes that are kept.
     bool
-        Whether a value is not 0 yet.
+        Whether a product has more digits.
     """
-    upper = (values + unit) - unit
-    values -= upper
-    sums = upper.reshape(shape)
-    for axis in range(len(shape) - 1, -1, -2):
-        sums = np.add.reduce(sums, axis=axis)
-    return sums, bool(values.any())
+    rest = _product(a, b)
+    sign = np.where(rest < 0, -1.0, 1.0)
+    found = np.zeros((units.size, 2, *shape[1::2]))
+    left = True
+    for both, unit in zip(found, units, strict=True):
+        upper = (rest + unit) - unit
+        rest -= upper
+        for to, part in zip(both, (upper, upper * sign), strict=True):
+            sums = part.reshape(shape)
+            for axis in range(len(shape) - 1, -1, -2):
+                sums = np.add.reduce(sums, axis=axis)
+            to[...] = sums
+        if not (left := bool(rest.any())):
+            break
+    return found, left
+
+
+def _product(a: Reals, b: Reals | None) -> Floats:
+    return a.astype(np.float64) if b is None else np.multiply(a, b, dtype=np.float64)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------

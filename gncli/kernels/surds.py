@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import GRAIN, nearest, over_grain
 from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
-from gncli.kernels.plain import PIECE, Floats
+from gncli.kernels.plain import PIECE, Reals
 from gncli.kernels.twofold import two_product
 
 PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171, 225, 249, 295, 325, 379, 399))
 EXACTLY = 1024  # bits after which a sum that is still open is tested for a zero or a tie
 FAR = 2.0**250  # what is beyond it, or below one over it, is multiplied in Python
 FACTORS = 3  # of a product, at most
-
-Reals = NDArray[np.floating[Any]]
+LEVELS = 8  # of sums, at first
 
 
 class Term(NamedTuple):
@@ -140,26 +139,37 @@ def is_zero(terms: Iterable[Term]) -> bool:
 # --- sums ------------------------------------------------------------------------------------------------------------
 
 
-def levels(values: Floats, shape: tuple[int, ...], largest: float) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield the exact sums of `values` level by level, each as integers over a power of two.
+def levels(
+    a: Reals, b: Reals | None, shape: tuple[int, ...], largest: float
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the exact sums of products level by level, each as integers over a power of two.
 
     Parameters
     ----------
-    values : ndarray of float64, 1-D
-        Finite values below 2**960; they are used up.
+    a, b : ndarray of float32 or float64, 1-D
+        The factors; without `b` it is `a` that is summed.
     shape : tuple of int
-        The shape that they are seen in; `plain.level` says which axes are summed over.
+        The shape that the products are seen in; `plain.levels` says which axes are summed over.
     largest : float
-        At least the largest of their sizes.
+        At least the largest of their sizes, and below 2**960.
+
+    Yields
+    ------
+    power : int
+        The integers are over ``2**power``.
+    sums : ndarray of int64, shape (2, ...)
+        The sums of the products, and those of their sizes.
     """
     top = -(-math.frexp(largest)[1] // 16) * 16  # few different powers, so that sums can be added up in integers
     bits = 52 - math.prod(shape[::2]).bit_length()  # sums of so many multiples of a power of two stay below 2**52 of it
-    left = largest > 0
+    count, left = LEVELS, True
     while left:
-        top -= bits
-        sums, left = loops().level(values, shape, math.ldexp(1.5, 52 + top))
-        power = max(top, -GRAIN)
-        yield power, np.asarray(np.ldexp(sums, -power).astype(np.int64))
+        powers = top - bits * np.arange(1, count + 1)
+        found, left = loops().levels(a, b, shape, np.ldexp(1.5, 52 + powers))
+        count *= LEVELS
+    for power, sums in zip(np.maximum(powers, -GRAIN).tolist(), found, strict=True):
+        if sums.any():
+            yield power, np.ldexp(sums, -power).astype(np.int64)
 
 
 def product_sums(factors: Sequence[Sequence[Reals]]) -> NDArray[Any]:
@@ -172,7 +182,8 @@ def product_sums(factors: Sequence[Sequence[Reals]]) -> NDArray[Any]:
     """
     rows, length = factors[0][0].shape
     total = np.zeros(rows, np.int64).astype(object)
-    step = max(PIECE // max(rows, 1), 1024)  # what is made of a piece stays in the cache
+    narrow = len(factors) < 3 and all(part.dtype == np.float32 for parts in factors for part in parts)
+    step = length if narrow else max(PIECE // max(rows, 1), 1024)  # what is made of a piece stays in the cache
     for start in range(0, length, step):
         _add_products([[part[:, start : start + step] for part in parts] for parts in factors], total)
     return total
@@ -190,25 +201,30 @@ def _add_products(factors: Sequence[Sequence[Reals]], total: NDArray[Any]) -> No
         total[row] += _slow_sum([[part[row].tolist() for part in parts] for parts in factors])
     if not near.any():
         return
-    # A factor after the other: the products so far, and whether each is short, so that the next one may be exact.
-    products, *others = [
+    # A factor after the other: products of two, and whether both are short, so that their product is exact.
+    products: list[tuple[Reals, Reals | None, bool]]
+    first, *others = [
         [(part if near.all() else part[near], is_short) for part, is_short in zip(parts, shorts, strict=True)]
         for parts, shorts in zip(factors, short, strict=True)
     ]
+    products = [(part, None, is_short) for part, is_short in first]
     for parts in others:
-        pairs = [
-            (np.multiply(a, b, dtype=np.float64),)
-            if left and right
-            else two_product(a.astype(np.float64, copy=False), b.astype(np.float64, copy=False))
-            for a, left in products
-            for b, right in parts
-        ]
-        products = [(part, False) for pair in pairs for part in pair if part.any()]
-    for values, _ in products:
-        largest = float(max(values.max(), -values.min()))
-        own = values.astype(np.float64, copy=not others)  # products are used up, and factors are not
-        for power, sums in levels(own.reshape(-1), (1, *values.shape), largest):
-            total[near] += sums.astype(object) << FACTORS * GRAIN + power
+        products = [product for one in products for other in parts for product in _products(*one, *other)]
+    for a, b, _ in products:
+        whole, by = a.reshape(-1), None if b is None else b.reshape(-1)
+        if largest := loops().largest(whole, by):
+            for power, sums in levels(whole, by, (1, *a.shape), largest):
+                total[near] += sums[0].astype(object) << FACTORS * GRAIN + power
+
+
+def _products(a: Reals, b: Reals | None, short: bool, by: Reals, also: bool) -> list[tuple[Reals, Reals | None, bool]]:
+    """Return a product times a factor, as products; a product that no float64 holds is the sum of two."""
+    if b is None and short and also:
+        return [(a, by, False)]
+    if b is not None:
+        a = np.multiply(a, b, dtype=np.float64)
+    pair = two_product(a.astype(np.float64, copy=False), by.astype(np.float64, copy=False))
+    return [(part, None, False) for part in pair if part.any()]
 
 
 def _is_short(part: Reals) -> bool:

@@ -435,15 +435,13 @@ class _Worker:
     def _sums(self, elements: _Elements, known: Measured) -> tuple[list[Piece], list[Piece]]:
         """Return the sums of h z and of h."""
         visit, dy, z, h, _ = elements
-        mapping, start, take = known.mapping, visit.region.start, self.scratch.take
+        mapping, start = known.mapping, visit.region.start
 
         def exist() -> NDArray[np.bool_]:
             return defined(visit, known.x.finite, self.norm) & np.isfinite(dy.astype(np.float64))
 
-        wide, terms, sizes = take("g", z.size), take("dx", z.size), take("other", z.size)
-        wide[...] = h.values
-        dgamma = pieces(self.grid, start, np.multiply(wide, z, out=terms), sizes, exist)
-        dbeta = pieces(self.grid, start, wide, sizes, exist)
+        values = h.values if h.values.dtype.char in "fd" else h.values.astype(np.float64)
+        dgamma, dbeta = (pieces(self.grid, start, values, by, exist) for by in (z, None))
         assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
         finite = np.isfinite(mapping.rstd)
         # A term is within |h z| (slope + 2 U) + |h| offset of the exact one, and a bit more where h has an error.
@@ -452,6 +450,7 @@ class _Worker:
             t.bounds + t.sizes * (slope + 2 * U) + of_h.sizes * offset for t, of_h in zip(dgamma, dbeta, strict=True)
         ]
         if h.errors is not None:
+            terms = self.scratch.take("dx", z.size)
             np.multiply(np.abs(z, out=terms), h.errors, out=terms)
             terms += offset * h.errors
             bounds = [b + more for b, more in zip(bounds, self._sizes(start, terms, 1 + slope), strict=True)]
@@ -462,9 +461,8 @@ class _Worker:
         return [t._replace(bounds=bound) for t, bound in zip(dgamma, bounds, strict=True)], dbeta
 
     def _sizes(self, start: int, errors: Floats, factor: float) -> list[Floats]:
-        """Return the sums of `errors`, which are used up, times `factor`, for the pieces that `pieces` makes."""
-        sizes = self.scratch.take("other", errors.size)
-        found = pieces(self.grid, start, errors, sizes, lambda: np.ones(errors.size, np.bool_))
+        """Return the sums of `errors` times `factor`, for the pieces that `pieces` makes."""
+        found = pieces(self.grid, start, errors, None, lambda: np.ones(errors.size, np.bool_))
         return [piece.bounds + piece.sizes * factor * UP for piece in found]
 
     def near(

@@ -26,13 +26,22 @@ def test_the_map_of_gradients_is_that_of_plain(each: Loops, num_x: int, length: 
     assert_same_bits(found, right)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 200), (1, 3, 64), (5, 7, 1), (2, 3, 2, 5, 4), (4, 130, 9)])
-def test_a_level_of_values_is_that_of_plain(each: Loops, shape: tuple[int, ...]) -> None:
-    values = RNG.normal(size=int(np.prod(shape)))
-    one, other = values.copy(), values.copy()
-    for unit in (1.5 * 2.0**20, 1.5 * 2.0**-12):
-        found, left = each.level(one, shape, unit)
-        right, also = plain.level(other, shape, unit)
-        assert_same_bits(one, other)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 200), (1, 3, 64), (5, 700, 1), (2, 3, 2, 5, 4), (2, 3, 1111)])
+@pytest.mark.parametrize("dtypes", ["d", "f", "dd", "ff", "fd"])
+def test_levels_of_products_are_those_of_plain(each: Loops, shape: tuple[int, ...], dtypes: str) -> None:
+    a, b = (RNG.normal(size=(2, int(np.prod(shape))))[k].astype(dtypes[min(k, len(dtypes) - 1)]) for k in (0, 1))
+    by = b if len(dtypes) == 2 else None
+    assert each.largest(a, by) == plain.largest(a, by)
+    for units in (np.ldexp(1.5, 52 + np.arange(-32, -300, -40)), np.array([1.5 * 2.0**20])):
+        found, left = each.levels(a, by, shape, units)
+        right, also = plain.levels(a, by, shape, units)
         assert (found.tolist(), left) == (right.tolist(), also)
-    assert each.level(np.zeros(values.size), shape, 1.5)[1] is False
+    assert each.levels(np.zeros(a.size), None, shape, np.array([1.5]))[1] is False
+
+
+def test_the_largest_product_is_nan_where_one_is(each: Loops) -> None:
+    values = np.append(RNG.normal(size=99), np.inf)
+    assert each.largest(values, None) == np.inf
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(each.largest(values, np.zeros(100)))
+    assert each.largest(values[:0], None) == 0
