@@ -33,7 +33,7 @@ from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import PIECE, UP, Affine, Factors, Gradient, Reals, Standardization, U, apply
+from gncli.kernels.plain import UP, Affine, Factors, Gradient, Reals, Standardization, U, apply
 from gncli.kernels.proof import TINY
 from gncli.kernels.reduction import Visit, over_rows, spread
 from gncli.kernels.scratch import Scratch
@@ -307,7 +307,7 @@ def mapped(
 
 
 def enclosed(
-    values: Floats, bound: Floats, other: Floats, defined: NDArray[np.bool_] | None, made: Float, out: NDArray[Any]
+    values: Floats, bound: Floats, defined: NDArray[np.bool_] | None, made: Float, out: NDArray[Any]
 ) -> NDArray[np.int64]:
     """Write `values` to `out`, rounded; return the places of those that are open, in ascending order.
 
@@ -315,8 +315,6 @@ def enclosed(
     ----------
     values, bound : ndarray of float64, 1-D
         The elements, and bounds of their errors.
-    other : ndarray of float64, 1-D
-        Scratch memory.
     defined : ndarray of bool, 1-D, or None
         Which have an exact value; None for all. The others are NaN.
     made : Float
@@ -324,18 +322,11 @@ def enclosed(
     out : ndarray of ``made.dtype``, 1-D
         Takes the elements.
     """
-    found = []
-    for start in range(0, values.size, PIECE):
-        here = slice(start, start + PIECE)
-        if made.mantissa == 52:
-            out[here] = values[here]
-        else:
-            upper = np.empty_like(out[here])
-            made.round_into(np.subtract(values[here], bound[here], out=other[here]), out[here])
-            made.round_into(np.add(values[here], bound[here], out=other[here]), upper)
-            bits = f"u{out.itemsize}"
-            found.append(start + np.flatnonzero((out[here].view(bits) != upper.view(bits)) | np.isnan(upper)))
-    places = np.concatenate(found) if found else np.zeros(0, np.int64)
+    if made.mantissa == 52:
+        out[...] = values
+        places = np.zeros(0, np.int64)
+    else:
+        places = loops().enclosed(values, bound, made, out)
     if defined is not None:
         out[~defined] = np.nan
         places = places[defined[places]]

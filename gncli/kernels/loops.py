@@ -79,6 +79,9 @@ class Loops(Protocol):
     def gradient(self, g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
         """See `plain.gradient`."""
 
+    def enclosed(self, values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:
+        """See `plain.enclosed`."""
+
     def largest(self, a: Reals, b: Reals | None) -> float:
         """See `plain.largest`."""
 

@@ -2060,6 +2060,37 @@ void NAME(gradient)(const double *g, const double *z, ptrdiff_t num_x, ptrdiff_t
     }
 }
 
+/* Round the numbers z, of which `offset` has the bounds, to y; name those that are open: plain.enclosed. */
+EXPORT int64_t NAME(enclosed)(const struct map *task);
+
+int64_t NAME(enclosed)(const struct map *task)
+{
+    const struct form form = NAME(form_of)(task);
+    const int narrow = form.shift != 0, half = task->made == F16;
+    ptrdiff_t found = 0;
+    for (ptrdiff_t at = 0; at < task->length; at += CHUNK) {
+        const double *y = (const double *)task->z + at, *bound = task->offset + at;
+        int n = task->length - at < CHUNK ? (int)(task->length - at) : CHUNK, odd;
+        if (half)
+            odd = NAME(round_halves)(y, bound, n, (uint16_t *)task->y + at);
+        else if (narrow)
+            odd = NAME(round_floats)(y, bound, n, form, 1, (float *)task->y + at);
+        else
+            odd = NAME(round_floats)(y, bound, n, form, 0, (float *)task->y + at);
+        for (int i = 0; odd && i < n; i++) {
+            double low = y[i] - bound[i], high = y[i] + bound[i];
+            float a = half ? NAME(halved)(low) : narrow ? NAME(narrowed)(low, form) : (float)low;
+            float b = half ? NAME(halved)(high) : narrow ? NAME(narrowed)(high, form) : (float)high;
+            if (NAME(bits_of_float)(a) == NAME(bits_of_float)(b) && b == b)
+                continue;
+            if (found < task->room)
+                task->open[found] = at + i;
+            found++;
+        }
+    }
+    return found;
+}
+
 /* The products of a and b, or a where b is NULL: arrays of floats or doubles, by the numbers of their dtypes. */
 #define PRODUCT const char *a, int64_t a_dtype, const char *b, int64_t b_dtype
 

@@ -121,6 +121,7 @@ _ARGUMENTS = {
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
     "audit": (ctypes.POINTER(_Map),),
     "gradient": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
+    "enclosed": (ctypes.POINTER(_Map),),
     "largest": (*_PRODUCT, _SIZE),
     "levels": (*_PRODUCT, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
@@ -130,12 +131,8 @@ _ARGUMENTS = {
     "unshuffle": (_POINTER, _POINTER, _SIZE, _SIZE),
 }
 
-_RESULTS: dict[str, Any] = {
-    "largest": ctypes.c_double,
-    **dict.fromkeys(
-        ("normalize", "audit", "levels"), ctypes.c_int64
-    ),  # how many elements they name, or whether any is left
-}
+_COUNTING = ("normalize", "audit", "enclosed", "levels")  # which return how many they name, or whether any is left
+_RESULTS: dict[str, Any] = {"largest": ctypes.c_double, **dict.fromkeys(_COUNTING, ctypes.c_int64)}
 
 
 class Native:
@@ -333,6 +330,11 @@ class Native:
         num_x, width = cells.base.shape
         numbers = np.stack(cells)
         self._call["gradient"](_at(g), _at(z), num_x, length, width, _at(numbers), _at(found), _at(bound))
+
+    def enclosed(self, values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:
+        """See `plain.enclosed`."""
+        task = _Map(num_x=1, length=values.size, width=1, z=_at(values), offset=_at(bound), y=_at(out))
+        return self._named("enclosed", task, made, None, 0)
 
     def largest(self, a: Reals, b: Reals | None) -> float:
         """See `plain.largest`."""

@@ -1140,6 +1140,29 @@ def gradient(g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, 
     np.add(limit, base, out=limit)
 
 
+def enclosed(values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:
+    """Round numbers that are known within bounds; return which are open, in ascending order.
+
+    Parameters
+    ----------
+    values, bound : ndarray of float64, 1-D
+        The numbers, and the bounds of their errors.
+    made : Float
+        The dtype of the result, of fewer digits.
+    out : ndarray of ``made.dtype``, 1-D
+        Takes the numbers; those that are open, of which NaN is one, need not be right.
+    """
+    found = []
+    for start in range(0, values.size, PIECE):
+        here = slice(start, start + PIECE)
+        upper = np.empty_like(out[here])
+        made.round_into(values[here] - bound[here], out[here])
+        made.round_into(values[here] + bound[here], upper)
+        bits = f"u{out.itemsize}"
+        found.append(start + np.flatnonzero((out[here].view(bits) != upper.view(bits)) | np.isnan(upper)))
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
 def largest(a: Reals, b: Reals | None) -> float:
     """Return the largest size of the products of two 1-D arrays, or of one array; NaN if one of them is."""
     return float(np.abs(_product(a, b)).max(initial=0.0))

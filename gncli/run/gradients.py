@@ -405,7 +405,7 @@ class _Worker:
         if not of_dx.finite.all():
             of_dy = np.isfinite(h.values.astype(np.float64))
             exact = of_dy if self.norm.given else defined(visit, known.x.finite & known.dy.finite, self.norm)
-        places = enclosed(values, bound, other, exact, made, dx)
+        places = enclosed(values, bound, exact, made, dx)
         if self.smooth:
             rounders = smooth_rounders(self.smooth, made, partial(self.near, visit, dy), partial(self.kinds, visit, dy))
         else:

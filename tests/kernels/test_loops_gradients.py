@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gncli.kernels import plain
+from gncli.kernels.floats import FLOATS
 from gncli.kernels.loops import Loops
 from gncli.kernels.plain import Gradient
 from tests.arrays import assert_same_bits
@@ -24,6 +25,22 @@ def test_the_map_of_gradients_is_that_of_plain(each: Loops, num_x: int, length: 
         each.gradient(g, z, length, cells, found[0], found[1])
         plain.gradient(g, z, length, cells, right[0], right[1])
     assert_same_bits(found, right)
+
+
+@pytest.mark.parametrize("made", ["float16", "float32", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_bounds_leave_open_what_they_leave_open_in_plain(each: Loops, made: str) -> None:
+    kind = FLOATS[made]
+    values = np.ldexp(RNG.normal(size=5000), np.append(RNG.integers(-160, 140, 2500), RNG.integers(-8, 8, 2500)))
+    bound = np.abs(values) * np.ldexp(1.0, RNG.integers(-40, -5, 5000))
+    bound[::3] = 0.0
+    values[7:12], values[700], bound[900:903] = (np.nan, np.inf, -np.inf, 0.0, -0.0), np.inf, (np.inf, np.nan, 0)
+    found, right = np.empty((2, 5000), kind.dtype)
+    with np.errstate(all="ignore"):
+        places, also = each.enclosed(values, bound, kind, found), plain.enclosed(values, bound, kind, right)
+    assert places.tolist() == also.tolist() and 7 in places and 12 < places.size < 4900
+    settled = np.delete(np.arange(5000), places)
+    assert_same_bits(found[settled], right[settled])
+    assert each.enclosed(values[:0], bound[:0], kind, found[:0]).size == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 200), (1, 3, 64), (5, 700, 1), (2, 3, 2, 5, 4), (2, 3, 1111)])
