@@ -2,9 +2,9 @@
 
 Notes
 -----
-obstore finds the credentials and signs an address (a SAS); the few requests are made by the client of `http`. A
-signature is about the object, so that one address serves all blocks. obstore signs nothing with a SAS token: that
-itself is the signature.
+The few requests are made by the client of `http`, to an address that is signed (a SAS). A signature is about the
+object, so that one address serves all blocks. With the key of the account it is made here, since obstore signs no name
+that a URL encodes; a SAS token is the signature itself; with any other credentials, which obstore finds, it signs.
 
 The id of a block says which run it is of, when it was sent, and its number: Azure tells nothing else of blocks, and
 removes none before a list is put there without them, or a week has passed.
@@ -20,11 +20,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from gncli import __version__
 from gncli.inputs import Network
-from gncli.io.remote.client import MARK, Failure, OpenUpload, Uploading, clock, tried
+from gncli.io.remote.client import MARK, Failure, OpenUpload, Uploading, clock, one_line, tried
 from gncli.io.remote.http import answered
 from gncli.io.remote.obstores import Obstore, called
 from gncli.io.remote.upload import MOST_PARTS
@@ -152,20 +152,62 @@ class AzureObject(Obstore, Uploading):
         import obstore
         from obstore.store import AzureStore
 
-        token = os.environ.get("AZURE_STORAGE_SAS_TOKEN") or os.environ.get("AZURE_STORAGE_SAS_KEY")
+        token = key = ""
+        if not self.network.anonymous:
+            token = _given("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY")
+            key = _given("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY")
 
         def sign() -> str:
-            client = AzureStore(self.url.host, account_key="") if token else self._store
+            client = AzureStore(self.url.host, account_key="") if token or key else self._store
             signed: str = obstore.sign(client, method, self._key, SIGNED)  # type: ignore[call-overload]
             return signed
 
         try:
             address, _, signature = called(sign).partition("?")
-        except Failure as failure:
-            raise Failure(failure.problem, 403, temporary=failure.temporary) from failure
-        if token:  # what was signed with no key only tells the address
-            return f"{address}?{token.removeprefix('?')}"
-        if "%" in address:
-            hint = "with AZURE_STORAGE_SAS_TOKEN it can be; or choose a name of letters, digits and -._"
+            if token:  # what was signed with no key only tells the address
+                signature = token.removeprefix("?")
+            elif key:
+                resource = f"/blob/{_given('AZURE_STORAGE_ACCOUNT_NAME')}/{self.url.host}/{self._key}"
+                signature = signed(resource, method, key, datetime.now(UTC) + SIGNED)
+        except (Failure, ValueError) as error:
+            raise Failure(one_line(str(error)), 403, temporary=getattr(error, "temporary", None)) from error
+        if "%" in address and not (token or key):
+            hint = "with AZURE_STORAGE_ACCOUNT_KEY it can be; or choose a name of letters, digits and -._"
             raise Failure("obstore signs no key with characters that a URL encodes", hint=hint)
         return f"{address}?{signature}"
+
+
+def signed(resource: str, method: str, key: str, end: datetime) -> str:
+    """Return the query that allows requests of a method about an object until `end`: a service SAS.
+
+    Parameters
+    ----------
+    resource : str
+        The object, as ``/blob/account/container/name``.
+    method : str
+        ``PUT`` or ``GET``.
+    key : str
+        The key of the account, in base64.
+    end : datetime
+        When it ends.
+
+    Raises
+    ------
+    ValueError
+        If the key is no base64.
+
+    Notes
+    -----
+    Microsoft's "Create a service SAS", for `_VERSION`: the fields that are signed, a line each, most of them empty.
+    """
+    import hmac
+
+    allowed, until = {"PUT": "w", "GET": "r"}[method], end.strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = [allowed, "", until, resource, "", "", "", _VERSION, "b", *[""] * 7]
+    digest = hmac.digest(b64decode(key, validate=True), "\n".join(lines).encode(), "sha256")
+    return urlencode({"sv": _VERSION, "se": until, "sr": "b", "sp": allowed, "sig": b64encode(digest).decode()})
+
+
+def _given(*names: str) -> str:
+    """Return the first of these variables that is set."""
+    return next(filter(None, map(os.environ.get, names)), "")
