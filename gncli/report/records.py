@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
 from gncli.errors import GncliError
 from gncli.names import CELL_STATISTICS, NONFINITE, Scale, Value, in_python, nearest, statistic
@@ -26,8 +26,7 @@ MOST_DRAWN = 24  # tensors in one picture
 AnyCell = TypeVar("AnyCell")
 
 
-@dataclass(frozen=True)
-class Histogram:
+class Histogram(NamedTuple):
     """The number of elements between edges. Each bin includes its lower edge, and the last one its upper edge too.
 
     Parameters
@@ -58,7 +57,7 @@ class Histogram:
         step = max(1, -(-len(self.counts) // most))
         starts = range(0, len(self.counts), step)
         counts = tuple(sum(self.counts[start : start + step]) for start in starts)
-        return replace(self, edges=(*self.edges[:-1:step], *self.edges[-1:]), counts=counts)
+        return self._replace(edges=(*self.edges[:-1:step], *self.edges[-1:]), counts=counts)
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``histogram``."""
@@ -66,8 +65,7 @@ class Histogram:
         return found if self.scale == "linear" else {"scale": self.scale} | found | {"zeros": self.zeros}
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """What a picture of a tensor shows besides its statistics.
 
     Parameters
@@ -399,8 +397,7 @@ class Cells(Sequence[AnyCell], Generic[AnyCell]):
         return f"<Cells of {', '.join(self.names)}: {self.total:,}>"
 
 
-@dataclass(frozen=True)
-class Ranked:
+class Ranked(NamedTuple):
     """The cells of all tensors in one order.
 
     Parameters
@@ -435,8 +432,7 @@ class Failure:
 MAX_BROKEN = 20  # expectations that did not hold and are shown
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(NamedTuple):
     """Expectations that did not hold: the first ones in words, and the number of all."""
 
     first: tuple[str, ...] = ()
@@ -446,8 +442,7 @@ class Broken:
 ALL_HOLD = Broken()
 
 
-@dataclass(frozen=True)
-class Rounded:
+class Rounded(NamedTuple):
     """What became of results that were rounded to a dtype that NumPy lacks.
 
     Parameters
@@ -467,7 +462,7 @@ class Rounded:
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object ``rounded``."""
-        return dict(vars(self))
+        return self._asdict()
 
 
 @dataclass(frozen=True, repr=False)

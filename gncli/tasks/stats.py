@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,10 +39,12 @@ from gncli.run.engine import Engine
 from gncli.run.executors import engine_on
 from gncli.tasks.by import By, cut
 from gncli.tasks.histograms import Bars
-from gncli.tasks.manifest import Manifest, matches
 from gncli.tasks.order import Chosen
 from gncli.tasks.requests import EVERY_ROW, Stats
 from gncli.tasks.survey import FINGERPRINT, Survey, Wanted, measured
+
+if TYPE_CHECKING:
+    from gncli.tasks.manifest import Manifest
 
 CAPPED = f"distinct values are counted up to {MOST_DISTINCT:,}, which stands for that many and more"
 MAPPED = ("mean", "std")  # the statistics of cells that a picture shows
@@ -63,8 +65,12 @@ class StatsRun:
         self.request = request
         by = request.cutting.by
         more = [*(name for one in request.expect for name in one.names), *request.choice.names]
-        self._manifest = None if request.manifest is None else Manifest.read(request.manifest)
-        more += [] if self._manifest is None else [FINGERPRINT]
+        self._manifest: Manifest | None = None
+        if request.manifest is not None:
+            from gncli.tasks.manifest import Manifest
+
+            self._manifest = Manifest.read(request.manifest)
+            more.append(FINGERPRINT)
         self._bars = Bars.of(request.bins, request.scale)
         more += [name for bars in self._bars for name in bars.needs]
         asked = measured([*(request.statistics or DEFAULT_STATISTICS), *more], zeros=request.zeros)
@@ -185,7 +191,11 @@ class StatsRun:
 
     def _passes_over(self, name: str) -> bool:
         """Return whether ``--match`` leaves out a tensor, and count it."""
-        left_out = self.request.match is not None and not matches(name, self.request.match)
+        if self.request.match is None:
+            return False
+        from gncli.tasks.manifest import matches
+
+        left_out = not matches(name, self.request.match)
         self._passed_over += left_out
         return left_out
 
