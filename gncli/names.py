@@ -322,7 +322,7 @@ def statistic(name: str) -> Statistic:
         return Statistic(f"{name.rpartition('.')[0]} {LOSSES[loss[1]]}")
     if re.fullmatch(r"p-?[0-9.]+", name):
         raise KeyError(f"{name!r} is not a percentile; write p0 to p100, such as p99.9")
-    hint = nearest(name, [*STATISTICS, "all"]) or f"choose from {' '.join(STATISTICS)} pNN all"
+    hint = nearest(name, [*STATISTICS, "all"]) or "gncli help statistics has them all"
     raise KeyError(f"{name!r} is not a statistic; {hint}")
 
 
@@ -380,18 +380,24 @@ def difference_names(given: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+MOST_MEANT = 3  # names that are suggested because they begin as what was typed
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the question that suggests the nearest known name; None if no name is near.
+    """Return the question that suggests the names that begin so, if they are few, or the nearest; None if none is near.
 
     Examples
     --------
-    >>> nearest("flaot32", ["float32", "float64"])
-    'did you mean float32?'
+    >>> nearest("flaot32", ["float32", "float64"]), nearest("float", ["float32", "float64"])
+    ('did you mean float32?', 'did you mean float32 or float64?')
     """
     import difflib  # imported only when a name is wrong
 
-    near = difflib.get_close_matches(name.lower(), list(known), n=1)
-    return f"did you mean {near[0]}?" if near else None
+    every, typed = {one.lstrip("-"): one for one in known}, name.lstrip("-").lower()
+    near = [one for one in every if one.startswith(typed)]
+    if not 1 <= len(near) <= MOST_MEANT:
+        near = difflib.get_close_matches(typed, list(every), n=1)
+    return f"did you mean {' or '.join(every[one] for one in near)}?" if near else None
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

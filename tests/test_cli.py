@@ -205,7 +205,10 @@ def test_the_environment_sets_how_it_looks_and_nothing_else(run: Run, monkeypatc
 
 USAGE = [
     ("normalize", "x -G 4 --group-size 4", "either --groups or --group-size, not both"),
-    ("normalize", "x -G 0", "invalid value for '-G' / '--groups': 0 is not in the range x>=1"),
+    ("normalize", "x --group-size 0", "invalid value for '--group-size': '0' is not an integer of at least 1"),
+    ("normalize", "x y.npy", "'y.npy' is one too many; -o writes a file"),
+    ("explain", "x y z.npy", "'z.npy' is one too many"),
+    ("normalize", "x.h5 /x", "'/x' is one too many; a tensor in a file is named FILE::NAME"),
     ("normalize", "- --gamma -", "standard input can be read once, but - was given 2 times"),
     ("stats", "x --random 4", "either a TENSOR or --random, not both: x"),
     ("stats", "x --seed 4", "--seed is about a drawn tensor; give --random SHAPE too"),
@@ -226,6 +229,14 @@ def test_in_place_is_about_one_file(run: Run, arguments: tuple[str, ...]) -> Non
     status, out, err = run("normalize", "--in-place", *arguments)
     assert (status, out) == (2, "")
     assert err.startswith("gncli: error: --in-place writes to the FILE that is read;")
+
+
+def test_a_file_is_no_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("w.npy::a") == (2, "", "gncli: error: no such command 'w.npy::a'; try 'gncli --help'\n")
+    Path("w.npy").touch()
+    said = "gncli: error: no such command 'w.npy::a'; gncli stats w.npy::a describes it; try 'gncli --help'\n"
+    assert run("w.npy::a") == (2, "", said)
 
 
 @pytest.mark.parametrize("argument", ["--\x1b[31mred", "-\x9b", "stats\x1b", "\udcff"])

@@ -50,7 +50,7 @@ _dx = click.option(
 )
 @click.option(
     "--param-dtype",
-    type=click.Choice(PARAM_DTYPES),
+    type=options.Word(PARAM_DTYPES),
     shell_complete=suggest.words(*PARAM_DTYPES),
     metavar="DTYPE",
     help=f"Dtype of dgamma and dbeta: {', '.join(PARAM_DTYPES)}; default: float32 for X of fewer bits, else as dx.",

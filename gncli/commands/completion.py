@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from gncli.commands import about, terminal
+from gncli.commands import about, options, terminal
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS), metavar="{bash|zsh|fish}", required=False)
+@click.argument("shell", type=options.Word(SHELLS), metavar="{bash|zsh|fish}", required=False)
 @about.helpful
 def completion(shell: str | None) -> None:
     """Print the script that makes TAB complete gncli commands.

@@ -63,6 +63,20 @@ class _Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, PURPOSES[name]) for name in self.list_commands(ctx)])
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is named, and what follows it."""
+        name = args[0]
+        if name in self.commands or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from gncli.names import nearest
+
+        hint = nearest(name, self.commands)
+        if hint is None and os.path.lexists(name.partition("::")[0]):
+            hint = f"gncli stats {name} describes it"
+        raise click.UsageError(f"no such command {name!r}{f'; {hint}' if hint else ''}", ctx)
+
 
 @click.group(cls=_Group, commands=_Commands(), epilog=DOCUMENTATION, context_settings={"max_content_width": 80})
 @about.version
@@ -108,7 +122,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "gncli"
-        message = printable(error.format_message().rstrip("."), limit=2000)
+        message = printable(_said(error).rstrip("."), limit=2000)
         terminal.say(f"gncli: error: {message[:1].lower()}{message[1:]}; try '{path} --help'")
         return ParameterError.status
     except GncliError as error:
@@ -118,3 +132,14 @@ def run(arguments: list[str]) -> int:
         return error.status
     except BrokenPipeError:
         signals.end(signal.SIGPIPE)
+
+
+def _said(error: click.UsageError) -> str:
+    """Return what is wrong, with the option that is near; click suggests what is not."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error.format_message()
+    from gncli.names import nearest
+
+    known = [opt for param in error.ctx.command.params for opt in param.opts if opt.startswith("--")]
+    hint = nearest(error.option_name, known) if error.option_name.startswith("--") else None
+    return f"no such option {error.option_name!r}{f'; {hint}' if hint else ''}"

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -32,6 +32,7 @@ from gncli.names import (
     REPORT_FORMS,
     STATISTICS,
     TARGETS,
+    TENSOR_SUFFIXES,
     Distribution,
     Scale,
     compression_of,
@@ -67,9 +68,55 @@ OVERFLOWS = ("saturate", "nonfinite")
 
 
 class Integer(click.IntRange):
-    """An integer, which may have bounds."""
+    """An integer between bounds, which the help page shows; click would not name what is not one in one way.
 
-    name = "integer"  # what is not one is told so: click says "integer range"
+    Parameters
+    ----------
+    least, most : int, optional
+        The bounds; without `most` there is none above.
+    hint : str
+        What an error says besides.
+    """
+
+    name = "integer"
+
+    def __init__(self, least: int, most: int | None = None, hint: str = "") -> None:
+        super().__init__(least, most)
+        self.bounds = f"of at least {least}" if most is None else f"from {least} to {most:,}"
+        self.hint = hint
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the integer."""
+        try:
+            return int(super().convert(value, None, None))
+        except click.BadParameter:
+            self.fail(f"{str(value)!r} is not an integer {self.bounds}{self.hint}", param, ctx)
+
+
+class Word(_ParamType):
+    """One word of a few."""
+
+    name = "word"
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the words, as the help page shows them."""
+        return f"[{'|'.join(self.words)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word."""
+        if value not in self.words:
+            hint = nearest(value, self.words) or "choose one"
+            self.fail(f"{value!r} is none of {', '.join(self.words)}; {hint}", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Return the words that begin so."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
 
 
 class Shape(_ParamType):
@@ -267,7 +314,8 @@ class FileOf(_ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the path."""
         if suffix_of(value) not in self.forms:
-            self.fail(f"{value!r} ends in none of {', '.join(self.forms)}", param, ctx)
+            hint = nearest(suffix_of(value), self.forms)
+            self.fail(f"{value!r} ends in none of {', '.join(self.forms)}{f'; {hint}' if hint else ''}", param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -393,7 +441,18 @@ class Command(click.Command):
         """Parse the arguments, in which a word may follow some options."""
         for param in self.params:
             args = param.spelled(args) if isinstance(param, Worded) else args
-        return super().parse_args(ctx, args)
+        ctx.allow_extra_args = True  # of which this says more than click
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+        if rest and not ctx.resilient_parsing:
+            hint = "a tensor in a file is named FILE::NAME"
+            if rest[0].endswith(TENSOR_SUFFIXES):
+                hint = "-o writes a file" if any("-o" in param.opts for param in self.params) else ""
+            raise click.UsageError(f"{rest[0]!r} is one too many{f'; {hint}' if hint else ''}", ctx)
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
@@ -446,7 +505,7 @@ class Worded(click.Option):
 
     def spelled(self, args: list[str]) -> list[str]:
         """Return the arguments with the word of this option in one with it."""
-        words: tuple[str, ...] = tuple(cast("Any", self.type).choices)
+        words: tuple[str, ...] = tuple(cast("Any", self.type).words)
         found: list[str] = []
         rest = iter(args)
         for arg in rest:
@@ -505,7 +564,7 @@ class Charts(NamedTuple):
 form = click.option(
     "--format",
     "form",
-    type=click.Choice(FORMS),
+    type=Word(FORMS),
     metavar="FORM",
     default="table",
     envvar="GNCLI_FORMAT",
@@ -520,7 +579,7 @@ precision = click.option(
 )
 color = click.option(
     "--color",
-    type=click.Choice(["auto", "always", "never"]),
+    type=Word(["auto", "always", "never"]),
     metavar="WHEN",
     default="auto",
     envvar="GNCLI_COLOR",
@@ -604,7 +663,7 @@ width = click.option(
 hist = click.option(
     "--hist",
     cls=Worded,
-    type=click.Choice(["linear", "exponent", "log"]),
+    type=Word(["linear", "exponent", "log"]),
     metavar="[exponent|log]",
     help="Draw a histogram; exponent: of absolute values, one bin per power of two; log: of absolute values, on a "
     "logarithmic scale. This takes one more pass over the data.",
@@ -637,7 +696,7 @@ def _choice(where: Condition | None, sort: str | None, top: int | None) -> Choic
 
 
 _top = click.option(
-    "--top", type=Integer(min=1), metavar="N", help="Show the first N only, in the order of --sort if it is given."
+    "--top", type=Integer(1), metavar="N", help="Show the first N only, in the order of --sort if it is given."
 )
 choosing = gathered(
     "choice",
@@ -681,7 +740,7 @@ tile = click.option(
 )
 executor = click.option(
     "--executor",
-    type=click.Choice(["threads", "dask"]),
+    type=Word(["threads", "dask"]),
     default="threads",
     help="What does the work: threads, or a dask cluster; default: threads.",
 )
@@ -713,13 +772,13 @@ random = click.option(
 )
 dist = click.option(
     "--dist",
-    type=click.Choice(["uniform", "normal"]),
+    type=Word(["uniform", "normal"]),
     metavar="DIST",
     help="Distribution: uniform on [0, 1), or normal; default: uniform.",
 )
 seed = click.option(
     "--seed",
-    type=Integer(min=0),
+    type=Integer(0),
     metavar="INT",
     help="Seed of NumPy's default_rng; default: one is chosen and shown.",
 )
@@ -735,7 +794,7 @@ dtype = click.option(
 
 _as_dtype = click.option(
     "--as-dtype",
-    type=click.Choice(FOREIGN_DTYPES),
+    type=Word(FOREIGN_DTYPES),
     metavar="DTYPE",
     help=f"What the raw elements (V2, V1) of a .npy are, which does not say it: {', '.join(FOREIGN_DTYPES)}.",
 )
@@ -829,7 +888,7 @@ npy_bits = click.option(
 )
 overflow = click.option(
     "--overflow",
-    type=click.Choice(OVERFLOWS),
+    type=Word(OVERFLOWS),
     metavar="HOW",
     help="What a result beyond the largest float8 becomes: saturate (the largest), nonfinite (infinity, or NaN in "
     "float8_e4m3fn). float8 needs it, bfloat16 takes it; overflows are then counted, and no failure.",
@@ -962,13 +1021,13 @@ groups = click.option(
     "-G",
     "--groups",
     "num_groups",
-    type=Integer(min=1),
+    type=Integer(1, hint="; say -G 1, 2, 4 ..., which divides the number of channels; 32 is the default"),
     metavar="INT",
     help="Number of groups (num_groups); it must divide the number of channels; default: 32.",
 )
 group_size = click.option(
     "--group-size",
-    type=Integer(min=1),
+    type=Integer(1),
     metavar="INT",
     help="Number of channels per group; instead of --groups.",
 )
@@ -1001,7 +1060,7 @@ beta = click.option(
 )
 denominator = click.option(
     "--denominator",
-    type=click.Choice(["std", "variance"]),
+    type=Word(["std", "variance"]),
     metavar="NAME",
     default="std",
     help="std divides by sqrt(var + eps), variance by var + eps; default: std.",
@@ -1052,7 +1111,7 @@ round_before_affine = click.option(
 )
 activation = click.option(
     "--activation",
-    type=click.Choice(ACTIVATIONS),
+    type=Word(ACTIVATIONS),
     metavar="NAME",
     help="Apply relu, silu, gelu or gelu-tanh after gamma and beta, and round once.",
 )
@@ -1183,7 +1242,7 @@ criteria = gathered(
     click.option("--factor", type=Epsilon(), help="FACTOR of --baseline; default: 2."),
     click.option(
         "--max-ulp",
-        type=click.IntRange(min=0),
+        type=Integer(0),
         metavar="N",
         help="SAME if A is at most N units in the last place from B, rounded to the dtype of A; without --atol and "
         "--rtol, instead of their defaults. Integers are compared exactly.",

@@ -27,7 +27,7 @@ MOST_RANKED = 1 << 20  # cells that are held until they are in order
 @options.describing
 @click.option(
     "--ddof",
-    type=click.IntRange(0, 1),
+    type=options.Integer(0, 1),
     metavar="N",
     default=0,
     help="std and var divide by n - N; 0, as in np.std, or 1; default: 0.",

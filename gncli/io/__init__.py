@@ -39,7 +39,7 @@ from gncli.io.rawfile import RawFile
 from gncli.io.source import Archive, Closing, Container, Identity, NewFile, Order, Sink, Source, list_names
 from gncli.io.urls import is_url, parsed
 from gncli.kernels.floats import Float
-from gncli.names import compression_of
+from gncli.names import TENSOR_SUFFIXES, compression_of
 
 if TYPE_CHECKING:  # seldom needed
     from gncli.io.shared import SharedFolder
@@ -195,7 +195,7 @@ def open_sources(text: str | Listing, *, policy: Policy = STRICT, stdin: int | N
         return Listing(opened(path, text, policy), text, member)
     except InputError as error:
         if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
-            error.hint = _meant(path)
+            error.hint = error.hint or _meant(path)
         raise
 
 
@@ -229,9 +229,11 @@ def _meant(path: str) -> str | None:
     if folder == "/":
         return f"a tensor in a file is named FILE::{path}"
     if not os.path.isdir(folder or "."):
-        return f"there is no folder {folder}"
+        inside = "" if name.endswith(TENSOR_SUFFIXES) else f"; a tensor in a file is named FILE::{path}"
+        return f"there is no folder {folder}{inside}"
     known = os.listdir(folder or ".")
-    near = [other for other in sorted(known) if other.startswith(f"{name}.")]  # the suffix was left out
+    near = [name + suffix for suffix in TENSOR_SUFFIXES if name + suffix in known]  # it was left out
+    near = near or [other for other in known if other.lower() == name.lower()]
     near = near or difflib.get_close_matches(name, known, 1, 0.8)
     return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 

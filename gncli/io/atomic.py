@@ -241,7 +241,8 @@ class Atomic(Committing, ABC):
         except BaseException as error:
             self.abort()
             if isinstance(error, OutputError) and isinstance(error.__cause__, FileNotFoundError):
-                error.hint = f"there is no folder {os.path.dirname(path.rstrip('/')) or self._directory}"
+                folder = os.path.dirname(path.rstrip("/")) or self._directory
+                error.hint = None if os.path.isdir(folder) else f"there is no folder {folder}"
             raise
 
     def _permitted_mode(self, force: bool, inputs: Sequence[Source]) -> int | None:

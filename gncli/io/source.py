@@ -440,8 +440,11 @@ def list_names(names: list[str]) -> str:
     return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES:,} more"
 
 
+NEAR = 0.75  # the similarity of names from which on one is meant that is more similar than all others
+
+
 def not_found(member: str, names: list[str], kind: str, name: str) -> InputError:
-    """Return the error about a name that is not in a container: it lists the names that are, the nearest first.
+    """Return the error about a name that is not in a container: it says the nearest name, or those that are there.
 
     Parameters
     ----------
@@ -456,8 +459,11 @@ def not_found(member: str, names: list[str], kind: str, name: str) -> InputError
     """
     import difflib  # needed only once a name is wrong
 
-    near = difflib.get_close_matches(member, names, SHOWN_NAMES) or names
-    hint = f"the file has {list_names(near)}" if near else f"the file holds no numeric {kind}"
+    near = difflib.get_close_matches(member, names, SHOWN_NAMES)
+    ratio = {name: difflib.SequenceMatcher(None, name, member).ratio() for name in near}
+    hint = f"the file has {list_names(near or names)}" if names else f"the file holds no numeric {kind}"
+    if near and ratio[near[0]] >= NEAR and list(ratio.values()).count(ratio[near[0]]) == 1:
+        hint = f"did you mean {near[0]}?"
     if re.search("[*?[]", member):
         hint = f"--match {member.removeprefix('/')!r} chooses tensors by a pattern"
     if names == [""]:

@@ -67,18 +67,22 @@ class Layout:
         ParameterError
             If there is no usual layout for that number of axes, or the number of letters differs from it.
         """
-        dims = "x".join(map(str, shape)) or "()"
+        axes = f"{len(shape)} ax{'i' if len(shape) == 1 else 'e'}s"
+        axes += f" ({'x'.join(map(str, shape))})" if shape else ""
         if letters is None:
             if len(shape) not in DEFAULT_LAYOUTS:
                 raise ParameterError(
-                    f"a tensor of {len(shape)} axes ({dims}) has no usual layout",
+                    f"a tensor of {axes} has no usual layout",
                     hint="say --layout, one letter per axis, such as CHW",
                 )
             return cls(DEFAULT_LAYOUTS[len(shape)], grouped)
+        words = {"channels_first": DEFAULT_LAYOUTS.get(len(shape)), "channels_last": channels_last(shape)}
+        if meant := words.get(letters.lower().replace("-", "_")):
+            raise ParameterError(f"layout {letters!r} has no letters", hint=f"did you mean {meant}?")
         layout = cls(letters.upper(), grouped)
         if len(layout.letters) != len(shape):
             raise ParameterError(
-                f"layout {layout.letters} has {len(layout.letters)} letters, the tensor {len(shape)} axes ({dims})",
+                f"layout {layout.letters} has {len(layout.letters)} letters, the tensor {axes}",
                 hint="give one letter per axis",
             )
         return layout

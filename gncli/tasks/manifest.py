@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gncli import io
-from gncli.errors import InputError
+from gncli.errors import InputError, ParameterError
+from gncli.report.lines import counted
 from gncli.report.records import TensorStats
 from gncli.text import without_surrogates
 
@@ -18,9 +19,23 @@ _KEYS = ("dtype", "shape", "sha256")  # in the order in which the first differen
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Return whether the full name of a tensor, or its name within its folder or file, matches `pattern`."""
+    """Return whether the full name of a tensor, or its name within its folder or file, matches `pattern`.
+
+    Examples
+    --------
+    >>> [matches("x.h5::/norm1/bias", pattern) for pattern in ("x.h5::*", "/norm1/*", "norm1/*", "bias")]
+    [True, True, True, False]
+    """
     parts = name.split("::")
-    return any(fnmatch.fnmatchcase("::".join(parts[at:]), pattern) for at in range(len(parts)))
+    inside = ["::".join(parts[at:]) for at in range(len(parts))]
+    return any(fnmatch.fnmatchcase(each, pattern) for each in (*inside, inside[-1].removeprefix("/")))
+
+
+def unmatched(option: str, pattern: str | None, names: int, example: str) -> ParameterError:
+    """Return the error about a pattern that matches none of so many names, of which one is an example."""
+    return ParameterError(
+        f"{option} {pattern!r} matches none of {counted(names, 'tensor')}", hint=f"one is called {example}"
+    )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from gncli.report.pair_records import DIFFERENT, IDENTICAL, ONLY_A, ONLY_B, UNRE
 from gncli.report.records import MAX_BROKEN, Broken, Failure
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
-from gncli.tasks.manifest import matches
+from gncli.tasks.manifest import matches, unmatched
 from gncli.tasks.order import Chosen
 from gncli.tasks.requests import BY_NAME, WHOLE, Diff, Pairing
 from gncli.text import natural
@@ -102,7 +102,7 @@ def matched(a: Sequence[str], b: Sequence[str], pairing: Pairing, c: Sequence[st
     names = sorted(left.keys() | right.keys(), key=natural)
     chosen = [name for name in names if pairing.match is None or matches(name, pairing.match)]
     if not chosen:
-        raise ParameterError(f"--match {pairing.match!r} matches none of {len(names):,} tensors")
+        raise unmatched("--match", pairing.match, len(names), names[0])
     if not any(name in left and name in right for name in chosen):
         some = [list_names([name for name in chosen if name in side][:3]) or "none" for side in (left, right)]
         problem = f"no tensor has the same name on both sides: A has {some[0]}, B has {some[1]}"
@@ -110,7 +110,7 @@ def matched(a: Sequence[str], b: Sequence[str], pairing: Pairing, c: Sequence[st
     for option, patterns in (("--expect-unchanged", pairing.unchanged), ("--expect-changed", pairing.changed)):
         for pattern in patterns:
             if not any(matches(name, pattern) for name in chosen):
-                raise ParameterError(f"{option} {pattern!r} matches none of {len(chosen):,} tensors")
+                raise unmatched(option, pattern, len(chosen), chosen[0])
     return [Match(name, *(side.get(name) for side in (left, right, accepted))) for name in chosen]
 
 

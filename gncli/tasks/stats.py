@@ -85,7 +85,7 @@ class StatsRun:
         self._broken: list[str] = []
         self._broken_count = 0
         self._notes: list[str] = []
-        self._passed_over = 0
+        self._passed_over, self._first_passed_over = 0, ""
         self._totals: list[tuple[Moments, np.dtype[Any]]] = []
         self._summed: list[TensorStats] = []
         self._seed: int | None = None
@@ -113,7 +113,9 @@ class StatsRun:
                     yield from self._told()
                     yield found
             if request.match is not None and self._passed_over and not (self._described or self._failed):
-                raise ParameterError(f"--match {request.match!r} matches none of {self._passed_over:,} tensors")
+                from gncli.tasks.manifest import unmatched
+
+                raise unmatched("--match", request.match, self._passed_over, self._first_passed_over)
             if self._manifest is not None:
                 self._check_manifest(self._manifest)
             self._notes += engine.notes
@@ -196,6 +198,8 @@ class StatsRun:
         from gncli.tasks.manifest import matches
 
         left_out = not matches(name, self.request.match)
+        if left_out and not self._passed_over:
+            self._first_passed_over = name
         self._passed_over += left_out
         return left_out
 

@@ -15,7 +15,7 @@ from gncli.commands.terminal import colored as colors
 from gncli.commands.terminal import width as width_of_stdout
 from gncli.errors import ParameterError
 from gncli.inputs import Draw
-from gncli.names import ALL_STATISTICS, STATISTICS
+from gncli.names import ALL_STATISTICS
 from gncli.tasks.expect import parse
 
 VALID: list[tuple[Any, str, object]] = [
@@ -56,7 +56,7 @@ INVALID: list[tuple[Any, str, str]] = [
     (options.Shape(), "4294967296,4294967296", "'4294967296,4294967296' has too many elements"),
     (options.StatisticNames(), "maen", "'maen' is not a statistic; did you mean mean?"),
     (options.StatisticNames(), "mean,sdt", "'sdt' is not a statistic; did you mean std?"),
-    (options.StatisticNames(), "", f"'' is not a statistic; choose from {' '.join(STATISTICS)} pNN all"),
+    (options.StatisticNames(), "", "'' is not a statistic; gncli help statistics has them all"),
     (options.StatisticNames(), "p101", "'p101' is not a percentile; write p0 to p100, such as p99.9"),
     (options.StatisticNames(), "p-1", "'p-1' is not a percentile; write p0 to p100, such as p99.9"),
     (options.SortKey(), "-stdd", "'stdd' is not a statistic; did you mean std?"),

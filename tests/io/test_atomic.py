@@ -356,6 +356,16 @@ def test_a_file_without_a_name_has_none_where_the_system_must_give_it_one_first(
     assert signals.cleanups == before
 
 
+def test_no_folder_is_missed_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> int:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "open", refused)  # as in /proc
+    with pytest.raises(OutputError, match=r"y\.npy: cannot be written \(No such file or directory\)$"):
+        atomic.AtomicFile("y.npy", name="y.npy")
+
+
 def test_a_link_into_a_folder_that_is_gone_names_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("y.npy").symlink_to(tmp_path / "gone" / "y.npy")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gncli.cli import main
+from gncli.io import _meant
 from gncli.io.source import not_found
 from tests.archives import ARRAY, Packed, zipped
 from tests.files import saved
@@ -20,6 +21,10 @@ HINTS: dict[str, str] = {
     "x.h5/g/a": "cannot be read (Not a directory); a tensor in a file is named x.h5::g/a",
     "x.h5 /g/a": "cannot be read (No such file or directory); a tensor in a file is named x.h5::g/a",
     "/gradient": "cannot be read (No such file or directory); a tensor in a file is named FILE::/gradient",
+    "no/norm/x": "cannot be read (No such file or directory); there is no folder no/norm; a tensor in a file is named "
+    "FILE::no/norm/x",
+    "x.h5::g/b": "no such dataset; did you mean /g/a?",
+    "gone.index.json": "names the shard a-00001-of-00002.bin, which is not there; it must lie next to the index",
     "x.np": "cannot be read (No such file or directory); did you mean x.npy?",
     "sub/weigth.npy": "cannot be read (No such file or directory); did you mean sub/weight.npy?",
     "y*.npy": "cannot be read (No such file or directory); no file matches this pattern",
@@ -55,13 +60,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "x.keras").write_bytes(zipped(Packed("config.json", b"{}"), Packed("model.weights.h5", b"")))
     (tmp_path / "lone.pt").write_bytes(torch_file(view()))
     (tmp_path / "torch.index.json").write_text('{"weight_map": {"a": "a-00001-of-00001.bin"}}')
+    (tmp_path / "gone.index.json").write_text('{"weight_map": {"a": "a-00001-of-00002.bin"}}')
     (tmp_path / "a-00001-of-00001.bin").write_bytes(torch_file(view()))
     return tmp_path
 
 
 @pytest.mark.parametrize("typed", HINTS)
 def test_what_was_meant_is_hinted_at(typed: str, files: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    subject = "a-00001-of-00001.bin" if typed.endswith(".json") else typed
+    subject = "a-00001-of-00001.bin" if typed == "torch.index.json" else typed
     assert main(["stats", typed]) == 3
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -73,6 +79,12 @@ def test_what_was_meant_is_hinted_at(typed: str, files: Path, capfd: pytest.Capt
 def test_a_pattern_for_a_name_is_answered_by_the_option() -> None:
     error = not_found("/*g*", ["/a", "/g"], "dataset", "x.h5")
     assert str(error) == "x.h5: no such dataset; --match '*g*' chooses tensors by a pattern"
+
+
+def test_a_name_in_other_letters_is_nearer_than_a_name_of_others(files: Path) -> None:
+    for name in ("w.npy", "y.npy", "x.txt", "q.txt", "q.npy"):
+        Path(name).write_bytes(b"")
+    assert [_meant(name) for name in ("X.npy", "q")] == ["did you mean x.npy?", "did you mean q.npy?"]
 
 
 def test_a_hint_costs_nothing_where_the_file_is_there(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -98,4 +110,5 @@ def test_what_is_no_shape_is_refused(typed: str, capfd: pytest.CaptureFixture[st
 
 def test_a_number_that_is_none_is_not_an_integer(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["normalize", "x.npy", "-G", "four"]) == 2
-    assert "'four' is not a valid integer; try" in capfd.readouterr().err
+    said = "'four' is not an integer of at least 1; say -G 1, 2, 4 ..., which divides the number of channels; 32 is the"
+    assert said in capfd.readouterr().err

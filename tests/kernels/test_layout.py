@@ -38,14 +38,16 @@ REFUSED = [
     ("NCHH", f"layout 'NCHH' has H twice; {EXAMPLE}"),
 ]
 MISFITS = [
-    (None, (), "a tensor of 0 axes (()) has no usual layout; say --layout, one letter per axis, such as CHW"),
-    (None, (7,), "a tensor of 1 axes (7) has no usual layout; say --layout, one letter per axis, such as CHW"),
+    (None, (), "a tensor of 0 axes has no usual layout; say --layout, one letter per axis, such as CHW"),
+    (None, (7,), "a tensor of 1 axis (7) has no usual layout; say --layout, one letter per axis, such as CHW"),
     (
         None,
         (1,) * 6,
         "a tensor of 6 axes (1x1x1x1x1x1) has no usual layout; say --layout, one letter per axis, such as CHW",
     ),
     ("NCHW", (2, 3), "layout NCHW has 4 letters, the tensor 2 axes (2x3); give one letter per axis"),
+    ("channels-last", (1,) * 4, "layout 'channels-last' has no letters; did you mean NHWC?"),
+    ("Channels_First", (1,) * 3, "layout 'Channels_First' has no letters; did you mean NCL?"),
     ("c", (2, 3), "layout C has 1 letters, the tensor 2 axes (2x3); give one letter per axis"),
 ]
 

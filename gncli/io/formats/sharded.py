@@ -107,7 +107,8 @@ class ShardedFile(Container):
         try:
             file = self._file.beside(shard)
         except FileNotFoundError as error:
-            raise InputError(f"names the shard {shard}, which is not there", subject=self._name) from error
+            problem = f"names the shard {shard}, which is not there"
+            raise InputError(problem, subject=self._name, hint="it must lie next to the index") from error
         with file:
             path = file.name
             if file.head(1, 8) != b"{" or int.from_bytes(file.head(8), "little") > LONGEST:

@@ -70,7 +70,7 @@ def test_members_are_listed_in_the_order_of_the_archive_and_others_counted(tmp_p
         assert read_all(opened(path, name)).tolist() == ARRAY.tolist()
     with pytest.raises(InputError, match=r"holds 3 tensors: zz, deep/b, arr_0; name one, as FILE::NAME"):
         opened(path)
-    with pytest.raises(InputError, match=r"x.npz::ar_0: no such array; the file has arr_0"):
+    with pytest.raises(InputError, match=r"x.npz::ar_0: no such array; did you mean arr_0\?"):
         opened(path, "ar_0")
     for name, problem in (("objects", "Python objects"), ("words", "strings"), ("readme.txt", "ends inside the .npy")):
         with pytest.raises(InputError, match=f"x.npz::{name}: .*{problem}"):

@@ -193,7 +193,7 @@ def test_tensors_are_listed_in_the_order_of_their_bytes_and_others_counted(tmp_p
         InputError, match=r"::four bits: holds elements of a type that is not read \(dtype F4\); save it"
     ):
         opened(path, "four bits")
-    with pytest.raises(InputError, match=r"x.safetensors::secund: no such tensor; the file has second$"):
+    with pytest.raises(InputError, match=r"x.safetensors::secund: no such tensor; did you mean second\?$"):
         opened(path, "secund")
     with pytest.raises(InputError, match=r"holds 2 tensors: first, second; name one, as FILE::NAME"):
         opened(path)

@@ -65,7 +65,7 @@ def test_one_tensor_is_named_in_every_command(folder: Path, tmp_path: Path) -> N
     assert normalize(tensor, num_groups=3, eps=0.1).status == 0
     np.save(tmp_path / "b.npy", ARRAY * 10)
     assert diff(f"{folder}::layers.9.w", str(tmp_path / "b.npy")).equal
-    with pytest.raises(InputError, match=r"no such tensor; the file has layers.10.w, layers.9.w"):
+    with pytest.raises(InputError, match=r"no such tensor; did you mean layers.10.w\?"):
         open_source(f"{folder}::layers.11.w")
     with pytest.raises(InputError, match=r"holds 4 tensors: head, layers.2.w, .*name one, as FILE::NAME"):
         open_source(str(folder))

@@ -137,7 +137,7 @@ def test_a_checkpoint_in_shards_is_read_by_its_index(web: Store, gncli: Command)
     url = f"{web.url}/m/one.safetensors.index.json"
     assert gncli("stats", url, "-s", "shape", "--format", "value") == (0, "4,8,5,5\n1,8,5,5\n", "")
     del web.objects["/m/one-00002-of-00002.safetensors"]
-    problem = "names the shard one-00002-of-00002.safetensors, which is not there"
+    problem = "names the shard one-00002-of-00002.safetensors, which is not there; it must lie next to the index"
     assert gncli("stats", url) == (3, "", f"gncli: error: {url}: {problem}\n")
     web.faults.append(of("GET", "00002", status(403)))
     assert "(403 Forbidden)" in gncli("stats", url)[2]
