@@ -38,7 +38,7 @@ STOREYS_OF_IO = [
     ["formats/npz", "formats/pytorch", "formats/sharded"],
     ["formats"],
     ["remote/__init__"],
-    ["remote/azure", "remote/google"],
+    ["remote/azure", "remote/folder", "remote/google"],
     ["remote/upload"],
     ["remote/obstores", "remote/s3", "remote/file"],
     ["remote/http"],

@@ -14,7 +14,7 @@ from gncli.text import printable
     "-f",
     "--force",
     is_flag=True,
-    help="Remove uploads too that got something within the last hour: -f s3://bucket/y.npy.",
+    help="Remove uploads too that got something within the last hour: -f s3://bucket/y.npy, y.zarr.",
 )
 @about.helpful
 def clean(output: str, force: bool) -> None:
@@ -33,17 +33,16 @@ def clean(output: str, force: bool) -> None:
     On S3 it can leave an upload, whose parts are paid for and seen by nobody. The open uploads to OUT are removed,
     unless one of them got something within the last hour: its run may go on, and would end with an error. On gs:// it
     can leave an object OUT.gncli-..., with which the same is done. On az:// it can leave blocks, which Azure alone
-    removes, after a week: then the status is 4, and the error says since when they are there.
+    removes, after a week: then the status is 4, and the error says since when they are there. A run that writes
+    y.zarr to a store can leave objects that are no array: they are named and removed, and so is its claim on OUT.
     """
     from gncli.io.shared import left_over
     from gncli.io.urls import is_url
 
     if is_url(output):
-        from gncli.io.remote import uploads_left_over
-        from gncli.io.shared_objects import records_left_over
+        from gncli.io.shared_objects import objects_left_over
 
-        lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output, force=force)]
-        lines += records_left_over(output)
+        lines = objects_left_over(output, force=force)
     else:
         lines = [f"removed {printable(path)} ({nbytes:,} bytes)" for path, nbytes in left_over(output)]
     terminal.deliver("\n".join([*(lines or [f"{printable(output)}: nothing is left over"]), ""]))

@@ -864,7 +864,8 @@ output = click.option(
     "-o",
     "--output",
     metavar="OUT",
-    help="Write FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME], FILE.zarr[::NAME], or - (.npy on stdout).",
+    help="Write FILE.npy, FILE.h5[::NAME], FILE.safetensors[::NAME], FILE.zarr[::NAME], or - (.npy on stdout). All but "
+    "HDF5 may be on a store: s3://bucket/y.zarr.",
     shell_complete=suggest.outputs,
 )
 compression = click.option(

@@ -36,7 +36,7 @@ from gncli.io.lending import Lent, lend
 from gncli.io.pipe import STDOUT, Pipe
 from gncli.io.random import RandomSource
 from gncli.io.rawfile import RawFile
-from gncli.io.source import Archive, Closing, Container, Identity, NewFile, Order, Sink, Source, list_names
+from gncli.io.source import Archive, Closing, Container, Identity, NewFile, NewFolder, Order, Sink, Source, list_names
 from gncli.io.urls import is_url, parsed
 from gncli.kernels.floats import Float
 from gncli.names import TENSOR_SUFFIXES, compression_of
@@ -395,10 +395,10 @@ def open_sink(
     assert format_ is not None  # it has a suffix
     if is_url(text):
         if not format_.to_stores:
-            hint = "write a .npy or a .safetensors, or write it to a file, and copy that"
+            hint = "write a .npy, a .safetensors or a .zarr, or write it to a file, and copy that"
             raise ParameterError(f"{format_.name} is not written to a store", subject=text, hint=hint)
         url = parsed(text, ParameterError)[0]
-        if folder is None:
+        if folder is None and format_.files is None:
             from gncli.io.remote import open_uploads  # only who names a store needs it
 
             notes = open_uploads(url, text, network)
@@ -412,9 +412,17 @@ def open_sink(
             return begin_object(url, text, force=force, inputs=inputs, network=network)
         return AtomicFile(path, name=text, force=force, inputs=inputs, in_place=in_place)
 
-    def begin_folder() -> AtomicFolder:
+    def begin_folder() -> NewFolder:
+        nonlocal notes
         if folder is not None:
             return folder.begin_store(alone=alone, force=force, inputs=inputs)
+        if is_url(text):
+            from gncli.io.remote import begin_folder  # only who names a store needs it
+
+            assert format_.files is not None  # it is a folder
+            begun = begin_folder(url, format_.files, text, force=force, inputs=inputs, network=network)
+            notes = begun.notes
+            return begun
         return AtomicFolder(path, name=text, force=force, inputs=inputs)
 
     opens = begin, begin_folder

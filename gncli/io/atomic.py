@@ -21,7 +21,7 @@ from gncli import signals
 from gncli.descriptors import write_fully
 from gncli.errors import GncliError, OutputError
 from gncli.io.rawfile import FileSink, RawFile, reason
-from gncli.io.source import Committing, NewFile, Source
+from gncli.io.source import Committing, NewFile, Source, Writable
 from gncli.io.urls import is_url
 from gncli.text import printable
 
@@ -136,7 +136,7 @@ def stale_files(target: str) -> Iterator[tuple[str, bool]]:
                     os.close(fd)
 
 
-class OutputFile(Committing):
+class OutputFile(Writable):
     """A file that is being written, at any offset, by any thread.
 
     Parameters

@@ -12,13 +12,14 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from gncli import signals
 from gncli.errors import OutputError
 from gncli.io.atomic import NEW, Atomic, OutputFile, sync_directory, temporary_path, writing
-from gncli.io.source import Source
+from gncli.io.rawfile import RawFile
+from gncli.io.source import NewFolder, Source
 
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2
@@ -26,7 +27,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _UNABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
-class AtomicFolder(Atomic):
+class AtomicFolder(Atomic, NewFolder):
     """A new folder, whose files any thread writes, and which is visible only after `commit`; see `Atomic`."""
 
     def _made(self, mode: int) -> int:
@@ -55,6 +56,18 @@ class AtomicFolder(Atomic):
         with writing(self.name):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             return os.open(path, flags, 0o666)
+
+    def files(self) -> Iterator[str]:
+        """Yield the paths of the files in the folder that will be replaced."""
+
+        def fail(error: OSError) -> None:
+            raise error
+
+        return (os.path.relpath(path, self.target) for path in _files(self.target, fail))
+
+    def replaced(self, key: str) -> RawFile:
+        """Return the reader of a file in the folder that will be replaced."""
+        return RawFile(os.path.join(self.target, key), self.name)
 
     def _place(self) -> None:
         """Write everything to the disk; give the folder its name, and remove the one that it replaces."""
@@ -91,8 +104,8 @@ class AtomicFolder(Atomic):
         removed(self._temporary)
 
 
-def _files(folder: str) -> Iterator[str]:
-    for at, _, files in os.walk(folder):
+def _files(folder: str, fail: Callable[[OSError], None] | None = None) -> Iterator[str]:
+    for at, _, files in os.walk(folder, onerror=fail):
         yield from (os.path.join(at, file) for file in files)
 
 

@@ -476,15 +476,9 @@ class _Shard(OutputFile):
         key, nbytes, crc = self._found
         self._found = Written(key, nbytes + len(view), zlib.crc32(view, crc))
 
-    def abort(self) -> None:
-        if self.fd < 0:
-            return
-        try:
-            with writing(self.name):
-                os.fsync(self.fd)
-            self._take(self._found)
-        finally:
-            super().abort()
+    def commit(self) -> None:
+        self.sync()
+        self._take(self._found)
 
 
 class SharedStore(AtomicFolder):

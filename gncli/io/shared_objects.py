@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from gncli.errors import OutputError, ParameterError
 from gncli.inputs import ON_NETWORK, Network, Policy
 from gncli.io.atomic import AtomicFile
-from gncli.io.formats import npz_sink
+from gncli.io.formats import npz_sink, written
+from gncli.io.remote import folder_left_over, uploads_left_over
 from gncli.io.remote.client import Failure, too_large
 from gncli.io.remote.s3 import S3Object
 from gncli.io.remote.upload import MultipartFile, part_nbytes
@@ -92,9 +93,13 @@ class SharedPrefix(SharedFolder):
                 mark = os.urandom(8).hex()
                 mine = self.object.begin_upload(mark, part)
                 about: dict[str, Any] = {"upload": mine, "mark": mark, "nbytes": nbytes, "part": part}
-                self._objects.below(UPLOAD).put(json.dumps(about).encode(), create=True)
+                try:
+                    self._objects.below(UPLOAD).put(json.dumps(about).encode(), create=True)
+                except Failure as failure:  # somebody else was first
+                    if failure.status != 412:
+                        raise
                 found = self._begun() or about
-                if found["upload"] != mine:  # somebody else was first
+                if found["upload"] != mine:
                     self.object.abort_upload(mine)
         if (found["nbytes"], found["part"]) != (nbytes, part):
             raise OutputError("parts of another size are being written", subject=self.output)
@@ -165,7 +170,7 @@ class SharedObject(Ranged, MultipartFile):
 
     def finish(self) -> tuple[list[Written], list[Edge]]:
         """Wait until what was written has arrived, and return it, and the ends of the range, sorted by offset."""
-        self._check_sent(None)
+        self._sending.check(None)
         sent = sorted(self._etags.items())
         return [Written([*part], self._size_of(part[0]), 0) for part in sent], sorted(self._edges)
 
@@ -192,7 +197,7 @@ class SharedObject(Ranged, MultipartFile):
         """
         if self._ended:
             return
-        self._check_sent(None)
+        self._sending.check(None)
         self._etags = {**self._arrived(), **self._earlier, **self._etags}
         if len(self._etags) < -(-self._nbytes // self._part_nbytes):
             raise OutputError("its upload lacks a part", subject=self.name, hint="--resume does what is missing")
@@ -213,14 +218,34 @@ def shared_folder(output: str, network: Network) -> SharedFolder:
     """
     if not is_url(output):
         return SharedFolder(output)
-    if parsed(output, ParameterError)[0].scheme != "s3":
+    format_ = written(output)[0]
+    if parsed(output, ParameterError)[0].scheme != "s3" or (format_ and format_.files):
         hint = "-o s3://bucket/y.npy can, and a file"
         raise ParameterError("cannot be written in parts", subject=output, hint=hint)
     return SharedPrefix(output, network)
 
 
-def records_left_over(output: str) -> list[str]:
-    """Remove the records of parts of an object, and return a line about each; none where no parts are written."""
-    if parsed(output)[0].scheme != "s3":
-        return []
-    return [f"removed {printable(name)} ({nbytes:,} bytes)" for name, nbytes in SharedPrefix(output).emptied()]
+def objects_left_over(output: str, *, force: bool) -> list[str]:
+    """Remove what runs have left of an output on a store, and return a line about each object or upload.
+
+    Parameters
+    ----------
+    output : str
+        The output.
+    force : bool
+        Whether that is removed too which may be of a run that goes on.
+
+    Raises
+    ------
+    OutputError
+        If something may be of a run that goes on, or the store does not list or remove it.
+    ParameterError
+        If such objects are not written.
+    """
+    format_, lines = written(output)[0], []
+    if format_ and format_.files:
+        gone = folder_left_over(output, format_.files, force=force)
+    else:
+        lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output, force=force)]
+        gone = SharedPrefix(output).emptied() if parsed(output)[0].scheme == "s3" else []
+    return lines + [f"removed {printable(name)} ({nbytes:,} bytes)" for name, nbytes in gone]

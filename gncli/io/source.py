@@ -153,7 +153,15 @@ class StoredFile(Closing, ABC):
         """Raise ChangedError if it is not what it was when it was opened."""
 
 
-class NewFile(Committing, ABC):
+class Writable(Committing, ABC):
+    """What takes bytes at offsets: a base class."""
+
+    @abstractmethod
+    def write(self, view: memoryview, offset: int) -> None:
+        """Write `view` at `offset`, from any thread."""
+
+
+class NewFile(Writable):
     """A file, or an object on a store, that is written at any offset, and appears whole, on `commit`: a base class.
 
     Attributes
@@ -180,16 +188,67 @@ class NewFile(Committing, ABC):
         """
 
     @abstractmethod
-    def write(self, view: memoryview, offset: int) -> None:
-        """Write `view` at `offset`, from any thread."""
-
-    @abstractmethod
     def scratch(self) -> OutputFile:
         """Return a file without a name for intermediate data; it disappears with the process."""
 
     @abstractmethod
     def replaced(self) -> StoredFile:
         """Return the reader of what has that name already."""
+
+
+class FolderNames(NamedTuple):
+    """How a format that is a folder names the files in it, by their paths there.
+
+    Attributes
+    ----------
+    describing : re.Pattern
+        The files that say what the folder is: one of them at its root makes it one of the format.
+    made : re.Pattern
+        All files that gncli writes.
+    """
+
+    describing: re.Pattern[str]
+    made: re.Pattern[str]
+
+
+class NewFolder(Committing, ABC):
+    """A folder, or objects below a prefix, that is written file by file, and stands for a folder from `commit` on.
+
+    Attributes
+    ----------
+    name : str
+        The output as the user typed it.
+    replaces : bool
+        Whether something has that name already.
+    notes : tuple of str, default: ()
+        What a report must say of what was there before: each a sentence that begins with the name.
+    """
+
+    name: str
+    replaces: bool
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def file(self, key: str) -> Writable:
+        """Return a new file, by its path in the folder: written from its beginning on, and whole once committed."""
+
+    def describe(self, key: str, data: bytes) -> None:
+        """Add a small file that nobody sees before all others: the last one of these makes the folder whole."""
+        with self.file(key) as file:
+            file.write(memoryview(data), 0)
+            file.commit()
+
+    @abstractmethod
+    def scratch(self) -> OutputFile:
+        """Return a file without a name for intermediate data; it disappears with the process."""
+
+    @abstractmethod
+    def files(self) -> Iterator[str]:
+        """Yield the paths of the files in what has that name already."""
+
+    @abstractmethod
+    def replaced(self, key: str) -> StoredFile:
+        """Return the reader of a file in what has that name already."""
 
 
 class Source(Closing, ABC):

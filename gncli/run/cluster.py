@@ -399,8 +399,8 @@ def _reopening(source: Source, policy: Policy) -> _Reopen:
 
 def _rewriting(sink: Sink, window: tuple[int, int]) -> Callable[[], Any]:
     """Return what opens a sink in a worker, which writes the elements of `window`; `InTurn` if only the caller does."""
-    if hasattr(sink, "elsewhere"):
-        return sink.elsewhere(*window)  # type: ignore[no-any-return]
+    if hasattr(sink, "elsewhere") and (found := sink.elsewhere(*window)):
+        return found  # type: ignore[no-any-return]
     if not isinstance(sink, RawSink) or not isinstance(sink.file, AtomicFile):
         raise ParameterError(
             "cannot be written by several processes",

@@ -17,10 +17,9 @@ import numpy as np
 from gncli.errors import InputError, ParameterError
 from gncli.inputs import STRICT, Policy
 from gncli.io.atomic import AtomicFile, aborting
-from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.pipe import Pipe
 from gncli.io.rawfile import RawFile
-from gncli.io.source import Container, NewFile, Order, Sink, StoredFile
+from gncli.io.source import Container, FolderNames, NewFile, NewFolder, Order, Sink, StoredFile
 from gncli.io.urls import is_url, split
 from gncli.kernels.floats import Float
 
@@ -80,7 +79,7 @@ class Output(NamedTuple):
     path: str
     member: str | None
     begin: Callable[[], NewFile]
-    begin_folder: Callable[[], AtomicFolder]
+    begin_folder: Callable[[], NewFolder]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     order: Order
@@ -174,6 +173,8 @@ class Written(ABC):
         Whether an output may be an object on a store.
     in_parts : tuple of str, default: ()
         The storage orders of tensors that several processes may write in parts.
+    files : FolderNames, optional
+        How the files in an output are named that is a folder.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Written(ABC):
     names_dtypes: bool = False
     to_stores: bool = False
     in_parts: tuple[Order, ...] = ()
+    files: FolderNames | None = None
 
     @abstractmethod
     def sink(self, output: Output) -> Sink:
@@ -373,9 +375,13 @@ class Zarr(FolderFormat, Written):
 
     name = "Zarr"
     suffixes = written = (".zarr",)
-    takes_names = names_dtypes = True
+    takes_names = names_dtypes = to_stores = True
     compressions = ("zstd",)
     in_parts = ("C",)
+    files = FolderNames(
+        describing=re.compile(r"(?:.*/)?(?:zarr\.json|\.z(?:array|group|attrs|metadata))"),
+        made=re.compile(r"(?:.*/)?(?:zarr\.json|c(?:/\d+)*)"),
+    )
 
     def stands_for(self, folder: str) -> bool:
         """Return whether the folder has the metadata of an array or a group."""
@@ -397,7 +403,7 @@ class Zarr(FolderFormat, Written):
         folder = output.begin_folder()
         with aborting(folder):
             if folder.replaces:
-                zarr.check_replaceable(folder.target, output.text, member)
+                zarr.check_replaceable(folder, member)
             sink: Sink = zarr.zarr_sink(
                 folder,
                 member,
@@ -463,8 +469,9 @@ def written(text: str) -> tuple[Written | None, str, str | None]:
     if is_url(text):
         path, member = split(text)
         for format_ in WRITTEN:
-            if path.lower().endswith(format_.written) and (member is None or format_.takes_names):
-                return format_, path, member
+            place = path.rstrip("/") if isinstance(format_, FolderFormat) else path
+            if place.lower().endswith(format_.written) and (member is None or format_.takes_names):
+                return format_, place, member
         return None, text, None
     for format_ in WRITTEN:
         suffix, names = "|".join(map(re.escape, format_.written)), "(?:::(.*))?" if format_.takes_names else ""

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
-from gncli.errors import OutputError, ParameterError
+from gncli.errors import ParameterError
 from gncli.inputs import ON_NETWORK, Network
-from gncli.io.remote.client import Failure, Remote, Uploading
+from gncli.io.remote.client import Failure, Remote, Uploading, check_quiet, minute
 from gncli.io.remote.file import RemoteFile
-from gncli.io.source import NewFile, Source
+from gncli.io.source import FolderNames, NewFile, NewFolder, Source
 from gncli.io.urls import Url, parsed
 
-__all__ = ["RemoteFile", "begin_object", "open_object", "open_uploads", "remote_of", "uploads_left_over"]
-
-QUIET_SECONDS = 3600
-"""An upload that got nothing for so long is taken as one of a run that was killed."""
+__all__ = [
+    "RemoteFile",
+    "begin_folder",
+    "begin_object",
+    "folder_left_over",
+    "open_object",
+    "open_uploads",
+    "remote_of",
+    "uploads_left_over",
+]
 
 
 def remote_of(url: Url, network: Network = ON_NETWORK) -> Remote:
@@ -57,6 +62,55 @@ def begin_object(
     from gncli.io.remote.upload import MultipartFile
 
     return MultipartFile(_uploading(url, name, network), name=name, force=force, inputs=inputs)
+
+
+def begin_folder(
+    url: Url,
+    names: FolderNames,
+    name: str,
+    *,
+    force: bool = False,
+    inputs: Sequence[Source] = (),
+    network: Network = ON_NETWORK,
+) -> NewFolder:
+    """Return the objects below a prefix, begun; for the parameters and errors see `ObjectFolder`.
+
+    Raises
+    ------
+    ParameterError
+        If such objects are not written.
+    """
+    from gncli.io.remote.folder import ObjectFolder
+
+    return ObjectFolder(_folder(url, name, network), names, name=name, force=force, inputs=inputs)
+
+
+def folder_left_over(output: str, names: FolderNames, *, force: bool = False) -> list[tuple[str, int]]:
+    """Remove what a killed run has left below a prefix, and return the name and the size of each object.
+
+    Parameters
+    ----------
+    output : str
+        The prefix.
+    names : FolderNames
+        Which objects are of a run.
+    force : bool
+        Whether they are removed too if the last of them was put there within the last hour.
+
+    Raises
+    ------
+    OutputError
+        If they may be of a run that goes on, or the store does not list or remove them.
+    ParameterError
+        If such objects are not written.
+    """
+    from gncli.io.remote.folder import left_over
+
+    return left_over(_folder(parsed(output, ParameterError)[0], output, ON_NETWORK), names, output, force=force)
+
+
+def _folder(url: Url, name: str, network: Network) -> Uploading:
+    return _uploading(url._replace(key=url.key.rstrip("/")), name, network)
 
 
 def _uploading(url: Url, name: str, network: Network) -> Uploading:
@@ -113,18 +167,11 @@ def uploads_left_over(output: str, network: Network = ON_NETWORK, *, force: bool
     with remote.writing(output):
         found = remote.uploads()
         for upload in () if force and not remote.kept else found:
-            quiet = (datetime.now(UTC) - remote.last_sign(upload)).total_seconds()
-            if remote.kept or quiet < QUIET_SECONDS:
-                problem = f"an upload was begun at {_minute(upload.begun)}, and got something {max(0, quiet):.0f} s ago"
-                hint = remote.kept or "wait for the run that writes it, or end it; --force removes it now"
-                raise OutputError(problem, subject=output, hint=hint)
+            last = remote.last_sign(upload)
+            check_quiet(output, "an upload", upload.begun, last, "--force removes it now", remote.kept)
         for upload in found:
             remote.abort_upload(upload.id)
-    return [_minute(upload.begun) for upload in found]
-
-
-def _minute(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M %Z}".strip()
+    return [minute(upload.begun) for upload in found]
 
 
 def open_object(url: Url, name: str, network: Network = ON_NETWORK) -> RemoteFile:

@@ -24,9 +24,9 @@ from urllib.parse import quote, urlencode
 
 from gncli import __version__
 from gncli.inputs import Network
-from gncli.io.remote.client import MARK, Failure, OpenUpload, Uploading, clock, one_line, tried
+from gncli.io.remote.client import MARK, Failure, OpenUpload, believed, clock, one_line, tried
 from gncli.io.remote.http import answered
-from gncli.io.remote.obstores import Obstore, called
+from gncli.io.remote.obstores import ObstoreOutput, called
 from gncli.io.remote.upload import MOST_PARTS
 from gncli.io.urls import Url
 
@@ -43,7 +43,7 @@ class _Block(NamedTuple):
     sent: datetime
 
 
-class AzureObject(Obstore, Uploading):
+class AzureObject(ObstoreOutput):
     """An object on Azure that is written.
 
     Parameters
@@ -78,7 +78,7 @@ class AzureObject(Obstore, Uploading):
         content = bytearray(f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'.encode())
         condition = {"If-None-Match": "*"} if create else {}
         headers = {f"x-ms-meta-{MARK}": mark, **condition}
-        self.believed(mark, lambda: self._answer("PUT", "comp=blocklist", content, headers))
+        believed(self, mark, lambda: self._answer("PUT", "comp=blocklist", content, headers))
 
     def abort_upload(self, upload: str) -> None:
         """Leave the blocks to Azure: it removes none that it is told to."""

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import BinaryIO, NamedTuple, Self, TypeVar
 
@@ -26,6 +26,7 @@ PATIENCE = 40.0  # seconds after the first attempt in which another one may begi
 PAUSE = 0.2  # seconds before the second attempt; it doubles
 LONGEST_PAUSE = 8.0  # seconds
 SLOWEST = 1 << 10  # bytes per second; what is slower counts as silent
+QUIET_SECONDS = 3600  # after the last thing that a run has sent; then it is taken as one that was killed
 
 MARK = "gncliupload"
 """The key of the metadata that tell which upload an object came from: an identifier, as Azure wants it."""
@@ -273,8 +274,47 @@ class OpenUpload(NamedTuple):
     begun: datetime
 
 
+class Stored(NamedTuple):
+    """An object in a folder, as a listing tells of it.
+
+    Parameters
+    ----------
+    name : str
+        Its key, without that of the folder.
+    nbytes : int
+        Its size.
+    etag : str
+        Its ETag.
+    modified : datetime.datetime
+        When it was put there.
+    """
+
+    name: str
+    nbytes: int
+    etag: str
+    modified: datetime
+
+
+class Found(NamedTuple):
+    """An object that is there.
+
+    Parameters
+    ----------
+    state : State
+        Its state.
+    mark : str
+        The mark that it was put there with; empty if it has none.
+    modified : datetime.datetime
+        When it was put there.
+    """
+
+    state: State
+    mark: str
+    modified: datetime
+
+
 class Uploading(Remote):
-    """An object on a store that is put there in parts, and appears when they are complete: a base class.
+    """An object on a store that is put there whole, or in parts, and then appears when they are complete: a base class.
 
     Attributes
     ----------
@@ -288,8 +328,26 @@ class Uploading(Remote):
     kept = ""
 
     @abstractmethod
-    def head(self) -> tuple[State, str] | None:
-        """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""
+    def head(self) -> Found | None:
+        """Return what the object is; None if there is none."""
+
+    @abstractmethod
+    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> None:
+        """Put the object there, whole, and with this mark; with `create` only if there is none of its name.
+
+        Raises
+        ------
+        Failure
+            With status 412, if there is one.
+        """
+
+    @abstractmethod
+    def delete(self) -> None:
+        """Remove the object; one that is no more is no failure."""
+
+    @abstractmethod
+    def contents(self) -> Iterator[Stored]:
+        """Yield the objects in the folder that this is, and in those below it."""
 
     @abstractmethod
     def begin_upload(self, mark: str, part_nbytes: int) -> str:
@@ -321,16 +379,31 @@ class Uploading(Remote):
     def last_sign(self, upload: OpenUpload) -> datetime:
         """Return when an upload got its last part, or was begun."""
 
-    def believed(self, mark: str, complete: Callable[[], object]) -> None:
-        """Complete an upload, unless it was: its answer may be lost, and the mark of the object tells whose it is."""
-        try:
-            complete()
-        except Failure:
-            found = None
-            with suppress(Failure):
-                found = self.head()
-            if found is None or found[1] != mark:
-                raise
+
+def believed(remote: Uploading, mark: str, complete: Callable[[], object]) -> None:
+    """Put an object there, unless it is: the answer may be lost, and the mark of the object tells whose it is."""
+    try:
+        complete()
+    except Failure:
+        found = None
+        with suppress(Failure):
+            found = remote.head()
+        if found is None or not mark or found.mark != mark:
+            raise
+
+
+def check_quiet(name: str, what: str, begun: datetime, last: datetime, way: str, kept: str = "") -> None:
+    """Raise OutputError if what was begun got something within the last hour, and so may go on, or if it is `kept`."""
+    quiet = (datetime.now(UTC) - last).total_seconds()
+    if kept or quiet < QUIET_SECONDS:
+        problem = f"{what} was begun at {minute(begun)}, and got something {max(0, quiet):.0f} s ago"
+        hint = kept or f"wait for the run that writes it, or end it; {way}"
+        raise OutputError(problem, subject=name, hint=hint)
+
+
+def minute(time: datetime) -> str:
+    """Return a time as it is shown."""
+    return f"{time:%Y-%m-%d %H:%M %Z}".strip()
 
 
 def require(library: str, url: Url) -> None:
@@ -343,4 +416,4 @@ def require(library: str, url: Url) -> None:
 def too_large(nbytes: int, most: int, name: str) -> LimitError:
     """Return the error about an object that is larger than its store allows."""
     problem = f"would have {nbytes:,} bytes, and an object may have {most:,}"
-    return LimitError(problem, subject=name, hint="write a .zarr to a folder, which is many files, and copy that")
+    return LimitError(problem, subject=name, hint="write a .zarr, which is many objects")

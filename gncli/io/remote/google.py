@@ -21,8 +21,8 @@ from datetime import datetime
 from typing import BinaryIO
 
 from gncli.inputs import Network
-from gncli.io.remote.client import MARK, Failure, OpenUpload, Uploading, tried
-from gncli.io.remote.obstores import Obstore, called, store
+from gncli.io.remote.client import MARK, Failure, OpenUpload, believed, tried
+from gncli.io.remote.obstores import ObstoreOutput, called, store
 from gncli.io.remote.upload import MOST_IN_MEMORY, MOST_PARTS
 from gncli.io.urls import Url
 from gncli.threads import Threads
@@ -79,7 +79,7 @@ class Feed:
             yield part
 
 
-class GoogleObject(Obstore, Uploading):
+class GoogleObject(ObstoreOutput):
     """An object on Google Cloud Storage that is written.
 
     Parameters
@@ -145,7 +145,7 @@ class GoogleObject(Obstore, Uploading):
         self._feed.last(len(etags))
         self._arrived()
         copied = lambda: called(lambda: obstore.copy(self._store, upload, self._key, overwrite=not create))  # noqa: E731
-        self.believed(mark, lambda: tried(copied, self.network))
+        believed(self, mark, lambda: tried(copied, self.network))
         with suppress(Failure):  # what stays is found by `uploads`
             self._delete(upload)
 
@@ -156,15 +156,6 @@ class GoogleObject(Obstore, Uploading):
             with suppress(Failure):
                 self._arrived()
         self._delete(upload)
-
-    def _delete(self, key: str) -> None:
-        import obstore
-
-        try:
-            tried(lambda: called(lambda: obstore.delete(self._store, key)), self.network)
-        except Failure as failure:
-            if failure.status != 404:
-                raise
 
     def uploads(self) -> list[OpenUpload]:
         """Return the temporary objects of this very object, the oldest first; an upload to one cannot be listed."""

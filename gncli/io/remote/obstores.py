@@ -7,11 +7,25 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gncli import __version__
 from gncli.inputs import Network
-from gncli.io.remote.client import MARK, PATIENCE, TIMEOUT, Failure, Remote, State, one_line, require, tried
+from gncli.io.remote.client import (
+    MARK,
+    PATIENCE,
+    TIMEOUT,
+    Failure,
+    Found,
+    Remote,
+    State,
+    Stored,
+    Uploading,
+    believed,
+    one_line,
+    require,
+    tried,
+)
 from gncli.io.urls import Url
 
 if TYPE_CHECKING:
@@ -125,15 +139,15 @@ class Obstore(Remote):
 
         tried(attempt, self.network)
 
-    def head(self) -> tuple[State, str] | None:
-        """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""
+    def head(self) -> Found | None:
+        """Return what the object is; None if there is none."""
         try:
             found = tried(lambda: self._asked({"head": True}), self.network)
         except Failure as failure:
             if failure.status == 404:
                 return None
             raise
-        return state_of(found), found.attributes.get(MARK, "")
+        return Found(state_of(found), found.attributes.get(MARK, ""), found.meta["last_modified"])
 
     def _last(self, nbytes: int) -> Any:
         """Return the range of the last bytes; Azure knows it only by its place."""
@@ -149,11 +163,18 @@ class Obstore(Remote):
         import obstore
 
         folder = self._key
-        if not flat:
+        if flat:
+            yield from ((each.name, each.nbytes) for each in self.contents())
+        else:
             below = tried(lambda: called(lambda: obstore.list_with_delimiter(self._store, folder)), self.network)
             yield from ((f"{path.removeprefix(folder).strip('/')}/", 0) for path in below["common_prefixes"])
             yield from ((each["path"].removeprefix(folder).strip("/"), each["size"]) for each in below["objects"])
-            return
+
+    def contents(self) -> Iterator[Stored]:
+        """Yield the objects in the folder that this is, and in those below it; a retry goes on where it broke."""
+        import obstore
+
+        folder = self._key
         stream: Any = None
         last = None
 
@@ -167,7 +188,9 @@ class Obstore(Remote):
                 raise
 
         while found := tried(batch, self.network):
-            yield from ((each["path"].removeprefix(folder).strip("/"), each["size"]) for each in found)
+            for each in found:
+                name = each["path"].removeprefix(folder).strip("/")
+                yield Stored(name, each["size"], each["e_tag"] or "", each["last_modified"])
             last = found[-1]["path"]
 
     @property
@@ -189,6 +212,36 @@ class Obstore(Remote):
         if encoding:
             raise Failure(f"the store sends bytes that are encoded ({one_line(encoding)[:20]})")
         return found
+
+
+class ObstoreOutput(Obstore, Uploading):
+    """An object on Google Cloud Storage or Azure that is written: a base class."""
+
+    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> None:
+        """Put the object there, whole, and with this mark; with `create` only if there is none of its name."""
+        import obstore
+
+        options: Any = {"mode": "create" if create else "overwrite", "attributes": {MARK: mark} if mark else None}
+
+        def attempt() -> None:
+            if not isinstance(content, bytes):
+                content.seek(0)
+            called(lambda: obstore.put(self._store, self._key, content, use_multipart=False, **options))
+
+        believed(self, mark, lambda: tried(attempt, self.network))
+
+    def delete(self) -> None:
+        """Remove the object; one that is no more is no failure."""
+        self._delete(self._key)
+
+    def _delete(self, key: str) -> None:
+        import obstore
+
+        try:
+            tried(lambda: called(lambda: obstore.delete(self._store, key)), self.network)
+        except Failure as failure:
+            if failure.status != 404:
+                raise
 
 
 def state_of(found: Any) -> State:

@@ -12,10 +12,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 from gncli.inputs import Network
-from gncli.io.remote.client import CALL_TIMEOUT, MARK, Failure, OpenUpload, State, Uploading, one_line, require, tried
+from gncli.io.remote.client import (
+    CALL_TIMEOUT,
+    MARK,
+    Failure,
+    Found,
+    OpenUpload,
+    State,
+    Stored,
+    Uploading,
+    believed,
+    one_line,
+    require,
+    tried,
+)
 from gncli.io.remote.http import Http
 from gncli.io.urls import Url
 
@@ -86,19 +99,38 @@ class S3Object(Http, Uploading):
 
     def listed(self, *, flat: bool) -> Iterator[tuple[str, int]]:
         """Yield the name and the size of each object in the folder that this is."""
-        prefix = f"{self.url.key.removesuffix('/')}/"
-        place = {"Bucket": self.url.host, "Prefix": prefix, **({} if flat else {"Delimiter": "/"})}
+        if flat:
+            yield from ((each.name, each.nbytes) for each in self.contents())
+            return
+        for page in self._pages(Delimiter="/"):
+            yield from ((each["Prefix"].removeprefix(self._inside), 0) for each in page.get("CommonPrefixes", ()))
+            yield from ((each.name, each.nbytes) for each in self._contents(page))
+
+    def contents(self) -> Iterator[Stored]:
+        """Yield the objects in the folder that this is, and in those below it."""
+        for page in self._pages():
+            yield from self._contents(page)
+
+    def _contents(self, page: dict[str, Any]) -> Iterator[Stored]:
+        for each in page.get("Contents", ()):
+            name = each["Key"].removeprefix(self._inside)
+            yield Stored(name, each["Size"], each["ETag"], each["LastModified"])
+
+    @property
+    def _inside(self) -> str:
+        return f"{self.url.key.removesuffix('/')}/"
+
+    def _pages(self, **given: str) -> Iterator[dict[str, Any]]:
         more: dict[str, str] = {}
         while True:
-            page = self._call("list_objects_v2", **place, **more)
-            yield from ((each["Prefix"].removeprefix(prefix), 0) for each in page.get("CommonPrefixes", ()))
-            yield from ((each["Key"].removeprefix(prefix), each["Size"]) for each in page.get("Contents", ()))
+            page = self._call("list_objects_v2", Bucket=self.url.host, Prefix=self._inside, **given, **more)
+            yield page
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def head(self) -> tuple[State, str] | None:
-        """Return the state of the object, and the mark of the upload that it came from; None if there is no object."""
+    def head(self) -> Found | None:
+        """Return what the object is; None if there is none."""
         try:
             found = self._call("head_object", **self._place)
         except Failure as failure:
@@ -107,7 +139,7 @@ class S3Object(Http, Uploading):
             raise
         headers = found["ResponseMetadata"]["HTTPHeaders"]
         state = State(found["ContentLength"], found.get("ETag", ""), headers.get("last-modified", ""))
-        return state, found.get("Metadata", {}).get(MARK, "")
+        return Found(state, found.get("Metadata", {}).get(MARK, ""), found["LastModified"])
 
     def begin_upload(self, mark: str, part_nbytes: int) -> str:
         """Return the id of a new upload, whose object will have `mark` in its metadata."""
@@ -130,16 +162,11 @@ class S3Object(Http, Uploading):
         """Make the object appear, of all parts; with `create` only if there is none of its name."""
         parts = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
         parameters = {**self._place, "UploadId": upload, "MultipartUpload": parts}
-        self.believed(mark, lambda: self._complete(parameters, {"IfNoneMatch": "*"} if create else {}))
 
-    def _complete(self, parameters: dict[str, Any], condition: dict[str, str]) -> None:
-        """Complete an upload on a condition; a store that knows no conditions does it without one."""
-        try:
+        def complete(condition: dict[str, str]) -> None:
             self._call("complete_multipart_upload", **parameters, **condition)
-        except Failure as failure:
-            if failure.status != 501 or not condition:
-                raise
-            self._complete(parameters, {})
+
+        believed(self, mark, lambda: _conditional(complete, create=create))
 
     def abort_upload(self, upload: str) -> None:
         """Remove the parts of an upload; one that is no more is no failure."""
@@ -172,13 +199,23 @@ class S3Object(Http, Uploading):
                 return
             more = {"PartNumberMarker": page["NextPartNumberMarker"]}
 
-    def put(self, data: bytes, *, create: bool = False) -> None:
-        """Put a small object there, whole; with `create` only if there is none, and else do nothing."""
-        try:
-            self._call("put_object", **self._place, Body=data, **({"IfNoneMatch": "*"} if create else {}))
-        except Failure as failure:
-            if not create or failure.status not in (409, 412):
+    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> None:
+        """Put the object there, whole, and with this mark; with `create` only if there is none of its name."""
+        parameters = {**self._place, "Body": content, "Metadata": {MARK: mark} if mark else {}}
+
+        def attempt(condition: dict[str, str]) -> None:
+            if not isinstance(content, bytes):
+                content.seek(0)
+            try:
+                _called(lambda: self._client.put_object(**parameters, **condition))
+            except Failure as failure:
+                failure.temporary |= failure.status == 409  # another request about it was on its way
                 raise
+
+        def put(condition: dict[str, str]) -> None:
+            tried(lambda: attempt(condition), self.network)
+
+        believed(self, mark, lambda: _conditional(put, create=create))
 
     def delete(self) -> None:
         """Remove the object; one that is no more is no failure."""
@@ -193,6 +230,16 @@ class S3Object(Http, Uploading):
             if not page.get("IsTruncated"):
                 return
             marks = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def _conditional(send: Callable[[dict[str, str]], None], *, create: bool) -> None:
+    """Send what makes an object, with `create` on the condition that there is none; without, if none are known."""
+    try:
+        send({"IfNoneMatch": "*"} if create else {})
+    except Failure as failure:
+        if failure.status != 501 or not create:
+            raise
+        send({})
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from functools import partial
 from typing import BinaryIO, TypeVar
 
 from gncli import signals
@@ -75,6 +76,56 @@ class _Part:
             self._spool.close()
 
 
+class Sending:
+    """What is sent to a store by the threads for requests, a few things at a time.
+
+    Parameters
+    ----------
+    remote : Uploading
+        The store.
+    name : str
+        The output, for errors.
+    most : int
+        How many wait for their turn or are on their way; who has the next one waits.
+    """
+
+    def __init__(self, remote: Uploading, name: str, most: int) -> None:
+        self._remote, self._name = remote, name
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(most)
+        self._sent: list[Future[None]] = []
+
+    def send(self, work: Callable[[], None]) -> None:
+        """Send something, which `work` does."""
+        self._room.acquire()
+
+        def send() -> None:
+            try:
+                work()
+            finally:
+                self._room.release()
+
+        sent = submitted(send, self._remote.network)
+        with self._lock:
+            self._sent.append(sent)
+
+    def check(self, seconds: float | None = 0) -> None:
+        """Raise OutputError if something could not be sent; wait so long for what is on its way, or until it ends."""
+        with self._lock:
+            sent = list(self._sent)
+        done, _ = wait(sent, seconds)
+        with self._remote.writing(self._name):
+            for future in done:
+                future.result()
+        with self._lock:
+            self._sent = [future for future in self._sent if future not in done]
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until nothing is on its way, for so long at most, and return whether something was."""
+        wait(self._sent, seconds)
+        return bool(self._sent)
+
+
 class MultipartFile(NewFile):
     """A new object, written at any offset by any thread, that nobody sees before `commit`.
 
@@ -107,16 +158,15 @@ class MultipartFile(NewFile):
         self._calls = Threads(1)
         self._begun: Future[str] | None = None
         self._lock = threading.Lock()
-        self._room = threading.Semaphore(SENDING)
+        self._sending = Sending(remote, name, SENDING)
         self._open: dict[int, _Part] = {}
-        self._sent: list[Future[None]] = []
         self._etags: dict[int, str] = {}
         self._ended = False
         with remote.writing(name):
             found = self._called(remote.head)
         self.replaces = found is not None
         if found is not None:
-            here = identity_of(str(remote.url), found[0])
+            here = identity_of(str(remote.url), found.state)
             for source in inputs:
                 if source.identity is not None and source.identity[:2] == here[:2]:
                     problem = f"is the same object as the input {source.name}"
@@ -153,7 +203,7 @@ class MultipartFile(NewFile):
         OutputError
             If a part could not be sent.
         """
-        self._check_sent()
+        self._sending.check()
         done = 0
         while done < len(view):
             number, at = divmod(offset + done, self._part_nbytes)
@@ -170,17 +220,11 @@ class MultipartFile(NewFile):
                 if whole:
                     del self._open[number]
             if whole:
-                self._send(number, part)
+                self._sending.send(partial(self._send_now, number, part))
             done += len(piece)
 
     def _size_of(self, number: int) -> int:
         return min(self._part_nbytes, self._nbytes - number * self._part_nbytes)
-
-    def _send(self, number: int, part: _Part) -> None:
-        self._room.acquire()
-        sent = submitted(lambda: self._send_now(number, part), self._remote.network)
-        with self._lock:
-            self._sent.append(sent)
 
     def _send_now(self, number: int, part: _Part) -> None:
         try:
@@ -193,23 +237,11 @@ class MultipartFile(NewFile):
                         content.close()
         finally:
             part.close()
-            self._room.release()
 
     @property
     def _upload(self) -> str:
         assert self._begun is not None  # `allocate` comes first
         return self._begun.result()
-
-    def _check_sent(self, seconds: float | None = 0) -> None:
-        """Raise OutputError if a part could not be sent; wait so many seconds for those on their way, or for ever."""
-        with self._lock:
-            sent = list(self._sent)
-        done, _ = wait(sent, seconds)
-        with self._remote.writing(self.name):
-            for future in done:
-                future.result()
-        with self._lock:
-            self._sent = [future for future in self._sent if future not in done]
 
     def commit(self) -> None:
         """Make the object visible under its name; a second time, do nothing.
@@ -222,7 +254,7 @@ class MultipartFile(NewFile):
         if self._begun is None or self._ended:
             return
         try:
-            self._check_sent(None)
+            self._sending.check(None)
             etags = [self._etags[number] for number in range(-(-self._nbytes // self._part_nbytes))]
             with self._remote.writing(self.name):
                 if not self._force and self._called(self._remote.head) is not None:
@@ -255,8 +287,7 @@ class MultipartFile(NewFile):
         assert self._begun is not None
         upload = self._begun.result(seconds)
         self._called(lambda: self._remote.abort_upload(upload), seconds)
-        if self._sent:
-            wait(self._sent, PARTS_SECONDS)
+        if self._sending.wait(PARTS_SECONDS):
             self._called(lambda: self._remote.abort_upload(upload), seconds)
 
     def _removed(self) -> str:

@@ -149,7 +149,7 @@ def test_a_run_that_replaces_ends_one_that_goes_on(web: Store, store: Azure) -> 
         for file, data in ((one, b"one"), (other, b"two")):
             file.allocate(3)
             file.write(memoryview(data), 0)
-            file._check_sent(None)  # both have arrived
+            file._sending.check(None)  # both have arrived
         one.commit()
         with pytest.raises(OutputError, match=re.escape("cannot be written (400 InvalidBlockList)")):
             other.commit()

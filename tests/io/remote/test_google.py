@@ -18,8 +18,7 @@ from obstore.store import MemoryStore
 from gncli import signals
 from gncli.errors import LimitError, OutputError
 from gncli.inputs import Network
-from gncli.io import remote
-from gncli.io.remote import google, obstores, upload
+from gncli.io.remote import client, google, obstores, upload
 from gncli.io.remote.client import Failure
 from gncli.io.remote.google import Feed, GoogleObject
 from gncli.io.remote.upload import MultipartFile
@@ -249,7 +248,7 @@ def test_a_temporary_object_that_stays_is_named_and_cleaned(
     hint = f"of a run that failed, was killed or goes on; gncli clean {NAME} removes what is left over"
     assert gncli(*words, "--force") == (0, "", f"gncli: {NAME}: an upload is open, {hint}\n")
     assert gncli("clean", NAME)[0] == 4  # it is not an hour old
-    monkeypatch.setattr(remote, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(client, "QUIET_SECONDS", 0)
     code, out, err = gncli("clean", NAME)
     assert (code, err, keys(memory)) == (0, "", ["a/y.npy"])
     assert out.startswith("removed an upload that was begun at ")

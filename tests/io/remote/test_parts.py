@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from gncli.errors import OutputError
-from gncli.io import remote
-from gncli.io.remote import upload
+from gncli.io.remote import client, upload
 from gncli.io.remote.s3 import S3Object
 from gncli.io.shared_objects import SharedObject, SharedPrefix
 from gncli.run import parts as run_parts
@@ -148,7 +147,7 @@ def test_what_is_left_over_is_cleaned(
     bucket.put_object(Key="y.npy.gncli-parts/other", Body=b"mine")
     assert gncli("normalize", "x.npy", "-G", "4", "-o", out, "--part", "1/2", "-q")[0] == 0
     assert gncli("clean", out)[0] == 4  # the part may go on
-    monkeypatch.setattr(remote, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(client, "QUIET_SECONDS", 0)
     code, report, err = gncli("clean", out)
     assert (code, len(report.splitlines()), err) == (0, 3, "")
     assert (keys(bucket), uploads(bucket)) == (["y.npy.gncli-parts/other"], 0)

@@ -5,7 +5,7 @@ Notes
 A chunk is a run of the C-ordered tensor, of up to `CHUNK_NBYTES`: whole samples, or a part of one that is cut along the
 axis after. A shard is a run of chunks of up to `SHARD_NBYTES`, which zarr-python holds whole in memory when it writes
 into it. Chunks are written one by one, in order, and the index of a shard after the last of them, so one shard is open
-at a time. ``zarr.json`` comes last.
+at a time. ``zarr.json`` comes last: that of the array, then of the groups around it, the store's own after all.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from gncli.errors import GncliError, OutputError
 from gncli.io.assembly import ChunkAssembly
-from gncli.io.atomic import OutputFile, aborting
+from gncli.io.atomic import aborting
 from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.formats.zarr.codecs import CRC_NBYTES, check_installed, crc32c, zstandard
 from gncli.io.formats.zarr.metadata import parsed
-from gncli.io.formats.zarr.store import ARRAY, ATTRIBUTES, GROUP, V3, FolderStore
+from gncli.io.formats.zarr.store import ARRAY, ATTRIBUTES, GROUP, MAX_METADATA_NBYTES, V3
 from gncli.io.ranges import FolderRanges
 from gncli.io.rawfile import as_bytes, lost
-from gncli.io.source import Order, Sink
+from gncli.io.source import NewFolder, Order, Sink, Writable
 from gncli.io.transposition import Cut, in_c_order
 from gncli.kernels.floats import Float
 
@@ -40,6 +40,7 @@ SHARD_NBYTES = 64 << 20
 _MISSING = (1 << 64) - 1  # offset and size of a chunk that is not there: beyond the edge of the array
 _ENTRY_NBYTES = 16
 _METADATA = {V3, GROUP, ATTRIBUTES, ".zmetadata"}
+_GROUP = {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
 
 def shard_of(cut: Cut, itemsize: int) -> tuple[int, ...]:
@@ -67,7 +68,7 @@ def _even(count: int, most: int) -> int:
 
 
 def zarr_sink(
-    folder: AtomicFolder,
+    folder: NewFolder,
     member: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -80,7 +81,7 @@ def zarr_sink(
 
     Parameters
     ----------
-    folder : AtomicFolder
+    folder : NewFolder
         The store, begun.
     member : str
         The path of the array in the store, without the leading ``/``; the store itself is the array if it is empty.
@@ -100,7 +101,7 @@ def zarr_sink(
 class _Shard:
     """A shard that is being written: its file, and where its chunks lie."""
 
-    def __init__(self, cell: tuple[int, ...], file: OutputFile, ratio: tuple[int, ...]) -> None:
+    def __init__(self, cell: tuple[int, ...], file: Writable, ratio: tuple[int, ...]) -> None:
         self.cell, self.file = cell, file
         self.index = np.full((*ratio, 2), _MISSING, np.uint64)
         self.nbytes = 0
@@ -114,8 +115,9 @@ class _Shard:
         self.nbytes += len(data)
 
     def finish(self) -> None:
-        self._write(_with_checksum(self.index.astype("<u8").tobytes()))
-        self.file.abort()
+        with self.file:
+            self._write(_with_checksum(self.index.astype("<u8").tobytes()))
+            self.file.commit()
 
 
 class ZarrSink(Sink):
@@ -123,7 +125,7 @@ class ZarrSink(Sink):
 
     def __init__(
         self,
-        folder: AtomicFolder | FolderRanges,
+        folder: NewFolder | FolderRanges,
         member: str,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
@@ -171,9 +173,13 @@ class ZarrSink(Sink):
     def _begins_shard(self, number: int) -> bool:
         return not any(map(operator.mod, self._cut.corner(number), self._file))
 
-    def elsewhere(self, start: int, stop: int) -> Callable[[], Sink]:
-        """Return what opens this array in another process, which writes its shards from `start` to `stop`."""
-        assert isinstance(self.folder, AtomicFolder)
+    def elsewhere(self, start: int, stop: int) -> Callable[[], Sink] | None:
+        """Return what opens this array in another process, which writes its shards from `start` to `stop`.
+
+        None where no other process can write it.
+        """
+        if not isinstance(self.folder, AtomicFolder):
+            return None
         path = self.folder.working_path
         folder = partial(FolderRanges, self.name, path, os.stat(path).st_ino)
         return partial(_shards, folder, start, stop, self._member, self.shape, self.dtype, self._kind, {}, self._level)
@@ -198,7 +204,9 @@ class ZarrSink(Sink):
 
     def _store(self, corner: tuple[int, ...], data: bytes) -> None:
         if not self.shape:
-            self._write_whole(os.path.join(self._member, "c"), data)
+            with self.folder.file(os.path.join(self._member, "c")) as file:
+                file.write(memoryview(data), 0)
+                file.commit()
             return
         cell = tuple(at // size for at, size in zip(corner, self._file, strict=True))
         if self._open is None or self._open.cell != cell:
@@ -212,11 +220,6 @@ class ZarrSink(Sink):
         if self._open is not None:
             self._open.finish()
             self._open = None
-
-    def _write_whole(self, key: str, data: bytes) -> None:
-        file = self.folder.file(key)
-        file.write(memoryview(data), 0)
-        file.abort()
 
     def _metadata(self) -> dict[str, object]:
         """Return what ``zarr.json`` says of the array."""
@@ -245,11 +248,12 @@ class ZarrSink(Sink):
     def commit(self) -> None:
         """Write what describes the array, and make the store visible under its name, whole."""
         self._finish()
-        parts = self._member.split("/") if self._member else []
-        for depth in range(len(parts)):
-            text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}, indent=2)
-            self._write_whole(os.path.join(*parts[:depth], V3), text.encode())
-        self._write_whole(os.path.join(self._member, V3), json.dumps(self._metadata(), indent=2).encode())
+        assert isinstance(self.folder, NewFolder)
+        at = self._member
+        self.folder.describe(os.path.join(at, V3), _text(self._metadata()))
+        while at:
+            at = os.path.dirname(at)
+            self.folder.describe(os.path.join(at, V3), _text(_GROUP))
         self.folder.commit()
 
     def abort(self) -> None:
@@ -276,6 +280,10 @@ def _shards(folder: Callable[[], FolderRanges], start: int, stop: int, *array: A
         return sink
 
 
+def _text(metadata: Mapping[str, object]) -> bytes:
+    return json.dumps(metadata, indent=2).encode()
+
+
 def _fill(dtype: np.dtype[Any], kind: Float | None) -> NDArray[Any]:
     """Return the fill value of an array: NaN, and 0 of integers."""
     if kind is None:
@@ -290,40 +298,39 @@ def _with_checksum(data: bytes | memoryview) -> bytes:
     return b"".join((data, checksum.to_bytes(CRC_NBYTES, "little")))
 
 
-def check_replaceable(folder: str, name: str, member: str) -> None:
-    """Raise OutputError if a folder holds anything besides the array `member`, which a new store would lose."""
+def check_replaceable(folder: NewFolder, member: str) -> None:
+    """Raise OutputError if what is replaced holds anything besides the array `member`, which a new store would lose."""
     try:
-        found = _others(FolderStore(folder, name), member)
+        found = _others(folder, member)
     except (GncliError, OSError) as error:
         problem = f"holds what cannot be listed, and would be lost: {getattr(error, 'problem', error)}"
-        raise OutputError(problem, subject=name, hint="choose another name") from error
-    lost(name, f"/{member}", found)
+        raise OutputError(problem, subject=folder.name, hint="choose another name") from error
+    lost(folder.name, f"/{member}", found)
 
 
-def _others(store: FolderStore, member: str) -> list[str]:
+def _others(folder: NewFolder, member: str) -> list[str]:
     """Return what a store holds besides an array: other names, and attributes of the groups that lead to it."""
-    others, at = [], ""
+    keys, others, at = [*folder.files()], [], ""
     for part in member.split("/") if member else []:
-        below = set(os.listdir(os.path.join(store.path, at)))
+        below = _below(keys, at)
         others += [f"/{os.path.join(at, entry)}" for entry in sorted(below - _METADATA - {part})]
-        if V3 in below and _attributes(store, os.path.join(at, V3)):
+        if V3 in below and _described(folder, os.path.join(at, V3)).get("attributes"):
             others.append(f"the attributes of /{at}")
         if ATTRIBUTES in below:
             others.append(f"/{os.path.join(at, ATTRIBUTES)}")
         at = os.path.join(at, part)
-        if part not in below:
-            return others
-    below = set(os.listdir(os.path.join(store.path, at)))
-    if V3 in below:
-        file, text = store.metadata(os.path.join(at, V3))
-        file.close()
-        is_array = parsed(text, store.name).get("node_type") == "array"
-    else:
-        is_array = ARRAY in below
+    below = _below(keys, at)
+    is_array = _described(folder, os.path.join(at, V3)).get("node_type") == "array" if V3 in below else ARRAY in below
     return others if is_array else [*others, *(f"/{os.path.join(at, entry)}" for entry in sorted(below))]
 
 
-def _attributes(store: FolderStore, key: str) -> object:
-    file, text = store.metadata(key)
-    file.close()
-    return parsed(text, store.name).get("attributes")
+def _below(keys: list[str], at: str) -> set[str]:
+    """Return the names of what is in a folder."""
+    inside = os.path.join(at, "")
+    return {key.removeprefix(inside).partition("/")[0] for key in keys if key.startswith(inside)}
+
+
+def _described(folder: NewFolder, key: str) -> dict[str, Any]:
+    """Return what a file of the store that is replaced says."""
+    with folder.replaced(key) as file:
+        return parsed(file.head(MAX_METADATA_NBYTES), folder.name)

@@ -235,6 +235,22 @@ def test_a_folder_that_is_no_store_is_not_replaced(tmp_path: Path) -> None:
     write(path, np.zeros(3), force=True)
 
 
+def test_a_folder_that_cannot_be_listed_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "y.zarr"
+    write(path, np.zeros(3))
+    real = os.scandir
+
+    def scandir(folder: str) -> Any:
+        if str(folder).endswith("y.zarr/c"):
+            raise PermissionError(13, "Permission denied", folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OutputError, match=r"holds what cannot be listed, and would be lost: .*Permission denied"):
+        write(path, np.ones(3), force=True)
+    assert listed(tmp_path) == ["y.zarr"]
+
+
 @pytest.mark.parametrize(
     ("out", "problem"),
     [
@@ -371,7 +387,7 @@ def test_a_folder_that_cannot_be_made_and_one_that_a_signal_removes(
 
 
 def test_what_a_killed_run_left_is_removed_by_clean(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    left = tmp_path / ".y.zarr.0123456789ab.tmp"
+    left = tmp_path / ".y.zarr.000000000000.tmp"  # before any other in the order of names
     (left / "c" / "0").mkdir(parents=True)
     (left / "c" / "0" / "0").write_bytes(bytes(100))
     folder = atomic_folder.AtomicFolder(str(tmp_path / "y.zarr"), name="y.zarr")
