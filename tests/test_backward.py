@@ -138,7 +138,10 @@ def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tu
         case = case._replace(norm=replace(case.norm, eps=case.norm.eps or 1e-5))
     x = np.asarray(MAKERS[kind](rng, shape), order=rng.choice(["C", "F"]))
     dy = np.asarray(GRADIENTS[str(rng.choice(list(GRADIENTS)))](rng, shape), order=rng.choice(["C", "F"]))
-    made = str(rng.choice([name for name in FLOATS if name != "float64"])), str(rng.choice(["f2", "f4", "bfloat16"]))
+    made = str(rng.choice(list(FLOATS))), str(rng.choice(["f2", "f4", "bfloat16"]))
+    if made[0] == "float64" and activation != "relu":  # of which the others are not proved
+        activation = None
+        scaling = replace(scaling, activation=None)
     overflow = str(rng.choice(["saturate", "nonfinite"])) if FLOATS[kind_of(made[0]).name].foreign else None
     sizes = [shape[axis] for axis in case.axes]
     gamma = [np.ones(()), np.array(0.1), rng.normal(size=sizes), rng.integers(-2, 3, sizes) + 0.0][int(rng.integers(4))]
@@ -224,16 +227,77 @@ def test_gradients_of_dtypes_that_numpy_lacks_are_rounded_once_and_counted(made:
     assert not pass_over(x, dy, GroupNorm(4), made=kind).check.ok or made == "bfloat16"
 
 
-def test_float64_gradients_are_near_and_their_beta_is_exact() -> None:
+def test_float64_gradients_are_proved_and_their_gamma_is_near() -> None:
     rng = np.random.default_rng(4)
     x, dy = rng.normal(5, 1, size=(2, 4, 5)), rng.normal(size=(2, 4, 5))
     dx, dgamma, dbeta = group_norm_backward(x, dy, 2)
     case = Case(GroupNorm(2), Scaling(), np.arange(4).reshape(2, 2, 1).repeat(2, 1).repeat(5, 2), (1,))
     owners = np.broadcast_to(np.arange(4)[:, None], x.shape)
     right = gradients(x, dy, case, ("f8", "f8"), np.ones(x.shape), owners)
-    np.testing.assert_allclose(dx, right[0], rtol=0, atol=2**-50)
+    assert_same_bits(dx, right[0])
     np.testing.assert_allclose(dgamma, right[1], rtol=0, atol=2**-48)
     assert_same_bits(dbeta, right[2])
+    for engine in ENGINES:
+        check = pass_over(x, dy, GroupNorm(2), made=FLOATS["float64"], engine=engine).check
+        assert (check.proved, check.settled) == (40, 0)
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-280, 1e290])
+@pytest.mark.parametrize("given", [False, True])
+def test_float64_gradients_of_any_size_are_correctly_rounded(scale: float, given: bool) -> None:
+    """What is so small or large that sums of two float64 do not hold it is settled; an exact 0 that is clear is not."""
+    rng = np.random.default_rng(22)
+    x, dy, gamma = rng.normal(size=(2, 4, 5)), rng.normal(size=(2, 4, 5)) * scale, rng.normal(size=4)
+    dy[0, :, 0] = 0
+    norm = GroupNorm(None if given else 2, given=given, layout="NCL")
+    kept = cells_along(x.shape, [1]) if given else np.arange(4).reshape(2, 2, 1).repeat(2, 1).repeat(5, 2)
+    case, owners = Case(norm, Scaling(), kept, (1,)), broadcast(np.arange(4), (1,), x.shape)
+    moments = (np.zeros(4), np.ones(4)) if given else None
+    right = gradients(x, dy, case, ("f8", "f4"), broadcast(gamma, (1,), x.shape), owners, moments)
+    for engine in ENGINES:
+        dx, _, _, check = computed(x, dy, case, ("f8", "f4"), gamma, moments, engine)
+        assert_same_bits(dx, right[0])
+        assert (check.proved, check.settled) == ((4, 36) if given else (0, 40))
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_open_float64_gradients_of_groups_that_are_read_thrice_are_settled(activation: str | None) -> None:
+    """With mean 0 and variance 1, and dy and x orthogonal, dx is dy gamma, of which some are ties."""
+    x = np.tile([1.0, -1.0], 320).reshape(2, 2, 2, 80)
+    dy = np.array([2.0, -1.0])[:, None, None] * np.ones(x.shape) * (1 + 2.0**-52)
+    gamma = np.array([0.75, 1.5])
+    scaling = Scaling(activation=activation)
+    cells, owners = cells_along(x.shape, [0, 2]), broadcast(np.arange(2), (1,), x.shape)
+    case = Case(GroupNorm(over="1,3", eps=0.0), replace(scaling, gamma_axes="1"), cells, (1,))
+    h = dy if activation is None else dy * (x > 0)
+    right = gradients(x, h, case, ("f8", "f8"), broadcast(gamma, (1,), x.shape), owners)
+    for engine in ENGINES:
+        dx, _, _, check = computed(x, dy, case, ("f8", "f8"), gamma, None, engine)
+        assert_same_bits(dx, right[0])
+        assert (check.settled or 0) > 0
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_float64_gradients_of_a_tiny_gamma_are_settled(given: bool) -> None:
+    x, dy = np.random.default_rng(24).normal(size=(2, 2, 3, 5))
+    dy *= 1e280  # the lower part of the factor is lost, and dx is large
+    cells = cells_along(x.shape, [1] if given else [0, 1])
+    case = Case(GroupNorm(None if given else 3, given=given, layout="NCL"), Scaling(), cells, (1,))
+    gamma, moments = np.array(3e-305), (np.zeros(3), np.ones(3)) if given else None
+    owners = broadcast(np.arange(3), (1,), x.shape)
+    right = gradients(x, dy, case, ("f8", "f4"), np.full(x.shape, gamma), owners, moments)
+    dx, _, _, check = computed(x, dy, case, ("f8", "f4"), gamma, moments)
+    assert_same_bits(dx, right[0])
+    assert (check.proved, check.settled) == (0, 30)
+
+
+def test_zeros_of_a_sparse_gradient_are_proved_where_moments_are_given() -> None:
+    x, dy = np.random.default_rng(23).normal(size=(2, 2, 3, 50))
+    dy[:, 1] = 0
+    for gamma in (np.ones(()), np.array([0.3, 0.7, -1.0])):
+        case = Case(GroupNorm(given=True, layout="NCL"), Scaling(), cells_along(x.shape, [1]), (1,))
+        found = computed(x, dy, case, ("f8", "f8"), gamma, (np.zeros(3), np.ones(3)))
+        assert (found[3].proved, found[3].settled) == (300, 0)
 
 
 def test_a_constant_upstream_gradient_gives_exactly_zero_and_settles_nothing() -> None:
@@ -331,14 +395,11 @@ def test_the_check_allows_all_where_what_it_compares_is_beyond_float64(dy: float
     case = Case(
         GroupNorm(3, eps=0.0, denominator="variance", rms=rms), Scaling(), np.arange(12).reshape(2, 6, 1) // 2, (1,)
     )
-    made = "float64" if dy else "float32"
-    dx, _, _, check = computed(x, upstream, case, (made, "f8"), np.ones(()), None, ENGINES[0])
-    assert (check.ok, check.groups, check.nonfinite_groups) == (True, 6, 0)
-    assert np.isfinite(dx).all() and (dx[1] != 0).all() == bool(dy)
-    assert 0 < (check.projection_error or 0) < 1  # of the first sample, which is checked all the same
-    if not dy:  # a dx of float64 is not settled, so it is not what it should be
-        dx, _, _, check = computed(x, upstream, case, ("float64", "f8"), np.ones(()), None, ENGINES[0])
-        assert np.isnan(dx[1]).all() and (check.ok, check.projection_error) == (False, np.inf)
+    for made in ("float64",) if dy else ("float32", "float64"):
+        dx, _, _, check = computed(x, upstream, case, (made, "f8"), np.ones(()), None, ENGINES[0])
+        assert (check.ok, check.groups, check.nonfinite_groups) == (True, 6, 0)
+        assert np.isfinite(dx).all() and (dx[1] != 0).all() == bool(dy)
+        assert 0 < (check.projection_error or 0) < 1  # of the first sample, which is checked all the same
 
 
 MISTAKES: dict[str, Callable[[Gradient], Gradient]] = {

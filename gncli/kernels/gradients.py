@@ -33,14 +33,17 @@ from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import UP, Affine, Factors, Gradient, Reals, Standardization, U, apply
+from gncli.kernels.plain import FAR, UP, Affine, Factors, Gradient, Reals, Standardization, U, apply
 from gncli.kernels.proof import TINY
 from gncli.kernels.reduction import Visit, over_rows, spread
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
+from gncli.kernels.twofold import Pair
 from gncli.kernels.walk import boxes
 from gncli.text import finite
 
+TWO = 2.0**-100  # the unit of what is computed in sums of two float64
+LEAST = 2.0**-890  # covers what these lose to underflow
 NEAR = 2.0**-300  # a product of numbers of up to 32 bits and of a gamma beyond it does not underflow
 
 
@@ -234,11 +237,34 @@ def _mean(moments: Moments, rounded: float) -> tuple[Floats, Floats]:
     return mean, (error + U * np.abs(mean)) * UP + rounded * _root_mean_square(moments)
 
 
+def _mean_in_two(mean: Pair) -> tuple[Floats, Floats]:
+    """Return the upper part of the mean of each cell, and the bound of the error of both parts."""
+    return mean[0], TWO * np.abs(mean[0]) + LEAST
+
+
 def _root_mean_square(moments: Moments) -> Floats:
     return np.asarray(np.hypot(np.nan_to_num(moments.mean), np.nan_to_num(moments.std())) * UP)
 
 
-def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool) -> Gradient:
+class Refined(NamedTuple):
+    """What is known of the cells in sums of two float64.
+
+    Attributes
+    ----------
+    mapping : Standardization
+        How x is standardized.
+    g, products : tuple of two ndarray of float64
+        The means of g and of g z.
+    """
+
+    mapping: Standardization
+    g: Pair
+    products: Pair
+
+
+def gradient(
+    found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool, refined: Refined | None = None
+) -> Gradient:
     """Return the map of the cells.
 
     Parameters
@@ -251,35 +277,46 @@ def gradient(found: Measured, norm: GroupNorm, weights: Weights, *, narrow: bool
         Gamma.
     narrow : bool
         Whether x and dy have at most 32 bits, so that no product underflows.
+    refined : Refined, optional
+        What is known of them in sums of two float64, if dx is computed so: then the upper parts are returned.
     """
-    of_z, offset = found.mapping.slope, found.mapping.offset
+    mapping, unit = (found.mapping, U) if refined is None else (refined.mapping, TWO)
+    of_z, offset = mapping.slope, mapping.offset
     assert of_z is not None and offset is not None  # moments have bounds
-    rate = factor(found.mapping)
+    rate = factor(mapping)
     none = np.zeros_like(rate)
     first = first_error = second = second_error = none
-    lost_g = 0.0 if weights.exact else 2 * U
+    lost_g = 0.0 if weights.exact else 2 * unit
     if not norm.given:
+        if refined is not None:
+            offset = offset + LEAST
         root_g, (root_z, _) = _root_mean_square(found.g), found.roots(norm)
-        second, second_error = _mean(found.products, 2 * U)
-        second_error = second_error + ((of_z + lost_g + U) * root_g * root_z + offset * root_g) * UP
+        second, second_error = _mean(found.products, 2 * U) if refined is None else _mean_in_two(refined.products)
+        second_error = second_error + ((of_z + lost_g + unit) * root_g * root_z + offset * root_g) * UP
         if found.errors is not None:
             second_error = second_error + _root_mean_square(found.errors) * (root_z * (1 + of_z) + offset)
         if norm.denominator == "variance":
             second = 2 * second / rate
-            second_error = (2 * second_error / rate + np.abs(second) * (of_z + 4 * U)) * UP
+            second_error = (2 * second_error / rate + np.abs(second) * (of_z + 4 * unit)) * UP
         if not norm.rms:
-            first, first_error = _mean(found.g, lost_g)
+            first, first_error = _mean(found.g, lost_g) if refined is None else _mean_in_two(refined.g)
+            if refined is not None:
+                first_error = first_error + lost_g * root_g
             if found.errors is not None:
                 first_error = first_error + found.errors.mean * UP
     scale = rate * weights.uniform
     size = np.abs(scale)
-    on_g = size * (lost_g + 5 * U + of_z)
-    on_z = size * (second_error * (1 + of_z) + np.abs(second) * (2 * of_z + 6 * U))
-    base = size * (first_error + np.abs(first) * (5 * U + of_z) + offset * (np.abs(second) + second_error))
-    if not (narrow and weights.exact and (weights.uniform == 0 or NEAR < abs(weights.uniform) < 1 / NEAR)):
+    on_g = size * (lost_g + 5 * unit + of_z)
+    on_z = size * (second_error * (1 + of_z) + np.abs(second) * (2 * of_z + 6 * unit))
+    base = size * (first_error + np.abs(first) * (5 * unit + of_z) + offset * (np.abs(second) + second_error))
+    if refined is not None:
+        base = base + (0.0 if norm.given or not weights.uniform else (1 + size) * LEAST)
+    elif not (narrow and weights.exact and (weights.uniform == 0 or NEAR < abs(weights.uniform) < 1 / NEAR)):
         base = base + TINY
     finite = found.g.finite  # dy times gamma may be beyond float64 where dy is not
     lost = ~(finite & (rate < 1 / TINY) & (rate > TINY) & np.isfinite(on_g + on_z + base))
+    if refined is not None and weights.uniform:
+        lost |= ~((size > 1 / FAR) & (size < FAR))
     on_g, on_z, base = (np.where(lost, none, part * UP) for part, none in ((on_g, 0.0), (on_z, 0.0), (base, np.inf)))
     same = finite & found.g.constant & (norm.centered | (found.g.min == 0))
     same &= np.full(same.shape, weights.exact) if found.errors is None else found.errors.max == 0
@@ -306,31 +343,19 @@ def mapped(
         shaped += errors.reshape(shaped.shape) * (np.abs(placed.factor) * UP)[:, None]
 
 
-def enclosed(
-    values: Floats, bound: Floats, defined: NDArray[np.bool_] | None, made: Float, out: NDArray[Any]
-) -> NDArray[np.int64]:
+def enclosed(values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> NDArray[np.int64]:
     """Write `values` to `out`, rounded; return the places of those that are open, in ascending order.
 
     Parameters
     ----------
     values, bound : ndarray of float64, 1-D
         The elements, and bounds of their errors.
-    defined : ndarray of bool, 1-D, or None
-        Which have an exact value; None for all. The others are NaN.
     made : Float
         The dtype of the result.
     out : ndarray of ``made.dtype``, 1-D
         Takes the elements.
     """
-    if made.mantissa == 52:
-        out[...] = values
-        places = np.zeros(0, np.int64)
-    else:
-        places = loops().enclosed(values, bound, made, out)
-    if defined is not None:
-        out[~defined] = np.nan
-        places = places[defined[places]]
-    return places
+    return loops().enclosed(values, bound, made, out)
 
 
 # --- exact results ---------------------------------------------------------------------------------------------------
@@ -558,31 +583,22 @@ def settle_gradient(
 
 
 def exact_rounders(
-    visit: Visit, dy: NDArray[Any], weights: Weights, sums: Exact | None, norm: GroupNorm, made: Float
+    weights: Weights, norm: GroupNorm, made: Float, exact: Callable[[NDArray[np.int64], Sequence[Cell]], Exact]
 ) -> Rounders:
     """Return what rounds gradients of which every sum is known exactly: those without a smooth activation.
 
     Parameters
     ----------
-    visit : Visit
-        The visit, with the elements of x.
-    dy : ndarray, 1-D
-        The elements of dy.
     weights : Weights
         Gamma.
-    sums : Exact or None
-        The exact sums of the cells; None if the visit has all of their elements.
     norm, made
         The formula, and the dtype of the result.
+    exact : callable
+        Takes the numbers of cells, and these; returns the exact sums of all of their elements.
     """
 
     def rounders(opened: NDArray[np.int64], cells: Sequence[Cell]) -> Iterator[Callable[[Elements], Rounded]]:
-        if norm.given:
-            of_cells = Exact(*np.zeros((2, opened.size), np.int64).astype(object))
-        elif sums is None:
-            of_cells = exact_cells(visit, dy, weights.per_element(visit.region.start, dy.size), opened)
-        else:
-            of_cells = Exact(sums.of_g[opened], sums.of_products[opened])
+        of_cells = Exact(*np.zeros((2, opened.size), np.int64).astype(object)) if norm.given else exact(opened, cells)
         for cell, of_g, of_products in zip(cells, *of_cells, strict=True):
             a, b, c, w = cell.rates(exactly(of_g), exactly(of_products))
 
@@ -626,7 +642,7 @@ class GradientCheck:
         The number of results that are not 0, and were rounded to it; known for dtypes that NumPy lacks.
     proved, settled : int, optional
         The numbers of finite elements of dx that float64 and a bound of its error proved to be correctly rounded, and
-        that were settled by exact arithmetic. None for a dx of float64.
+        that were settled by exact arithmetic. None for a dx of float64 after an activation other than relu.
     """
 
     groups: int

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
 from gncli.kernels.floats import Float
-from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Reals, Standardization, Tolerance
+from gncli.kernels.plain import Affine, Floats, Gradient, GradientInTwo, Integers, Reals, Standardization, Tolerance
 
 
 class Loops(Protocol):
@@ -78,6 +78,27 @@ class Loops(Protocol):
 
     def gradient(self, g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
         """See `plain.gradient`."""
+
+    def standardize_in_two(
+        self, values: NDArray[Any], length: int, cells: Standardization, z: Floats, low: Floats
+    ) -> None:
+        """See `plain.standardize_in_two`."""
+
+    def multiply_in_two(self, a: Floats, a_low: Floats, b: Floats, b_low: Floats, found: Floats, low: Floats) -> None:
+        """See `plain.multiply_in_two`."""
+
+    def gradient_in_two(
+        self,
+        g: Floats,
+        g_low: Floats,
+        z: Floats,
+        z_low: Floats,
+        length: int,
+        cells: GradientInTwo,
+        bound: Floats,
+        lower: Floats,
+    ) -> None:
+        """See `plain.gradient_in_two`."""
 
     def enclosed(self, values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:
         """See `plain.enclosed`."""

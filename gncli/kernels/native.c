@@ -1818,24 +1818,49 @@ INLINE struct NAME(two) NAME(two_product)(double a, double b)
 
 #define FAR 0x1p+900 /* beyond it, or below one over it, products are not taken apart: as in plain.py */
 
+/* How far an element is from the mean, and what its standardized value is the sum of: plain._standardized_in_two. */
+struct NAME(parts) {
+    double distance, product, left;
+};
+
+INLINE struct NAME(parts) NAME(parts_of)(const double *restrict x, const double *restrict more, int i, struct NAME(cell) cell,
+                                         const ptrdiff_t step)
+{
+    double rstd = cell.rstd[i * step];
+    struct NAME(two) d = NAME(two_sum)(x[i], -cell.hi[i * step]), e = {d.high, 0}, f, product;
+    if (more)
+        e = NAME(two_sum)(d.high, more[i]);
+    f = NAME(two_sum)(e.high, -cell.lo[i * step]);
+    double left = ((d.low + e.low) + f.low) - cell.tail[i * step];
+    product = NAME(two_product)(f.high, rstd);
+    return (struct NAME(parts)){f.high, product.high, product.low + (f.high * cell.rest[i * step] + left * rstd)};
+}
+
 /* Standardize x + more into z + low, and bound the error; the bound is NaN where nothing is known. */
 INLINE void NAME(refine)(const double *restrict x, const double *restrict more, int n, struct NAME(cell) cell, const ptrdiff_t step,
                          double *restrict z, double *restrict low, double *restrict bound)
 {
     for (int i = 0; i < n; i++) {
-        double rstd = cell.rstd[i * step];
-        struct NAME(two) d = NAME(two_sum)(x[i], -cell.hi[i * step]), e = {d.high, 0}, f, product;
-        if (more)
-            e = NAME(two_sum)(d.high, more[i]);
-        f = NAME(two_sum)(e.high, -cell.lo[i * step]);
-        double left = ((d.low + e.low) + f.low) - cell.tail[i * step];
-        product = NAME(two_product)(f.high, rstd);
-        double rest = product.low + (f.high * cell.rest[i * step] + left * rstd), sum = product.high + rest;
-        double size = __builtin_fabs(f.high), limit = __builtin_fabs(sum) * cell.slope[i * step] + cell.offset[i * step];
-        int far = (size > FAR) | ((__builtin_fabs(product.high) < 1 / FAR) & (size > 0));
-        low[i] = rest - (sum - product.high);
-        z[i] = ((sum - sum == 0) & !far) ? sum : product.high;
+        struct NAME(parts) part = NAME(parts_of)(x, more, i, cell, step);
+        double sum = part.product + part.left, size = __builtin_fabs(part.distance);
+        double limit = __builtin_fabs(sum) * cell.slope[i * step] + cell.offset[i * step];
+        int far = (size > FAR) | ((__builtin_fabs(part.product) < 1 / FAR) & (size > 0));
+        low[i] = part.left - (sum - part.product);
+        z[i] = ((sum - sum == 0) & !far) ? sum : part.product;
         bound[i] = far ? __builtin_nan("") : limit;
+    }
+}
+
+/* The same without a bound: plain.standardize_in_two. */
+INLINE void NAME(refine_alone)(const double *restrict x, const double *restrict more, int n, struct NAME(cell) cell,
+                               const ptrdiff_t step, double *restrict z, double *restrict low)
+{
+    for (int i = 0; i < n; i++) {
+        struct NAME(parts) part = NAME(parts_of)(x, more, i, cell, step);
+        double product = __builtin_fabs(part.distance) > FAR ? __builtin_nan("") : part.product;
+        double left = ((__builtin_fabs(product) < 1 / FAR) & (part.distance != 0)) ? 0.0 : part.left, sum = product + left;
+        low[i] = left - (sum - product);
+        z[i] = sum;
     }
 }
 
@@ -1905,6 +1930,24 @@ static ptrdiff_t NAME(look_closer_refined)(const struct map *task, const double 
     return found - before;
 }
 
+/* Widen `n` elements to x, or those of 64-bit integers less the base to x + more; return whether they are such. */
+INLINE int NAME(widen_in_two)(const struct map *task, const char *from, ptrdiff_t itemsize, int n, struct NAME(cell) cell,
+                              double *x, double *more)
+{
+    const int wide = task->dtype == I64 || task->dtype == U64;
+    if (!wide)
+        NAME(widen)(from, n, task->dtype, task->swapped, x);
+    for (int i = 0; wide && i < n; i++) {
+        uint64_t value = NAME(load64)(from + i * itemsize, task->swapped) - (task->base ? cell.base[i * cell.step] : 0);
+        uint64_t upper = value & ~UINT64_C(0xffffffff);
+        double high = task->dtype == U64 || task->base ? (double)upper : (double)(int64_t)upper;
+        struct NAME(two) both = NAME(two_sum)(high, (double)(value & UINT64_C(0xffffffff)));
+        x[i] = both.high;
+        more[i] = both.low;
+    }
+    return wide;
+}
+
 /* The map in sums of two doubles: plain._refined. */
 static int64_t NAME(normalize_refined)(const struct map *task)
 {
@@ -1912,7 +1955,6 @@ static int64_t NAME(normalize_refined)(const struct map *task)
     struct NAME(spread) room;
     double x[CHUNK], more[CHUNK], z[CHUNK], low[CHUNK], bound[CHUNK];
     ptrdiff_t size = task->num_x * task->length * task->width, itemsize = sizes[task->dtype], found = 0;
-    const int wide = task->dtype == I64 || task->dtype == U64;
     for (ptrdiff_t at = 0; at < size;) {
         int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
         const char *from = task->values + at * itemsize;
@@ -1920,16 +1962,7 @@ static int64_t NAME(normalize_refined)(const struct map *task)
         struct NAME(channel) channel = {0};
         if (task->gamma)
             channel = NAME(channels_of)(task, at, &n, &room);
-        for (int i = 0; wide && i < n; i++) {
-            uint64_t value = NAME(load64)(from + i * itemsize, task->swapped) - (task->base ? cell.base[i * cell.step] : 0);
-            uint64_t upper = value & ~UINT64_C(0xffffffff);
-            double high = task->dtype == U64 || task->base ? (double)upper : (double)(int64_t)upper;
-            struct NAME(two) both = NAME(two_sum)(high, (double)(value & UINT64_C(0xffffffff)));
-            x[i] = both.high;
-            more[i] = both.low;
-        }
-        if (!wide)
-            NAME(widen)(from, n, task->dtype, task->swapped, x);
+        const int wide = NAME(widen_in_two)(task, from, itemsize, n, cell, x, more);
         if (wide)
             NAME(refine)(x, more, n, cell, cell.step, z, low, bound);
         else if (cell.step)
@@ -1948,6 +1981,30 @@ static int64_t NAME(normalize_refined)(const struct map *task)
         at += n;
     }
     return found;
+}
+
+EXPORT void NAME(standardize_in_two)(const struct map *task);
+
+/* Write z and, as the result, its lower part: plain.standardize_in_two. */
+void NAME(standardize_in_two)(const struct map *task)
+{
+    static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
+    struct NAME(spread) room;
+    double x[CHUNK], more[CHUNK];
+    ptrdiff_t size = task->num_x * task->length * task->width, itemsize = sizes[task->dtype];
+    for (ptrdiff_t at = 0; at < size;) {
+        int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        struct NAME(cell) cell = NAME(cells_of)(task, at, &n, &room);
+        const int wide = NAME(widen_in_two)(task, task->values + at * itemsize, itemsize, n, cell, x, more);
+        double *z = (double *)task->z + at, *low = (double *)task->y + at;
+        if (wide)
+            NAME(refine_alone)(x, more, n, cell, cell.step, z, low);
+        else if (cell.step)
+            NAME(refine_alone)(x, NULL, n, cell, 1, z, low);
+        else
+            NAME(refine_alone)(x, NULL, n, cell, 0, z, low);
+        at += n;
+    }
 }
 
 EXPORT int64_t NAME(normalize)(const struct map *task);
@@ -2058,6 +2115,68 @@ void NAME(gradient)(const double *g, const double *z, ptrdiff_t num_x, ptrdiff_t
             g += count, z += count, dx += count, bound += count;
         }
     }
+}
+
+/* The product of two sums of two doubles: plain._product_in_two. */
+INLINE struct NAME(two) NAME(times)(double a, double a_low, double b, double b_low)
+{
+    struct NAME(two) found = NAME(two_product)(a, b);
+    double low = found.low + (a * b_low + a_low * b), size = __builtin_fabs(found.high);
+    int far = (__builtin_fabs(a) > FAR) | (__builtin_fabs(b) > FAR) | (size > FAR);
+    low = size < 1 / FAR ? 0.0 : low;
+    return (struct NAME(two)){found.high, far ? __builtin_nan("") : low};
+}
+
+EXPORT void NAME(multiply_in_two)(const double *a, const double *a_low, const double *b, const double *b_low, ptrdiff_t size,
+                                  double *found, double *low);
+
+void NAME(multiply_in_two)(const double *a, const double *a_low, const double *b, const double *b_low, ptrdiff_t size,
+                           double *found, double *low)
+{
+    for (ptrdiff_t i = 0; i < size; i++) {
+        struct NAME(two) product = NAME(times)(a[i], a_low[i], b[i], b_low[i]);
+        found[i] = product.high;
+        low[i] = product.low;
+    }
+}
+
+/* Two doubles that dx is between, from one row of its cells and their other parts: plain.gradient_in_two. */
+INLINE void NAME(between_two)(const double *g, const double *g_low, const double *z, const double *z_low, ptrdiff_t count,
+                              const double *own, const ptrdiff_t fields, const ptrdiff_t step, double *bound, double *lower)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const double *of = own + i * step;
+        const double rate = of[0], first = of[fields], second = of[2 * fields];
+        const double on_g = of[3 * fields], on_z = of[4 * fields], base = of[5 * fields];
+        struct NAME(two) total = NAME(two_sum)(g[i], -first), product, sum;
+        double low = total.low + (g_low[i] - of[7 * fields]), limit;
+        product = NAME(times)(z[i], z_low[i], second, of[8 * fields]);
+        sum = NAME(two_sum)(total.high, -product.high);
+        total = NAME(two_sum)(sum.high, sum.low + (low - product.low));
+        product = NAME(times)(total.high, total.low, rate, of[6 * fields]);
+        limit = ((__builtin_fabs(g[i]) * on_g + __builtin_fabs(z[i]) * on_z) + base) + bound[i];
+        limit += ((__builtin_fabs(product.high) < 1 / FAR) & (total.high != 0)) ? 1 / FAR : 0.0;
+        lower[i] = (product.high + (product.low - limit)) + 0.0;
+        bound[i] = (product.high + (product.low + limit)) + 0.0;
+    }
+}
+
+EXPORT void NAME(gradient_in_two)(const double *g, const double *g_low, const double *z, const double *z_low, ptrdiff_t num_x,
+                                  ptrdiff_t length, ptrdiff_t width, const double *cells, double *bound, double *lower);
+
+/* `cells` has the nine fields of GradientInTwo, each of shape (X, Q). `bound` takes the upper ends. */
+void NAME(gradient_in_two)(const double *g, const double *g_low, const double *z, const double *z_low, ptrdiff_t num_x,
+                           ptrdiff_t length, ptrdiff_t width, const double *cells, double *bound, double *lower)
+{
+    const ptrdiff_t fields = num_x * width, rows = width == 1 ? 1 : length, count = width == 1 ? length : width;
+    for (ptrdiff_t x = 0; x < num_x; x++)
+        for (ptrdiff_t row = 0; row < rows; row++) {
+            if (width == 1)
+                NAME(between_two)(g, g_low, z, z_low, count, cells + x, fields, 0, bound, lower);
+            else
+                NAME(between_two)(g, g_low, z, z_low, count, cells + x * width, fields, 1, bound, lower);
+            g += count, g_low += count, z += count, z_low += count, bound += count, lower += count;
+        }
 }
 
 /* Round the numbers z, of which `offset` has the bounds, to y; name those that are open: plain.enclosed. */

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from gncli.kernels import plain
 from gncli.kernels.floats import Float
-from gncli.kernels.plain import Affine, Floats, Gradient, Integers, Reals, Standardization, Tolerance, num_steps
+from gncli.kernels.plain import (
+    Affine,
+    Floats,
+    Gradient,
+    GradientInTwo,
+    Integers,
+    Reals,
+    Standardization,
+    Tolerance,
+    num_steps,
+)
 from gncli.kernels.scratch import room
 from gncli.names import ACTIVATIONS
 
@@ -120,6 +130,9 @@ _ARGUMENTS = {
     "tally": (ctypes.POINTER(_Tally),),
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
     "audit": (ctypes.POINTER(_Map),),
+    "standardize_in_two": (ctypes.POINTER(_Map),),
+    "multiply_in_two": (_POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER),
+    "gradient_in_two": (*(_POINTER,) * 4, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
     "gradient": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
     "enclosed": (ctypes.POINTER(_Map),),
     "largest": (*_PRODUCT, _SIZE),
@@ -301,20 +314,42 @@ class Native:
         """See `plain.normalize`, which runs where values are scaled, or the axes of gamma are no neighbours."""
         if cells.power is not None or (affine is not None and len(affine.shape) > 3):
             return plain.normalize(values, length, cells, affine, start, made, z, y)
-        kept = {name: np.ascontiguousarray(array) for name, array in cells._asdict().items() if array is not None}
-        task = _Map(
-            values=_at(values),
-            dtype=_number(values.dtype),
-            swapped=not values.dtype.isnative,
-            num_x=cells.hi.shape[0],
-            length=length,
-            width=cells.hi.shape[1],
-            z=None if z is None else _at(z),
-            y=_at(y),
-            beyond=0.0 if affine is None else made.beyond(affine.overflow),
-            **{name: _at(array) for name, array in kept.items()},
-        )
+        task, _kept = _map_of(values, length, cells)
+        task.z, task.y = None if z is None else _at(z), _at(y)
+        task.beyond = 0.0 if affine is None else made.beyond(affine.overflow)
         return self._named("normalize", task, made, affine, start)
+
+    def standardize_in_two(
+        self, values: NDArray[Any], length: int, cells: Standardization, z: Floats, low: Floats
+    ) -> None:
+        """See `plain.standardize_in_two`, which runs where values are scaled."""
+        if cells.power is not None:
+            plain.standardize_in_two(values, length, cells, z, low)
+            return
+        task, _kept = _map_of(values, length, cells)
+        task.z, task.y = _at(z), _at(low)
+        self._call["standardize_in_two"](ctypes.byref(task))
+
+    def multiply_in_two(self, a: Floats, a_low: Floats, b: Floats, b_low: Floats, found: Floats, low: Floats) -> None:
+        """See `plain.multiply_in_two`."""
+        self._call["multiply_in_two"](*map(_at, (a, a_low, b, b_low)), a.size, _at(found), _at(low))
+
+    def gradient_in_two(
+        self,
+        g: Floats,
+        g_low: Floats,
+        z: Floats,
+        z_low: Floats,
+        length: int,
+        cells: GradientInTwo,
+        bound: Floats,
+        lower: Floats,
+    ) -> None:
+        """See `plain.gradient_in_two`."""
+        num_x, width = cells.factor.shape
+        numbers = np.stack([*cells.upper, *cells[1:]])
+        elements = map(_at, (g, g_low, z, z_low))
+        self._call["gradient_in_two"](*elements, num_x, length, width, _at(numbers), _at(bound), _at(lower))
 
     def audit(
         self, z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
@@ -454,6 +489,21 @@ def _library() -> ctypes.CDLL | None:
     except (OSError, ValueError):
         return None
     return library if same else None
+
+
+def _map_of(values: NDArray[Any], length: int, cells: Standardization) -> tuple[_Map, object]:
+    """Return the task of a map, and what must live as long as it."""
+    kept = {name: np.ascontiguousarray(array) for name, array in cells._asdict().items() if array is not None}
+    task = _Map(
+        values=_at(values),
+        dtype=_number(values.dtype),
+        swapped=not values.dtype.isnative,
+        num_x=cells.hi.shape[0],
+        length=length,
+        width=cells.hi.shape[1],
+        **{name: _at(array) for name, array in kept.items()},
+    )
+    return task, kept
 
 
 def _elements(values: NDArray[Any]) -> tuple[int, int, int, int]:

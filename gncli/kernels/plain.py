@@ -814,16 +814,8 @@ def _refined(
     The bound of an element is NaN where a product might not be what Dekker's is without over- and underflow.
     """
     assert cells.slope is not None and cells.offset is not None
-    x, more = _in_two(values, cells)
+    x, d, product, left = _standardized_in_two(values, cells, tail, rest)
     scaled = np.zeros((), np.bool_) if cells.power is None else cells.power != 0
-    d, low = two_sum(x, -cells.hi)
-    if more is not None:
-        d, lost = two_sum(d, more)
-        low = low + lost
-    d, lost = two_sum(d, -cells.lo)
-    low = (low + lost) - tail
-    product, lost = two_product(d, cells.rstd)
-    left = lost + (d * rest + low * cells.rstd)
     high = product + left
     low = left - (high - product)
     bound = np.abs(high) * cells.slope + cells.offset
@@ -850,6 +842,21 @@ def _refined(
     np.copyto(y, simple, where=~(sure | known))
     canonical(y)
     return np.flatnonzero(~sure & known)
+
+
+def _standardized_in_two(
+    values: NDArray[Any], cells: Standardization, tail: Floats, rest: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return values on the scale of their cells, their distances from the mean, and what z is the sum of."""
+    x, more = _in_two(values, cells)
+    d, low = two_sum(x, -cells.hi)
+    if more is not None:
+        d, lost = two_sum(d, more)
+        low = low + lost
+    d, lost = two_sum(d, -cells.lo)
+    low = (low + lost) - tail
+    product, lost = two_product(d, cells.rstd)
+    return x, d, product, lost + (d * rest + low * cells.rstd)
 
 
 def _in_two(values: NDArray[Any], cells: Standardization) -> tuple[Floats, Floats | None]:
@@ -1138,6 +1145,90 @@ def gradient(g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, 
     np.multiply(np.abs(of_z, out=also), on_z, out=also)
     np.add(limit, also, out=limit)
     np.add(limit, base, out=limit)
+
+
+class GradientInTwo(NamedTuple):
+    """The same of a cell in sums of two float64; `Gradient` has the upper parts, and the bounds."""
+
+    upper: Gradient
+    factor: Floats
+    first: Floats
+    second: Floats
+
+
+def standardize_in_two(values: NDArray[Any], length: int, cells: Standardization, z: Floats, low: Floats) -> None:
+    """Write the standardized elements of a visit to `z` and `low`, whose sums they are; see `normalize`.
+
+    What is farther than `FAR` from the mean is NaN; of a z below one over `FAR` there is no lower part.
+    """
+    num_x, width = cells.hi.shape
+    for x, rows, columns in _boxes(num_x, length, width):
+        shape = x.stop - x.start, rows.stop - rows.start, columns.stop - columns.start
+        first = (x.start * length + rows.start) * width + columns.start
+        here = slice(first, first + math.prod(shape))
+        own = Standardization._make(None if array is None else array[x, None, columns] for array in cells)
+        assert own.tail is not None and own.rest is not None
+        _, d, product, left = _standardized_in_two(values[here].reshape(shape), own, own.tail, own.rest)
+        product[np.abs(d) > FAR] = np.nan
+        left[(np.abs(product) < 1 / FAR) & (d != 0)] = 0.0
+        high = product + left
+        z[here], low[here] = high.reshape(-1), (left - (high - product)).reshape(-1)
+
+
+def multiply_in_two(a: Floats, a_low: Floats, b: Floats, b_low: Floats, found: Floats, low: Floats) -> None:
+    """Write the products of two runs of sums of two float64 to `found` and `low`.
+
+    They are NaN where a factor or the product is beyond `FAR`; a product below one over `FAR` has no lower part.
+    """
+    for start in range(0, a.size, PIECE):
+        here = slice(start, start + PIECE)
+        found[here], low[here] = _product_in_two(a[here], a_low[here], b[here], b_low[here])
+
+
+def _product_in_two(a: Any, a_low: Any, b: Any, b_low: Any) -> tuple[Floats, Floats]:
+    product, lost = two_product(a, b)
+    low = lost + (a * b_low + a_low * b)
+    low[np.abs(product) < 1 / FAR] = 0.0
+    low[((np.abs(a) > FAR) | (np.abs(b) > FAR)) | (np.abs(product) > FAR)] = np.nan
+    return product, low
+
+
+def gradient_in_two(
+    g: Floats, g_low: Floats, z: Floats, z_low: Floats, length: int, cells: GradientInTwo, bound: Floats, lower: Floats
+) -> None:
+    """Compute dx in sums of two float64, and round both ends of what it is within.
+
+    Parameters
+    ----------
+    g, g_low, z, z_low : ndarray of float64, 1-D
+        The elements of a visit, in storage order.
+    length : int
+        L of the visit, seen as (X, L, Q).
+    cells : GradientInTwo
+        That of its cells, in arrays of shape (X, Q).
+    bound : ndarray of float64, 1-D
+        The errors that the elements have besides those that `cells` says; takes the upper ends.
+    lower : ndarray of float64, 1-D
+        Takes the lower ends.
+    """
+    num_x, width = cells.factor.shape
+    for x, rows, columns in _boxes(num_x, length, width):
+        shape = x.stop - x.start, rows.stop - rows.start, columns.stop - columns.start
+        first = (x.start * length + rows.start) * width + columns.start
+        here = slice(first, first + math.prod(shape))
+        rate, mean, slope, on_g, on_z, base = (part[x, None, columns] for part in cells.upper)
+        rate_low, mean_low, slope_low = (part[x, None, columns] for part in cells[1:])
+        of_g, of_g_low, of_z, of_z_low, more = (part[here].reshape(shape) for part in (g, g_low, z, z_low, bound))
+        total, low = two_sum(of_g, -mean)
+        low = low + (of_g_low - mean_low)
+        product, lost = _product_in_two(of_z, of_z_low, slope, slope_low)
+        total, left = two_sum(total, -product)
+        total, low = two_sum(total, left + (low - lost))
+        product, low = _product_in_two(total, low, rate, rate_low)
+        limit = ((np.abs(of_g) * on_g + np.abs(of_z) * on_z) + base) + more
+        limit = limit + ((np.abs(product) < 1 / FAR) & (total != 0)) / FAR
+        lower[here] = ((product + (low - limit)) + 0.0).reshape(-1)
+        bound[here] = ((product + (low + limit)) + 0.0).reshape(-1)
 
 
 def enclosed(values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:

@@ -36,6 +36,13 @@ def quotient(high: Any, low: Any, by: Any) -> tuple[Floats, Floats]:
     return found, (((high - product) - lost) + low) / by
 
 
+def ratio(a: Pair, b: Pair) -> Pair:
+    """Return the quotient of two pairs, within 2**-101 of itself."""
+    found = a[0] / b[0]
+    product, lost = two_product(found, b[0])
+    return two_sum(found, (((a[0] - product) - lost) + (a[1] - found * b[1])) / b[0])
+
+
 def plus(a: Any, b: Any) -> Pair:
     """Return the sum of two pairs, within 2**-103 of the sum of their sizes."""
     total, lost = two_sum(a[0], b[0])

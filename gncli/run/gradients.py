@@ -53,9 +53,12 @@ from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import UP, Affine, Gradient, Standardization, U, native_order
+from gncli.kernels.plain import UP, Affine, Gradient, GradientInTwo, Standardization, U, native_order
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, R, Reduction, Tree, Visit, concatenate, fold_axes, folded
+from gncli.kernels.refined import standardized
+from gncli.kernels.refined_gradients import Pairs, gradient_in_two, refined_map
+from gncli.kernels.refined_gradients import Sums as PairSums
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.slopes import (
     NO_SUMS,
@@ -171,6 +174,13 @@ class _Done(NamedTuple):
     moments: _Results
 
 
+class _Closer(NamedTuple):
+    """How dx is computed in sums of two float64: how x is standardized, and the map."""
+
+    mapping: Standardization
+    cells: GradientInTwo
+
+
 class _Whole(NamedTuple):
     """The gradient of whole spans: what is known of them, their map, and the map's result."""
 
@@ -278,7 +288,8 @@ class _Worker:
         if self.smooth:
             self.weights = self.weights._replace(exact=False)
         self.grid, self.param = run.grid, run.param
-        self.proves = made.mantissa < 52
+        self.refines = made.mantissa == 52 and not self.smooth
+        self.proves = made.mantissa < 52 or self.refines
         self.narrow = all(dtype.itemsize <= 4 for dtype in self.dtypes)
         self.given = None if run.given is None else given_moments(*run.given, pair.a.dtype)
         measures = self.given is None
@@ -304,9 +315,15 @@ class _Worker:
         """Return what the elements of a visit of the pair are, standardized by the moments `by`."""
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
-        z = self.standardized(of_x, mapping)
-        h = through(of_x, dy, z, mapping, by, self.norm, self.affine, self.scratch)
+        z, h = self.upstream(of_x, dy, by, mapping, self.scratch)
         return _Elements(of_x, dy, z, h, self.weighted(of_x, h))
+
+    def upstream(
+        self, visit: Visit, dy: NDArray[Any], by: Moments, mapping: Standardization, scratch: Scratch
+    ) -> tuple[Floats, Upstream]:
+        """Return z as float64, and h, from a visit with the elements of x."""
+        z = self.standardized(visit, mapping, scratch)
+        return z, through(visit, dy, z, mapping, by, self.norm, self.affine, scratch)
 
     def weighted(self, visit: Visit, h: Upstream) -> Upstream:
         """Return g: h times gamma, where that is not one number."""
@@ -334,19 +351,23 @@ class _Worker:
         """Return the moments of x of a visit of the pair."""
         return (self.before.measure(visit._replace(values=self.split(visit)[0])),)
 
-    def products_of(self, by: Moments, mapping: Standardization, visit: Visit) -> Products:
+    def products_of(
+        self, by: Moments, mapping: Standardization, refined: Standardization | None, visit: Visit
+    ) -> Products:
         """Return the moments of g z of a visit of the pair, with the exact sums of its cells, and what comes later."""
         of_x, _, z, h, g = self.elements(visit, by, mapping)
         found = self.products(visit, g.values, z)
-        if self.proves and not self.smooth:
+        if not (self.refines or self.smooth):  # of float64 they are hardly ever needed
             exact = exact_cells(of_x, h.values, self.weights.per_element(visit.region.start, z.size))
             found = found._replace(extras=(*found.extras, exact))
+        if refined is not None:
+            found = found._replace(extras=(*found.extras, self.pairs(of_x, h, refined).sums(of_x)))
         after = [] if self.activation is None else [g.values] if g.errors is None else [g.values, g.errors]
         return found, *(self.double.measure(visit._replace(values=values)) for values in after)
 
-    def standardized(self, visit: Visit, mapping: Standardization) -> Floats:
+    def standardized(self, visit: Visit, mapping: Standardization, scratch: Scratch) -> Floats:
         """Return z as float64."""
-        z = self.scratch.take("z", visit.values.size)
+        z = scratch.take("z", visit.values.size)
         bare = mapping._replace(slope=None, offset=None)
         normalize_region(visit.walk, visit.region, visit.values, bare, IDENTITY, DOUBLE, z=None, y=z)
         return z
@@ -382,14 +403,35 @@ class _Worker:
                 errors = self.double.measure(visit._replace(values=made.g.errors)).settled()
         known = Measured(before, by, mapping, of_g.settled(), products, of_dy, errors)
         cells = gradient(known, self.norm, self.weights, narrow=self.narrow)
-        return _Whole(known, cells, self.map(known, cells, made))
+        closer = pairs = None
+        if self.refines:
+            refined = self.refined(before, by, made.of_x)
+            pairs = self.pairs(made.of_x, made.h, refined)
+            sums = None if self.norm.given else pairs.sums(made.of_x)
+            closer = self.closer(known, refined, sums)
+        return _Whole(known, cells, self.map(known, cells, made, closer, pairs))
 
-    def map_again(self, known: Measured, cells: Gradient, visit: Visit) -> _Mapped:
+    def refined(self, before: Moments, by: Moments, visit: Visit | None) -> Standardization:
+        """Return how x is standardized in sums of two float64; without a visit `by` has exact sums."""
+        return standardized(None if self.norm.given else before, by, self.norm, IDENTITY, DOUBLE, visit)
+
+    def pairs(self, visit: Visit, h: Upstream, mapping: Standardization) -> Pairs:
+        """Return the elements of a visit in sums of two float64."""
+        gamma = self.weights.per_element(visit.region.start, h.values.size)
+        return Pairs.of(visit, mapping, h, gamma, given=self.norm.given)
+
+    def closer(self, known: Measured, mapping: Standardization, sums: PairSums | None) -> _Closer:
+        """Return the map of dx in sums of two float64."""
+        return _Closer(mapping, gradient_in_two(known, self.norm, self.weights, mapping, sums))
+
+    def map_again(self, known: Measured, cells: Gradient, closer: _Closer | None, visit: Visit) -> _Mapped:
         """Return the gradient of a part of a span."""
-        found = self.map(known, cells, self.elements(visit, known.by, known.mapping))
+        found = self.map(known, cells, self.elements(visit, known.by, known.mapping), closer, None)
         return found if self.given is None else found._replace(inputs=self.inputs(visit))
 
-    def map(self, known: Measured, cells: Gradient, elements: _Elements) -> _Mapped:
+    def map(
+        self, known: Measured, cells: Gradient, elements: _Elements, closer: _Closer | None, pairs: Pairs | None
+    ) -> _Mapped:
         """Return the gradient of a visit; write dx unless the caller must write in order."""
         visit, dy, z, h, g = elements
         made, sink, start = self.made, self.sink, visit.region.start
@@ -401,16 +443,26 @@ class _Worker:
         mapped(visit, cells, g.values, of_z, g.errors, values, bound)
         of_dx = self.double.measure(visit._replace(values=values))
         dx = self.engine.buffers.take(size, made.dtype)
-        exact = None
+        exist = None
         if not of_dx.finite.all():
             of_dy = np.isfinite(h.values.astype(np.float64))
-            exact = of_dy if self.norm.given else defined(visit, known.x.finite & known.dy.finite, self.norm)
-        places = enclosed(values, bound, exact, made, dx)
+            exist = of_dy if self.norm.given else defined(visit, known.x.finite & known.dy.finite, self.norm)
+        if closer is not None:
+            if pairs is None:
+                pairs = self.pairs(visit, h, closer.mapping)
+            places = refined_map(visit, closer.cells, pairs, dx)
+        elif self.proves:
+            places = enclosed(values, bound, made, dx)
+        else:
+            dx[...], places = values, np.zeros(0, np.int64)
+        if exist is not None:
+            dx[~exist] = np.nan
+            places = places[exist[places]]
         if self.smooth:
             rounders = smooth_rounders(self.smooth, made, partial(self.near, visit, dy), partial(self.kinds, visit, dy))
         else:
-            sums = known.products.asked(Exact)
-            dy, rounders = h.values, exact_rounders(visit, h.values, self.weights, sums, self.norm, made)
+            dy, exact = h.values, partial(self.exact_sums, visit, h.values, known)
+            rounders = exact_rounders(self.weights, self.norm, made, exact)
         became_zero = settle_gradient(visit, places, dx, known.by, self.norm, dy, self.affine, rounders)
         overflowed = 0
         if made.foreign:
@@ -465,12 +517,34 @@ class _Worker:
         found = pieces(self.grid, start, errors, None, lambda: np.ones(errors.size, np.bool_))
         return [piece.bounds + piece.sizes * factor * UP for piece in found]
 
+    def exact_sums(
+        self, visit: Visit, h: NDArray[Any], known: Measured, opened: NDArray[np.int64], cells: Sequence[Cell]
+    ) -> Exact:
+        """Return the exact sums of all elements of some cells of a visit, without a smooth activation."""
+        sums = known.products.asked(Exact)
+        if sums is not None:
+            return Exact(sums.of_g[opened], sums.of_products[opened])
+        if visit.region.axis == 0:
+            return exact_cells(visit, h, self.weights.per_element(visit.region.start, h.size), opened)
+        scratch = Scratch()  # the other is in use
+
+        def more(sums: Exact, piece: Visit, dy: NDArray[Any], number: int, _cell: Cell) -> Exact:
+            _, h = self.upstream(piece, dy, known.by, known.mapping, scratch)
+            gamma = self.weights.per_element(piece.region.start, dy.size)
+            found = exact_cells(piece, h.values, gamma, np.array([number]))
+            return Exact(sums.of_g + found.of_g, sums.of_products + found.of_products)
+
+        nothing = Exact(*np.zeros((2, 1), np.int64).astype(object))
+        found = self._gathered("exact", visit, h, opened, cells, lambda: nothing, more)
+        return Exact(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
     def near(
         self, visit: Visit, dy: NDArray[Any], opened: NDArray[np.int64], cells: Sequence[Cell]
     ) -> list[SmoothSums | None]:
         """Return the sums of all elements of some cells of a visit, for a smooth activation; see `smooth_rounders`."""
 
-        def more(sums: SmoothSums | None, cell: Cell, some: Elements) -> SmoothSums | None:
+        def more(sums: SmoothSums | None, piece: Visit, dy: NDArray[Any], number: int, cell: Cell) -> SmoothSums | None:
+            some = Elements.of_cell(piece, dy, self.affine, number)
             return None if sums is None else added(sums, near_sums(cell, some, str(self.smooth), weighted=True))
 
         return self._gathered("near", visit, dy, opened, cells, lambda: NO_SUMS, more)
@@ -478,8 +552,8 @@ class _Worker:
     def kinds(self, visit: Visit, dy: NDArray[Any], number: int, cell: Cell) -> Kinds:
         """Return the same of one cell, in rational arithmetic."""
 
-        def more(kinds: Kinds, cell: Cell, some: Elements) -> Kinds:
-            kinds.add(cell, some, weighted=True)
+        def more(kinds: Kinds, piece: Visit, dy: NDArray[Any], number: int, cell: Cell) -> Kinds:
+            kinds.add(cell, Elements.of_cell(piece, dy, self.affine, number), weighted=True)
             return kinds
 
         return self._gathered("kinds", visit, dy, np.array([number]), [cell], Kinds, more)[0]
@@ -492,15 +566,17 @@ class _Worker:
         opened: NDArray[np.int64],
         cells: Sequence[Cell],
         nothing: Callable[[], T],
-        added: Callable[[T, Cell, Elements], T],
+        added: Callable[[T, Visit, NDArray[Any], int, Cell], T],
     ) -> list[T]:
-        """Return what all elements of some cells add up to; spans that do not fit a visit are read for it, but once."""
+        """Return what all elements of some cells add up to; spans that do not fit a visit are read for it, but once.
+
+        `added` takes what was found so far, a visit with the elements of x, those of dy, and a cell's number, and it.
+        """
         if self.norm.given:
             return [nothing() for _ in cells]
         if visit.region.axis == 0:
             return [
-                added(nothing(), cell, Elements.of_cell(visit, dy, self.affine, number))
-                for number, cell in zip(opened.tolist(), cells, strict=True)
+                added(nothing(), visit, dy, number, cell) for number, cell in zip(opened.tolist(), cells, strict=True)
             ]
         with self.lock:
             missing = [
@@ -511,8 +587,8 @@ class _Worker:
                 x, dy = self.split(piece)
                 of_x = piece._replace(values=x)
                 for number, cell in missing:
-                    if (some := Elements.of_cell(of_x, dy, self.affine, number)).x.size:
-                        found[number] = added(found[number], cell, some)
+                    if (cell_numbers(of_x) == number).any():
+                        found[number] = added(found[number], of_x, dy, number, cell)
             self.gathered |= {(what, number): each for number, each in found.items()}
             return [self.gathered[what, number] for number in opened.tolist()]
 
@@ -671,7 +747,11 @@ class Backward:
         worker.gathered.clear()
         known = self._measured(plan, span)
         cells = gradient(known, worker.norm, worker.weights, narrow=worker.narrow)
-        again = partial(worker.map_again, known, cells)
+        closer = None
+        if worker.refines:
+            refined = worker.refined(known.x, known.by, None)
+            closer = worker.closer(known, refined, known.products.asked(PairSums))
+        again = partial(worker.map_again, known, cells, closer)
         inputs = _Together(_Inputs, worker.laws, worker.inputs)
         results = _Together(_Results, (worker.double, worker.double, worker.after), lambda visit: again(visit).moments)
 
@@ -697,7 +777,8 @@ class Backward:
         x = x.settled()
         by = worker.reference(x)
         mapping = standardization(by, worker.norm)
-        measure = partial(worker.products_of, by, mapping)
+        refined = worker.refined(x, by, None) if worker.refines else None
+        measure = partial(worker.products_of, by, mapping, refined)
         ((products, *later),) = plan.reduce(_Together(_record, worker.later, measure), span)
         g, *of_errors = [moments.settled() for moments in (*later, g)[: max(1, len(later))]]
         return Measured(x, by, mapping, g, products, dy, *of_errors)

@@ -8,7 +8,7 @@ import pytest
 from gncli.kernels import plain
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.loops import Loops
-from gncli.kernels.plain import Gradient
+from gncli.kernels.plain import Gradient, GradientInTwo, Standardization
 from tests.arrays import assert_same_bits
 
 RNG = np.random.default_rng(5)
@@ -25,6 +25,36 @@ def test_the_map_of_gradients_is_that_of_plain(each: Loops, num_x: int, length: 
         each.gradient(g, z, length, cells, found[0], found[1])
         plain.gradient(g, z, length, cells, right[0], right[1])
     assert_same_bits(found, right)
+
+
+@pytest.mark.parametrize(("num_x", "length", "width"), [(1, 1, 1), (3, 65, 1), (2, 7, 5), (1, 4, 130), (4, 1, 3)])
+@pytest.mark.parametrize("dtype", ["f8", ">f4", "i8", "u8", "based"])
+def test_gradients_in_two_are_those_of_plain(each: Loops, num_x: int, length: int, width: int, dtype: str) -> None:
+    size, shape = num_x * length * width, (num_x, width)
+    x = (RNG.random(size=size) * 2.0**62).astype(dtype.replace("based", "i8"))
+    high, low, (rate, rate_low) = RNG.normal(size=shape), RNG.normal(size=shape) * 1e-17, RNG.normal(size=(2, *shape))
+    base = np.full(shape, x.min()) if dtype == "based" else None
+    scales = [None, np.full(shape, 3, np.int32)] if dtype == "f8" else [None]
+    g = RNG.normal(size=(2, size)) * np.array([1, 1e-17])[:, None]
+    if dtype == "f8":
+        x[0], g[0, 0], g[0, -1] = 1e-300, 1e-290, 1e280  # products with and without a lower part, and beyond FAR
+        x[-1] = -1e280
+    for power in scales:
+        cells = Standardization(high, low, rate, base, power, tail=low * 1e-17, rest=rate_low * 1e-17)
+        if dtype == "f8":
+            high[0, 0] = low[0, 0] = 0.0
+        of = GradientInTwo(Gradient(*RNG.normal(size=(6, *shape))), *(RNG.normal(size=(3, *shape)) * 1e-17))
+        found = []
+        for loops in (each, plain):
+            z, z_low, product, lost, bound, lower = np.zeros((6, size))
+            with np.errstate(all="ignore"):
+                loops.standardize_in_two(x, length, cells, z, z_low)
+                loops.multiply_in_two(g[0], g[1], z, z_low, product, lost)
+                loops.gradient_in_two(g[0], g[1], z, z_low, length, of, bound, lower)
+            found.append(np.stack([z, z_low, product, lost, bound, lower]))
+        for one in found:
+            one[np.isnan(one)] = np.nan
+        assert_same_bits(*found)
 
 
 @pytest.mark.parametrize("made", ["float16", "float32", "bfloat16", "float8_e4m3fn", "float8_e5m2"])

@@ -1,0 +1,88 @@
+"""Means in sums of two float64: those of exact sums, however the cells of a visit lie."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from gncli.kernels import refined_gradients
+from gncli.kernels.exact import GRAIN
+from gncli.kernels.gradients import Upstream, cell_numbers
+from gncli.kernels.partition import Axis, Partition
+from gncli.kernels.plain import Standardization
+from gncli.kernels.reduction import Visit
+from gncli.kernels.refined_gradients import Pairs, Sums, _mean
+from gncli.kernels.walk import Walk
+
+RNG = np.random.default_rng(9)
+CELLS = {
+    "rows": (Axis(True, 5), Axis(False, 7)),
+    "columns": (Axis(False, 7), Axis(True, 5)),
+    "both": (Axis(True, 3), Axis(False, 70), Axis(True, 5)),
+    "blocks": (Axis(False, 3), Axis(True, 4), Axis(False, 70)),
+}
+
+
+def visit_of(axes: tuple[Axis, ...]) -> Visit:
+    """Return a visit of all elements."""
+    walk = Walk.of(Partition(axes))
+    size = int(np.prod([axis.size for axis in axes]))
+    (region,) = walk.regions(1 << 20)
+    return Visit(walk, region, RNG.normal(size=size), size)
+
+
+@pytest.mark.parametrize("headroom", [1, 1024])
+@pytest.mark.parametrize("name", CELLS)
+def test_sums_are_exact_and_lost_where_they_cannot_be(
+    name: str, headroom: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refined_gradients, "HEADROOM", headroom)
+    visit = visit_of(CELLS[name])
+    size = visit.values.size
+    num_x, length, width = visit.walk.view(visit.region)
+    owners = np.broadcast_to(cell_numbers(visit)[:, None], (num_x, length, width)).reshape(-1)
+    count = int(owners.max()) + 1
+    none = np.zeros(count)
+    mapping = Standardization(none, none, np.ones(count), tail=none, rest=none)
+    dy, gamma = RNG.normal(size=(2, size))
+    bad = [3, size - 1]
+    dy[bad] = np.nan, 1e300
+    with np.errstate(all="ignore"):
+        pairs = Pairs.of(visit, mapping, Upstream(dy), [gamma, gamma * 1e-17], given=False)
+        sums = pairs.sums(visit)
+    assert np.flatnonzero(sums.lost).tolist() == sorted(set(owners[bad].tolist()))
+    right: defaultdict[int, list[Fraction]] = defaultdict(lambda: [Fraction(0), Fraction(0)])
+    for place, owner in enumerate(owners.tolist()):
+        if place not in bad:
+            g = Fraction(dy[place]) * (Fraction(gamma[place]) + Fraction(gamma[place] * 1e-17))
+            right[owner][0] += g
+            right[owner][1] += g * Fraction(visit.values[place])
+    for cell in set(range(count)) - set(owners[bad].tolist()):
+        for total, exact in zip(sums[:2], right[cell], strict=True):
+            assert abs(Fraction(int(total[cell]), 1 << GRAIN) - exact) < Fraction(1, 2**95)
+    both = sums.merged(sums, None)  # type: ignore[arg-type]
+    assert both.lost is not sums.lost and (both.of_g == sums.of_g * 2).all()
+
+
+def test_means_are_near_at_any_size() -> None:
+    numbers = [0, 1, -1, 3 << 900, -(7**300), 12345678901234567890]
+    n = np.array([1.0, 3.0, 7.0, 9.0, 11.0, 13.0])
+    high, low = _mean(np.array(numbers, object), n)
+    for number, count, a, b in zip(numbers, n.tolist(), high.tolist(), low.tolist(), strict=True):
+        exact = Fraction(number, 1 << GRAIN) / int(count)
+        tiny = Fraction(1, 2**1074)
+        assert abs(Fraction(a) + Fraction(b) - exact) <= abs(exact) / 2**104 + tiny
+
+
+def test_what_a_product_with_gamma_loses_to_underflow_is_bounded() -> None:
+    visit = visit_of(CELLS["rows"])
+    dy = np.full(visit.values.size, 1e-200)
+    gamma = np.where(np.arange(dy.size) == 2, 1e-100, 1.0)
+    mapping = Standardization(np.zeros(5), np.zeros(5), np.ones(5))
+    found = Pairs.of(visit, mapping, Upstream(dy), [gamma], given=True)
+    assert found.errors is not None
+    assert np.flatnonzero(found.errors).tolist() == [2]
+    assert not found.z[0].any() and isinstance(found.sums(visit), Sums)
