@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -229,3 +230,18 @@ def percent(fraction: float) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number of things in words."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def file_of(names: Sequence[str]) -> str:
+    """Return what the names of several tensors begin with, to the last ``::`` that all of them share.
+
+    Examples
+    --------
+    >>> file_of(["a.pt::x", "a.pt::y.z"]), file_of(["d::a.pt::x", "d::a.pt::y"]), file_of(["d::a::x", "d::b"])
+    ('a.pt::', 'd::a.pt::', 'd::')
+    >>> file_of(["a.pt::x", "b.pt::x"]), file_of(["a.pt::x"])
+    ('', '')
+    """
+    parts = [name.split("::")[:-1] for name in names] if len(names) > 1 else [[]]
+    shared = itertools.takewhile(lambda same: len(set(same)) == 1, zip(*parts, strict=False))
+    return "".join(f"{part}::" for part, *_ in shared)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gncli.names import DIFFERENCES, PAIR_DIFFERENCES, Value
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, Sheet
-from gncli.report.lines import broken_lines, more_lines, skipped_lines, verdict_line
+from gncli.report.lines import broken_lines, file_of, more_lines, skipped_lines, verdict_line
 from gncli.report.pair_records import NUMBERS, VERDICTS, PairRow, PairsReport
 from gncli.report.poster import Poster
 from gncli.report.records import Histogram
@@ -65,19 +65,23 @@ class PairsDocument(Document):
 
     def sheets(self, *, quiet: bool, most: int = MOST_ROWS) -> list[Sheet]:
         """Return one table."""
-        sheet = self._sheet(most, error=any(row.error is not None for row in self.report.rows[:most]))
+        shown = self.report.rows[:most]
+        file = file_of([row.name for row in shown])
+        sheet = self._sheet(most, error=any(row.error is not None for row in shown), file=file)
+        sheet = sheet._replace(above=printable(file.removesuffix("::")))
         return [sheet._replace(under=[*self._more(most), *([] if quiet else self.aside()), *self.verdict()], wide=True)]
 
     def sheet(self, most: int = MOST_ROWS) -> Sheet:
         """Return the table with a row per pair; its columns do not depend on the data, and the verdict is under it."""
         return self._sheet(most, error=True)
 
-    def _sheet(self, most: int, *, error: bool) -> Sheet:
+    def _sheet(self, most: int, *, error: bool, file: str = "") -> Sheet:
         shown, failed = self.report.rows[:most], error
         header = ["Name", "Verdict", *self._labels, *(["Error"] if failed else [])]
         rows: list[list[Value]] = []
         for row in shown:
-            cells: list[Value] = [Foldable(printable(row.name)), _verdict(row), *map(row.number, self._columns)]
+            name = Foldable(printable(row.name.removeprefix(file)))
+            cells: list[Value] = [name, _verdict(row), *map(row.number, self._columns)]
             rows.append(cells + ([Foldable(printable(row.message))] if failed else []))
         right = [False, False, *([True] * len(self._labels)), *([False] if failed else [])]
         return Sheet(header, rows, right, under=[*self._more(most), *self.verdict()])

@@ -493,6 +493,8 @@ class StatsReport(Record):
         Whether cells were asked for.
     ranked : Ranked, optional
         The cells in one order, if one was asked for.
+    some : bool
+        Whether tensors or cells were left out by a choice.
     rounded : Rounded, optional
         What became of the draws, if NumPy lacks their dtype.
 
@@ -514,6 +516,7 @@ class StatsReport(Record):
     notes: tuple[str, ...] = ()
     by: bool = False
     ranked: Ranked | None = None
+    some: bool = False
     rounded: Rounded | None = None
 
     def __iter__(self) -> Iterator[TensorStats | Failure]:

@@ -10,6 +10,7 @@ from gncli.names import CELL_STATISTICS, DEFAULT_STATISTICS, NAMED_STATISTICS, N
 from gncli.report.document import MOST_ROWS, Answer, Block, Document, Foldable, Sheet, Stream
 from gncli.report.lines import (
     broken_lines,
+    file_of,
     more_lines,
     output_line,
     place_line,
@@ -55,6 +56,8 @@ class TensorDocument(Document):
         Whether each paragraph of ``plain`` begins with its heading.
     fallible : bool
         Whether an entry may be an error, for which ``csv`` and ``markdown`` have a column, whether there is one or not.
+    some : bool, default: False
+        Whether the entries are only some of all.
     """
 
     key: str
@@ -63,6 +66,7 @@ class TensorDocument(Document):
     upright: bool
     headed: bool
     fallible: bool
+    some: bool = False
 
     @abstractmethod
     def under(self) -> list[str]:
@@ -86,13 +90,15 @@ class TensorDocument(Document):
     def _wide(self) -> Sheet:
         """Return the table for a reader with a row per entry: the file's name once, and no column that says nothing."""
         known, selected = _known(self.entries), self.selected
-        file = _file_of([entry.heading for entry in self.entries if not isinstance(entry.stats, Total)])
+        file = file_of([entry.heading for entry in self.entries if not isinstance(entry.stats, Total)])
         rows: list[tuple[list[Value], Summary | Failure]] = [
             ([Foldable(printable(entry.heading.removeprefix(file)))], entry.stats) for entry in self.entries
         ]
         names = [name for name in shown(selected, known) if selected or name != "object_type"]
         sheet = _sheet([self.key.capitalize()], rows, names, error=len(known) < len(self.entries), wide=True)
-        return sheet._replace(above=printable(file.removesuffix("::")), under=_finite_lines(selected, known))
+        return sheet._replace(
+            above=printable(file.removesuffix("::")), under=_finite_lines(selected, known, some=self.some)
+        )
 
     def sheet(self, most: int = MOST_ROWS) -> Sheet:
         """Return the table with a row per entry; its columns do not depend on the data."""
@@ -135,7 +141,7 @@ class StatsDocument(TensorDocument):
     fallible = True
 
     def __init__(self, report: StatsReport) -> None:
-        self.report, self.selected = report, report.selected
+        self.report, self.selected, self.some = report, report.selected, report.some
         self.entries = [
             Entry(found.name, found) if isinstance(found, Failure) else Entry.of(found.name, found)
             for found in report.tensors
@@ -196,7 +202,7 @@ class StatsDocument(TensorDocument):
         tensors = [found for found in report.tensors if isinstance(found, TensorStats)]
         drawn = [found for found in tensors if found.picture is not None][:MOST_DRAWN]
         alone = len(drawn) == 1
-        file = _file_of([found.name for found in drawn])
+        file = file_of([found.name for found in drawn])
         panels = [_panel(found, "" if alone else found.name.removeprefix(file)) for found in drawn]
         caption = [*(described(found) for found in drawn if alone), *legend(panels)]
         if len(drawn) < len(tensors):
@@ -235,7 +241,7 @@ class CellsDocument(StatsDocument):
         names = shown(self.selected or CELL_STATISTICS, known, counts=fixed and not self.selected)
         failed = len(known) < len(rows)
         sheet = _sheet(["Name", "Cell"] if several else ["Cell"], rows, names, error=fixed or failed, wide=not fixed)
-        finite = [] if fixed else _finite_lines(self.selected, known)
+        finite = [] if fixed else _finite_lines(self.selected, known, some=self.some or total > count)
         return sheet._replace(under=[*more_lines(total - count), *finite])
 
     def _cell_rows(self) -> Iterator[tuple[str, str, Summary | Failure]]:
@@ -330,22 +336,13 @@ def shown(selected: Sequence[str], found: Sequence[Summary], *, counts: bool = F
     ]
 
 
-def _finite_lines(selected: Sequence[str], found: Sequence[Summary]) -> list[str]:
-    """Return the line that says that there is no NaN and no infinity, in place of three columns of zeros."""
-    none = found and not selected and not any(stats.values.get(name) for stats in found for name in NONFINITE)
-    return ["no NaN or infinity"] if none else []
+def _finite_lines(selected: Sequence[str], found: Sequence[Summary], *, some: bool) -> list[str]:
+    """Return the line that says that there is no NaN and no infinity, in place of three columns of zeros.
 
-
-def _file_of(headings: Sequence[str]) -> str:
-    """Return what the names of several tensors begin with, to the ``::``, if they are all of one file.
-
-    Examples
-    --------
-    >>> _file_of(["a.pt::x", "a.pt::y.z"]), _file_of(["a.pt::x", "b.pt::x"]), _file_of(["a.pt::x"])
-    ('a.pt::', '', '')
+    If `found` are only `some` of all, it is about these.
     """
-    files = {file + mark for file, mark, _ in (heading.partition("::") for heading in headings)}
-    return files.pop() if len(headings) > 1 and len(files) == 1 and "::" in next(iter(files)) else ""
+    none = found and not selected and not any(stats.values.get(name) for stats in found for name in NONFINITE)
+    return [f"no NaN or infinity{' in what is shown' if some else ''}"] if none else []
 
 
 def tensor_object(found: Summary | Failure, selected: Sequence[str] = ()) -> dict[str, object]:

@@ -114,6 +114,11 @@ class Chosen(Generic[Row]):
         return [] if where is None else [f"{self.held:,} of {self.seen:,} {rows} where {where.text}"]
 
     @property
+    def some(self) -> bool:
+        """Whether rows are left out."""
+        return self.total - self._num_unread < self.seen
+
+    @property
     def total(self) -> int:
         """The number of rows to show, kept or not."""
         shown = self.held if self._choice.top is None else min(self.held, self._choice.top)

@@ -155,6 +155,7 @@ class StatsRun:
             notes=(*self._notes, *self._cells.left_out("cells"), *self._chosen.left_out("tensors")),
             by=request.cutting.by is not None,
             ranked=ranked,
+            some=self._cells.some or self._chosen.some,
         )
 
     def _chosen_cells(self) -> Chosen[tuple[TensorStats, Cell]]:

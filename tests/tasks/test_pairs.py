@@ -479,3 +479,14 @@ def test_many_tensors_show_the_first_thousand(tmp_path: Path, capfd: pytest.Capt
     out = run(capfd, a, a)[1].splitlines()
     assert out[-2:] == ["... 2 more; --format csv for all", "SAME: 1,002 identical"]
     assert len(stats([a]).tensors) == 1002
+
+
+def test_a_file_of_all_pairs_is_named_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for side in ("a", "b"):
+        (tmp_path / side / "sub").mkdir(parents=True)
+        npz(tmp_path / side / "sub" / "m.npz", {"x": np.ones(1), "y": np.ones(2)})
+    out = run(capfd, str(tmp_path / "a"), str(tmp_path / "b"))[1].splitlines()
+    assert out[0] == "sub/m.npz"
+    assert [line.split()[1] for line in out[4:6]] == ["x", "y"]
+    csv = run(capfd, str(tmp_path / "a"), str(tmp_path / "b"), "--format", "csv")[1].splitlines()
+    assert csv[1].startswith("sub/m.npz::x,")

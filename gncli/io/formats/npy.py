@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gncli import signals
 from gncli.descriptors import write_fully
 from gncli.errors import InputError
 from gncli.io.atomic import writing
@@ -398,21 +399,27 @@ class StreamSink(Sink):
     def commit(self) -> None:
         """Write the header, if no element was: the tensor is empty."""
         self._begin()
+        self.abort()
+
+    def abort(self) -> None:
+        """Leave what was written."""
+        signals.cleanups.pop(self, None)
 
     def _begin(self) -> None:
         # Not before the first elements: a refused parameter must leave nothing on stdout.
         header, self._header = self._header, b""
         if header:
-            self._check_room(len(header) + self._nbytes)
+            self._enter_file(len(header) + self._nbytes)
         self._write(memoryview(header))
 
-    def _check_room(self, nbytes: int) -> None:
-        """Raise if the stream is a file, and the disk has no room for `nbytes`, before the first of them is written."""
+    def _enter_file(self, nbytes: int) -> None:
+        """Raise if the stream is a file, and the disk has no room for `nbytes`; what is there stays after a signal."""
         with writing(self.name):
             if stat.S_ISREG(os.fstat(self._fd).st_mode):
                 disk = os.fstatvfs(self._fd)
                 if nbytes > disk.f_bavail * disk.f_frsize:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                signals.cleanups[self] = lambda: f"the rest of {self.name}"
 
     def _write(self, view: memoryview) -> None:
         with writing(self.name):

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gncli import signals
 from gncli.errors import ChangedError, InputError
 from gncli.io import ArraySource, Source, open_sink, open_source, open_sources
-from gncli.io.formats.npy import header_bytes, read_header
+from gncli.io.formats.npy import StreamSink, header_bytes, read_header
 from tests.files import DTYPES, GOOD, SHAPES, in_threads, make, parse, read_all, saved, with_header
 from tests.marks import slow_but
 
@@ -365,3 +366,26 @@ def test_what_is_read_is_read_as_numpy_does(pieces: list[str], around: str) -> N
         header.dtype,
         data[header.offset :],
     )
+
+
+def test_a_stream_that_stays_is_said_to_be_incomplete_after_a_signal(tmp_path: Path) -> None:
+    before, part = dict(signals.cleanups), np.zeros(2)
+
+    def left(fd: int) -> list[object]:
+        sink = StreamSink((4,), part.dtype, "C", fd)
+        sink.write_from(part, 0)
+        found = [cleanup() for key, cleanup in signals.cleanups.items() if key not in before]
+        sink.write_from(part, 2)
+        sink.commit()
+        assert signals.cleanups == before
+        return found
+
+    with (tmp_path / "y.npy").open("wb") as file:
+        assert left(file.fileno()) == ["the rest of <stdout>"]
+    reader, writer = os.pipe()  # what is in it goes with its reader
+    try:
+        assert left(writer) == []
+    finally:
+        os.close(reader)
+        os.close(writer)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), np.zeros(4))
