@@ -394,7 +394,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     import difflib  # imported only when a name is wrong
 
     every, typed = {one.lstrip("-"): one for one in known}, name.lstrip("-").lower()
-    near = [one for one in every if one.startswith(typed)]
+    near = [one for one in every if typed and one.startswith(typed)]
     if not 1 <= len(near) <= MOST_MEANT:
         near = difflib.get_close_matches(typed, list(every), n=1)
     return f"did you mean {' or '.join(every[one] for one in near)}?" if near else None

@@ -65,7 +65,7 @@ MISFITS: list[tuple[dict[str, Any], tuple[int, ...], str]] = [
     (
         {"num_groups": 1},
         (4,),
-        "a tensor of 1 axes (4) has no usual layout; say --layout, one letter per axis, such as CHW",
+        "a tensor of 1 axis (4) has no usual layout; say --layout, one letter per axis, such as CHW",
     ),
 ]
 # layout, shape, order: (N, G, C//G, H, W) and alike, the shape of the moments, and (before C, C, after C) in storage
