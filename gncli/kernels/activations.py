@@ -16,10 +16,12 @@ from __future__ import annotations
 import functools
 import math
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gncli.kernels.twofold import Pair, over, plus, times
 
 Floats = NDArray[np.float64]
 
@@ -33,6 +35,14 @@ SERIES = tuple(1 / math.factorial(k) for k in range(13, 1, -1))  # of e**r, to r
 RATE = float.fromhex("0x1.9884533d43651p+0")  # 2 sqrt(2 / pi)
 CUBE = float.fromhex("0x1.2444f2a4d8b4bp-4")  # 0.044715 of it
 DENSITY = float.fromhex("0x1.9884533d43651p-2")  # 1 / sqrt(2 pi)
+LOST = 2.0**-80  # the relative error of a' in two float64: of g + |u| g'
+BEYOND = 4.0  # from there on the tail of gelu is a continued fraction, of so many terms:
+TERMS = 100
+NOTHING: Any = (0.0, 0.0)
+LN2_REST = (LN2_LOW, float.fromhex("0x1.cc01f97b57a08p-87"))
+RATE_IN_TWO = (RATE, float.fromhex("-0x1.cbc0d30ebfd15p-54"))
+CUBE_IN_TWO = (CUBE, float.fromhex("-0x1.6c843a29d1c70p-61"))
+DENSITY_IN_TWO = (DENSITY, float.fromhex("-0x1.cbc0d30ebfd15p-56"))
 MIDDLE = 5.0
 # (x + 5) e**(x**2 / 2) Phi(-x) of 0 <= x <= 38, in powers of (x - 5) / (x + 5): Chebyshev's series to order 22.
 TAIL = tuple(
@@ -148,6 +158,113 @@ def derivative(name: str, u: Floats, bound: Floats) -> None:
     bound[...] = np.where(far, 0.0, near) + 2.0**-170  # so near to 0 or 1 is the derivative where e**t is cut, too
     bound[np.isnan(u)] = np.nan
     u[...] = np.where(far, np.where(np.isnan(u), u, u > 0), value + u * slope)
+
+
+# --- in sums of two float64 ------------------------------------------------------------------------------------------
+
+
+def derivative_in_two(name: str, u: Pair, error: Floats) -> tuple[Pair, Floats]:
+    """Return a' in two float64 where u is within `error` of `u`, in two float64 too, and bounds of its error.
+
+    It is computed within `LOST` times ``g + |u| g'``, and within 2**-900 where that underflows; what `error` does to it
+    is bounded as in `derivative`.
+    """
+    value, slope, rate, _ = gate(name, u[0])
+    size = np.abs(u[0])
+    steepest = np.where(error * rate <= NEAR, slope * (4.0 + size * rate) * (1 + 2.0**-5), 1.0)
+    bound = ((value + size * slope) * LOST + steepest * error + 2.0**-700) * (1 + 2.0**-20)
+    return _slopes(name, u), bound
+
+
+def _slopes(name: str, u: Pair) -> Pair:
+    """Return a' at `u`; beyond `FAR` it is 0 or 1, within 2**-900, as it is there."""
+    u = _where(np.abs(u[0]) < FAR, u, (np.copysign(FAR, u[0]), np.zeros(u[0].shape)))
+    if name == "gelu":
+        value, slope = _gelu(u)
+    else:
+        t, rate = u, (np.ones(u[0].shape), np.zeros(u[0].shape))
+        if name == "gelu-tanh":
+            cubic = times(CUBE_IN_TWO, times(u, u))
+            t, rate = times(u, plus(RATE_IN_TWO, cubic)), plus(RATE_IN_TWO, times((3.0, 0.0), cubic))
+        power = _decay_in_two(_absolute(t))
+        large = over(1.0, plus((1.0, 0.0), power))
+        small = times(power, large)
+        value, slope = _where(u[0] > 0, large, small), times(rate, times(large, small))
+    return plus(value, times(u, slope))
+
+
+def _gelu(u: Pair) -> tuple[Pair, Pair]:
+    """Return the distribution function of the normal distribution, and its density."""
+    x = _absolute(u)
+    near = x[0] < BEYOND
+    x = _where(x[0] < 37.0, x, (np.full(near.shape, 37.0), np.zeros(near.shape)))
+    square = times(x, x)
+    density = times(DENSITY_IN_TWO, _decay_in_two((square[0] / 2, square[1] / 2)))
+    tail = np.empty(near.shape), np.empty(near.shape)
+    if near.any():
+        # Phi(x) = 1/2 + phi(x) (x + x^3 / 3 + x^5 / (3 * 5) + ...)
+        q, total = _at(square, near), NOTHING
+        for coefficient in _odd_factorials():
+            total = plus(times(total, q), coefficient)
+        part = times(_at(density, near), times(_at(x, near), total))
+        tail[0][near], tail[1][near] = plus((0.5, 0.0), (-part[0], -part[1]))
+    if not near.all():
+        # Laplace's continued fraction: phi(x) / (x + 1 / (x + 2 / (x + ...)))
+        far = _at(x, ~near)
+        under = far
+        for k in range(TERMS, 0, -1):
+            under = plus(far, over(float(k), under))
+        tail[0][~near], tail[1][~near] = times(_at(density, ~near), over(1.0, under))
+    return _where(u[0] > 0, plus((1.0, 0.0), (-tail[0], -tail[1])), tail), density
+
+
+def _decay_in_two(t: Pair) -> Pair:
+    """Return e**-t of a `t` that is not negative, within 2**-92 of itself up to `FAR`, where it is cut."""
+    t = _where(t[0] < FAR, t, (np.full(t[0].shape, FAR), np.zeros(t[0].shape)))
+    n = np.rint(t[0] * LOG2_E)
+    r = plus((n * LN2_HIGH, np.zeros(n.shape)), (-t[0], -t[1]))  # the product is exact
+    r = plus(r, times(LN2_REST, (n, np.zeros(n.shape))))
+    r = r[0] * 2.0**-8, r[1] * 2.0**-8
+    total = NOTHING
+    for coefficient in _factorials():
+        total = plus(times(total, r), coefficient)
+    for _ in range(8):
+        total = times(total, total)
+    scale = np.ldexp(1.0, -n.astype(np.int32))
+    return total[0] * scale, total[1] * scale
+
+
+@functools.cache
+def _odd_factorials() -> tuple[Any, ...]:
+    """Return 1 / (2 k + 1)!! of k = 63, 62, ..., 0 as pairs; the rest is below 2**-110 of the sum where it is used."""
+    parts, part = [], Fraction(1)
+    for k in range(64):
+        part /= 2 * k + 1
+        parts.append(_in_two(part))
+    return tuple(reversed(parts))
+
+
+@functools.cache
+def _factorials() -> tuple[Any, ...]:
+    """Return 1 / k! of k = 11, 10, ..., 0 as pairs."""
+    return tuple(_in_two(Fraction(1, math.factorial(k))) for k in range(11, -1, -1))
+
+
+def _in_two(number: Fraction) -> tuple[float, float]:
+    return float(number), float(number - Fraction(float(number)))
+
+
+def _absolute(u: Pair) -> Pair:
+    sign = np.where(u[0] < 0, -1.0, 1.0)
+    return u[0] * sign, u[1] * sign
+
+
+def _where(which: NDArray[np.bool_], a: Pair, b: Pair) -> Pair:
+    return np.where(which, a[0], b[0]), np.where(which, a[1], b[1])
+
+
+def _at(u: Pair, which: NDArray[np.bool_]) -> Pair:
+    return u[0][which], u[1][which]
 
 
 # --- in integers -----------------------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ from gncli.kernels.floats import Float
 from gncli.kernels.limbs import LAST, cell_limbs, center, exponent, integers, over_blocks
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, Union, is_wide_integer
-from gncli.kernels.plain import NO_DIGITS, Affine, Factors, cuts, native_order
+from gncli.kernels.plain import NO_DIGITS, Affine, Factors, Standard, argument, cuts, native_order
 from gncli.kernels.reduction import Visit, spread
-from gncli.kernels.twofold import two_product, two_sum
+from gncli.kernels.twofold import two_sum
 
 if TYPE_CHECKING:
     from gncli.kernels.groupnorm import GroupNorm
@@ -336,32 +336,25 @@ class Cell(NamedTuple):
     def argument(self, x: NDArray[Any], factors: Factors) -> tuple[Floats, Floats, Floats] | None:
         """Return the results for some elements, before the activation, in two float64 each, and bounds of their errors.
 
-        None if the variance and eps are 0, or an element is no float64. For the parameters see `settled`.
+        None if there is no `standard`. For the parameters see `settled`.
         """
-        gamma, rest, beta = factors
-        spread, values = self.spread, x.astype(np.float64)
-        largest = float(np.abs(values).max())
+        standard = self.standard(x)
+        return None if standard is None else argument(x.astype(np.float64), factors, standard)
+
+    def standard(self, x: NDArray[Any]) -> Standard | None:
+        """Return how some elements of the cell are standardized in sums of two float64.
+
+        None if the variance and eps are 0, or an element is no float64.
+        """
+        spread, largest = self.spread, float(np.abs(x.astype(np.float64)).max())
         if not spread or (x.dtype.kind in "iu" and largest > 2.0**53):  # not every such integer is a float64
             return None
         scale = math.frexp(largest)[1]
-        mean, mean_low = _halves(_shift(self.first, -scale), self.n << GRAIN)
         more = max(0, 240 - spread.bit_length()) // 2 + 1
         root = math.isqrt(spread << 2 * more)
         over, under = (self.n << more, root) if self.root else (self.n**2 << GRAIN, spread)
-        rstd, rstd_low = _halves(_shift(over << GRAIN, scale), under)
-        values = np.ldexp(values, -scale)
-        total, low = two_sum(values, -mean)
-        total, lower = two_sum(total, -mean_low)
-        d, d_low = two_sum(total, low + lower)
-        d_error = 2.0**-100 * (np.abs(values) + abs(mean)) + 2.0**-1060
-        z, z_low = two_product(d, rstd)
-        z, z_low = two_sum(z, z_low + (d * rstd_low + d_low * rstd))
-        z_error = d_error * rstd + 2.0**-98 * np.abs(z) + 2.0**-1000
-        y, y_low = two_product(z, gamma)
-        y_low += z_low * gamma + z * rest
-        sum_, low = two_sum(y, beta)
-        y, y_low = two_sum(sum_, low + y_low)
-        return y, y_low, np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
+        mean, rstd = _halves(_shift(self.first, -scale), self.n << GRAIN), _halves(_shift(over << GRAIN, scale), under)
+        return Standard(scale, *mean, *rstd)
 
     def _deviation(self, x: Any) -> Fraction:
         """Return N of an element."""

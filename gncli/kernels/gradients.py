@@ -18,7 +18,6 @@ T = n P - S A, N = n x - S::
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
@@ -27,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.activations import derivative
 from gncli.kernels.exact import GRAIN, Sums, cell_sums, fractions, is_narrow, positive
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
@@ -39,7 +37,6 @@ from gncli.kernels.reduction import Visit, over_rows, spread
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
 from gncli.kernels.twofold import Pair
-from gncli.kernels.walk import boxes
 from gncli.text import finite
 
 TWO = 2.0**-100  # the unit of what is computed in sums of two float64
@@ -83,17 +80,7 @@ class Weights(NamedTuple):
             return []
         rest = self.values.rest
         parts = [self.values.gamma] if rest is None else [self.values.gamma, rest]
-        shape = [count if place % 2 else 1 for place, count in enumerate(self.values.shape)]
-        found = [np.empty(size) for _ in parts]
-        done = 0
-        for box in boxes(self.values.shape, start, start + size):
-            extents = tuple(part.stop - part.start for part in box)
-            piece = slice(done, done + math.prod(extents))
-            done = piece.stop
-            own = tuple(part if place % 2 else slice(None) for place, part in enumerate(box))
-            for out, part in zip(found, parts, strict=True):
-                out[piece].reshape(extents)[...] = part.reshape(shape)[own]
-        return found
+        return self.values.along(start, size, parts)
 
 
 class Upstream(NamedTuple):
@@ -169,7 +156,7 @@ def through(
         h = np.multiply(dy, above, dtype=dy.dtype)
         h[np.isnan(u) & ~exist] = np.nan
         return Upstream(h)
-    derivative(name, u, bound)
+    loops().derivative(name, u, bound)
     values = scratch.take("h", z.size)
     values[...] = dy
     nothing = values == 0
@@ -495,8 +482,11 @@ class Elements(NamedTuple):
     def of_cell(cls, visit: Visit, dy: NDArray[Any], affine: Affine, number: int) -> Elements:
         """Return those of the cell of a visit that has a number; see `cell_numbers`."""
         shape = visit.walk.view(visit.region)
-        runs = np.broadcast_to((cell_numbers(visit) == number)[:, None], shape)
-        return cls.of(visit, dy, affine, np.flatnonzero(runs))
+        places = np.flatnonzero(np.broadcast_to((cell_numbers(visit) == number)[:, None], shape))
+        if not places.size or places[-1] - places[0] >= places.size:
+            return cls.of(visit, dy, affine, places)
+        run = slice(places[0], places[-1] + 1)
+        return cls(visit.values[run], dy[run], affine.of_run(visit.region.start + int(places[0]), places.size))
 
     def at(self, which: Any) -> Elements:
         """Return some of them."""

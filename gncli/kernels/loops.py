@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from gncli.errors import LimitError, ParameterError
 from gncli.kernels import native, plain
 from gncli.kernels.floats import Float
-from gncli.kernels.plain import Affine, Floats, Gradient, GradientInTwo, Integers, Reals, Standardization, Tolerance
+from gncli.kernels.plain import (
+    Affine,
+    Factors,
+    Floats,
+    Gradient,
+    GradientInTwo,
+    Integers,
+    Reals,
+    Standard,
+    Standardization,
+    Tolerance,
+)
 
 
 class Loops(Protocol):
@@ -102,6 +113,12 @@ class Loops(Protocol):
 
     def enclosed(self, values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:
         """See `plain.enclosed`."""
+
+    def derivative(self, name: str, u: Floats, bound: Floats) -> None:
+        """See `plain.derivative`."""
+
+    def slopes(self, name: str, x: Floats, factors: Factors, standard: Standard) -> tuple[Floats, Floats, Floats]:
+        """See `plain.slopes`."""
 
     def largest(self, a: Reals, b: Reals | None) -> float:
         """See `plain.largest`."""

@@ -111,6 +111,52 @@ struct tally {
     int32_t *power, *a_power, *b_power;
 };
 
+/* 1 / k! of k = 11, 10, ..., 0 in two doubles: activations._factorials. */
+static const double inverse[][2] = {
+    {0x1.ae64567f544e4p-26, -0x1.c062e06d1f209p-80}, {0x1.27e4fb7789f5cp-22, 0x1.cbbc05b4fa99ap-76},
+    {0x1.71de3a556c734p-19, -0x1.c154f8ddc6c00p-73}, {0x1.a01a01a01a01ap-16, 0x1.a01a01a01a01ap-76},
+    {0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-73}, {0x1.6c16c16c16c17p-10, -0x1.f49f49f49f49fp-65},
+    {0x1.1111111111111p-7, 0x1.1111111111111p-63}, {0x1.5555555555555p-5, 0x1.5555555555555p-59},
+    {0x1.5555555555555p-3, 0x1.5555555555555p-57}, {0x1.0000000000000p-1, 0},
+    {0x1.0000000000000p+0, 0}, {0x1.0000000000000p+0, 0},
+};
+
+/* 1 / (2 k + 1)!! of k = 63, 62, ..., 0 in two doubles: activations._odd_factorials. */
+static const double odd[][2] = {
+    {0x1.c82b0ace19470p-357, 0x1.f4f5bc15172b1p-414}, {0x1.c49ab4b87d147p-350, 0x1.7c42f4273b3f3p-405},
+    {0x1.b9ff147c2a260p-343, -0x1.ee534ec8d8122p-397}, {0x1.a8bb1daf50808p-336, -0x1.b6081b69ff42ep-391},
+    {0x1.9180e20fba197p-329, 0x1.70f62b0ae6596p-383}, {0x1.7545d22a9f03bp-322, -0x1.20fb23fbddd8ep-376},
+    {0x1.5531d21af5596p-315, -0x1.50258ee438c84p-369}, {0x1.328ac2c4386e4p-308, 0x1.e1fe419ef4fc1p-362},
+    {0x1.0e9e7ff139d16p-301, -0x1.367d8a11abb97p-355}, {0x1.d55ae5e660472p-295, -0x1.7a81bb76a5d5ap-349},
+    {0x1.8faf67c62dfc9p-288, -0x1.e4a4f346126fep-343}, {0x1.4e1ca0bfaa712p-281, -0x1.6521e35c93698p-336},
+    {0x1.12137bdd39d0dp-274, -0x1.827ae640f8765p-328}, {0x1.b9175b58090c0p-268, 0x1.4202356f7021ap-322},
+    {0x1.5c0c6e1377238p-261, -0x1.01ea41d611857p-315}, {0x1.0d319d230e257p-254, 0x1.e2134451b9cb2p-310},
+    {0x1.97ff32292170cp-248, 0x1.354a6717bb2fbp-305}, {0x1.2ecf673a86d1bp-241, -0x1.0d3963be31895p-297},
+    {0x1.b80562010be8bp-235, 0x1.1c644d87d0024p-290}, {0x1.38d3d3acbe777p-228, -0x1.4ba161c2e43cdp-284},
+    {0x1.b306925c38de1p-222, 0x1.7cb4e5033ea6ep-276}, {0x1.27ae777aaea6fp-215, 0x1.7585e750692adp-270},
+    {0x1.88b3b6aeeff5cp-209, -0x1.57f514649a299p-263}, {0x1.fd4910eadf32bp-203, -0x1.f84759c9dfb7ap-259},
+    {0x1.42483cb4a13e1p-196, 0x1.10716c972036fp-251}, {0x1.8dd12aeef708ap-190, -0x1.9f67fbeae8787p-246},
+    {0x1.de9fa7a781366p-184, -0x1.73c91b169fb0fp-240}, {0x1.18718c3c25b5ep-177, -0x1.2675f577d0647p-231},
+    {0x1.3fe183f49b037p-171, -0x1.bf7a2ff2a6ca2p-227}, {0x1.62de2e635bf7dp-165, -0x1.b06b8d3131084p-221},
+    {0x1.7e978a031f273p-159, -0x1.648cfd0e42374p-213}, {0x1.9086a47b449d0p-153, 0x1.abc671512ae30p-211},
+    {0x1.96c8bf0d31af7p-147, 0x1.1b2758b166f8fp-201}, {0x1.906d9c10fce8bp-141, 0x1.a6babb4ea15d0p-195},
+    {0x1.7da878c0310ddp-135, -0x1.f45815e438cd6p-191}, {0x1.5fd74f512d38cp-129, -0x1.83504d0b99175p-183},
+    {0x1.395bc2a44c468p-123, 0x1.670c7b61aba74p-177}, {0x1.0d4adb45318cap-117, -0x1.4b7145f8107c5p-171},
+    {0x1.be03fb2a9a10ep-112, 0x1.b0c641d24b224p-170}, {0x1.636b2c25f2c57p-106, 0x1.6b1bbf8e727bfp-161},
+    {0x1.101e0dcd0ddf3p-100, -0x1.04ff60ab782c9p-154}, {0x1.8fac24452c5fdp-95, -0x1.df5715fbd8817p-149},
+    {0x1.19050980a3336p-89, -0x1.c1093b75143b0p-143}, {0x1.799ec4c4db4d0p-84, -0x1.b6467e5532f50p-142},
+    {0x1.e3d36c1c38faap-79, 0x1.dce75ae22d6b6p-133}, {0x1.26d4d5e132b8cp-73, -0x1.f58c1278b14a4p-129},
+    {0x1.54e6174c62a5ap-68, -0x1.10fa7d56e33f7p-122}, {0x1.74dba97b8be52p-63, 0x1.2adc0dd1eee53p-118},
+    {0x1.808286c768445p-58, -0x1.25e688dfc0d1dp-112}, {0x1.747e72912d023p-53, -0x1.bcb75498c2cb4p-107},
+    {0x1.519297d390c9fp-48, 0x1.4cf9db558f77cp-102}, {0x1.1cd3b01a822a6p-43, 0x1.b8f2d110310d1p-97},
+    {0x1.bd0ac3296b624p-39, 0x1.87db354a65235p-96}, {0x1.3fdfbc45c52eap-34, -0x1.732d38d943a75p-90},
+    {0x1.a3d5a71b92cd3p-30, 0x1.8d4a562d73466p-90}, {0x1.f28db670be53bp-26, -0x1.b8a0dee6a81c7p-80},
+    {0x1.08db48ebe51c7p-21, 0x1.d7aa2655dac39p-77}, {0x1.f09b28ba4d955p-18, 0x1.5d17c1f83e8bbp-72},
+    {0x1.937e11175f095p-14, 0x1.5ba34d99b2d18p-68}, {0x1.1566abc011567p-10, -0x1.50ffbaa655100p-64},
+    {0x1.3813813813814p-7, -0x1.fb1fb1fb1fb20p-61}, {0x1.1111111111111p-4, 0x1.1111111111111p-60},
+    {0x1.5555555555555p-2, 0x1.5555555555555p-56}, {0x1.0000000000000p+0, 0},
+};
+
 #define EXPORT __attribute__((visibility("default")))
 
 #define PASTE_(name, body) name##_##body
@@ -1365,8 +1411,8 @@ INLINE void NAME(affine)(double *restrict z, int n, struct NAME(channel) channel
 /* Return what the rounding of a product lost (Dekker): twofold.two_product. */
 INLINE double NAME(lost_product)(double a, double b, double product)
 {
-    double a_scaled = 0x1.000002p27 * a, a_high = a_scaled - (a_scaled - a), a_low = a - a_high;
-    double b_scaled = 0x1.000002p27 * b, b_high = b_scaled - (b_scaled - b), b_low = b - b_high;
+    double a_scaled = 0x1.0000002p27 * a, a_high = a_scaled - (a_scaled - a), a_low = a - a_high;
+    double b_scaled = 0x1.0000002p27 * b, b_high = b_scaled - (b_scaled - b), b_low = b - b_high;
     return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
 }
 
@@ -2088,6 +2134,274 @@ int64_t NAME(audit)(struct map *task)
     }
     task->zeros = zeros;
     return found;
+}
+
+/* --- derivatives in sums of two doubles ---------------------------------------------------------------------------- */
+
+/* Vectors of sums of two doubles, in the order of operations of twofold.py. */
+#define vp NAME(vp)
+typedef struct {
+    vd high, low;
+} vp;
+
+INLINE vp NAME(sum2)(vd a, vd b)
+{
+    vd total = a + b, part = total - a;
+    return (vp){total, (a - (total - part)) + (b - part)};
+}
+
+INLINE vp NAME(product2)(vd a, vd b)
+{
+    vd a_scaled = 0x1.0000002p27 * a, a_high = a_scaled - (a_scaled - a), a_low = a - a_high;
+    vd b_scaled = 0x1.0000002p27 * b, b_high = b_scaled - (b_scaled - b), b_low = b - b_high, product = a * b;
+    return (vp){product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low};
+}
+
+INLINE vp NAME(plus_pair)(vp a, vp b)
+{
+    vp total = NAME(sum2)(a.high, b.high);
+    return NAME(sum2)(total.high, total.low + (a.low + b.low));
+}
+
+INLINE vp NAME(times_pair)(vp a, vp b)
+{
+    vp product = NAME(product2)(a.high, b.high);
+    return NAME(sum2)(product.high, product.low + (a.high * b.low + a.low * b.high));
+}
+
+INLINE vp NAME(over_pair)(double number, vp by)
+{
+    vd found = number / by.high;
+    vp product = NAME(product2)(found, by.high);
+    return NAME(sum2)(found, ((number - product.high) - product.low - found * by.low) / by.high);
+}
+
+INLINE vp NAME(both)(double high, double low)
+{
+    return (vp){NAME(all)(high), NAME(all)(low)};
+}
+
+INLINE vp NAME(choose)(vl which, vp a, vp b)
+{
+    return (vp){(vd)(((vl)a.high & which) | ((vl)b.high & ~which)), (vd)(((vl)a.low & which) | ((vl)b.low & ~which))};
+}
+
+INLINE vp NAME(absolute)(vp u)
+{
+    vd sign = NAME(choose)(u.high < 0, NAME(both)(-1, 0), NAME(both)(1, 0)).high;
+    return (vp){u.high * sign, u.low * sign};
+}
+
+#define SIDE 2 /* vectors side by side, since each operation waits for the one before */
+
+/* Return e**-t: activations._decay_in_two. */
+INLINE void NAME(decay)(const vp *t, vp *found)
+{
+    vp r[SIDE];
+    vd scale[SIDE];
+    for (int j = 0; j < SIDE; j++) {
+        vp from = NAME(choose)(t[j].high < 690.0, t[j], NAME(both)(690, 0));
+        vd shifted = from.high * 0x1.71547652b82fep+0 + 0x1.8p52, n = shifted - 0x1.8p52;
+        scale[j] = (vd)((INT64_C(1023) << 52) - ((vl)shifted << 52));
+        r[j] = NAME(plus_pair)((vp){n * 0x1.62e42feep-1, NAME(all)(0)}, (vp){-from.high, -from.low});
+        r[j] = NAME(plus_pair)(r[j], NAME(times_pair)(NAME(both)(0x1.a39ef35793c76p-33, 0x1.cc01f97b57a08p-87), (vp){n, NAME(all)(0)}));
+        r[j] = (vp){r[j].high * 0x1p-8, r[j].low * 0x1p-8};
+        found[j] = NAME(both)(0, 0);
+    }
+    for (int k = 0; k < 12; k++)
+        for (int j = 0; j < SIDE; j++)
+            found[j] = NAME(plus_pair)(NAME(times_pair)(found[j], r[j]), NAME(both)(inverse[k][0], inverse[k][1]));
+    for (int k = 0; k < 8; k++)
+        for (int j = 0; j < SIDE; j++)
+            found[j] = NAME(times_pair)(found[j], found[j]);
+    for (int j = 0; j < SIDE; j++)
+        found[j] = (vp){found[j].high * scale[j], found[j].low * scale[j]};
+}
+
+INLINE int NAME(any)(vl which)
+{
+    int64_t found = 0;
+    for (int lane = 0; lane < PER; lane++)
+        found |= which[lane];
+    return found != 0;
+}
+
+/* Return the distribution function of the normal distribution and its density: activations._gelu. */
+INLINE void NAME(normal)(const vp *u, vp *value, vp *density)
+{
+    vp x[SIDE], square[SIDE], half[SIDE], near[SIDE], far[SIDE];
+    vl within = {0}, beyond = {0};
+    for (int j = 0; j < SIDE; j++) {
+        x[j] = NAME(absolute)(u[j]);
+        within |= x[j].high < 4.0;
+        beyond |= ~(x[j].high < 4.0);
+        x[j] = NAME(choose)(x[j].high < 37.0, x[j], NAME(both)(37, 0));
+        square[j] = NAME(times_pair)(x[j], x[j]);
+        half[j] = (vp){square[j].high / 2, square[j].low / 2};
+        near[j] = far[j] = NAME(both)(0, 0);
+    }
+    NAME(decay)(half, density);
+    for (int j = 0; j < SIDE; j++)
+        density[j] = NAME(times_pair)(NAME(both)(0x1.9884533d43651p-2, -0x1.cbc0d30ebfd15p-56), density[j]);
+    if (NAME(any)(within)) {
+        for (int k = 0; k < 64; k++)
+            for (int j = 0; j < SIDE; j++)
+                near[j] = NAME(plus_pair)(NAME(times_pair)(near[j], square[j]), NAME(both)(odd[k][0], odd[k][1]));
+        for (int j = 0; j < SIDE; j++) {
+            vp part = NAME(times_pair)(density[j], NAME(times_pair)(x[j], near[j]));
+            near[j] = NAME(plus_pair)(NAME(both)(0.5, 0), (vp){-part.high, -part.low});
+        }
+    }
+    if (NAME(any)(beyond)) {
+        for (int j = 0; j < SIDE; j++)
+            far[j] = x[j];
+        for (int k = 100; k > 0; k--)
+            for (int j = 0; j < SIDE; j++)
+                far[j] = NAME(plus_pair)(x[j], NAME(over_pair)(k, far[j]));
+        for (int j = 0; j < SIDE; j++)
+            far[j] = NAME(times_pair)(density[j], NAME(over_pair)(1, far[j]));
+    }
+    for (int j = 0; j < SIDE; j++) {
+        vp tail = NAME(choose)(x[j].high < 4.0, near[j], far[j]);
+        value[j] = NAME(choose)(u[j].high > 0, NAME(plus_pair)(NAME(both)(1, 0), (vp){-tail.high, -tail.low}), tail);
+    }
+}
+
+/* Return the gate of silu or gelu-tanh and its slope: activations._slopes. */
+INLINE void NAME(logistic)(const vp *u, vp *value, vp *slope, const int cubic)
+{
+    vp t[SIDE], rate[SIDE], size[SIDE], power[SIDE];
+    for (int j = 0; j < SIDE; j++) {
+        t[j] = u[j];
+        rate[j] = NAME(both)(1, 0);
+        if (cubic) {
+            const vp two = NAME(both)(0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54);
+            vp cube = NAME(times_pair)(NAME(both)(0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c70p-61), NAME(times_pair)(u[j], u[j]));
+            t[j] = NAME(times_pair)(u[j], NAME(plus_pair)(two, cube));
+            rate[j] = NAME(plus_pair)(two, NAME(times_pair)(NAME(both)(3, 0), cube));
+        }
+        size[j] = NAME(absolute)(t[j]);
+    }
+    NAME(decay)(size, power);
+    for (int j = 0; j < SIDE; j++) {
+        vp large = NAME(over_pair)(1, NAME(plus_pair)(NAME(both)(1, 0), power[j])), small = NAME(times_pair)(power[j], large);
+        value[j] = NAME(choose)(u[j].high > 0, large, small);
+        slope[j] = NAME(times_pair)(rate[j], NAME(times_pair)(large, small));
+    }
+}
+
+/* Replace u by the derivative of an activation there: activations._slopes. */
+INLINE void NAME(derive)(double *high, double *low, int n, const int kind)
+{
+    for (int at = 0; at < n; at += SIDE * PER) {
+        vp u[SIDE], value[SIDE], slope[SIDE];
+        for (int j = 0; j < SIDE; j++) {
+            memcpy(&u[j].high, high + at + j * PER, sizeof u[j].high);
+            memcpy(&u[j].low, low + at + j * PER, sizeof u[j].low);
+            vd size = (vd)((vl)u[j].high & INT64_MAX), end = (vd)(((vl)u[j].high & INT64_MIN) | (vl)NAME(all)(690));
+            u[j] = NAME(choose)(size < 690.0, u[j], (vp){end, NAME(all)(0)});
+        }
+        if (kind == GELU)
+            NAME(normal)(u, value, slope);
+        else
+            NAME(logistic)(u, value, slope, kind == GELU_TANH);
+        for (int j = 0; j < SIDE; j++) {
+            vp found = NAME(plus_pair)(value[j], NAME(times_pair)(u[j], slope[j]));
+            memcpy(high + at + j * PER, &found.high, sizeof found.high);
+            memcpy(low + at + j * PER, &found.low, sizeof found.low);
+        }
+    }
+}
+
+/* Standardize and map x, of which the scale is 2 to the power of `power`: plain.argument. `error` takes the bounds. */
+INLINE void NAME(argument)(const double *restrict x, const double *restrict gamma, const double *restrict rest,
+                           const double *restrict beta, int n, int power, const double *cell, double *restrict high,
+                           double *restrict low, double *restrict error)
+{
+    const double mean = cell[0], mean_low = cell[1], rstd = cell[2], rstd_low = cell[3];
+    const double scale = NAME(two_to)(power > 1000 ? 1000 : power), more = NAME(two_to)(power > 1000 ? power - 1000 : 0);
+    for (int i = 0; i < n; i++) {
+        double value = x[i] * scale * more;
+        struct NAME(two) total = NAME(two_sum)(value, -mean), less = NAME(two_sum)(total.high, -mean_low);
+        struct NAME(two) d = NAME(two_sum)(less.high, total.low + less.low);
+        double d_error = 0x1p-100 * (__builtin_fabs(value) + __builtin_fabs(mean)) + 0x1p-1060;
+        double product = d.high * rstd, lost = NAME(lost_product)(d.high, rstd, product);
+        struct NAME(two) z = NAME(two_sum)(product, lost + (d.high * rstd_low + d.low * rstd));
+        double z_error = d_error * rstd + 0x1p-98 * __builtin_fabs(z.high) + 0x1p-1000;
+        double y = z.high * gamma[i], y_low = NAME(lost_product)(z.high, gamma[i], y);
+        y_low += z.low * gamma[i] + z.high * rest[i];
+        struct NAME(two) sum = NAME(two_sum)(y, beta[i]), found = NAME(two_sum)(sum.high, sum.low + y_low);
+        high[i] = found.high;
+        low[i] = found.low;
+        error[i] = __builtin_fabs(gamma[i]) * z_error + 0x1p-96 * (__builtin_fabs(y) + __builtin_fabs(beta[i])) + 0x1p-900;
+    }
+}
+
+/* Replace the error of u by the bound of that of the derivative: activations.derivative_in_two. */
+INLINE void NAME(bound_slope)(const double *restrict u, double *restrict error, int n, const int kind)
+{
+    for (int i = 0; i < n; i++) {
+        struct NAME(gate) gate = kind == GELU ? NAME(gate_of_gelu)(u[i]) : NAME(gate_of_silu)(u[i], kind == GELU_TANH);
+        double size = __builtin_fabs(u[i]), steep = gate.slope * (4.0 + size * gate.rate) * (1 + 0x1p-5);
+        steep = error[i] * gate.rate <= 0x1p-8 ? steep : 1.0;
+        error[i] = ((gate.value + size * gate.slope) * 0x1p-80 + steep * error[i] + 0x1p-700) * UP;
+    }
+}
+
+/* Replace u by the derivative of an activation, and the bound of its error: activations.derivative. */
+INLINE void NAME(derivative_of)(double *restrict u, double *restrict bound, ptrdiff_t n, const int kind)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double x = u[i], size = __builtin_fabs(x), e = bound[i];
+        struct NAME(gate) gate = kind == GELU ? NAME(gate_of_gelu)(x) : NAME(gate_of_silu)(x, kind == GELU_TANH);
+        double steep = gate.slope * (4.0 + size * gate.rate) * (1 + 0x1p-5);
+        double own = gate.value * gate.error + size * gate.slope * (32.0 + 8.0 * (size * gate.rate));
+        double near = e * (e * gate.rate <= 0x1p-8 ? steep : 1.0) + own * 0x1p-53;
+        double found = gate.value + x * gate.slope, end = x > 0 ? 1.0 : 0.0;
+        int close = size < 128.0, nan = x != x;
+        u[i] = close ? found : nan ? x : end;
+        bound[i] = nan ? __builtin_nan("") : (close ? near : 0.0) + 0x1p-170;
+    }
+}
+
+EXPORT void NAME(derivative)(int64_t kind, double *u, double *bound, ptrdiff_t size);
+
+void NAME(derivative)(int64_t kind, double *u, double *bound, ptrdiff_t size)
+{
+    if (kind == SILU)
+        NAME(derivative_of)(u, bound, size, SILU);
+    else if (kind == GELU)
+        NAME(derivative_of)(u, bound, size, GELU);
+    else
+        NAME(derivative_of)(u, bound, size, GELU_TANH);
+}
+
+EXPORT void NAME(slopes)(const double *x, const double *gamma, const double *rest, const double *beta, ptrdiff_t size,
+                         ptrdiff_t power, const double *cell, int64_t kind, double *high, double *low, double *bound);
+
+/* Write the derivatives of an activation for the elements of a cell, in two doubles, and their bounds: plain.slopes. */
+void NAME(slopes)(const double *x, const double *gamma, const double *rest, const double *beta, ptrdiff_t size,
+                  ptrdiff_t power, const double *cell, int64_t kind, double *high, double *low, double *bound)
+{
+    double u[CHUNK], u_low[CHUNK];
+    for (ptrdiff_t at = 0; at < size; at += CHUNK) {
+        const int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        NAME(argument)(x + at, gamma + at, rest + at, beta + at, n, (int)power, cell, u, u_low, bound + at);
+        for (int i = n; i % (SIDE * PER); i++)
+            u[i] = u_low[i] = 0;
+        if (kind == GELU) {
+            NAME(bound_slope)(u, bound + at, n, GELU);
+            NAME(derive)(u, u_low, n, GELU);
+        } else if (kind == SILU) {
+            NAME(bound_slope)(u, bound + at, n, SILU);
+            NAME(derive)(u, u_low, n, SILU);
+        } else {
+            NAME(bound_slope)(u, bound + at, n, GELU_TANH);
+            NAME(derive)(u, u_low, n, GELU_TANH);
+        }
+        memcpy(high + at, u, (size_t)n * sizeof *u);
+        memcpy(low + at, u_low, (size_t)n * sizeof *u);
+    }
 }
 
 /* --- gradients ---------------------------------------------------------------------------------------------------- */

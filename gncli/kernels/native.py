@@ -16,11 +16,13 @@ from gncli.kernels import plain
 from gncli.kernels.floats import Float
 from gncli.kernels.plain import (
     Affine,
+    Factors,
     Floats,
     Gradient,
     GradientInTwo,
     Integers,
     Reals,
+    Standard,
     Standardization,
     Tolerance,
     num_steps,
@@ -135,6 +137,8 @@ _ARGUMENTS = {
     "gradient_in_two": (*(_POINTER,) * 4, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
     "gradient": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
     "enclosed": (ctypes.POINTER(_Map),),
+    "derivative": (ctypes.c_int64, _POINTER, _POINTER, _SIZE),
+    "slopes": (*(_POINTER,) * 4, _SIZE, _SIZE, _POINTER, ctypes.c_int64, *(_POINTER,) * 3),
     "largest": (*_PRODUCT, _SIZE),
     "levels": (*_PRODUCT, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER),
     "between": (*_ELEMENTS, _POINTER, _POINTER, _SIZE, _POINTER),
@@ -370,6 +374,19 @@ class Native:
         """See `plain.enclosed`."""
         task = _Map(num_x=1, length=values.size, width=1, z=_at(values), offset=_at(bound), y=_at(out))
         return self._named("enclosed", task, made, None, 0)
+
+    def derivative(self, name: str, u: Floats, bound: Floats) -> None:
+        """See `plain.derivative`."""
+        self._call["derivative"](1 + ACTIVATIONS.index(name), _at(u), _at(bound), u.size)
+
+    def slopes(self, name: str, x: Floats, factors: Factors, standard: Standard) -> tuple[Floats, Floats, Floats]:
+        """See `plain.slopes`."""
+        kept = [np.ascontiguousarray(part) for part in (x, *factors)]
+        cell = np.array(standard[1:])
+        found = np.empty((3, x.size))
+        arrays = (*map(_at, kept), x.size, -standard.scale, _at(cell), 1 + ACTIVATIONS.index(name), *_rows(found))
+        self._call["slopes"](*arrays)
+        return found[0], found[1], found[2]
 
     def largest(self, a: Reals, b: Reals | None) -> float:
         """See `plain.largest`."""

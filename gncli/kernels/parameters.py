@@ -62,7 +62,7 @@ class Grid(NamedTuple):
     def owners_of(self, start: int, size: int) -> NDArray[np.int64]:
         """Return the parameter of each element of a run in storage."""
         numbers = Affine(self.owners.astype(np.float64), np.zeros(self.owners.size), self.runs)
-        return numbers.of(np.arange(start, start + size))[0].astype(np.int64)
+        return numbers.along(start, size, [numbers.gamma])[0].astype(np.int64)
 
     def arranged(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return one value per place as one per parameter: those of a group are added up."""

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.activations import activate
+from gncli.kernels.activations import activate, derivative_in_two
+from gncli.kernels.activations import derivative as slope_at
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.scratch import room
 from gncli.kernels.twofold import two_product, two_sum
@@ -47,6 +48,7 @@ NO_DIGITS = 1 << 20  # see `digits`
 LIMB = 22  # bits: see `limbs`
 FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
 ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
+SHORT = 1 << 13  # the same where much is made of each
 PIECE = 1 << 16  # elements worked on at a time: large calls, on scratch that stays in the cache (2**14 to 2**18 tried)
 
 
@@ -680,6 +682,25 @@ class Affine(NamedTuple):
         rest = np.zeros(pairs.shape) if self.rest is None else self.rest[pairs]
         return Factors(self.gamma[pairs], rest, self.beta[pairs])
 
+    def along(self, start: int, size: int, parts: Sequence[Floats]) -> list[Floats]:
+        """Return arrays that are like gamma, each as one value per element of a run in storage."""
+        shape = [count if place % 2 else 1 for place, count in enumerate(self.shape)]
+        found = [np.empty(size) for _ in parts]
+        done = 0
+        for box in boxes(self.shape, start, start + size):
+            extents = tuple(part.stop - part.start for part in box)
+            piece = slice(done, done + math.prod(extents))
+            done = piece.stop
+            own = tuple(part if place % 2 else slice(None) for place, part in enumerate(box))
+            for out, part in zip(found, parts, strict=True):
+                out[piece].reshape(extents)[...] = part.reshape(shape)[own]
+        return found
+
+    def of_run(self, start: int, size: int) -> Factors:
+        """Return what `of` does, of the elements of a run in storage."""
+        rest = np.zeros(self.gamma.size) if self.rest is None else self.rest
+        return Factors(*self.along(start, size, (self.gamma, rest, self.beta)))
+
     def at(self, places: NDArray[np.int64]) -> Affine:
         """Return the map of the elements at these places in storage, as if each had a channel of its own."""
         gamma, rest, beta = self.of(places)
@@ -1252,6 +1273,67 @@ def enclosed(values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> I
         bits = f"u{out.itemsize}"
         found.append(start + np.flatnonzero((out[here].view(bits) != upper.view(bits)) | np.isnan(upper)))
     return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def derivative(name: str, u: Floats, bound: Floats) -> None:
+    """Do what `activations.derivative` does, for 1-D arrays."""
+    for start in range(0, u.size, SHORT):
+        here = slice(start, start + SHORT)
+        slope_at(name, u[here], bound[here])
+
+
+class Standard(NamedTuple):
+    """How elements of a cell are standardized in sums of two float64: ``(x / 2**scale - mean) rstd``."""
+
+    scale: int
+    mean: float
+    mean_low: float
+    rstd: float
+    rstd_low: float
+
+
+def argument(x: Floats, factors: Factors, standard: Standard) -> tuple[Floats, Floats, Floats]:
+    """Return elements, standardized and mapped, in two float64 each, and bounds of their errors.
+
+    Parameters
+    ----------
+    x : ndarray of float64, 1-D
+        Elements of a cell.
+    factors : Factors
+        The affine map of each.
+    standard : Standard
+        That of the cell.
+    """
+    gamma, rest, beta = factors
+    scale, mean, mean_low, rstd, rstd_low = standard
+    values = np.ldexp(x, -scale)
+    total, low = two_sum(values, -mean)
+    total, lower = two_sum(total, -mean_low)
+    d, d_low = two_sum(total, low + lower)
+    d_error = 2.0**-100 * (np.abs(values) + abs(mean)) + 2.0**-1060
+    z, z_low = two_product(d, rstd)
+    z, z_low = two_sum(z, z_low + (d * rstd_low + d_low * rstd))
+    z_error = d_error * rstd + 2.0**-98 * np.abs(z) + 2.0**-1000
+    y, y_low = two_product(z, gamma)
+    y_low += z_low * gamma + z * rest
+    sum_, low = two_sum(y, beta)
+    y, y_low = two_sum(sum_, low + y_low)
+    return y, y_low, np.abs(gamma) * z_error + 2.0**-96 * (np.abs(z * gamma) + np.abs(beta)) + 2.0**-900
+
+
+def slopes(name: str, x: Floats, factors: Factors, standard: Standard) -> tuple[Floats, Floats, Floats]:
+    """Return the derivatives of an activation for elements, in two float64 each, and bounds of their errors.
+
+    Parameters
+    ----------
+    name : str
+        An activation that is not relu.
+    x, factors, standard
+        See `argument`.
+    """
+    high, low, error = argument(x, factors, standard)
+    found, bound = derivative_in_two(name, (high, low), error)
+    return *found, bound
 
 
 def largest(a: Reals, b: Reals | None) -> float:

@@ -23,30 +23,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.activations import LN2_HIGH, LOG2_E, NEAR, gate, steepness
+from gncli.kernels.activations import steepness
+from gncli.kernels.exact import GRAIN, distinct, fractions
 from gncli.kernels.exact import Cell as Standardized
-from gncli.kernels.exact import distinct, fractions
 from gncli.kernels.floats import FLOATS, Float
-from gncli.kernels.gradients import Cell, Elements, Rounded, Rounders, exact_value, float_parts
-from gncli.kernels.plain import UP, Factors, Floats
-from gncli.kernels.proof import TINY
-from gncli.kernels.surds import Term, agreed_sum, exactly, is_zero, product_sums, rounded_sum
-from gncli.kernels.twofold import Pair, over, plus, times
+from gncli.kernels.gradients import Cell, Elements, Rounded, Rounders, exact_value
+from gncli.kernels.loops import loops
+from gncli.kernels.plain import UP, Factors, Floats, Standard
+from gncli.kernels.surds import Term, agreed_sum, exact_sums, is_zero, rounded_sum
+from gncli.kernels.twofold import Pair, times
 
-LOST = 2.0**-80  # the relative error of a' as a sum of two float64: of g + |u| g'
-FAR = 690.0  # e**-FAR is a normal number
-TAIL = 4.0  # from there on the tail of gelu is a continued fraction, of so many terms:
-TERMS = 100
-PIECE = 1 << 13  # elements that are computed at once
-LEAST = 2.0**-120  # of the largest of some numbers: what is below it is left out of a sum
+PIECE = 1 << 14  # elements that are computed at once
+ROUNDED = 2.0**-98  # the relative error of products of pairs
+LEAST = 2.0**-960  # what they lose to underflow is less
 BITS = (256, 512, 1024, 2048, 4096)  # for a' in integers; they decide all but what is a tie if some a' is 0 or 1
 LAST = BITS[-1]
 NO_FACTORS = (Fraction(0), Fraction(0))
-NO_PAIR: Any = (0.0, 0.0)
-LN2_REST = (float.fromhex("0x1.a39ef35793c76p-33"), float.fromhex("0x1.cc01f97b57a08p-87"))
-RATE = (float.fromhex("0x1.9884533d43651p+0"), float.fromhex("-0x1.cbc0d30ebfd15p-54"))  # 2 sqrt(2 / pi)
-CUBE = (float.fromhex("0x1.2444f2a4d8b4bp-4"), float.fromhex("-0x1.6c843a29d1c70p-61"))  # 0.044715 of it
-DENSITY = (float.fromhex("0x1.9884533d43651p-2"), float.fromhex("-0x1.cbc0d30ebfd15p-56"))  # 1 / sqrt(2 pi)
 
 
 class Near(NamedTuple):
@@ -78,155 +70,53 @@ def added(a: Sums | None, b: Sums | None) -> Sums | None:
 # --- in sums of two float64 ------------------------------------------------------------------------------------------
 
 
-def slope_pairs(name: str, u: Pair) -> Pair:
-    """Return a' at `u`, with an error below `LOST` times ``g + |u| g'``, and below 2**-900 where that underflows."""
-    if name == "gelu":
-        value, slope = _gelu(u)
-    else:
-        t, rate = u, (np.ones(u[0].shape), np.zeros(u[0].shape))
-        if name == "gelu-tanh":
-            cubic = times(CUBE, times(u, u))
-            t, rate = times(u, plus(RATE, cubic)), plus(RATE, times((3.0, 0.0), cubic))
-        power = _decay(_absolute(t))
-        large = over(1.0, plus((1.0, 0.0), power))
-        small = times(power, large)
-        value, slope = _where(u[0] > 0, large, small), times(rate, times(large, small))
-    return plus(value, times(u, slope))
-
-
-def _gelu(u: Pair) -> tuple[Pair, Pair]:
-    """Return the distribution function of the normal distribution, and its density."""
-    x = _absolute(u)
-    near = x[0] < TAIL
-    x = _where(x[0] < 37.0, x, (np.full(near.shape, 37.0), np.zeros(near.shape)))
-    square = times(x, x)
-    density = times(DENSITY, _decay((square[0] / 2, square[1] / 2)))
-    tail = np.empty(near.shape), np.empty(near.shape)
-    if near.any():
-        # Phi(x) = 1/2 + phi(x) (x + x^3 / 3 + x^5 / (3 * 5) + ...)
-        q, total = _at(square, near), NO_PAIR
-        for coefficient in _series(float(q[0].max(initial=0.0))):
-            total = plus(times(total, q), coefficient)
-        part = times(_at(density, near), times(_at(x, near), total))
-        tail[0][near], tail[1][near] = plus((0.5, 0.0), (-part[0], -part[1]))
-    if not near.all():
-        # Laplace's continued fraction: phi(x) / (x + 1 / (x + 2 / (x + ...)))
-        far = _at(x, ~near)
-        under = far
-        for k in range(TERMS, 0, -1):
-            under = plus(far, over(float(k), under))
-        tail[0][~near], tail[1][~near] = times(_at(density, ~near), over(1.0, under))
-    return _where(u[0] > 0, plus((1.0, 0.0), (-tail[0], -tail[1])), tail), density
-
-
-@functools.cache
-def _odd_factorials() -> tuple[Any, ...]:
-    """Return 1 / (2 k + 1)!! of k = 0, 1, ... as pairs."""
-    found, part = [], Fraction(1)
-    for k in range(90):
-        part /= 2 * k + 1
-        found.append((float(part), float(part - Fraction(float(part)))))
-    return tuple(found)
-
-
-def _series(largest: float) -> Sequence[Any]:
-    """Return the coefficients that matter for squares of up to `largest`, of `TAIL` or less, the last one first."""
-    terms, term, total = 1, 1.0, 1.0
-    while term > 2.0**-110 * total:
-        term *= largest / (2 * terms + 1)
-        total, terms = total + term, terms + 1
-    return _odd_factorials()[terms::-1]
-
-
-def _decay(t: Pair) -> Pair:
-    """Return e**-t of a `t` that is not negative, within 2**-92 of itself up to `FAR`, where it is cut."""
-    t = _where(t[0] < FAR, t, (np.full(t[0].shape, FAR), np.zeros(t[0].shape)))
-    n = np.rint(t[0] * LOG2_E)
-    r = plus((n * LN2_HIGH, np.zeros(n.shape)), (-t[0], -t[1]))  # the product is exact
-    r = plus(r, times(LN2_REST, (n, np.zeros(n.shape))))
-    r = r[0] * 2.0**-8, r[1] * 2.0**-8
-    total = NO_PAIR
-    for coefficient in _factorials():
-        total = plus(times(total, r), coefficient)
-    for _ in range(8):
-        total = times(total, total)
-    scale = np.ldexp(1.0, -n.astype(np.int32))
-    return total[0] * scale, total[1] * scale
-
-
-@functools.cache
-def _factorials() -> tuple[Any, ...]:
-    """Return 1 / k! of k = 11, 10, ..., 0 as pairs."""
-    parts = [Fraction(1, math.factorial(k)) for k in range(11, -1, -1)]
-    return tuple((float(part), float(part - Fraction(float(part)))) for part in parts)
-
-
-def _absolute(u: Pair) -> Pair:
-    sign = np.where(u[0] < 0, -1.0, 1.0)
-    return u[0] * sign, u[1] * sign
-
-
-def _where(which: NDArray[np.bool_], a: Pair, b: Pair) -> Pair:
-    return np.where(which, a[0], b[0]), np.where(which, a[1], b[1])
-
-
-def _at(u: Pair, which: NDArray[np.bool_]) -> Pair:
-    return u[0][which], u[1][which]
-
-
 def slopes(cell: Cell, some: Elements, name: str) -> tuple[Pair, Floats] | None:
     """Return a'(u) of some elements, and bounds of the errors; None if they have no u as a sum of two float64."""
-    found = Standardized(cell.n, cell.first, cell.second, cell.norm.eps, cell.norm.denominator == "std").argument(
-        some.x, some.factors
-    )
-    if found is None:
-        return None
-    high, low, error = found
-    value, slope, rate, _ = gate(name, high)
-    size = np.abs(high)
-    steepest = np.where(error * rate <= NEAR, slope * (4.0 + size * rate) * (1 + 2.0**-5), 1.0)
-    bound = ((value + size * slope) * LOST + steepest * error + TINY) * UP
-    pair = slope_pairs(name, (high, low))
-    if not (np.isfinite(pair[0]).all() and np.isfinite(bound).all()):
-        return None
-    return pair, bound
+    standard = _of(cell).standard(some.x)
+    return None if standard is None else _slopes(standard, some.x.astype(np.float64), some.factors, name)
+
+
+def _of(cell: Cell) -> Standardized:
+    return Standardized(cell.n, cell.first, cell.second, cell.norm.eps, cell.norm.denominator == "std")
+
+
+def _slopes(standard: Standard, x: Floats, factors: Factors, name: str) -> tuple[Pair, Floats] | None:
+    high, low, bound = loops().slopes(name, x, factors, standard)
+    return ((high, low), bound) if np.isfinite(high).all() and np.isfinite(bound).all() else None
 
 
 def near_sums(cell: Cell, some: Elements, name: str, *, weighted: bool) -> Sums | None:
     """Return the sums of some elements, of ``dy a'(u)``, times gamma if `weighted`; None if a float64 does not do."""
-    total: Sums | None = NO_SUMS
-    for start in range(0, some.x.size, PIECE):  # what is made of a piece stays in the cache
-        total = added(total, _sums_of_piece(cell, some.at(slice(start, start + PIECE)), name, weighted=weighted))
-    return total
-
-
-def _sums_of_piece(cell: Cell, some: Elements, name: str, *, weighted: bool) -> Sums | None:
-    found = slopes(cell, some, name)
-    if found is None:
+    standard = _of(cell).standard(some.x)
+    x, dy, gamma = some.x.astype(np.float64), some.dy.astype(np.float64), some.factors.gamma
+    largest = [float(np.abs(part).max()) for part in ((dy, gamma) if weighted else (dy,))]
+    if standard is None or not all(map(math.isfinite, largest)):
         return None
-    dy = some.dy.astype(np.float64)
-    h = times(found[0], (dy, np.zeros(dy.shape)))
-    largest = float(np.abs(h[0]).max(initial=0.0))
-    scale = math.frexp(largest)[1]
-    parts = [np.ldexp(part, -scale) for part in h]
-    parts = [np.where(np.abs(part) < LEAST, 0.0, part)[None] for part in parts]
-    gamma = some.factors.gamma, some.factors.rest
-    weights = [[part[None] for part in gamma if part.any()] or [np.zeros((1, dy.size))]] if weighted else []
-    x = [part[None] for part in float_parts(some.x)]
-    bound = np.abs(dy) * found[1] + 2 * LEAST * largest
-    if weighted:
-        bound *= np.abs(gamma[0]) * UP
-    sums = []
-    for factors, errors in (
-        ([parts, *weights], bound),
-        ([parts, *weights, x], bound * np.abs(some.x.astype(np.float64))),
-    ):
-        total = exactly(product_sums(factors)[0]) * Fraction(2) ** scale
-        error = float(errors.sum()) * (1 + 2.0**-20)
-        if not math.isfinite(error):
+    scales = [math.frexp(size)[1] for size in largest]  # no product overflows
+    dy = np.ldexp(dy, -scales[0])
+    totals, errors = np.zeros(2, np.int64).astype(object), np.zeros(2)
+    for start in range(0, x.size, PIECE):  # what is made of a piece stays in the cache
+        here = slice(start, start + PIECE)
+        found = _slopes(standard, x[here], some.factors.at(here), name)
+        if found is None:
             return None
-        sums.append(Near(total, Fraction(error)))
-    return sums[0], sums[1]
+        term, bound = times(found[0], (dy[here], 0.0)), found[1] * np.abs(dy[here])
+        if weighted:
+            part, rest = (np.ldexp(part[here], -scales[1]) for part in some.factors[:2])
+            term, bound = times(term, (part, rest)), bound * (np.abs(part) * UP)
+        by = np.ldexp(x[here], -standard.scale)
+        product = times(term, (by, 0.0))
+        totals += np.array(exact_sums(np.stack([*term, *product])), object).reshape(2, 2).sum(axis=1)
+        for k, error in enumerate(
+            (bound + ROUNDED * np.abs(term[0]), bound * np.abs(by) + ROUNDED * np.abs(product[0]))
+        ):
+            errors[k] += np.add.reduce(error) + error.size * LEAST
+    units = Fraction(2) ** sum(scales), Fraction(2) ** (sum(scales) + standard.scale)
+    of_g, of_products = (
+        Near(Fraction(total, 1 << GRAIN) * unit, Fraction(error * UP) * unit)
+        for total, error, unit in zip(totals.tolist(), errors.tolist(), units, strict=True)
+    )
+    return of_g, of_products
 
 
 # --- in rational arithmetic ------------------------------------------------------------------------------------------

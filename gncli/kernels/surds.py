@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import GRAIN, nearest, over_grain
 from gncli.kernels.floats import Float
 from gncli.kernels.loops import loops
-from gncli.kernels.plain import PIECE, Reals
+from gncli.kernels.plain import PIECE, Floats, Reals
 from gncli.kernels.twofold import two_product
 
 PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171, 225, 249, 295, 325, 379, 399))
@@ -170,6 +170,16 @@ def levels(
     for power, sums in zip(np.maximum(powers, -GRAIN).tolist(), found, strict=True):
         if sums.any():
             yield power, np.ldexp(sums, -power).astype(np.int64)
+
+
+def exact_sums(values: Floats) -> list[int]:
+    """Return the exact sum of each row of values below 2**900, over ``2**GRAIN``."""
+    rows, length = values.shape
+    totals = [0] * rows
+    if largest := loops().largest(values.reshape(-1), None):
+        for power, sums in levels(values.reshape(-1), None, (1, rows, length), largest):
+            totals = [total + (sum_ << GRAIN + power) for total, sum_ in zip(totals, sums[0].tolist(), strict=True)]
+    return totals
 
 
 def product_sums(factors: Sequence[Sequence[Reals]]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import pytest
 from gncli.kernels import plain
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.loops import Loops
-from gncli.kernels.plain import Gradient, GradientInTwo, Standardization
+from gncli.kernels.plain import Factors, Gradient, GradientInTwo, Standard, Standardization
 from tests.arrays import assert_same_bits
 
 RNG = np.random.default_rng(5)
@@ -92,3 +92,38 @@ def test_the_largest_product_is_nan_where_one_is(each: Loops) -> None:
     with np.errstate(invalid="ignore"):
         assert np.isnan(each.largest(values, np.zeros(100)))
     assert each.largest(values[:0], None) == 0
+
+
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu-tanh"])
+@pytest.mark.parametrize("scale", [-1070, -3, 0, 9, 1020])
+def test_the_derivatives_of_elements_are_those_of_plain(each: Loops, name: str, scale: int) -> None:
+    size = 1303
+    x = np.ldexp(
+        np.append(RNG.uniform(-1, 1, size - 300), RNG.normal(size=300) * 2.0 ** RNG.integers(-400, 0, 300)), scale
+    )
+    gamma = np.append(RNG.normal(size=size - 200), RNG.normal(size=200) * 2.0 ** RNG.integers(-300, 200, 200))
+    factors = Factors(RNG.permutation(gamma), RNG.normal(size=size) * 2.0**-60, RNG.normal(size=size) * 5)
+    x[:4], factors.gamma[4:8], factors.beta[8:10] = (
+        (0.0, -0.0, np.inf, np.nan),
+        (0.0, 1e300, -1e300, np.nan),
+        (1e4, -1e4),
+    )
+    standard = Standard(scale, 0.3, 2.0**-56, 7.0, -(2.0**-54))
+    with np.errstate(all="ignore"):
+        found, right = (of.slopes(name, x, factors, standard) for of in (each, plain))
+    for part, same in zip(found, right, strict=True):
+        assert_same_bits(np.where(np.isnan(part), np.nan, part), np.where(np.isnan(same), np.nan, same))
+
+
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu-tanh"])
+def test_the_derivatives_in_float64_are_those_of_plain(each: Loops, name: str) -> None:
+    size = 1303
+    u = RNG.normal(size=size) * 2.0 ** RNG.integers(-30, 11, size)
+    bound = np.abs(u) * 2.0 ** RNG.integers(-60, 0, size)
+    u[:7], bound[7:9] = (0.0, -0.0, np.inf, -np.inf, np.nan, 128.0, -128.0), (np.inf, 0.0)
+    found, right = np.array([u, bound]), np.array([u, bound])
+    with np.errstate(all="ignore"):
+        each.derivative(name, found[0], found[1])
+        plain.derivative(name, right[0], right[1])
+    assert_same_bits(np.where(np.isnan(found), np.nan, found), np.where(np.isnan(right), np.nan, right))
+    assert np.isnan(found[:, 4]).all()

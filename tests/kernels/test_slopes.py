@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from gncli import group_norm_backward
-from gncli.kernels.activations import gate, steepness
+from gncli.kernels.activations import LOST, derivative_in_two, gate, steepness
 from gncli.kernels.exact import GRAIN
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.gradients import Cell, Elements
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.plain import Factors
-from gncli.kernels.slopes import LOST, Argument, near_sums, settled, slope_pairs, slopes
+from gncli.kernels.slopes import Argument, near_sums, settled, slopes
 from gncli.kernels.surds import Term, agreed_sum, rounded_sum
 from tests.activated import decimal_of, slope
 from tests.arrays import assert_same_bits
@@ -39,7 +39,10 @@ def test_two_float64_hold_a_derivative_to_80_bits(name: str) -> None:
     rng = np.random.default_rng(1)
     high = np.concatenate([rng.normal(size=40) * 3, rng.uniform(-30, 30, 20), [0.0, 4.0, -4.0, 3.99, -3.99, 1e-200]])
     low = high * rng.uniform(-1, 1, high.size) * 2.0**-54
-    found, own = slope_pairs(name, (high, low)), gate(name, high)
+    found, own = derivative_in_two(name, (high, low), np.zeros(high.size))[0], gate(name, high)
+    for some in (np.abs(high) < 4, np.abs(high) >= 4):
+        alone = derivative_in_two(name, (high[some], low[some]), np.zeros(np.count_nonzero(some)))[0]
+        assert_same_bits(np.array(alone), np.array(found)[:, some])
     for k, size in enumerate(own.value + np.abs(high) * own.slope):
         a = exactly(name, Fraction(high[k]) + Fraction(low[k]))
         error = abs(Fraction(found[0][k]) + Fraction(found[1][k]) - a)
@@ -111,14 +114,23 @@ def test_ties_of_gradients_are_decided_by_how_far_a_derivative_is_from_one() -> 
 def test_what_a_float64_does_not_hold_is_left_to_fractions() -> None:
     factors = Factors.none(2)
     huge = Cell(1, 0, 1 << 2 * GRAIN - 1000, GroupNorm(given=True, eps=0.0))  # its deviation is 2**-500
-    assert slopes(huge, Elements(np.array([1e200, 1.0]), np.ones(2), factors), "silu") is None
+    some = Elements(np.array([1e200, 1.0]), np.ones(2), factors)
+    assert slopes(huge, some, "silu") is None and near_sums(huge, some, "silu", weighted=True) is None
+    none = Cell(1, 0, 0, GroupNorm(given=True, eps=0.0))
+    assert slopes(none, some, "silu") is None and near_sums(none, some, "silu", weighted=True) is None
     plain = Cell(1, 0, 1 << 2 * GRAIN, GroupNorm(given=True, eps=0.0))
-    assert (
-        near_sums(plain, Elements(np.array([1e300, 1.0]), np.full(2, 1e100), factors), "silu", weighted=False) is None
-    )
+    for odd in (np.inf, np.nan):
+        some = Elements(np.array([2.0, 1.0]), np.array([1.0, odd]), factors)
+        assert slopes(plain, some, "silu") is not None and near_sums(plain, some, "silu", weighted=False) is None
     wide = Cell(1, 0, 1 << 2 * GRAIN + 1000, GroupNorm(given=True, eps=0.0))  # its deviation is 2**500
-    some = Elements(np.array([2.0**500, 1.0]), np.full(2, 1e250), factors)
-    assert slopes(wide, some, "silu") is not None and near_sums(wide, some, "silu", weighted=False) is None
+    for cell, value, u in ((wide, 2.0**500, 1), (plain, 1e200, 700), (plain, -1e200, -700), (plain, 1e-300, 0)):
+        sums = near_sums(
+            cell, Elements(np.array([value]), np.array([1e250]), factors.at(slice(1))), "silu", weighted=True
+        )
+        assert sums is not None
+        for near, right in zip(sums, (Fraction(1e250), Fraction(1e250) * Fraction(value)), strict=True):
+            assert abs(near.value - right * exactly("silu", Fraction(u))) < near.error
+            assert near.error < abs(right) / 2**77 or abs(u) == 700  # there the error of u is large
     assert Argument.of(plain, np.float64(-3.0), factors.at(0)) == Argument(0, Fraction(0), Fraction(-3))
     x, dy = np.array([[1e200, 2.0**-500]]), np.array([[2.0**-499, -(2.0**-501)]])
     dx = group_norm_backward(x, dy, mean=0.0, var=2.0**-1000, eps=0, activation="silu", dtype=np.float32, layout="NC")[
