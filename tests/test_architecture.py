@@ -47,7 +47,8 @@ STOREYS_OF_IO = [
     ["pairs"],
     ["assembly"],
     ["chunked", "lending", "part", "strided", "transposition"],
-    ["atomic_folder", "pipe", "arrays", "foreign", "random", "ranges"],
+    ["atomic_folder", "pipe", "arrays", "foreign", "random"],
+    ["ranges"],
     ["atomic", "rawfile", "source", "dtypes", "urls"],
 ]
 COMMANDS = {f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py")}

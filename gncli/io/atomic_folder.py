@@ -14,10 +14,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from gncli import signals
 from gncli.errors import OutputError
 from gncli.io.atomic import NEW, Atomic, OutputFile, sync_directory, temporary_path, writing
+from gncli.io.ranges import FolderRanges
 from gncli.io.rawfile import RawFile
 from gncli.io.source import NewFolder, Source
 
@@ -56,6 +58,10 @@ class AtomicFolder(Atomic, NewFolder):
         with writing(self.name):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             return os.open(path, flags, 0o666)
+
+    def elsewhere(self) -> partial[FolderRanges]:
+        """Return what opens the folder in another process."""
+        return partial(FolderRanges, self.name, self.working_path, os.stat(self.working_path).st_ino)
 
     def files(self) -> Iterator[str]:
         """Yield the paths of the files in the folder that will be replaced."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gncli.io.atomic import OutputFile, writing
 from gncli.io.rawfile import as_bytes
-from gncli.io.source import Committing, Sink
+from gncli.io.source import Files, Sink
 
 GRAIN_NBYTES = 1 << 20  # clients of a network file system write whole pages back; this is a multiple of every page size
 
@@ -55,7 +55,7 @@ class Ranges(Sink):
         self._file.abort()
 
 
-class FolderRanges(Committing):
+class FolderRanges(Files):
     """A worker's end of a folder that is being written: whole files of it.
 
     Nothing is written if the folder was removed meanwhile, since it is known by its descriptor.

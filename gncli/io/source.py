@@ -211,26 +211,39 @@ class FolderNames(NamedTuple):
     made: re.Pattern[str]
 
 
-class NewFolder(Committing, ABC):
-    """A folder, or objects below a prefix, that is written file by file, and stands for a folder from `commit` on.
+class Files(Committing, ABC):
+    """Files of a folder that is written, or objects below a prefix: a base class.
 
     Attributes
     ----------
     name : str
         The output as the user typed it.
+    """
+
+    name: str
+
+    @abstractmethod
+    def file(self, key: str) -> Writable:
+        """Return a new file, by its path in the folder: written from its beginning on, and whole once committed."""
+
+
+class NewFolder(Files):
+    """A folder, or objects below a prefix, that is written file by file, and stands for a folder from `commit` on.
+
+    Attributes
+    ----------
     replaces : bool
         Whether something has that name already.
     notes : tuple of str, default: ()
         What a report must say of what was there before: each a sentence that begins with the name.
     """
 
-    name: str
     replaces: bool
     notes: tuple[str, ...] = ()
 
     @abstractmethod
-    def file(self, key: str) -> Writable:
-        """Return a new file, by its path in the folder: written from its beginning on, and whole once committed."""
+    def elsewhere(self) -> Callable[[], Files]:
+        """Return what opens the folder in another process, which writes whole files of it, until this commits."""
 
     def describe(self, key: str, data: bytes) -> None:
         """Add a small file that nobody sees before all others: the last one of these makes the folder whole."""

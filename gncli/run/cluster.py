@@ -13,8 +13,8 @@ item begins. The elements before its own in the first of these grains, less than
 computes them again, and both have the same bits for them. So nothing but plans and moments passes through the caller.
 The grain of a Zarr store is the shard. An item ends with a step in which a grain begins, so what is computed again is
 less than a step.
-A worker fsyncs before it answers, and begins the next item meanwhile. If an item is done twice because a worker was
-lost, it writes the same bytes to the same place.
+A worker fsyncs, or waits until its objects are on a store, before it answers, and begins the next item meanwhile. If an
+item is done twice because a worker was lost, it writes the same bytes to the same place.
 """
 
 from __future__ import annotations
@@ -399,8 +399,8 @@ def _reopening(source: Source, policy: Policy) -> _Reopen:
 
 def _rewriting(sink: Sink, window: tuple[int, int]) -> Callable[[], Any]:
     """Return what opens a sink in a worker, which writes the elements of `window`; `InTurn` if only the caller does."""
-    if hasattr(sink, "elsewhere") and (found := sink.elsewhere(*window)):
-        return found  # type: ignore[no-any-return]
+    if hasattr(sink, "elsewhere"):
+        return sink.elsewhere(*window)  # type: ignore[no-any-return]
     if not isinstance(sink, RawSink) or not isinstance(sink.file, AtomicFile):
         raise ParameterError(
             "cannot be written by several processes",

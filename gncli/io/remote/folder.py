@@ -25,7 +25,7 @@ from gncli.io.pipe import Spool
 from gncli.io.remote.client import Failure, Found, State, Stored, Uploading, check_quiet
 from gncli.io.remote.file import RemoteFile, identity_of
 from gncli.io.remote.upload import LAST_SECONDS, PARTS_SECONDS, Sending
-from gncli.io.source import FolderNames, NewFolder, Source, Writable
+from gncli.io.source import Files, FolderNames, NewFolder, Source, Writable
 from gncli.text import printable
 from gncli.threads import Threads
 
@@ -68,7 +68,6 @@ class ObjectFolder(NewFolder):
         self._mark = os.urandom(8).hex()
         self._calls = Threads(1)
         self._sending = Sending(remote, name, SENDING)
-        self._keys: list[str] = []  # that are there, or on their way
         self._last: list[tuple[str, bytes]] = []
         self._claimed = self._prepared = self._whole = self._ended = False
         try:
@@ -116,14 +115,9 @@ class ObjectFolder(NewFolder):
             some = "1 object" if len(self._old) == 1 else f"{len(self._old):,} objects"
             self.notes = (f"{self.name}: {some} of a run that was killed ({nbytes:,} bytes) are replaced",)
 
-    def _held(self) -> bool:
-        """Return whether the claim is still that of this run."""
-        found = self._claim.head()
-        return found is not None and found.mark == self._mark
-
     def _check_held(self) -> None:
-        if not self._held():
-            raise OutputError("was taken over by another run", subject=self.name, hint="write it under another name")
+        if not _held(self._claim, self._mark):
+            raise _taken_over(self.name)
 
     def _prepare(self) -> None:
         """Remove what is there, what describes it first."""
@@ -144,17 +138,14 @@ class ObjectFolder(NewFolder):
     def _send_now(self, key: str, fd: int) -> None:
         with open(fd, "rb") as content:
             if not self._ended:
-                self._put(key, content)
+                _put(self._remote, self.name, key, content, self._mark)
 
-    def _put(self, key: str, content: bytes | BinaryIO) -> None:
-        self._keys.append(key)
-        try:
-            self._remote.below(key).put(content, self._mark, create=True)
-        except Failure as failure:
-            if failure.status != 412:
-                raise
-            self._keys.remove(key)  # it is not of this run
-            raise OutputError(f"was created by someone else meanwhile: {key}", subject=self.name) from failure
+    def elsewhere(self) -> partial[ObjectsElsewhere]:
+        """Return what puts objects in another process."""
+        if not self._prepared:
+            self._do(self._prepare)
+        client = partial(type(self._remote), self._remote.url, self._remote.network)
+        return partial(ObjectsElsewhere, client, self.name, self._mark)
 
     def describe(self, key: str, data: bytes) -> None:
         """Add a small object that is put after all others: the last one of these makes a folder of them."""
@@ -184,7 +175,7 @@ class ObjectFolder(NewFolder):
         else:
             self._prepare()
         for key, data in self._last:
-            self._put(key, data)
+            _put(self._remote, self.name, key, data, self._mark)
         self._whole = True
         with suppress(Failure):  # one that stays is removed by `left_over`
             self._claim.delete()
@@ -210,8 +201,9 @@ class ObjectFolder(NewFolder):
         """Remove what was put, and the claim, unless they are of another run by now."""
         if self._whole:
             raise OutputError("was committed just now", subject=self.name)
-        if self._held():
-            _remove(self._remote, self._names, self._keys)
+        if _held(self._claim, self._mark):
+            if self._prepared:
+                _remove(self._remote, self._names, [each.name for each in _found(self._remote)], self._mark)
             self._claim.delete()
 
     def _removed(self) -> str:
@@ -233,6 +225,44 @@ class ObjectFolder(NewFolder):
     def replaced(self, key: str) -> RemoteFile:
         """Return the reader of an object that will be replaced."""
         return RemoteFile(self._remote.below(key), self.name)
+
+
+class ObjectsElsewhere(Files):
+    """A worker's end of objects below a prefix: it puts whole ones, as long as the claim is that of the run.
+
+    Parameters
+    ----------
+    client : callable
+        Returns the client of the prefix.
+    name : str
+        The output as the user typed it, for errors.
+    mark : str
+        The mark of the run. An object that has it already was put by another worker, with the same bytes.
+    """
+
+    def __init__(self, client: Callable[[], Uploading], name: str, mark: str) -> None:
+        self.name = name
+        self._remote, self._mark = client(), mark
+        self._sending = Sending(self._remote, name, SENDING)
+
+    def file(self, key: str) -> ObjectFile:
+        """Return a new object, by its key below the prefix, which is sent when it is committed."""
+        return ObjectFile(self.name, partial(self._send, key))
+
+    def _send(self, key: str, spool: Spool) -> None:
+        self._sending.check()
+        self._sending.send(partial(self._send_now, key, os.dup(spool.fd)))
+
+    def _send_now(self, key: str, fd: int) -> None:
+        with open(fd, "rb") as content:
+            _put(self._remote, self.name, key, content, self._mark)
+        if not _held(_claim_of(self._remote), self._mark):  # who began the run has removed what it found
+            self._remote.below(key).delete()
+            raise _taken_over(self.name)
+
+    def commit(self) -> None:
+        """Wait until all objects are there."""
+        self._sending.check(None)
 
 
 class ObjectFile(Writable):
@@ -287,6 +317,26 @@ def _claim_of(remote: Uploading) -> Uploading:
     return type(remote)(url._replace(key=f"{url.key}{CLAIM}"), remote.network)
 
 
+def _held(remote: Uploading, mark: str) -> bool:
+    """Return whether an object, or a claim, is that of a run."""
+    found = remote.head()
+    return found is not None and found.mark == mark
+
+
+def _taken_over(name: str) -> OutputError:
+    return OutputError("was taken over by another run", subject=name, hint="write it under another name")
+
+
+def _put(remote: Uploading, name: str, key: str, content: bytes | BinaryIO, mark: str) -> None:
+    """Put an object below a prefix, where nothing is."""
+    try:
+        remote.below(key).put(content, mark, create=True)
+    except Failure as failure:
+        if failure.status != 412:
+            raise
+        raise OutputError(f"was created by someone else meanwhile: {key}", subject=name) from failure
+
+
 def _found(remote: Uploading) -> list[Stored]:
     """Return the objects below a prefix, without the one that consoles make for a folder itself."""
     return [each for each in remote.contents() if each.name]
@@ -304,14 +354,23 @@ def _check_quiet(name: str, remote: Uploading, claim: Found, found: list[Stored]
     check_quiet(name, "an upload", claim.modified, last, f"gncli clean --force {remote.url} removes what it left")
 
 
-def _remove(remote: Uploading, names: FolderNames, keys: list[str]) -> None:
-    """Remove objects below a prefix, what describes it first, several at once, by threads of their own."""
+def _remove(remote: Uploading, names: FolderNames, keys: list[str], mark: str = "") -> None:
+    """Remove objects below a prefix, or those with a mark, what describes it first, several at once.
+
+    The threads are those of nobody else, so that this never waits for what a signal has interrupted.
+    """
+
+    def remove(key: str) -> None:
+        each = remote.below(key)
+        if not mark or _held(each, mark):
+            each.delete()
+
     pool = Threads(remote.network.requests)
     try:
         for first in (True, False):
             some = [key for key in keys if (names.describing.fullmatch(key) is not None) is first]
             for at in range(0, len(some), AT_ONCE):
-                for gone in [pool.submit(remote.below(key).delete) for key in some[at : at + AT_ONCE]]:
+                for gone in [pool.submit(remove, key) for key in some[at : at + AT_ONCE]]:
                     gone.result()
     finally:
         pool.rest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import signal
 import subprocess
@@ -16,13 +17,12 @@ import pytest
 from obstore.store import MemoryStore
 
 from gncli import signals
-from gncli.errors import OutputError, ParameterError
+from gncli.errors import OutputError
 from gncli.inputs import Network
 from gncli.io import open_sink
 from gncli.io.formats.zarr import writing
 from gncli.io.remote import client, folder, obstores
 from gncli.io.source import Sink
-from gncli.run import cluster
 from tests.files import write_in_threads
 from tests.io.remote.conftest import Command
 from tests.marks import slow_but
@@ -208,13 +208,11 @@ def test_what_holds_an_input_is_not_replaced(bucket: Any, out: str, gncli: Comma
     assert remote(bucket) == old
 
 
-def test_parts_and_a_cluster_do_not_write_it(bucket: Any, out: str, gncli: Command) -> None:
+def test_parts_do_not_write_it(bucket: Any, out: str, gncli: Command) -> None:
     hint = "-o s3://bucket/y.npy can, and a file"
     for given in (("--part", "1/2"), ("--resume",), ("--assemble",)):
         answer = gncli(*LINE, out, *given)
         assert answer == (2, "", f"gncli: error: {out}: cannot be written in parts; {hint}\n")
-    with sink(out) as made, pytest.raises(ParameterError, match="cannot be written by several processes"):
-        cluster._rewriting(made, (0, 1))
     assert keys(bucket) == []
 
 
@@ -312,6 +310,69 @@ def test_a_signal_after_the_commit_says_nothing_of_the_output(bucket: Any, out: 
     with pytest.raises(OutputError, match="was committed just now"):
         removed()
     assert len(keys(bucket)) == 11
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+MIDDLE = 15 * X[0].size  # where a shard begins
+
+
+def by_a_worker(made: Any, start: int, stop: int) -> None:
+    """Write whole shards as a worker does that was sent what opens the sink."""
+    with pickle.loads(pickle.dumps(made.elsewhere(start, stop)))() as end:
+        end.write_from(X.reshape(-1)[start:stop], start)
+        end.commit()
+
+
+def test_workers_put_whole_shards_and_one_item_may_come_twice(bucket: Any, out: str, gncli: Command) -> None:
+    assert gncli("random", "9,9", "--seed", "1", "-qo", out)[0] == 0
+    made = sink(out, force=True)
+    for start, stop in ((MIDDLE, X.size), (0, MIDDLE), (MIDDLE, X.size)):
+        by_a_worker(made, start, stop)
+    assert len(keys(bucket)) == 11
+    made.commit()
+    with sink("y.zarr") as other:
+        other.write_from(X.reshape(-1), 0)
+        other.commit()
+    assert remote(bucket) == local()
+
+
+def test_what_workers_put_is_removed_with_the_rest(bucket: Any, out: str) -> None:
+    with sink(out) as made:
+        by_a_worker(made, 0, MIDDLE)
+        later: Any = made
+        again = later.elsewhere(MIDDLE, X.size)
+        bucket.put_object(Key="y.zarr/notes.txt", Body=b"kept")
+    assert keys(bucket) == ["y.zarr/notes.txt"]
+    with again() as end:  # one that goes on
+        end.write_from(X.reshape(-1)[MIDDLE:], MIDDLE)
+        with pytest.raises(OutputError, match="was taken over by another run"):
+            end.commit()
+    assert keys(bucket) == ["y.zarr/notes.txt"]
+
+
+def test_a_worker_writes_over_nothing(bucket: Any, out: str) -> None:
+    with sink(out) as made:
+        bucket.put_object(Key="y.zarr/c/2/0/0/0", Body=b"other")
+        with pytest.raises(OutputError, match="was created by someone else meanwhile: c/2/0/0/0"):
+            by_a_worker(made, 0, MIDDLE)
+    assert remote(bucket) == {"y.zarr/c/2/0/0/0": b"other"}
+
+
+@pytest.mark.cluster
+def test_a_cluster_puts_what_one_process_puts(bucket: Any, out: str, gncli: Command) -> None:
+    import distributed
+
+    bucket.put_object(Key="x.npy", Body=Path("x.npy").read_bytes())
+    assert gncli(*LINE, "y.zarr")[0] == 0
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", silence_logs=100
+    ) as cluster:
+        given = ("--executor", "dask", "--scheduler", cluster.scheduler_address)
+        for name in ("x.npy", f"s3://{bucket.name}/x.npy"):
+            assert gncli("normalize", name, *LINE[2:], out, "--force", *given) == (0, "", "")
+            assert remote(bucket) == {"x.npy": Path("x.npy").read_bytes(), **local()}
+        assert gncli(*LINE, out, *given)[0] == 4
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------

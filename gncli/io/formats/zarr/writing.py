@@ -24,13 +24,11 @@ from numpy.typing import NDArray
 from gncli.errors import GncliError, OutputError
 from gncli.io.assembly import ChunkAssembly
 from gncli.io.atomic import aborting
-from gncli.io.atomic_folder import AtomicFolder
 from gncli.io.formats.zarr.codecs import CRC_NBYTES, check_installed, crc32c, zstandard
 from gncli.io.formats.zarr.metadata import parsed
 from gncli.io.formats.zarr.store import ARRAY, ATTRIBUTES, GROUP, MAX_METADATA_NBYTES, V3
-from gncli.io.ranges import FolderRanges
 from gncli.io.rawfile import as_bytes, lost
-from gncli.io.source import NewFolder, Order, Sink, Writable
+from gncli.io.source import Files, NewFolder, Order, Sink, Writable
 from gncli.io.transposition import Cut, in_c_order
 from gncli.kernels.floats import Float
 
@@ -125,7 +123,7 @@ class ZarrSink(Sink):
 
     def __init__(
         self,
-        folder: NewFolder | FolderRanges,
+        folder: Files,
         member: str,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
@@ -173,15 +171,10 @@ class ZarrSink(Sink):
     def _begins_shard(self, number: int) -> bool:
         return not any(map(operator.mod, self._cut.corner(number), self._file))
 
-    def elsewhere(self, start: int, stop: int) -> Callable[[], Sink] | None:
-        """Return what opens this array in another process, which writes its shards from `start` to `stop`.
-
-        None where no other process can write it.
-        """
-        if not isinstance(self.folder, AtomicFolder):
-            return None
-        path = self.folder.working_path
-        folder = partial(FolderRanges, self.name, path, os.stat(path).st_ino)
+    def elsewhere(self, start: int, stop: int) -> Callable[[], Sink]:
+        """Return what opens this array in another process, which writes its shards from `start` to `stop`."""
+        assert isinstance(self.folder, NewFolder)
+        folder = self.folder.elsewhere()
         return partial(_shards, folder, start, stop, self._member, self.shape, self.dtype, self._kind, {}, self._level)
 
     def limits(self, start: int, stop: int) -> None:
@@ -273,7 +266,7 @@ class _Shards(ZarrSink):
         self.folder.commit()
 
 
-def _shards(folder: Callable[[], FolderRanges], start: int, stop: int, *array: Any) -> Sink:
+def _shards(folder: Callable[[], Files], start: int, stop: int, *array: Any) -> Sink:
     with aborting(opened := folder()):
         sink = _Shards(opened, *array)
         sink.limits(start, stop)
