@@ -198,9 +198,13 @@ class Poster(NamedTuple):
 
 
 def scaled(maps: Sequence[Map]) -> list[Map]:
-    """Return maps of means that know the deviations beside them: a mean far below these is a rounding error."""
+    """Return maps of means that know the deviations beside them: a mean far below these is a rounding error.
+
+    A deviation that is far above the others does not count: it would make all means look alike.
+    """
     deviations = [number for each in maps if each.kind == "std" for number in _finite(each.heatmap.largest)]
-    return [each._replace(scale=max(deviations, default=0.0) / 100) for each in maps]
+    scale = span(deviations).high / 100 if deviations else 0.0
+    return [each._replace(scale=scale) for each in maps]
 
 
 def described(found: TensorStats) -> str:

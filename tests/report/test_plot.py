@@ -405,6 +405,16 @@ def test_the_map_of_a_difference_shows_the_largest_and_where_values_do_not_match
     assert "1 differ by a NaN, 1 by an infinity: such cells are orange with a cross" in found
 
 
+def test_a_deviation_far_above_the_others_does_not_make_all_means_look_alike(saved: Callable[..., str]) -> None:
+    x = np.random.default_rng(0).standard_normal((16, 64, 7))
+    x[:, 40] *= 1e6  # 16 of 1,024 cells
+    ((mean, _),) = document_of(stats([saved(x)], picture=8, by="N,C")).poster().panels[0].maps
+    shown = mean.span()
+    assert shown is not None and shown.below + shown.above > 0
+    low, high = plot._limits(mean, shown)
+    assert max(-low, high) < 4
+
+
 def test_tensors_of_different_shapes_have_no_more_than_a_verdict(saved: Callable[..., str]) -> None:
     report = diff(saved(np.zeros(3)), saved(np.zeros(4), "b.npy"), picture=10)
     assert words(plot.draw(report, "svg"))[0] == "DIFFERENT: x.npy - b.npy"
