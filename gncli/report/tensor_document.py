@@ -238,7 +238,8 @@ class CellsDocument(StatsDocument):
         total = sum(entry.cells.total for entry in self.entries if entry.cells is not None)
         total = total if ranked is None else ranked.total
         known = [stats for _, stats in rows if isinstance(stats, Summary)]
-        names = shown(self.selected or CELL_STATISTICS, known, counts=fixed and not self.selected)
+        every = self.selected or (*CELL_STATISTICS, *NONFINITE)
+        names = every if fixed else shown(self.selected or CELL_STATISTICS, known)
         failed = len(known) < len(rows)
         sheet = _sheet(["Name", "Cell"] if several else ["Cell"], rows, names, error=fixed or failed, wide=not fixed)
         finite = [] if fixed else _finite_lines(self.selected, known, some=self.some or total > count)

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gncli.kernels.groupnorm import Check
@@ -17,7 +18,9 @@ from gncli.names import FORMS
 from gncli.report import render
 from gncli.report.gates import AreFaithful, Gate, Shapes, WithinUlp
 from gncli.report.records import OBJECT_KEYS, StatsReport, TensorStats
+from tests.files import write_npy
 from tests.report.samples import CELLS, DIFFERS_BY, EMPTY, HOLED, NORMALIZED, PARAMETERS, REPORTS, SEVERAL, VALUES, X
+from tests.runs import stats
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reports.expected"
 """Every report in every form, each under a line ``#### report form``; read by eye before it was kept."""
@@ -39,6 +42,13 @@ def test_statistics_come_in_the_order_that_was_asked_for() -> None:
     assert render(StatsReport((X,), ("max", "size", "mean")), "plain") == (
         "Max:  0.99999998\nSize:  64\nMean:  0.5000566322329019\n"
     )
+
+
+def test_columns_of_cells_in_markdown_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    for value in (1.0, np.nan):
+        name = write_npy(tmp_path, np.array([[value, 1.0]]))
+        header = render(stats([name], by="0", statistics=("mean",)), "markdown").partition("\n")[0]
+        assert header == "| Cell | Mean | Error |"
 
 
 @pytest.mark.parametrize("form", ["table", "plain"])
