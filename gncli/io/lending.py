@@ -76,10 +76,13 @@ def lend(x: Any, name: str) -> Source:
     Raises
     ------
     InputError
-        If it is masked, lies on another device, or its elements are no numbers that gncli reads.
+        If it is a path, is masked, lies on another device, or its elements are no numbers that gncli reads.
     """
     if isinstance(x, Source):
         return x
+    if isinstance(x, str) or hasattr(x, "__fspath__"):
+        hint = "gncli.stats, gncli.diff and gncli.normalize_file read files"
+        raise InputError("is a path, not an array", subject=name, hint=hint)
     if _masked(x):
         raise InputError(
             "is a masked array", subject=name, hint="give its .filled(value), or its .compressed() elements"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,8 @@ class Silent:
 @pytest.mark.parametrize(
     ("x", "problem"),
     [
+        ("x.npy", "is a path, not an array; gncli.stats, gncli.diff and gncli.normalize_file read files"),
+        (Path("x.npy"), "is a path, not an array; gncli.stats, gncli.diff and gncli.normalize_file read files"),
         (MASKED, "is a masked array; give its .filled(value), or its .compressed() elements"),
         ([[MASKED], [MASKED]], "is a masked array; give its .filled(value), or its .compressed() elements"),
         (None, "holds Python objects, not numbers (NoneType)"),
