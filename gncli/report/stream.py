@@ -25,10 +25,23 @@ class CellStream:
 
     def __init__(self, form: str, selected: tuple[str, ...]) -> None:
         self._form, self._selected, self._first = form, selected, True
+        self._axes: tuple[str, ...] | None = None
+        self._unread: list[Failure] = []
 
     def rows(self, tensor: TensorStats | Failure, cells: Sequence[Cell]) -> str:
-        """Return the text of the next cells of `tensor`, or in JSON Lines why it could not be read."""
-        text = STREAMED[self._form](CellBatch(tensor, cells, self._selected, first=self._first), Style())
+        """Return the text of the next cells of `tensor`, or in CSV and JSON Lines why it could not be read.
+
+        In CSV that waits for the first cell, which has the names of the columns.
+        """
+        if self._form == "csv":
+            self._unread += [tensor] if isinstance(tensor, Failure) else []
+            self._axes = tuple(cells[0].place) if cells and self._axes is None else self._axes
+            if self._axes is None:
+                return ""
+        unread, self._unread = self._unread, []
+        axes = self._axes or ()
+        batch = CellBatch(tensor, cells, self._selected, first=self._first, axes=axes, unread=unread)
+        text = STREAMED[self._form](batch, Style())
         gap = "\n" if self._form == "plain" and text and not self._first else ""
         self._first = self._first and not text
         return gap + text

@@ -282,19 +282,31 @@ class CellBatch(Stream):
     Parameters
     ----------
     tensor : TensorStats or Failure
-        The tensor; its statistics are not used. Only ``jsonl`` has a place for a failure.
+        The tensor; its statistics are not used. ``jsonl`` has a place for a failure.
     cells : sequence of Cell
         The cells.
     selected : tuple of str
         The statistics to show, by name; empty for the default ones.
     first : bool
         Whether these are the first cells of the report.
+    axes : sequence of str
+        The axes of a cell.
+    unread : sequence of Failure
+        The tensors before these cells that could not be read, for ``csv``.
     """
 
     def __init__(
-        self, tensor: TensorStats | Failure, cells: Sequence[Cell], selected: tuple[str, ...], *, first: bool
+        self,
+        tensor: TensorStats | Failure,
+        cells: Sequence[Cell],
+        selected: tuple[str, ...],
+        *,
+        first: bool,
+        axes: Sequence[str] = (),
+        unread: Sequence[Failure] = (),
     ) -> None:
         self.tensor, self.cells, self.selected, self.first = tensor, cells, selected, first
+        self.axes, self.unread = axes, unread
 
     def blocks(self) -> Iterator[Block]:
         """Return a paragraph per cell."""
@@ -316,12 +328,14 @@ class CellBatch(Stream):
         return (head | cell.as_dict(self.selected) for cell in self.cells)
 
     def rows(self) -> Iterator[Sequence[object]]:
-        """Return a row per cell."""
+        """Return a row per tensor that could not be read, and per cell; the columns do not depend on the data."""
         names = self.selected or (*CELL_STATISTICS, *NONFINITE)
-        for cell in self.cells[:1] if self.first else ():
-            yield ["name", *cell.place, *names]
+        if self.first:
+            yield ["name", *self.axes, *names, "error"]
+        for failure in self.unread:
+            yield [failure.name, *[""] * len(self.axes), *_values(failure, names, error=True)]
         for cell in self.cells:
-            yield [self.tensor.name, *cell.place.values(), *map(cell.stats.value, names)]
+            yield [self.tensor.name, *cell.place.values(), *_values(cell.stats, names, error=True)]
 
 
 def shown(selected: Sequence[str], found: Sequence[Summary], *, counts: bool = False) -> list[str]:
