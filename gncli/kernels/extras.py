@@ -30,6 +30,11 @@ class Zeros(NamedTuple):
 
     zeros: Floats
 
+    @property
+    def union(self) -> np.ufunc:
+        """What merges the field of any number of records: see `moments.fold`."""
+        return np.add
+
     def merged(self, other: Zeros, _union: Union) -> Zeros:
         """Return the count of the unions."""
         return Zeros(self.zeros + other.zeros)
@@ -109,6 +114,11 @@ class FirstNaN(NamedTuple):
 
     first_nan: NDArray[np.int64]
 
+    @property
+    def union(self) -> np.ufunc:
+        """What merges the field of any number of records: see `moments.fold`."""
+        return np.minimum
+
     def merged(self, other: FirstNaN, _union: Union) -> FirstNaN:
         """Return the place in the unions."""
         return FirstNaN(np.minimum(self.first_nan, other.first_nan))
@@ -118,6 +128,11 @@ class FirstInfinity(NamedTuple):
     """Where the first infinity is: the first place in C order, or `NOWHERE`."""
 
     first_inf: NDArray[np.int64]
+
+    @property
+    def union(self) -> np.ufunc:
+        """What merges the field of any number of records: see `moments.fold`."""
+        return np.minimum
 
     def merged(self, other: FirstInfinity, _union: Union) -> FirstInfinity:
         """Return the place in the unions."""

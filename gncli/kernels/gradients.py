@@ -441,15 +441,18 @@ def exact_cells(
     num_x, length, width = visit.walk.view(visit.region)
     runs = cell_numbers(visit)
     opened = np.unique(runs) if opened is None else opened
-    found_in = np.isin(runs, opened)
-    x, column = np.nonzero(found_in)
+    places = np.flatnonzero(np.isin(runs, opened))
+    owners = runs.reshape(-1)[places]
+    x, column = np.divmod(places, width)
+    run = slice(places[0], places[-1] + 1)
+    at_once = width == 1 and run.stop - run.start == places.size  # then nothing is copied
 
     def rows(values: NDArray[Any]) -> list[Reals]:
         by_run = values.reshape(num_x, length, width).swapaxes(1, 2)
-        return float_parts(by_run.reshape(-1, length) if found_in.all() else by_run[x, column])
+        return float_parts(by_run[run, 0] if at_once else by_run[x, column])
 
     weights = [[row for part in gamma for row in rows(part)]] if gamma else []
-    index = np.searchsorted(opened, runs[x, column])
+    index = np.searchsorted(opened, owners)
     found = []
     for factors in ([rows(dy), *weights], [rows(dy), rows(visit.values), *weights]):
         sums = np.zeros(opened.size, np.int64).astype(object)

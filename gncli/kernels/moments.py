@@ -278,17 +278,19 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def fold(moments: Moments, axes: Sequence[Axis], keep_first: bool) -> Moments:
-    """Return what `fold_axes` does, in one call for each axis where all fields are floats and all extras bounds."""
+    """Return what `fold_axes` does, in one call for each axis where all fields are floats, and all extras allow it.
+
+    Those are the bounds, and records whose `union` is a ufunc that merges their only field in any order.
+    """
     if moments.n.ndim == 1 and all(axis.cell or axis.size == 1 for axis in axes[keep_first:]):
         return moments
     bounds = moments.asked(Bounds)
-    if (
-        len(moments.extras) > (bounds is not None)
-        or _integral(moments.min)
-        or any(f is not None for f in moments[6:10])
-    ):
+    kept: list[Any] = [extra for extra in moments.extras if not isinstance(extra, Bounds)]
+    free = all(hasattr(extra, "union") for extra in kept)
+    if not free or _integral(moments.min) or any(f is not None for f in moments[6:10]):
         return fold_axes(moments, axes, merge, keep_first=keep_first)
     fields = [*moments[:6], *(bounds or ())]
+    others = [extra[0] for extra in kept]
     inner = 1
     for place in reversed(range(len(axes))):
         size = axes[place].size
@@ -296,8 +298,12 @@ def fold(moments: Moments, axes: Sequence[Axis], keep_first: bool) -> Moments:
             inner *= size
         elif size > 1:
             fields = list(loops().pool([field.reshape(-1, size, inner) for field in fields]))
+            runs = (field.reshape(-1, size, inner) for field in others)
+            others = [extra.union.reduce(run, axis=1) for extra, run in zip(kept, runs, strict=True)]
     fields = [field.reshape(-1) for field in fields]
-    return Moments._make([*fields[:6], *moments[6:10], (Bounds(*fields[6:]),) if bounds else ()])
+    left = (type(extra)(field.reshape(-1)) for extra, field in zip(kept, others, strict=True))
+    extras = tuple(Bounds(*fields[6:]) if isinstance(extra, Bounds) else next(left) for extra in moments.extras)
+    return Moments._make([*fields[:6], *moments[6:10], extras])
 
 
 def moved_by(hi: Floats, shift: Floats, lo: Floats) -> tuple[Floats, Floats]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from gncli.kernels import plain
+from gncli.kernels.extras import FirstNaN, Zeros
 from gncli.kernels.loops import Loops
 from gncli.kernels.moments import Bounds, Moments, fold, merge
 from gncli.kernels.partition import Axis
@@ -59,13 +62,15 @@ def test_moments_are_folded_as_any_record_is(kind: str, keep_first: bool) -> Non
     values[4] = np.nan if kind == "nan" else 0
     values = values.astype("f4" if kind == "nan" else kind)
     moments = moments_of(values)
-    moments = moments._replace(extras=(bounds(moments, values),))
+    first = FirstNaN(np.random.default_rng(1).permutation(60))
+    moments = moments._replace(extras=(Zeros(moments.n), bounds(moments, values), first))
     for axes in ([Axis(False, 5), Axis(True, 3), Axis(False, 4)], [Axis(True, 5), Axis(False, 12)], [Axis(False, 60)]):
-        found = fold(moments, axes, keep_first)
-        expected = fold_axes(moments, axes, merge, keep_first=keep_first)
+        found: Any = fold(moments, axes, keep_first)
+        expected: Any = fold_axes(moments, axes, merge, keep_first=keep_first)
         pairs = [*zip(found[:6], expected[:6], strict=True)]
-        pairs += zip(found.asked(Bounds) or (), expected.asked(Bounds) or (), strict=True)
-        assert len(pairs) == 8
+        pairs += zip(found.asked(Bounds), expected.asked(Bounds), strict=True)
+        pairs += [(found.extras[place][0], expected.extras[place][0]) for place in (0, 2)]
+        assert len(pairs) == 10
         for one, other in pairs:
             assert (one.shape, one.dtype, one.tobytes()) == (other.shape, other.dtype, other.tobytes())
         assert found.number("nan").tolist() == expected.number("nan").tolist()
