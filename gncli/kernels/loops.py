@@ -31,7 +31,7 @@ class Loops(Protocol):
     """The loops over elements; `gncli.kernels.plain` says what each returns."""
 
     def moments(
-        self, values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = ()
+        self, values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = (), by: Reals | None = None
     ) -> Mapping[str, NDArray[Any]]:
         """See `plain.moments`."""
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels.loops import loops
 from gncli.kernels.partition import Axis
-from gncli.kernels.plain import U, scale, united, united_bounds
+from gncli.kernels.plain import Reals, U, scale, united, united_bounds
 from gncli.kernels.reduction import Reduction, Rows, Visit, fold_axes, measure_blocks, repeat
 from gncli.kernels.twofold import two_sum
 
@@ -357,11 +357,15 @@ class MomentsOf(Reduction[Moments]):
 
     def measure(self, visit: Visit) -> Moments:
         """Return the moments of a visit: one entry per cell that it touches."""
+        return self.measure_products(visit, None)
+
+    def measure_products(self, visit: Visit, by: Reals | None) -> Moments:
+        """Return the moments of the elements of a visit times `by`; without factors, of the elements."""
         wanted = () if self.extras is None else self.extras.sums(self.dtype)
 
         def kernel(rows: Rows) -> Moments:
             values = rows.of(visit.values)
-            found = loops().moments(values, self.about_zero, wanted)
+            found = loops().moments(values, self.about_zero, wanted, None if by is None else rows.of(by))
             moments = record(found)
             return moments if self.extras is None else self.extras.finish(rows, values, found, moments)
 

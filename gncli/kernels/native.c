@@ -67,6 +67,9 @@ struct moments {
     ptrdiff_t sets, rows, columns;      /* A, R, Q; Q is 0 for values of shape (A, R) */
     ptrdiff_t set_stride, row_stride;   /* bytes; the last axis is contiguous */
     int64_t dtype, swapped, about_zero; /* swapped: of the other byte order */
+    const char *by;                     /* factors of values of float64 in rows of 64 and more; or NULL */
+    ptrdiff_t by_stride;
+    int64_t by_dtype;
     double *scratch;                    /* 2 * 256 * 64 doubles */
     double *n, *hi, *lo, *m2, *square;
     void *least, *most; /* int64_t or uint64_t for those dtypes, else double */
@@ -981,7 +984,12 @@ static void NAME(measure_row)(const struct moments *task, const char *from, ptrd
     ptrdiff_t full = task->rows / LANES, size = LANES * (ptrdiff_t)sizeof(double);
     int rest = (int)(task->rows % LANES);
     const char *scratch = (const char *)task->scratch;
-    if (task->dtype == F32 && !task->swapped)
+    if (task->by) {
+        NAME(widen)(task->by + i * task->by_stride, task->rows, task->by_dtype, 0, task->scratch);
+        for (ptrdiff_t k = 0; k < task->rows; k++)
+            task->scratch[k] *= ((const double *)from)[k];
+        NAME(measure_doubles)(task, scratch, size, full, rest, i, 0);
+    } else if (task->dtype == F32 && !task->swapped)
         NAME(measure_floats)(task, from, size / 2, full, rest, i, 0);
     else if (task->dtype == F64 && !task->swapped)
         NAME(measure_doubles)(task, from, size, full, rest, i, 0);

@@ -58,6 +58,9 @@ class _Moments(ctypes.Structure):
         ("values", _POINTER),
         *((name, _SIZE) for name in ("sets", "rows", "columns", "set_stride", "row_stride")),
         *((name, ctypes.c_int64) for name in ("dtype", "swapped", "about_zero")),
+        ("by", _POINTER),
+        ("by_stride", _SIZE),
+        ("by_dtype", ctypes.c_int64),
         ("scratch", _POINTER),
         *((name, _POINTER) for name in ("n", "hi", "lo", "m2", "square", "least", "most", "nan", "posinf", "neginf")),
         *((name, _POINTER) for name in ("power", "zeros", "total", "l1", "cube", "fourth")),
@@ -172,14 +175,16 @@ class Native:
             self._call[name] = function
 
     def moments(
-        self, values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = ()
+        self, values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = (), by: Reals | None = None
     ) -> Mapping[str, NDArray[Any]]:
         """See `plain.moments`; with extras of 64-bit integers it is what runs."""
+        if by is not None and (values.ndim == 3 or values.shape[1] < plain.LANES or by.strides[1] != by.itemsize):
+            values, by = np.multiply(values, by), None
         dtype = values.dtype
         wide_integer = dtype.kind in "iu" and dtype.itemsize == 8
         columns = values.shape[2] if values.ndim == 3 else 0
         if (wide_integer and wanted) or values.shape[1] > (256 if columns else _LONGEST) or not values.size:
-            return plain.moments(values, about_zero, wanted)
+            return plain.moments(values, about_zero, wanted, by)
         if values.strides[-1] != dtype.itemsize:
             values = np.ascontiguousarray(values)
         shape = (*values.shape[:1], *values.shape[2:])
@@ -197,6 +202,7 @@ class Native:
             dtype=_number(dtype),
             swapped=not dtype.isnative,
             about_zero=about_zero,
+            **({} if by is None else {"by": _at(by), "by_stride": by.strides[0], "by_dtype": _number(by.dtype)}),
             scratch=scratch[1],
             **addresses,
         )

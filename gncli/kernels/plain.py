@@ -144,7 +144,9 @@ class _Terms(NamedTuple):
 # --- moments ---------------------------------------------------------------------------------------------------------
 
 
-def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = ()) -> Mapping[str, NDArray[Any]]:
+def moments(
+    values: NDArray[Any], about_zero: bool = False, wanted: Collection[str] = (), by: Reals | None = None
+) -> Mapping[str, NDArray[Any]]:
     """Return the moments of `values` along axis 1; every moment is measured here.
 
     Parameters
@@ -156,6 +158,8 @@ def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[s
     wanted : collection of str
         What is measured besides, of "zeros", "total", "l1", "cube", "fourth", "argmin", "argmax", "first_nan" and
         "first_inf".
+    by : ndarray of float32 or float64, in the same shape, optional
+        Factors of `values`, which are float64: then the products are measured.
 
     Returns
     -------
@@ -163,6 +167,8 @@ def moments(values: NDArray[Any], about_zero: bool = False, wanted: Collection[s
         The fields of `gncli.kernels.moments.Moments`; those that would be zeros everywhere may be missing. Sums of
         powers are of deviations from ``hi``: "square", and those that are wanted. Places are ranks along axis 1, or -1.
     """
+    if by is not None:
+        values = np.multiply(values, by)
     if values.ndim == 2 and values.shape[1] < LANES:
         return {name: found.reshape(-1) for name, found in moments(values.T[None], about_zero, wanted).items()}
     pieces = cuts(values.shape)

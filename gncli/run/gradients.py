@@ -374,7 +374,7 @@ class _Worker:
 
     def products(self, visit: Visit, g: Floats, z: Floats) -> Moments:
         """Return the moments of g z."""
-        return self.double.measure(visit._replace(values=np.multiply(g, z, out=self.scratch.take("other", z.size))))
+        return self.double.measure_products(visit._replace(values=z), g)
 
     def reference(self, before: Moments) -> Moments:
         """Return the moments that x is standardized by."""
@@ -436,7 +436,7 @@ class _Worker:
         visit, dy, z, h, g = elements
         made, sink, start = self.made, self.sink, visit.region.start
         take, size = self.scratch.take, z.size
-        values, bound, other = take("dx", size), take("bound", size), take("other", size)
+        values, bound = take("dx", size), take("bound", size)
         of_z = z
         if self.norm.given and not np.isfinite(np.add.reduce(z)):  # dx does not depend on it
             of_z = np.where(np.isfinite(z), z, 0.0)
@@ -473,7 +473,7 @@ class _Worker:
         rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
             overflowed = int((rounded.number("posinf") + rounded.number("neginf")).sum())
-        projections = self.double.measure(visit._replace(values=np.multiply(values, z, out=other)))
+        projections = self.double.measure_products(visit._replace(values=values), z)
         dgamma, dbeta = self._sums(elements, known)
         counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
         found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)

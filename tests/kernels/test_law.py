@@ -196,3 +196,19 @@ def test_every_body_gives_the_bits_of_plain(body: str, dtype: str) -> None:
         with np.errstate(all="ignore"):
             expected = plain.moments(values, about_zero, wanted)
         assert_same(kernel.moments(values, about_zero, wanted), expected, (turn, shape, about_zero))
+
+
+@pytest.mark.parametrize("body", native.BODIES)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_every_body_gives_the_bits_of_plain_for_products(body: str, dtype: str) -> None:
+    if body not in native.bodies():
+        pytest.skip(f"{body} does not run here")
+    kernel, rng = native.Native(body), np.random.default_rng(1)
+    for shape in ((3, 8192), (2, 64), (4, 1000), (70, 9), (2, 30, 5), (1, 300)):
+        values, by = hostile(rng, "f8", shape), hostile(rng, dtype, shape)
+        with np.errstate(all="ignore"):
+            expected = plain.moments(np.multiply(values, by))
+            assert_same(plain.moments(values, by=by), expected, shape)
+            assert_same(kernel.moments(values, by=by), expected, shape)
+            strided = np.repeat(by, 2, axis=1)[:, ::2]
+            assert_same(kernel.moments(values, by=strided), expected, shape)
