@@ -34,7 +34,7 @@ from gncli.io.folder import opened
 from gncli.io.formats import npz_sink, written
 from gncli.io.ranges import GRAIN_NBYTES
 from gncli.io.rawfile import RawFile, RawSink, read_fully, reading
-from gncli.io.source import Archive, Container, NewFile, Sink, Source, StoredChunks
+from gncli.io.source import Archive, Container, NewFile, NewFolder, Sink, Source, StoredChunks
 from gncli.kernels.floats import FLOATS
 
 _RECORD = re.compile(r"(part|measure)-([0-9]+)-of-([0-9]+)\.npz")
@@ -242,7 +242,7 @@ class SharedFolder:
         """Return the file that the parts write; see `SharedFile`."""
         return SharedFile(self, alone=alone, force=force, inputs=inputs)
 
-    def begin_store(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedStore:
+    def begin_store(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedFiles:
         """Return the folder that the parts write; see `SharedStore`."""
         return SharedStore(self, alone=alone, force=force, inputs=inputs)
 
@@ -481,7 +481,19 @@ class _Shard(OutputFile):
         self._take(self._found)
 
 
-class SharedStore(AtomicFolder):
+class SharedFiles(NewFolder):
+    """A folder, or objects below a prefix, of which parts write whole files: a base class."""
+
+    @abstractmethod
+    def finish(self) -> tuple[list[Written], list[Edge]]:
+        """Make durable what was written since, and return it, sorted by path; there are no ends of a range."""
+
+    @abstractmethod
+    def holds(self, run: Written) -> bool:
+        """Return whether a file has the bytes that were written."""
+
+
+class SharedStore(AtomicFolder, SharedFiles):
     """The folder that the parts of an output write, which is a store: each part whole files of it.
 
     Parameters
@@ -565,11 +577,11 @@ class SharedShards:
     Parameters
     ----------
     sink : Sink
-        The sink of a store, whose folder is a `SharedStore`.
+        The sink of a store, whose folder is `SharedFiles`.
     """
 
     def __init__(self, sink: Any) -> None:
-        assert isinstance(sink.folder, SharedStore)
+        assert isinstance(sink.folder, SharedFiles)
         self.reach, self._sink, self._store = sink.reach, sink, sink.folder
         self.limits, self.holds = sink.limits, sink.folder.holds
 

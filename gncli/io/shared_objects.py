@@ -20,15 +20,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from gncli import signals
 from gncli.errors import OutputError, ParameterError
 from gncli.inputs import ON_NETWORK, Network, Policy
 from gncli.io.atomic import AtomicFile
 from gncli.io.formats import npz_sink, written
 from gncli.io.remote import folder_left_over, uploads_left_over
 from gncli.io.remote.client import Failure, too_large
+from gncli.io.remote.folder import PARTS, ObjectFolder
 from gncli.io.remote.s3 import S3Object
 from gncli.io.remote.upload import MultipartFile, part_nbytes
-from gncli.io.shared import Edge, Place, Ranged, Record, SharedFolder, Written, place_of, read_record
+from gncli.io.shared import Edge, Place, Ranged, Record, SharedFiles, SharedFolder, Written, place_of, read_record
 from gncli.io.source import NewFile, Source
 from gncli.io.urls import is_url, parsed
 from gncli.text import printable
@@ -49,9 +51,10 @@ class SharedPrefix(SharedFolder):
 
     def __init__(self, output: str, network: Network = ON_NETWORK) -> None:
         self.output = output
-        self.path = self.shown = f"{output}.gncli-parts"
+        place = written(output)[1]
+        self.path = self.shown = f"{place}.gncli-parts"
         self._network = network
-        self.object = S3Object(parsed(output)[0], network)
+        self.object = S3Object(parsed(place)[0], network)
         self._objects = S3Object(parsed(self.path)[0], network)
 
     def names(self) -> list[tuple[str, int]]:
@@ -118,6 +121,10 @@ class SharedPrefix(SharedFolder):
     def begin(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> NewFile:
         """Return the object that the parts write; see `SharedObject`."""
         return SharedObject(self, alone=alone, force=force, inputs=inputs)
+
+    def begin_store(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedFiles:
+        """Return the objects that the parts write; see `SharedObjects`."""
+        return SharedObjects(self, inputs)
 
     def emptied(self) -> list[tuple[str, int]]:
         """Remove the objects of parts, the one about the upload last, and return them: name and bytes."""
@@ -208,6 +215,80 @@ class SharedObject(Ranged, MultipartFile):
         """Leave the upload for the next run."""
 
 
+class SharedObjects(SharedFiles, ObjectFolder):
+    """The objects below a prefix that the parts of an output write, each whole ones, under one claim.
+
+    Parameters
+    ----------
+    folder : SharedPrefix
+        Where their records are.
+    inputs : sequence of Source
+        As of `ObjectFolder`.
+
+    Notes
+    -----
+    Nothing is replaced, also with `force`: what one part removed could be what another has just put.
+    """
+
+    def __init__(self, folder: SharedPrefix, inputs: Sequence[Source]) -> None:
+        self._folder = folder
+        self._written: list[Written] = []
+        self._listed: dict[str, str] | None = None
+        format_ = written(folder.output)[0]
+        assert format_ and format_.files
+        super().__init__(folder.object, format_.files, name=folder.output, inputs=inputs)
+
+    def _begin(self, force: bool, inputs: Sequence[Source]) -> None:
+        """Join the parts that have claimed the prefix, or claim it."""
+        self._mark = f"{PARTS}{self._mark}"
+        claim = self._claim.head()
+        if claim is None:
+            try:
+                super()._begin(False, inputs)
+            except OutputError as error:
+                claim = self._claim.head()
+                if claim is None:
+                    error.hint = "remove it, or choose another name: parts replace nothing"
+                    raise
+        if claim is not None:
+            if not claim.mark.startswith(PARTS):
+                hint = f"wait for it; gncli clean {self._remote.url} removes what it left"
+                raise OutputError("is being written by another run", subject=self.name, hint=hint)
+            self._mark, self.replaces = claim.mark, False
+            signals.cleanups[self] = self._removed
+        self._claimed = self._prepared = True
+
+    def _sent(self, key: str, nbytes: int) -> None:
+        """Take note of an object that was put."""
+        found = self._remote.below(key).head()
+        self._written.append(Written([key, found.state.etag if found else ""], nbytes, 0))
+
+    def finish(self) -> tuple[list[Written], list[Edge]]:
+        """Wait until what was written has arrived, and return it, sorted by key; there are no ends of a range."""
+        self._sending.check(None)
+        found, self._written = sorted(self._written), []
+        return found, []
+
+    def holds(self, run: Written) -> bool:
+        """Return whether an object is there as it was put."""
+        if self._listed is None:
+            with self._remote.writing(self.name):
+                self._listed = {each.name: each.etag for each in self._remote.contents()}
+        key, etag = map(str, run.place)
+        return self._listed.get(key) == etag
+
+    def commit(self) -> None:
+        """Put what describes the store, and remove the records; a second time, do nothing."""
+        if not self._ended:
+            super().commit()
+            self._folder.emptied()
+
+    def _empty(self) -> None:
+        """Leave what was put for the next run."""
+        if self._whole:
+            super()._empty()
+
+
 def shared_folder(output: str, network: Network) -> SharedFolder:
     """Return where the parts of an output are.
 
@@ -218,9 +299,8 @@ def shared_folder(output: str, network: Network) -> SharedFolder:
     """
     if not is_url(output):
         return SharedFolder(output)
-    format_ = written(output)[0]
-    if parsed(output, ParameterError)[0].scheme != "s3" or (format_ and format_.files):
-        hint = "-o s3://bucket/y.npy can, and a file"
+    if parsed(output, ParameterError)[0].scheme != "s3":
+        hint = "-o s3://bucket/y.npy can, y.zarr there too, and a file"
         raise ParameterError("cannot be written in parts", subject=output, hint=hint)
     return SharedPrefix(output, network)
 
@@ -243,9 +323,11 @@ def objects_left_over(output: str, *, force: bool) -> list[str]:
         If such objects are not written.
     """
     format_, lines = written(output)[0], []
+    gone: list[tuple[str, int]] = []
     if format_ and format_.files:
         gone = folder_left_over(output, format_.files, force=force)
     else:
         lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output, force=force)]
-        gone = SharedPrefix(output).emptied() if parsed(output)[0].scheme == "s3" else []
+    if parsed(output)[0].scheme == "s3":
+        gone += SharedPrefix(output).emptied()
     return lines + [f"removed {printable(name)} ({nbytes:,} bytes)" for name, nbytes in gone]

@@ -30,6 +30,7 @@ from gncli.text import printable
 from gncli.threads import Threads
 
 CLAIM = ".gncli-claim"
+PARTS = "parts-"  # what the mark of a run begins with that is done in parts, by several processes
 SENDING = 4  # objects that wait for their turn or are on their way, each in a file
 AT_ONCE = 1000  # objects that are removed before the next ones are named
 
@@ -84,7 +85,7 @@ class ObjectFolder(NewFolder):
         """Refuse what may not be written; claim the prefix."""
         claim, self._old = self._claim.head(), _found(self._remote)
         if claim is not None:
-            _check_quiet(self.name, self._remote, claim, self._old)
+            _check_quiet(self.name, self._remote, claim, self._old, ever=claim.mark.startswith(PARTS))
         self._check_replaceable(claim is not None, force, inputs)
         if claim is not None:
             self._claim.delete()
@@ -139,6 +140,10 @@ class ObjectFolder(NewFolder):
         with open(fd, "rb") as content:
             if not self._ended:
                 _put(self._remote, self.name, key, content, self._mark)
+                self._sent(key, content.tell())
+
+    def _sent(self, key: str, nbytes: int) -> None:
+        """Take note of an object that was put."""
 
     def elsewhere(self) -> partial[ObjectsElsewhere]:
         """Return what puts objects in another process."""
@@ -348,10 +353,12 @@ def _left(found: list[Stored], names: FolderNames) -> list[Stored]:
     return [] if whole else [each for each in found if names.made.fullmatch(each.name)]
 
 
-def _check_quiet(name: str, remote: Uploading, claim: Found, found: list[Stored]) -> None:
-    """Raise OutputError if the run of a claim may go on."""
+def _check_quiet(name: str, remote: Uploading, claim: Found, found: list[Stored], *, ever: bool = False) -> None:
+    """Raise OutputError if the run of a claim may go on, or if parts of it may come at any time: `ever`."""
     last = max([claim.modified, *(each.modified for each in found)])
-    check_quiet(name, "an upload", claim.modified, last, f"gncli clean --force {remote.url} removes what it left")
+    way = f"gncli clean --force {remote.url} removes what it left"
+    kept = f"--assemble puts its parts together; {way}" if ever else ""
+    check_quiet(name, "an upload", claim.modified, last, way, kept)
 
 
 def _remove(remote: Uploading, names: FolderNames, keys: list[str], mark: str = "") -> None:

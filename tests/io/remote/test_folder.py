@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,12 @@ from gncli.inputs import Network
 from gncli.io import open_sink
 from gncli.io.formats.zarr import writing
 from gncli.io.remote import client, folder, obstores
+from gncli.io.remote.s3 import S3Object
+from gncli.io.shared_objects import SharedObjects, SharedPrefix
 from gncli.io.source import Sink
+from gncli.io.urls import Url
+from gncli.run import parts as run_parts
+from gncli.tasks import parts as tasks_parts
 from tests.files import write_in_threads
 from tests.io.remote.conftest import Command
 from tests.marks import slow_but
@@ -208,14 +215,6 @@ def test_what_holds_an_input_is_not_replaced(bucket: Any, out: str, gncli: Comma
     assert remote(bucket) == old
 
 
-def test_parts_do_not_write_it(bucket: Any, out: str, gncli: Command) -> None:
-    hint = "-o s3://bucket/y.npy can, and a file"
-    for given in (("--part", "1/2"), ("--resume",), ("--assemble",)):
-        answer = gncli(*LINE, out, *given)
-        assert answer == (2, "", f"gncli: error: {out}: cannot be written in parts; {hint}\n")
-    assert keys(bucket) == []
-
-
 # --- two runs --------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +374,115 @@ def test_a_cluster_puts_what_one_process_puts(bucket: Any, out: str, gncli: Comm
         assert gncli(*LINE, out, *given)[0] == 4
 
 
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let visits, and parts of a run that goes on, be small."""
+    monkeypatch.setattr(run_parts, "VISIT_NBYTES", 1 << 12)
+    monkeypatch.setattr(tasks_parts, "PART_NBYTES", 1 << 14)
+
+
+@pytest.mark.parametrize("member", slow_but(["", "::/g/a"], "::/g/a"))
+def test_parts_in_any_order_put_what_one_process_puts(
+    member: str, bucket: Any, out: str, gncli: Command, parts: None
+) -> None:
+    line = ("normalize", "x.npy", "-G", "4", "-o")
+    one = gncli(*line, f"y.zarr{member}")
+    for part in (3, 1, 2, 1):
+        assert gncli(*line, f"{out}{member}", "--part", f"{part}/3", "-q")[::2] == (0, "")
+        assert "y.zarr/zarr.json" not in keys(bucket)
+    assert "parts together" in gncli(*line, f"{out}{member}", "--force")[2]
+    found = gncli(*line, f"{out}{member}", "--assemble")
+    assert (found[0], found[1].replace(out, "y.zarr"), found[2]) == one
+    assert remote(bucket) == local()
+    again = gncli(*line, f"{out}{member}", "--part", "1/3", "--force")
+    hint = "remove it, or choose another name: parts replace nothing"
+    assert again == (4, "", f"gncli: error: {out}{member}: already exists; {hint}\n")
+    assert remote(bucket) == local()
+
+
+def test_a_run_in_parts_goes_on_where_it_ended(
+    bucket: Any, front: Store, out: str, gncli: Command, parts: None
+) -> None:
+    line = (*LINE, out, "--resume")
+    front.faults.append(of("PUT", "c/7/", status(403)))
+    assert gncli(*line)[0] == 4
+    assert {"y.zarr.gncli-claim", "y.zarr/c/1/0/0/0"} <= {*keys(bucket)}
+    front.faults.clear()
+    front.asked.clear()
+    assert gncli(*line) == (0, "", "")
+    sent = [asked.path for asked in front.asked if asked.method == "PUT"]
+    assert any("c/7/" in path for path in sent)
+    assert not any("c/1/" in path for path in sent)  # what was done is not done again
+    assert gncli(*LINE, "y.zarr")[0] == 0
+    assert remote(bucket) == local()
+
+
+def test_an_object_that_is_not_what_was_recorded_is_named(
+    bucket: Any, out: str, gncli: Command, parts: None, quiet: None
+) -> None:
+    for part in (1, 2):
+        assert gncli(*LINE, out, "--part", f"{part}/2")[::2] == (0, "")
+    bucket.Object("y.zarr/c/1/0/0/0").delete()
+    problem = "not what was recorded: part 1 of 2; do it again: --part 1/2"
+    assert gncli(*LINE, out, "--assemble") == (3, "", f"gncli: error: {out}: {problem}\n")
+    assert gncli(*LINE, out, "--part", "1/2")[::2] == (0, "")
+    bucket.put_object(Key="y.zarr/c/1/0/0/0", Body=b"other")
+    problem = "was created by someone else meanwhile: c/1/0/0/0"
+    assert gncli(*LINE, out, "--part", "1/2") == (4, "", f"gncli: error: {out}: {problem}\n")
+    code, report, err = gncli("clean", out)
+    assert (code, err) == (0, "")
+    assert report.count("removed") == 10 + 1 + 2
+    assert keys(bucket) == []
+
+
+@pytest.mark.parametrize("when", ["a claim", "an object"])
+def test_of_two_parts_that_begin_at_once_both_write(
+    when: str, bucket: Any, front: Store, out: str, gncli: Command, parts: None
+) -> None:
+    def claims(*_: object) -> bool:
+        front.faults.clear()
+        SharedObjects(SharedPrefix(out), ()).abort()
+        return False
+
+    second = of("GET", r"prefix=y\.zarr(/|%2F)(&|$)", once(ahead(bucket, "y.zarr/put-by-another-part"), 2))
+    front.faults.append(of("PUT", "claim", claims) if when == "a claim" else second)
+    assert gncli(*LINE, out, "--part", "1/2")[::2] == (0, "")
+    bucket.Object("y.zarr/put-by-another-part").delete()
+    assert gncli(*LINE, out, "--part", "2/2")[::2] == (0, "")
+    assert gncli(*LINE, out, "--assemble") == gncli(*LINE, "y.zarr") == (0, "", "")
+    assert remote(bucket) == local()
+
+
+def test_parts_do_not_take_over_from_a_run(bucket: Any, out: str, gncli: Command, parts: None, quiet: None) -> None:
+    with sink(out):
+        hint = f"wait for it; gncli clean {out} removes what it left"
+        answer = gncli(*LINE, out, "--part", "1/2")
+        assert answer == (4, "", f"gncli: error: {out}: is being written by another run; {hint}\n")
+
+
+def test_a_signal_leaves_parts_and_says_nothing_of_what_is_whole(bucket: Any, out: str, parts: None) -> None:
+    made: Any = SharedObjects(SharedPrefix(out), ())
+    removed = signals.cleanups[made]
+    with made.file("c/0") as file:
+        file.write(memoryview(b"0123"), 0)
+        file.commit()
+    assert [(run.place[0], run.nbytes) for run in made.finish()[0]] == [("c/0", 4)]
+    assert removed() == out
+    assert len(keys(bucket)) == 2
+    signals.cleanups.clear()
+    made = SharedObjects(SharedPrefix(out), ())
+    removed = signals.cleanups[made]
+    made.describe("zarr.json", b"{}")
+    made.commit()
+    made.commit()
+    with pytest.raises(OutputError, match="was committed just now"):
+        removed()
+    assert keys(bucket) == ["y.zarr/c/0", "y.zarr/zarr.json"]
+
+
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 
@@ -462,8 +570,9 @@ def full(*_: object) -> None:
 
 
 def test_what_cannot_be_removed_is_left_for_clean(bucket: Any, front: Store, out: str, gncli: Command) -> None:
-    front.faults += [of("PUT", "c/5", status(403)), of("DELETE", "c/2", status(403))]
-    assert gncli(*LINE, out, "--retries", "0")[0] == 4
+    front.faults += [of("PUT", "c/5", status(404)), of("DELETE", "c/2", status(403))]
+    code, report, err = gncli(*LINE, out, "--retries", "0")
+    assert (code, report, "404" in err) == (4, "", True)  # why it failed, and not why it could not be undone
     assert {"y.zarr/c/2/0/0/0", "y.zarr.gncli-claim"} <= {*keys(bucket)}
     code, report, err = gncli("clean", "--force", out)
     assert (code, report, "403" in err) == (4, "", True)
@@ -471,6 +580,36 @@ def test_what_cannot_be_removed_is_left_for_clean(bucket: Any, front: Store, out
     assert gncli("clean", "--force", out)[0] == 0
     assert keys(bucket) == []
     assert gncli("clean", out) == (0, f"{out}: nothing is left over\n", "")
+
+
+def test_what_is_on_its_way_when_a_run_fails_is_removed_too(
+    bucket: Any, front: Store, out: str, gncli: Command
+) -> None:
+    def slow(*_: object) -> bool:
+        time.sleep(0.3)
+        return False
+
+    front.faults += [of("PUT", "c/2", slow), of("PUT", "c/3", status(403))]
+    assert gncli(*LINE, out)[0] == 4
+    assert keys(bucket) == []
+
+
+def test_the_last_sign_of_a_run_is_its_newest_object(bucket: Any, front: Store) -> None:
+    now = datetime.now(UTC)
+    hours = [now - timedelta(hours=hour) for hour in range(3)]
+    prefix = S3Object(Url("s3", bucket.name, "y.zarr"), Network())
+    claim = client.Found(client.State(1, "", ""), "", hours[2])
+    folder._check_quiet("y", prefix, claim, [client.Stored("c/0", 1, "", hours[1])])
+    with pytest.raises(OutputError, match="got something 0 s ago"):
+        folder._check_quiet("y", prefix, claim, [client.Stored("c/0", 1, "", hours[0])])
+
+
+def test_what_has_no_mark_is_not_taken_for_ones_own(bucket: Any, front: Store) -> None:
+    object_ = S3Object(Url("s3", bucket.name, "y"), Network())
+    object_.put(b"one", create=True)
+    with pytest.raises(client.Failure, match="412"):
+        object_.put(b"two", create=True)
+    assert remote(bucket) == {"y": b"one"}
 
 
 def test_an_old_array_that_cannot_be_removed_stays_whole(bucket: Any, front: Store, out: str, gncli: Command) -> None:
@@ -554,7 +693,10 @@ def test_clean_names_what_it_removes(
 KILLED = """
 import os, sys
 from gncli.io.formats.zarr import writing
+from gncli.run import parts
+from gncli.tasks import parts as tasks
 writing.CHUNK_NBYTES, writing.SHARD_NBYTES = {CHUNK_NBYTES}, {SHARD_NBYTES}
+parts.VISIT_NBYTES, tasks.PART_NBYTES = 1 << 12, 1 << 14
 from gncli.__main__ import main
 sys.argv[1:] = {words!r}
 sys.exit(main())
@@ -640,6 +782,20 @@ def test_a_forced_run_that_is_killed_leaves_no_half_of_an_array(
         assert (code, "is no Zarr store" in err) == (3, True)
     assert gncli(*words)[0] == 0
     assert gncli(*LINE, "y.zarr", "--force")[0] == 0
+    assert remote(bucket) == local()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", [when for when in POINTS if when not in ("before the claim", "after the end")])
+def test_a_run_in_parts_that_is_killed_goes_on(
+    when: str, bucket: Any, front: Store, out: str, gncli: Command, parts: None
+) -> None:
+    method, pattern, after = POINTS[when]
+    words = [*LINE, out, "--resume"]
+    assert gncli(*LINE, "y.zarr")[0] == 0
+    assert killed(front, lambda kill: of(method, pattern, kill), words, signal.SIGKILL, after)[0] == -signal.SIGKILL
+    assert ("y.zarr/zarr.json" in keys(bucket)) == (when == "after the last")
+    assert gncli(*words) == (0, "", "")
     assert remote(bucket) == local()
 
 

@@ -181,9 +181,9 @@ def test_an_upload_that_lacks_a_part_is_not_completed(
     assert "y.npy" not in keys(bucket)
 
 
-@pytest.mark.parametrize("name", ["gs://bucket/y.npy", "az://bucket/y.npy"])
+@pytest.mark.parametrize("name", ["gs://bucket/y.npy", "az://bucket/y.npy", "gs://bucket/y.zarr"])
 def test_where_no_upload_is_shared_parts_are_refused(name: str, gncli: Command) -> None:
-    hint = "-o s3://bucket/y.npy can, and a file"
+    hint = "-o s3://bucket/y.npy can, y.zarr there too, and a file"
     answer = gncli("normalize", "x.npy", "-G", "4", "-o", name, "--part", "1/2")
     assert answer == (2, "", f"gncli: error: {name}: cannot be written in parts; {hint}\n")
 
