@@ -434,6 +434,8 @@ def _halves(over: Fraction, under: int) -> tuple[float, float]:
 
 def nearest(exact: Fraction, made: Float, side: int = 0) -> Any:
     """Return `exact`, rounded once to `made`, or what is as near to it as can be on one side; ties go to even."""
+    if side and made.mantissa == 52 and (exact * 2**1075).denominator == 1:  # it may be a tie; others are far from it
+        exact += Fraction(side, 2**1076)
     try:
         high = float(exact)
     except OverflowError:

@@ -197,6 +197,8 @@ class Measured(NamedTuple):
         The moments of dy.
     errors : Moments, optional
         The moments of the bounds of the errors of g, where it has any: those of an activation.
+    errors_in_two : Moments, optional
+        The same of g in sums of two float64.
     """
 
     x: Moments
@@ -206,6 +208,7 @@ class Measured(NamedTuple):
     products: Moments
     dy: Moments
     errors: Moments | None = None
+    errors_in_two: Moments | None = None
 
     def roots(self, norm: GroupNorm) -> tuple[Floats, Floats]:
         """Return a bound of the root mean square of z in each cell, and the share of eps in var + eps."""
@@ -267,7 +270,9 @@ def gradient(
     refined : Refined, optional
         What is known of them in sums of two float64, if dx is computed so: then the upper parts are returned.
     """
-    mapping, unit = (found.mapping, U) if refined is None else (refined.mapping, TWO)
+    mapping, errors, unit = found.mapping, found.errors, U
+    if refined is not None:
+        mapping, errors, unit = refined.mapping, found.errors_in_two, TWO
     of_z, offset = mapping.slope, mapping.offset
     assert of_z is not None and offset is not None  # moments have bounds
     rate = factor(mapping)
@@ -279,9 +284,11 @@ def gradient(
             offset = offset + LEAST
         root_g, (root_z, _) = _root_mean_square(found.g), found.roots(norm)
         second, second_error = _mean(found.products, 2 * U) if refined is None else _mean_in_two(refined.products)
+        if refined is not None:
+            second_error = second_error + LEAST * root_z
         second_error = second_error + ((of_z + lost_g + unit) * root_g * root_z + offset * root_g) * UP
-        if found.errors is not None:
-            second_error = second_error + _root_mean_square(found.errors) * (root_z * (1 + of_z) + offset)
+        if errors is not None:
+            second_error = second_error + _root_mean_square(errors) * (root_z * (1 + of_z) + offset)
         if norm.denominator == "variance":
             second = 2 * second / rate
             second_error = (2 * second_error / rate + np.abs(second) * (of_z + 4 * unit)) * UP
@@ -289,8 +296,8 @@ def gradient(
             first, first_error = _mean(found.g, lost_g) if refined is None else _mean_in_two(refined.g)
             if refined is not None:
                 first_error = first_error + lost_g * root_g
-            if found.errors is not None:
-                first_error = first_error + found.errors.mean * UP
+            if errors is not None:
+                first_error = first_error + errors.mean * UP
     scale = rate * weights.uniform
     size = np.abs(scale)
     on_g = size * (lost_g + 5 * unit + of_z)
@@ -306,7 +313,7 @@ def gradient(
         lost |= ~((size > 1 / FAR) & (size < FAR))
     on_g, on_z, base = (np.where(lost, none, part * UP) for part, none in ((on_g, 0.0), (on_z, 0.0), (base, np.inf)))
     same = finite & found.g.constant & (norm.centered | (found.g.min == 0))
-    same &= np.full(same.shape, weights.exact) if found.errors is None else found.errors.max == 0
+    same &= np.full(same.shape, weights.exact) if errors is None else errors.max == 0
     if not norm.given:  # then dx is exactly 0
         first, second = np.where(same, found.g.min * norm.centered, first), np.where(same, 0.0, second)
         on_g, on_z, base = (np.where(same, 0.0, part) for part in (on_g, on_z, base))
@@ -635,7 +642,7 @@ class GradientCheck:
         The number of results that are not 0, and were rounded to it; known for dtypes that NumPy lacks.
     proved, settled : int, optional
         The numbers of finite elements of dx that float64 and a bound of its error proved to be correctly rounded, and
-        that were settled by exact arithmetic. None for a dx of float64 after an activation other than relu.
+        that were settled by exact arithmetic.
     """
 
     groups: int
@@ -692,8 +699,6 @@ def check_gradient(
     projections: Moments,
     norm: GroupNorm,
     weights: Weights,
-    *,
-    settled: bool,
 ) -> GradientCheck:
     """Return the check of some cells.
 
@@ -709,8 +714,6 @@ def check_gradient(
         The formula.
     weights : Weights
         Gamma.
-    settled : bool
-        Whether what is not finite in float64 was settled.
     """
     if norm.given:
         return GradientCheck(found.x.n.size, None, None, nonfinite_groups=int((~found.x.finite).sum()))
@@ -720,8 +723,9 @@ def check_gradient(
     (root_z, share), root_dx, root_g = found.roots(norm), _root_mean_square(dx), _root_mean_square(found.g)
     largest = np.abs(rate) * (2 * root_g + root_z * np.abs(cells.second)) * np.maximum(root_z, 1) * found.x.n
     held = found.x.finite & found.dy.finite & (found.x.n > 0)
-    # Where the sum of dx z, or a bound, may be beyond float64, this allows all but a dx that is itself beyond it.
-    held &= np.isfinite(cells.base + largest) | ~(dx.finite | settled)
+    held &= np.isfinite(
+        cells.base + largest
+    )  # where the sum of dx z, or a bound, may be beyond float64, this allows all
     left = share if norm.denominator == "std" else 2 * share - 1  # 1 - 2 var / (var + eps)
     inner, inner_error = _mean(found.products, 3 * U)
     inner_error = inner_error + (of_z * root_z + offset) * root_g

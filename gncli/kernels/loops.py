@@ -120,6 +120,9 @@ class Loops(Protocol):
     def slopes(self, name: str, x: Floats, factors: Factors, standard: Standard) -> tuple[Floats, Floats, Floats]:
         """See `plain.slopes`."""
 
+    def derivative_in_two(self, name: str, u: Floats, low: Floats, error: Floats) -> None:
+        """See `plain.derivative_in_two`."""
+
     def largest(self, a: Reals, b: Reals | None) -> float:
         """See `plain.largest`."""
 

@@ -2352,7 +2352,9 @@ INLINE void NAME(bound_slope)(const double *restrict u, double *restrict error, 
         struct NAME(gate) gate = kind == GELU ? NAME(gate_of_gelu)(u[i]) : NAME(gate_of_silu)(u[i], kind == GELU_TANH);
         double size = __builtin_fabs(u[i]), steep = gate.slope * (4.0 + size * gate.rate) * (1 + 0x1p-5);
         steep = error[i] * gate.rate <= 0x1p-8 ? steep : 1.0;
-        error[i] = ((gate.value + size * gate.slope) * 0x1p-80 + steep * error[i] + 0x1p-700) * UP;
+        double own = (gate.value + size * gate.slope) * 0x1p-88;
+        own += (kind == GELU) & (size < 4.0) ? 0x1p-90 : 0.0;
+        error[i] = (own + steep * error[i] + 0x1p-700) * UP;
     }
 }
 
@@ -2384,6 +2386,38 @@ void NAME(derivative)(int64_t kind, double *u, double *bound, ptrdiff_t size)
         NAME(derivative_of)(u, bound, size, GELU_TANH);
 }
 
+/* Replace a chunk of u by the derivative of an activation, and the errors by bounds. */
+static void NAME(derive_chunk)(double *u, double *u_low, double *bound, int n, int64_t kind)
+{
+    for (int i = n; i % (SIDE * PER); i++)
+        u[i] = u_low[i] = 0;
+    if (kind == GELU) {
+        NAME(bound_slope)(u, bound, n, GELU);
+        NAME(derive)(u, u_low, n, GELU);
+    } else if (kind == SILU) {
+        NAME(bound_slope)(u, bound, n, SILU);
+        NAME(derive)(u, u_low, n, SILU);
+    } else {
+        NAME(bound_slope)(u, bound, n, GELU_TANH);
+        NAME(derive)(u, u_low, n, GELU_TANH);
+    }
+}
+
+EXPORT void NAME(derivative_in_two)(int64_t kind, double *high, double *low, double *bound, ptrdiff_t size);
+
+void NAME(derivative_in_two)(int64_t kind, double *high, double *low, double *bound, ptrdiff_t size)
+{
+    double u[CHUNK], u_low[CHUNK];
+    for (ptrdiff_t at = 0; at < size; at += CHUNK) {
+        const int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        memcpy(u, high + at, (size_t)n * sizeof *u);
+        memcpy(u_low, low + at, (size_t)n * sizeof *u);
+        NAME(derive_chunk)(u, u_low, bound + at, n, kind);
+        memcpy(high + at, u, (size_t)n * sizeof *u);
+        memcpy(low + at, u_low, (size_t)n * sizeof *u);
+    }
+}
+
 EXPORT void NAME(slopes)(const double *x, const double *gamma, const double *rest, const double *beta, ptrdiff_t size,
                          ptrdiff_t power, const double *cell, int64_t kind, double *high, double *low, double *bound);
 
@@ -2395,18 +2429,7 @@ void NAME(slopes)(const double *x, const double *gamma, const double *rest, cons
     for (ptrdiff_t at = 0; at < size; at += CHUNK) {
         const int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
         NAME(argument)(x + at, gamma + at, rest + at, beta + at, n, (int)power, cell, u, u_low, bound + at);
-        for (int i = n; i % (SIDE * PER); i++)
-            u[i] = u_low[i] = 0;
-        if (kind == GELU) {
-            NAME(bound_slope)(u, bound + at, n, GELU);
-            NAME(derive)(u, u_low, n, GELU);
-        } else if (kind == SILU) {
-            NAME(bound_slope)(u, bound + at, n, SILU);
-            NAME(derive)(u, u_low, n, SILU);
-        } else {
-            NAME(bound_slope)(u, bound + at, n, GELU_TANH);
-            NAME(derive)(u, u_low, n, GELU_TANH);
-        }
+        NAME(derive_chunk)(u, u_low, bound + at, n, kind);
         memcpy(high + at, u, (size_t)n * sizeof *u);
         memcpy(low + at, u_low, (size_t)n * sizeof *u);
     }

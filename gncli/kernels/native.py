@@ -138,6 +138,7 @@ _ARGUMENTS = {
     "standardize_in_two": (ctypes.POINTER(_Map),),
     "multiply_in_two": (_POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER),
     "gradient_in_two": (*(_POINTER,) * 4, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
+    "derivative_in_two": (ctypes.c_int64, _POINTER, _POINTER, _POINTER, _SIZE),
     "gradient": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
     "enclosed": (ctypes.POINTER(_Map),),
     "derivative": (ctypes.c_int64, _POINTER, _POINTER, _SIZE),
@@ -393,6 +394,10 @@ class Native:
         arrays = (*map(_at, kept), x.size, -standard.scale, _at(cell), 1 + ACTIVATIONS.index(name), *_rows(found))
         self._call["slopes"](*arrays)
         return found[0], found[1], found[2]
+
+    def derivative_in_two(self, name: str, u: Floats, low: Floats, error: Floats) -> None:
+        """See `plain.derivative_in_two`."""
+        self._call["derivative_in_two"](1 + ACTIVATIONS.index(name), _at(u), _at(low), _at(error), u.size)
 
     def largest(self, a: Reals, b: Reals | None) -> float:
         """See `plain.largest`."""

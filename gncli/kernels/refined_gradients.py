@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.exact import GRAIN
-from gncli.kernels.gradients import Measured, Refined, Upstream, Weights, cell_numbers, gradient
+from gncli.kernels.gradients import LEAST, TWO, Measured, Refined, Weights, cell_numbers, gradient
 from gncli.kernels.groupnorm import GroupNorm, factor
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Union
 from gncli.kernels.parameters import HEADROOM
-from gncli.kernels.plain import FAR, UP, GradientInTwo, Standardization
-from gncli.kernels.reduction import Visit, over_rows
+from gncli.kernels.plain import FAR, UP, Affine, GradientInTwo, Standardization
+from gncli.kernels.reduction import Visit, over_rows, spread
 from gncli.kernels.surds import levels
-from gncli.kernels.twofold import Pair, ratio, times
+from gncli.kernels.twofold import Pair, ratio, times, two_sum
 
 BITS = 160  # of a quotient of integers: enough for two float64
 
@@ -59,23 +59,52 @@ class Pairs(NamedTuple):
     errors: Floats | None = None
 
     @classmethod
-    def of(cls, visit: Visit, mapping: Standardization, h: Upstream, gamma: Sequence[Floats], *, given: bool) -> Pairs:
-        """Return those of a visit, which has the elements of x.
+    def of(
+        cls,
+        visit: Visit,
+        mapping: Standardization,
+        h: NDArray[Any],
+        gamma: Sequence[Floats],
+        smooth: Affine | None,
+        *,
+        given: bool,
+    ) -> Pairs:
+        """Return those of a visit.
 
-        `h` is exact, and `gamma` as `Weights.per_element` returns it. Where moments are given, dx does not depend on z,
-        which is taken as 0.
+        Parameters
+        ----------
+        visit : Visit
+            The visit, with the elements of x.
+        mapping : Standardization
+            That of its cells.
+        h : ndarray, 1-D
+            What is multiplied by gamma; before a smooth activation, the elements of dy.
+        gamma : sequence of ndarray
+            See `Weights.per_element`.
+        smooth : Affine or None
+            Gamma, beta and the activation, if that is smooth.
+        given : bool
+            Whether moments are given: then dx does not depend on z, which is taken as 0.
         """
-        z, z_low = np.zeros((2, h.values.size))
-        if not given:
+        z, z_low = np.zeros((2, h.size))
+        if smooth is not None or not given:
             cells = over_rows(visit.walk, visit.region, mapping)
             loops().standardize_in_two(visit.values, visit.walk.view(visit.region)[1], cells, z, z_low)
-        g, g_low = h.values.astype(np.float64), np.zeros(h.values.size)
+        g, g_low, errors = h.astype(np.float64), np.zeros(h.size), None
+        if smooth is not None:
+            errors = _through(visit, g, g_low, (z, z_low), mapping, smooth)
+        if given:
+            z, z_low = np.zeros((2, h.size))
         if not gamma:
-            return cls((z, z_low), (g, g_low))
+            return cls((z, z_low), (g, g_low), errors)
         factors = gamma[0], gamma[1] if gamma[1:] else np.zeros(g.size)
         lost = (np.abs(g * gamma[0]) < 1 / FAR) & (g != 0) & (gamma[0] != 0)
         loops().multiply_in_two(g, g_low, *factors, g, g_low)
-        return cls((z, z_low), (g, g_low), lost / FAR if lost.any() else None)
+        if errors is not None:
+            errors = errors * (np.abs(gamma[0]) * UP)
+        if lost.any():
+            errors = lost / FAR + (0.0 if errors is None else errors)
+        return cls((z, z_low), (g, g_low), errors)
 
     def sums(self, visit: Visit) -> Sums:
         """Return the sums of the cells of the visit, in their order."""
@@ -84,6 +113,29 @@ class Pairs(NamedTuple):
         of_g, lost = _totals(visit, [part for part in self.g if part.any()])
         of_products, lost_too = _totals(visit, [product, low])
         return Sums(of_g, of_products, lost | lost_too)
+
+
+def _through(visit: Visit, h: Floats, low: Floats, z: Pair, mapping: Standardization, affine: Affine) -> Floats:
+    """Multiply h by the derivative of the activation; return bounds of the errors but that of the product."""
+    num_x, length, width = visit.walk.view(visit.region)
+    assert mapping.slope is not None and mapping.offset is not None
+    slope, offset = (
+        spread(visit.walk, visit.region, part).reshape(num_x, 1, width) for part in (mapping.slope, mapping.offset)
+    )
+    gamma, rest, beta = affine.each(visit.region.start, h.size)
+    error = ((np.abs(z[0]).reshape(num_x, length, width) * slope + offset) * UP + LEAST).reshape(-1)
+    u, u_low = np.empty((2, h.size))
+    loops().multiply_in_two(*z, gamma, rest, u, u_low)
+    error *= np.abs(gamma)
+    error += TWO * (np.abs(u) + np.abs(beta)) + LEAST
+    u, more = two_sum(u, beta)
+    u, u_low = two_sum(u, more + u_low)
+    loops().derivative_in_two(str(affine.activation), u, u_low, error)
+    error *= np.abs(h) * UP
+    error += LEAST
+    error[h == 0] = 0.0
+    loops().multiply_in_two(h, low, u, u_low, h, low)
+    return error
 
 
 def _totals(visit: Visit, parts: Sequence[Floats]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -88,8 +88,9 @@ def _between(one: Any, other: Any, made: Float) -> Fraction:
     """Return where the rounding changes from a number to the next one; 0 between -0 and 0."""
     if np.isfinite(one) and np.isfinite(other):
         return (Fraction(float(one)) + Fraction(float(other))) / 2
-    finite = one if np.isfinite(one) else other
-    return Fraction(math.copysign(made.limit, finite))
+    largest = float(one if np.isfinite(one) else other)
+    half = Fraction(2) ** (math.frexp(largest)[1] - made.mantissa - 2)  # of a unit of its last place
+    return Fraction(largest) + (half if largest > 0 else -half)
 
 
 def _exponent(number: Fraction) -> int:

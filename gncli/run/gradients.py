@@ -288,13 +288,11 @@ class _Worker:
         if self.smooth:
             self.weights = self.weights._replace(exact=False)
         self.grid, self.param = run.grid, run.param
-        self.refines = made.mantissa == 52 and not self.smooth
-        self.proves = made.mantissa < 52 or self.refines
+        self.refines = made.mantissa == 52
         self.narrow = all(dtype.itemsize <= 4 for dtype in self.dtypes)
         self.given = None if run.given is None else given_moments(*run.given, pair.a.dtype)
         measures = self.given is None
-        knows = not plan.once and (self.proves or self.activation is not None)
-        self.before = MomentsOf(pair.a.dtype, Proof(None, exact=knows) if measures else None)
+        self.before = MomentsOf(pair.a.dtype, Proof(None, exact=not plan.once) if measures else None)
         self.double = MomentsOf(np.dtype(np.float64), Proof(None, exact=False))
         zeros = {"zeros"} if run.zeros else set()
         of_dy = Extras(frozenset({"first_nan", "first_inf", *zeros}), pair.shape, pair.order)
@@ -337,7 +335,7 @@ class _Worker:
     @property
     def later(self) -> tuple[MomentsOf, ...]:
         """The laws of what `products_of` returns."""
-        return (self.double,) * (1 if self.activation is None else 3 if self.smooth else 2)
+        return (self.double,) * (1 if self.activation is None else 3 + self.refines if self.smooth else 2)
 
     def inputs(self, visit: Visit) -> _Inputs:
         """Return the moments of a visit of the pair; those of dy stand for those of a g that is not measured yet."""
@@ -355,14 +353,16 @@ class _Worker:
         self, by: Moments, mapping: Standardization, refined: Standardization | None, visit: Visit
     ) -> Products:
         """Return the moments of g z of a visit of the pair, with the exact sums of its cells, and what comes later."""
-        of_x, _, z, h, g = self.elements(visit, by, mapping)
+        of_x, dy, z, h, g = self.elements(visit, by, mapping)
         found = self.products(visit, g.values, z)
         if not (self.refines or self.smooth):  # of float64 they are hardly ever needed
             exact = exact_cells(of_x, h.values, self.weights.per_element(visit.region.start, z.size))
             found = found._replace(extras=(*found.extras, exact))
-        if refined is not None:
-            found = found._replace(extras=(*found.extras, self.pairs(of_x, h, refined).sums(of_x)))
         after = [] if self.activation is None else [g.values] if g.errors is None else [g.values, g.errors]
+        if refined is not None:
+            pairs = self.pairs(of_x, dy, h, refined)
+            found = found._replace(extras=(*found.extras, pairs.sums(of_x)))
+            after += [pairs.errors] if self.smooth and pairs.errors is not None else []
         return found, *(self.double.measure(visit._replace(values=values)) for values in after)
 
     def standardized(self, visit: Visit, mapping: Standardization, scratch: Scratch) -> Floats:
@@ -406,8 +406,12 @@ class _Worker:
         closer = pairs = None
         if self.refines:
             refined = self.refined(before, by, made.of_x)
-            pairs = self.pairs(made.of_x, made.h, refined)
-            sums = None if self.norm.given else pairs.sums(made.of_x)
+            pairs, sums = self.pairs(made.of_x, dy, made.h, refined), None
+            if self.given is None:
+                sums = pairs.sums(made.of_x)
+                if self.smooth and pairs.errors is not None:
+                    errors = self.double.measure(visit._replace(values=pairs.errors)).settled()
+                    known = known._replace(errors_in_two=errors)
             closer = self.closer(known, refined, sums)
         return _Whole(known, cells, self.map(known, cells, made, closer, pairs))
 
@@ -415,10 +419,12 @@ class _Worker:
         """Return how x is standardized in sums of two float64; without a visit `by` has exact sums."""
         return standardized(None if self.norm.given else before, by, self.norm, IDENTITY, DOUBLE, visit)
 
-    def pairs(self, visit: Visit, h: Upstream, mapping: Standardization) -> Pairs:
+    def pairs(self, visit: Visit, dy: NDArray[Any], h: Upstream, mapping: Standardization) -> Pairs:
         """Return the elements of a visit in sums of two float64."""
-        gamma = self.weights.per_element(visit.region.start, h.values.size)
-        return Pairs.of(visit, mapping, h, gamma, given=self.norm.given)
+        gamma = self.weights.per_element(visit.region.start, dy.size)
+        if self.smooth:
+            return Pairs.of(visit, mapping, dy, gamma, self.affine, given=self.norm.given)
+        return Pairs.of(visit, mapping, h.values, gamma, None, given=self.norm.given)
 
     def closer(self, known: Measured, mapping: Standardization, sums: PairSums | None) -> _Closer:
         """Return the map of dx in sums of two float64."""
@@ -449,12 +455,10 @@ class _Worker:
             exist = of_dy if self.norm.given else defined(visit, known.x.finite & known.dy.finite, self.norm)
         if closer is not None:
             if pairs is None:
-                pairs = self.pairs(visit, h, closer.mapping)
+                pairs = self.pairs(visit, dy, h, closer.mapping)
             places = refined_map(visit, closer.cells, pairs, dx)
-        elif self.proves:
-            places = enclosed(values, bound, made, dx)
         else:
-            dx[...], places = values, np.zeros(0, np.int64)
+            places = enclosed(values, bound, made, dx)
         if exist is not None:
             dx[~exist] = np.nan
             places = places[exist[places]]
@@ -806,9 +810,7 @@ class Backward:
         worker = self._worker
         known, cells, moments = concatenate(self._done)
         self._done = []
-        check = check_gradient(
-            known, cells, moments.before, moments.projections, worker.norm, worker.weights, settled=worker.proves
-        )
+        check = check_gradient(known, cells, moments.before, moments.projections, worker.norm, worker.weights)
         self._check = self._check.plus(check)
         self._finite += int(moments.dx.n.sum())
         inner = self._plan.walk.span_cells
@@ -818,10 +820,15 @@ class Backward:
 
     def _checked(self) -> GradientCheck:
         """Return the check of all spans."""
-        check = replace(self._check, overflowed=self._counts.overflowed, overflow=self.overflow)
-        if self._worker.proves:
-            check = replace(check, proved=self._finite - self._counts.settled, settled=self._counts.settled)
-        return replace(check, became_zero=self._counts.became_zero) if self.made.foreign else check
+        settled, overflowed, became_zero = self._counts
+        return replace(
+            self._check,
+            overflowed=overflowed,
+            overflow=self.overflow,
+            became_zero=became_zero if self.made.foreign else None,
+            proved=self._finite - settled,
+            settled=settled,
+        )
 
     def _settle(self, dgamma: NDArray[Any], opened: NDArray[np.int64]) -> None:
         """Round the elements of dgamma in `opened` by exact arithmetic."""

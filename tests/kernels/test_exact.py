@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Cell, Sums, _exact_means, _of_means, _of_rounded, exact_sums
+from gncli.kernels.exact import GRAIN, Cell, Sums, _exact_means, _of_means, _of_rounded, exact_sums, nearest
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import Axis, Partition
@@ -147,3 +147,20 @@ def test_an_activation_of_a_mean_and_of_an_infinity() -> None:
     found, lost = _of_rounded(np.array([-np.inf, np.inf, np.nan, 0.5]), factors, made, "relu")
     assert (found.tolist()[:2], math.isnan(found[2]), found[3]) == ([0.0, math.inf], True, 3.0)
     assert lost == 0
+
+
+@pytest.mark.parametrize("made", ["float64", "float32"])
+def test_what_is_next_to_a_tie_is_rounded_to_its_side(made: str) -> None:
+    kind, one = FLOATS[made], Fraction(1)
+    unit, largest = Fraction(1, 2**kind.mantissa), Fraction(float(np.finfo(made).max))
+    tie, end = one + unit / 2, largest * (1 + unit / 4 / (1 - unit / 2))
+    for number, sides in (
+        (tie, (one, one, one + unit)),
+        (tie + unit, (one + unit, one + 2 * unit, one + 2 * unit)),
+        (one, (one, one, one)),
+        (tie + unit / 2**60, (one + unit,) * 3),
+        (end, (largest, math.inf, math.inf)),
+    ):
+        with np.errstate(over="ignore"):
+            assert [float(nearest(number, kind, side)) for side in (-1, 0, 1)] == [float(each) for each in sides]
+    assert [math.copysign(1, nearest(Fraction(0), kind, side)) for side in (-1, 1)] == [-1, 1]

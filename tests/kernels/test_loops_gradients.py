@@ -27,6 +27,17 @@ def test_the_map_of_gradients_is_that_of_plain(each: Loops, num_x: int, length: 
     assert_same_bits(found, right)
 
 
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu-tanh"])
+def test_derivatives_of_sums_of_two_float64_are_those_of_plain(each: Loops, name: str) -> None:
+    u = np.concatenate([RNG.normal(size=9000) * 3, [0.0, 4.0, -4.0, 1e-300, -800.0, 800.0]])
+    parts = np.stack([u, u * 1e-17, np.abs(u) * 2.0**-95])
+    found, right = parts.copy(), parts.copy()
+    with np.errstate(all="ignore"):
+        each.derivative_in_two(name, *found)
+        plain.derivative_in_two(name, *right)
+    assert_same_bits(found, right)
+
+
 @pytest.mark.parametrize(("num_x", "length", "width"), [(1, 1, 1), (3, 65, 1), (2, 7, 5), (1, 4, 130), (4, 1, 3)])
 @pytest.mark.parametrize("dtype", ["f8", ">f4", "i8", "u8", "based"])
 def test_gradients_in_two_are_those_of_plain(each: Loops, num_x: int, length: int, width: int, dtype: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gncli import group_norm_backward
-from gncli.kernels.activations import LOST, derivative_in_two, gate, steepness
+from gncli.kernels.activations import CANCELLED, LOST, derivative_in_two, gate, steepness
 from gncli.kernels.exact import GRAIN
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.gradients import Cell, Elements
@@ -35,7 +35,7 @@ def exactly(name: str, u: Fraction) -> Fraction:
 
 
 @pytest.mark.parametrize("name", SMOOTH)
-def test_two_float64_hold_a_derivative_to_80_bits(name: str) -> None:
+def test_two_float64_hold_a_derivative_to_88_bits(name: str) -> None:
     rng = np.random.default_rng(1)
     high = np.concatenate([rng.normal(size=40) * 3, rng.uniform(-30, 30, 20), [0.0, 4.0, -4.0, 3.99, -3.99, 1e-200]])
     low = high * rng.uniform(-1, 1, high.size) * 2.0**-54
@@ -46,7 +46,8 @@ def test_two_float64_hold_a_derivative_to_80_bits(name: str) -> None:
     for k, size in enumerate(own.value + np.abs(high) * own.slope):
         a = exactly(name, Fraction(high[k]) + Fraction(low[k]))
         error = abs(Fraction(found[0][k]) + Fraction(found[1][k]) - a)
-        assert error <= Fraction(LOST / 16 * size) + Fraction(1, 2**900), (name, high[k], float(error) / size)
+        limit = LOST * size + (CANCELLED if name == "gelu" and abs(high[k]) < 4 else 0)
+        assert error <= Fraction(limit / 16) + Fraction(1, 2**900), (name, high[k], float(error) / size)
 
 
 @pytest.mark.parametrize("name", SMOOTH)

@@ -61,6 +61,10 @@ def test_what_is_beyond_a_float64_overflows_and_its_nearest_is_exact() -> None:
     double = FLOATS["float64"]
     assert rounded_sum(terms((2**1100, 1)), double) == np.inf
     assert rounded_sum(terms((2**1001, 1), (1, 1)), double) == 2.0**1001
+    for sign in (1, -1):  # a tie with infinity
+        end = sign * (2**1024 - 2**970)
+        assert rounded_sum(terms((end, 1), (1, 2), (-2, 8)), double) == sign * np.inf
+        assert rounded_sum(terms((end, 1), (1, 2), (-2, 8)), double, -sign) == sign * np.finfo(float).max
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0**-60, -1.0], [3e-324, 5e-324], [2.0**800, 2.0**-1000], [0.0], [-0.1] * 9])
