@@ -448,10 +448,12 @@ class Command(click.Command):
             error.ctx = error.ctx or ctx
             raise
         if rest and not ctx.resilient_parsing:
-            hint = "a tensor in a file is named FILE::NAME"
+            hint = f"it takes {' '.join(self.collect_usage_pieces(ctx))}"
             if rest[0].endswith(TENSOR_SUFFIXES):
-                hint = "-o writes a file" if any("-o" in param.opts for param in self.params) else ""
-            raise click.UsageError(f"{rest[0]!r} is one too many{f'; {hint}' if hint else ''}", ctx)
+                hint = "-o writes a file" if any("-o" in param.opts for param in self.params) else hint
+            elif "/" in rest[0]:
+                hint = "a tensor in a file is named FILE::NAME"
+            raise click.UsageError(f"{rest[0]!r} is one too many; {hint}", ctx)
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

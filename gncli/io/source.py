@@ -533,7 +533,8 @@ def not_found(member: str, names: list[str], kind: str, name: str) -> InputError
 
     near = difflib.get_close_matches(member, names, SHOWN_NAMES)
     ratio = {name: difflib.SequenceMatcher(None, name, member).ratio() for name in near}
-    hint = f"the file has {list_names(near or names)}" if names else f"the file holds no numeric {kind}"
+    others = [name for name in names if name not in near]
+    hint = f"the file has {list_names([*near, *others])}" if names else f"the file holds no numeric {kind}"
     if near and ratio[near[0]] >= NEAR and list(ratio.values()).count(ratio[near[0]]) == 1:
         hint = f"did you mean {near[0]}?"
     if re.search("[*?[]", member):

@@ -81,6 +81,10 @@ def test_a_pattern_for_a_name_is_answered_by_the_option() -> None:
     assert str(error) == "x.h5: no such dataset; --match '*g*' chooses tensors by a pattern"
 
 
+def test_names_come_with_the_nearest_first_and_none_is_left_out() -> None:
+    assert not_found("aa", ["b", "a"], "array", "z.npz").hint == "the file has a, b"
+
+
 def test_a_name_in_other_letters_is_nearer_than_a_name_of_others(files: Path) -> None:
     for name in ("w.npy", "y.npy", "x.txt", "q.txt", "q.npy"):
         Path(name).write_bytes(b"")
