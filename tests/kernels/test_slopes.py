@@ -132,6 +132,8 @@ def test_what_a_float64_does_not_hold_is_left_to_fractions() -> None:
         for near, right in zip(sums, (Fraction(1e250), Fraction(1e250) * Fraction(value)), strict=True):
             assert abs(near.value - right * exactly("silu", Fraction(u))) < near.error
             assert near.error < abs(right) / 2**77 or abs(u) == 700  # there the error of u is large
+    nothing = near_sums(plain, Elements(np.ones(2), np.zeros(2), factors), "silu", weighted=False)
+    assert nothing is not None and [near.value for near in nothing] == [0, 0]
     assert Argument.of(plain, np.float64(-3.0), factors.at(0)) == Argument(0, Fraction(0), Fraction(-3))
     x, dy = np.array([[1e200, 2.0**-500]]), np.array([[2.0**-499, -(2.0**-501)]])
     dx = group_norm_backward(x, dy, mean=0.0, var=2.0**-1000, eps=0, activation="silu", dtype=np.float32, layout="NC")[
