@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import GRAIN
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.scratch import arithmetic
-from gncli.kernels.surds import FACTORS, Term, exactly, levels, product_sums, rounded_sum
+from gncli.kernels.surds import FACTORS, Term, exact_sums, exactly, levels, product_sums, rounded_sum
 
 
 def terms(*pairs: tuple[Any, Any]) -> list[Term]:
@@ -74,6 +74,7 @@ def test_the_levels_of_values_add_up_to_them_exactly(values: Sequence[float]) ->
         sum(Fraction(int(sums[which, 0])) * Fraction(2) ** power for power, sums in found) for which in (0, 1)
     )
     assert (total, sizes) == (sum(map(Fraction, values)), sum(map(abs, map(Fraction, values))))
+    assert exact_sums(np.array([values])) == [total * 2**GRAIN]
 
 
 def wide(rng: np.random.Generator, spread: int) -> NDArray[np.float64]:
