@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -88,7 +89,7 @@ WRITTEN: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(WRITTEN, "", "::/a/b"))
+@pytest.mark.parametrize("name", slow_but(WRITTEN, "::/a/b"))
 def test_the_objects_are_the_files_of_the_folder(name: str, bucket: Any, out: str, gncli: Command) -> None:
     options = WRITTEN[name]
     assert gncli(*LINE, f"y.zarr{name}", *options) == (0, "", "")
@@ -123,6 +124,7 @@ def test_arrays_of_every_kind_are_put(shape: tuple[int, ...], bucket: Any, out: 
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_threads_put_what_one_puts(bucket: Any, out: str) -> None:
     for place in ("y.zarr", out):
         write_in_threads(sink(place, network=Network(requests=3)), X, 701, 0)
@@ -205,6 +207,7 @@ def test_a_store_that_holds_more_is_not_replaced(case: str, bucket: Any, out: st
     assert remote(bucket) == {f"y.zarr/{key}": text.encode()}
 
 
+@pytest.mark.slow
 def test_what_holds_an_input_is_not_replaced(bucket: Any, out: str, gncli: Command) -> None:
     assert gncli("random", "4,8,9,9", "--seed", "1", "-qo", f"{out}::/g/a")[0] == 0
     old = remote(bucket)
@@ -264,7 +267,7 @@ def test_what_somebody_else_has_put_stays(key: str, bucket: Any, front: Store, o
     assert remote(bucket) == {f"y.zarr/{key}": b"other"}
 
 
-@pytest.mark.parametrize("when", ["before the first", "before the last"])
+@pytest.mark.parametrize("when", slow_but(["before the first", "before the last"], "before the last"))
 def test_a_run_that_was_taken_over_leaves_everything(when: str, bucket: Any, out: str, quiet: None) -> None:
     first: Any = sink(out)
     half = X.size // 2
@@ -336,6 +339,7 @@ def test_workers_put_whole_shards_and_one_item_may_come_twice(bucket: Any, out: 
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_what_workers_put_is_removed_with_the_rest(bucket: Any, out: str) -> None:
     with sink(out) as made:
         by_a_worker(made, 0, MIDDLE)
@@ -350,6 +354,7 @@ def test_what_workers_put_is_removed_with_the_rest(bucket: Any, out: str) -> Non
     assert keys(bucket) == ["y.zarr/notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_worker_writes_over_nothing(bucket: Any, out: str) -> None:
     with sink(out) as made:
         bucket.put_object(Key="y.zarr/c/2/0/0/0", Body=b"other")
@@ -403,6 +408,7 @@ def test_parts_in_any_order_put_what_one_process_puts(
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_goes_on_where_it_ended(
     bucket: Any, front: Store, out: str, gncli: Command, parts: None
 ) -> None:
@@ -420,6 +426,7 @@ def test_a_run_in_parts_goes_on_where_it_ended(
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_an_object_that_is_not_what_was_recorded_is_named(
     bucket: Any, out: str, gncli: Command, parts: None, quiet: None
 ) -> None:
@@ -438,6 +445,7 @@ def test_an_object_that_is_not_what_was_recorded_is_named(
     assert keys(bucket) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["a claim", "an object"])
 def test_of_two_parts_that_begin_at_once_both_write(
     when: str, bucket: Any, front: Store, out: str, gncli: Command, parts: None
@@ -456,6 +464,7 @@ def test_of_two_parts_that_begin_at_once_both_write(
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_parts_do_not_take_over_from_a_run(bucket: Any, out: str, gncli: Command, parts: None, quiet: None) -> None:
     with sink(out):
         hint = f"wait for it; gncli clean {out} removes what it left"
@@ -505,6 +514,7 @@ def test_a_lost_answer_to_what_was_put_is_no_error(
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_what_passes_is_tried_again(bucket: Any, front: Store, out: str, gncli: Command) -> None:
     front.faults += [
         of("PUT", "claim", once(status(503))),
@@ -518,6 +528,7 @@ def test_what_passes_is_tried_again(bucket: Any, front: Store, out: str, gncli: 
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_a_store_without_conditions_is_written_without(bucket: Any, front: Store, out: str, gncli: Command) -> None:
     def ignorant(handler: Handler, asked: Asked) -> bool:
         if "if-none-match" not in asked.headers:
@@ -569,6 +580,7 @@ def full(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_removed_is_left_for_clean(bucket: Any, front: Store, out: str, gncli: Command) -> None:
     front.faults += [of("PUT", "c/5", status(404)), of("DELETE", "c/2", status(403))]
     code, report, err = gncli(*LINE, out, "--retries", "0")
@@ -582,15 +594,22 @@ def test_what_cannot_be_removed_is_left_for_clean(bucket: Any, front: Store, out
     assert gncli("clean", out) == (0, f"{out}: nothing is left over\n", "")
 
 
-def test_what_is_on_its_way_when_a_run_fails_is_removed_too(
-    bucket: Any, front: Store, out: str, gncli: Command
-) -> None:
-    def slow(*_: object) -> bool:
-        time.sleep(0.3)
-        return False
+@pytest.mark.slow
+def test_what_is_on_its_way_when_a_run_fails_is_removed_too(bucket: Any, front: Store, out: str) -> None:
+    begun, landed = threading.Event(), threading.Event()
 
-    front.faults += [of("PUT", "c/2", slow), of("PUT", "c/3", status(403))]
-    assert gncli(*LINE, out)[0] == 4
+    def slow(handler: Handler, asked: Asked) -> bool:
+        begun.set()
+        time.sleep(0.2)
+        handler.hand_on(asked, handler.body)
+        landed.set()
+        return True
+
+    front.faults.append(of("PUT", "c/8", slow))
+    with sink(out) as made:
+        made.write_from(X.reshape(-1), 0)
+        assert begun.wait(30)
+    assert landed.wait(30)
     assert keys(bucket) == []
 
 
@@ -612,6 +631,7 @@ def test_what_has_no_mark_is_not_taken_for_ones_own(bucket: Any, front: Store) -
     assert remote(bucket) == {"y": b"one"}
 
 
+@pytest.mark.slow
 def test_an_old_array_that_cannot_be_removed_stays_whole(bucket: Any, front: Store, out: str, gncli: Command) -> None:
     assert gncli(*LINE, out)[0] == 0
     old = remote(bucket)
@@ -621,6 +641,7 @@ def test_an_old_array_that_cannot_be_removed_stays_whole(bucket: Any, front: Sto
     assert remote(bucket) == old
 
 
+@pytest.mark.slow
 def test_a_claim_that_cannot_be_removed_at_the_end_is_no_error(
     bucket: Any, front: Store, out: str, gncli: Command, quiet: None
 ) -> None:
@@ -656,7 +677,7 @@ def test_what_a_killed_run_left_is_named_and_replaced(bucket: Any, out: str, gnc
     assert "already exists" in gncli(*LINE, out)[2]
 
 
-@pytest.mark.parametrize("key", ["/notes.txt", "/0.0", "/.zgroup", "/zarr.json"])
+@pytest.mark.parametrize("key", slow_but(["/notes.txt", "/0.0", "/.zgroup", "/zarr.json"], "/0.0"))
 def test_what_no_run_has_put_is_not_taken_for_its_own(
     key: str, bucket: Any, out: str, gncli: Command, quiet: None
 ) -> None:
@@ -735,7 +756,7 @@ POINTS: dict[str, tuple[str, str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("when", slow_but(POINTS, "after a shard", "before the last"))
+@pytest.mark.parametrize("when", slow_but(POINTS, "before the last"))
 def test_a_kill_at_any_time_leaves_an_array_that_is_whole_or_none(
     when: str, bucket: Any, front: Store, out: str, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
