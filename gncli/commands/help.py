@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,6 +33,11 @@ TOPICS: Mapping[str, str] = {
     "contributing": "How to test and change it.",
 }
 """The pages, each with a line on what it is about."""
+
+WIDEST = 100  # columns of a paragraph
+
+WHOLE: Mapping[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+"""How lines are broken: not in the middle of a word."""
 
 
 def suggest(ctx: click.Context, _param: object, typed: str) -> list[str | CompletionItem]:
@@ -105,8 +110,51 @@ def _show(text: str) -> None:
         terminal.deliver(text)
         return
     with tempfile.TemporaryFile() as page:  # the pager's stdin; it reads keys from the terminal
-        page.write(text.encode(sys.stdout.encoding, "backslashreplace"))
+        page.write(fitted(text, min(terminal.width() or 80, WIDEST)).encode(sys.stdout.encoding, "backslashreplace"))
         page.seek(0)
         os.dup2(page.fileno(), 0)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the pager would inherit that
     os.execv("/bin/sh", ["sh", "-c", pager])  # noqa: S606  # a command line, which is what $PAGER holds
+
+
+def fitted(page: str, width: int) -> str:
+    r"""Return a page whose paragraphs and list items are broken between words; headings, tables and code stay.
+
+    Examples
+    --------
+    >>> print(fitted("# A heading\n\n* an item of a list\n  that goes on\n\n```\nsome line of code\n```\n", 12), end="")
+    # A heading
+    <BLANKLINE>
+    * an item of
+      a list
+      that goes
+      on
+    <BLANKLINE>
+    ```
+    some line of code
+    ```
+    """
+    import textwrap
+
+    found: list[str] = []
+    words: list[str] = []
+    mark, code = "", False
+
+    def end() -> None:
+        hanging = " " * len(mark)
+        found.extend(textwrap.wrap(" ".join(words), width, initial_indent=mark, subsequent_indent=hanging, **WHOLE))
+        words.clear()
+
+    for line in page.splitlines():
+        fence, item = line.startswith("```"), re.match(r" *(?:[*]|\d+\.) +", line)
+        stays = fence or code or not line.strip() or line.startswith(("| ", "|-", "#"))
+        code = code is not fence
+        if stays or item:
+            end()
+        if stays:
+            found.append(line)
+        else:
+            mark = mark if words else item[0] if item else ""
+            words.append(line[len(item[0]) if item else 0 :].strip())
+    end()
+    return "\n".join([*found, ""])

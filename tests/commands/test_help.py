@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def test_on_a_terminal_the_pager_takes_its_place(
 ) -> None:
     started: list[tuple[str, list[str], bytes]] = []
     monkeypatch.setattr(terminal, "is_terminal", lambda _stream: True)
-    monkeypatch.setattr(os, "execv", lambda path, words: started.append((path, words, os.read(0, 9))))
+    monkeypatch.setattr(terminal, "width", lambda: 60)
+    monkeypatch.setattr(os, "execv", lambda path, words: started.append((path, words, os.read(0, 1 << 20))))
     kept, disposition = os.dup(0), signal.getsignal(signal.SIGPIPE)
     try:
         for pager in ("most -s", ""):
@@ -75,9 +77,26 @@ def test_on_a_terminal_the_pager_takes_its_place(
         os.dup2(kept, 0)
         os.close(kept)
         signal.signal(signal.SIGPIPE, disposition)
-    assert started == [("/bin/sh", ["sh", "-c", name], b"# More th") for name in ("most -s", "sh")]
+    page = helping.fitted(text_of("scale"), 60).encode()
+    assert started == [("/bin/sh", ["sh", "-c", name], page) for name in ("most -s", "sh")]
     out, err = capfd.readouterr()
     assert out.startswith("# Speed\n") and not err
+
+
+def text_of(topic: str) -> str:
+    text = (Path(package.__file__).parent / "docs" / f"{topic}.md").read_text(encoding="utf-8")
+    return re.sub(r"<!--.*?-->\n*", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("topic", helping.TOPICS)
+def test_a_page_is_broken_between_words(topic: str) -> None:
+    page = text_of(topic)
+    shown = helping.fitted(page, 70)
+    assert shown.split() == page.split()
+    for kept in (r"^```.*?^```$", r"^(?:[|] |[|]-|#).*?$"):
+        assert re.findall(kept, shown, re.DOTALL | re.MULTILINE) == re.findall(kept, page, re.DOTALL | re.MULTILINE)
+    paragraphs = re.sub(r"^```.*?^```$|^(?:[|] |[|]-|#).*?$", "", shown, flags=re.DOTALL | re.MULTILINE)
+    assert not [line for line in paragraphs.splitlines() if len(line) > 70 and " " in line.strip(" *")]
 
 
 def test_a_reader_that_goes_away_ends_it_as_any_other_command() -> None:
