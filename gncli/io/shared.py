@@ -208,7 +208,14 @@ class SharedFolder:
     ----------
     output : str
         The output, as the user typed it.
+
+    Attributes
+    ----------
+    run : str
+        What tells the parts of one run from those of another before there is a record: a digest of what they share.
     """
+
+    run = ""
 
     def __init__(self, output: str) -> None:
         self.output = output

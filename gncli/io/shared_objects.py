@@ -16,12 +16,13 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
 
 from gncli import signals
-from gncli.errors import OutputError, ParameterError
+from gncli.errors import ChangedError, OutputError, ParameterError
 from gncli.inputs import ON_NETWORK, Network, Policy
 from gncli.io.atomic import AtomicFile
 from gncli.io.formats import npz_sink, written
@@ -227,7 +228,8 @@ class SharedObjects(SharedFiles, ObjectFolder):
 
     Notes
     -----
-    Nothing is replaced, also with `force`: what one part removed could be what another has just put.
+    Nothing is replaced, also with `force`: what one part removed could be what another has just put. The mark of the
+    claim says which run it is of (`SharedFolder.run`), so whoever has it puts the same bytes.
     """
 
     def __init__(self, folder: SharedPrefix, inputs: Sequence[Source]) -> None:
@@ -240,7 +242,8 @@ class SharedObjects(SharedFiles, ObjectFolder):
 
     def _begin(self, force: bool, inputs: Sequence[Source]) -> None:
         """Join the parts that have claimed the prefix, or claim it."""
-        self._mark = f"{PARTS}{self._mark}"
+        ours = f"{PARTS}{self._folder.run}-"
+        self._mark = f"{ours}{self._mark}"
         claim = self._claim.head()
         if claim is None:
             try:
@@ -254,6 +257,9 @@ class SharedObjects(SharedFiles, ObjectFolder):
             if not claim.mark.startswith(PARTS):
                 hint = f"wait for it; gncli clean {self._remote.url} removes what it left"
                 raise OutputError("is being written by another run", subject=self.name, hint=hint)
+            if not claim.mark.startswith(ours):
+                way_out = f"gncli clean --force {self._remote.url} removes them"
+                raise ChangedError("parts of another run are there", subject=self.name, hint=way_out)
             self._mark, self.replaces = claim.mark, False
             signals.cleanups[self] = self._removed
         self._claimed = self._prepared = True
@@ -281,12 +287,13 @@ class SharedObjects(SharedFiles, ObjectFolder):
         """Put what describes the store, and remove the records; a second time, do nothing."""
         if not self._ended:
             super().commit()
-            self._folder.emptied()
+            with suppress(OutputError):  # those that stay are removed by `objects_left_over`
+                self._folder.emptied()
 
-    def _empty(self) -> None:
+    def _empty(self, *, quiet: bool) -> None:
         """Leave what was put for the next run."""
         if self._whole:
-            super()._empty()
+            super()._empty(quiet=quiet)
 
 
 def shared_folder(output: str, network: Network) -> SharedFolder:

@@ -146,6 +146,7 @@ class PartsRun(NormalizeRun):
             raise ParameterError("cannot be written in parts", subject=output or None, hint=hint)
         self._folder = shared_folder(output, self.request.policy.network)
         self._facts: dict[str, Any] = json.loads(json.dumps(identity | self._own_facts() | {"member": member}))
+        self._folder.run = hashlib.sha256(json.dumps(self._facts, sort_keys=True).encode()).hexdigest()[:16]
         self._join()
         super()._open_outputs(stack)
         normalization = self._normalization()

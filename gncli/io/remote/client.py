@@ -332,8 +332,13 @@ class Uploading(Remote):
         """Return what the object is; None if there is none."""
 
     @abstractmethod
-    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> None:
+    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> bool:
         """Put the object there, whole, and with this mark; with `create` only if there is none of its name.
+
+        Returns
+        -------
+        bool
+            Whether it was put for certain; otherwise one with this mark is there, from this call or an earlier one.
 
         Raises
         ------
@@ -380,16 +385,21 @@ class Uploading(Remote):
         """Return when an upload got its last part, or was begun."""
 
 
-def believed(remote: Uploading, mark: str, complete: Callable[[], object]) -> None:
-    """Put an object there, unless it is: the answer may be lost, and the mark of the object tells whose it is."""
+def believed(remote: Uploading, mark: str, complete: Callable[[], object]) -> bool:
+    """Put an object there, unless it is, and return whether that is certain.
+
+    The answer may be lost, and the mark of the object tells whose it is.
+    """
     try:
         complete()
+        return True
     except Failure:
         found = None
         with suppress(Failure):
             found = remote.head()
         if found is None or not mark or found.mark != mark:
             raise
+        return False
 
 
 def check_quiet(name: str, what: str, begun: datetime, last: datetime, way: str, kept: str = "") -> None:

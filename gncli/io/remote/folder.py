@@ -6,8 +6,8 @@ A store renames nothing, so objects are put where they belong. What makes a fold
 comes after all others, that of its root last: before that nobody takes them for one.
 
 Next to the prefix is a claim, an object that a store makes for one run alone (If-None-Match). Each object is put only
-where nothing is, and with the mark of its run. So the objects of two runs are never mixed. A run whose claim was taken
-over, though it goes on, finds that out, at the latest before it describes the folder, and touches nothing more.
+where nothing is, and with the mark of its run. So the objects of two runs are not mixed. A run whose claim was taken
+over, though it goes on, finds that out, at the latest after it has described the folder, and takes that back.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ObjectFolder(NewFolder):
         self._calls = Threads(1)
         self._sending = Sending(remote, name, SENDING)
         self._last: list[tuple[str, bytes]] = []
-        self._claimed = self._prepared = self._whole = self._ended = False
+        self._claimed = self._removing = self._prepared = self._whole = self._ended = False
         try:
             self._do(partial(self._begin, force, inputs))
         except BaseException:
@@ -123,8 +123,9 @@ class ObjectFolder(NewFolder):
     def _prepare(self) -> None:
         """Remove what is there, what describes it first."""
         self._check_held()
+        self._removing = bool(self._old)
         _remove(self._remote, self._names, [each.name for each in self._old])
-        self._prepared = True
+        self._removing, self._prepared = False, True
 
     def file(self, key: str) -> ObjectFile:
         """Return a new object, by its key below the prefix, which is sent when it is committed."""
@@ -140,7 +141,7 @@ class ObjectFolder(NewFolder):
         with open(fd, "rb") as content:
             if not self._ended:
                 _put(self._remote, self.name, key, content, self._mark)
-                self._sent(key, content.tell())
+                self._sent(key, os.fstat(content.fileno()).st_size)
 
     def _sent(self, key: str, nbytes: int) -> None:
         """Take note of an object that was put."""
@@ -150,7 +151,7 @@ class ObjectFolder(NewFolder):
         if not self._prepared:
             self._do(self._prepare)
         client = partial(type(self._remote), self._remote.url, self._remote.network)
-        return partial(ObjectsElsewhere, client, self.name, self._mark)
+        return partial(ObjectsElsewhere, client, self._names, self.name, self._mark)
 
     def describe(self, key: str, data: bytes) -> None:
         """Add a small object that is put after all others: the last one of these makes a folder of them."""
@@ -181,6 +182,9 @@ class ObjectFolder(NewFolder):
             self._prepare()
         for key, data in self._last:
             _put(self._remote, self.name, key, data, self._mark)
+        if not _held(self._claim, self._mark):  # taken over after the last look: it is not what this run has put
+            _remove(self._remote, self._names, [key for key, _ in self._last], self._mark)
+            raise _taken_over(self.name)
         self._whole = True
         with suppress(Failure):  # one that stays is removed by `left_over`
             self._claim.delete()
@@ -192,9 +196,9 @@ class ObjectFolder(NewFolder):
         """
         if self._claimed and not self._ended:
             self._ended = True
-            self._sending.wait(None)
+            quiet = self._sending.ended(None)
             with suppress(OutputError):
-                self._do(self._empty)
+                self._do(partial(self._empty, quiet=quiet))
         self._end()
 
     def _end(self) -> None:
@@ -202,20 +206,31 @@ class ObjectFolder(NewFolder):
         signals.cleanups.pop(self, None)
         self._calls.rest()
 
-    def _empty(self) -> None:
-        """Remove what was put, and the claim, unless they are of another run by now."""
+    def _empty(self, *, quiet: bool) -> None:
+        """Remove what was put, and the claim, unless they are of another run by now.
+
+        If something may still come (not `quiet`), or a part of what was there before is left, the claim stays, by which
+        the next run and `left_over` know it.
+        """
         if self._whole:
             raise OutputError("was committed just now", subject=self.name)
-        if _held(self._claim, self._mark):
-            if self._prepared:
-                _remove(self._remote, self._names, [each.name for each in _found(self._remote)], self._mark)
+        if not _held(self._claim, self._mark):
+            return
+        if self._prepared:
+            self._remove_own()
+        if quiet and not (self._removing and not _whole(_found(self._remote), self._names)):
             self._claim.delete()
+            if self._prepared:  # what a worker has put meanwhile; from now on it finds no claim, and removes it itself
+                self._remove_own()
+
+    def _remove_own(self) -> None:
+        _remove(self._remote, self._names, [each.name for each in _found(self._remote)], self._mark)
 
     def _removed(self) -> str:
         """Remove what was put, after a signal, and return the output as it is shown."""
         self._ended = True
-        self._sending.wait(PARTS_SECONDS)
-        self._do(self._empty, LAST_SECONDS)
+        quiet = self._sending.ended(PARTS_SECONDS)
+        self._do(partial(self._empty, quiet=quiet), LAST_SECONDS)
         return printable(self.name)
 
     def scratch(self) -> OutputFile:
@@ -239,15 +254,17 @@ class ObjectsElsewhere(Files):
     ----------
     client : callable
         Returns the client of the prefix.
+    names : FolderNames
+        Which objects describe the folder.
     name : str
         The output as the user typed it, for errors.
     mark : str
         The mark of the run. An object that has it already was put by another worker, with the same bytes.
     """
 
-    def __init__(self, client: Callable[[], Uploading], name: str, mark: str) -> None:
+    def __init__(self, client: Callable[[], Uploading], names: FolderNames, name: str, mark: str) -> None:
         self.name = name
-        self._remote, self._mark = client(), mark
+        self._remote, self._names, self._mark = client(), names, mark
         self._sending = Sending(self._remote, name, SENDING)
 
     def file(self, key: str) -> ObjectFile:
@@ -260,9 +277,11 @@ class ObjectsElsewhere(Files):
 
     def _send_now(self, key: str, fd: int) -> None:
         with open(fd, "rb") as content:
-            _put(self._remote, self.name, key, content, self._mark)
-        if not _held(_claim_of(self._remote), self._mark):  # who began the run has removed what it found
-            self._remote.below(key).delete()
+            certain = _put(self._remote, self.name, key, content, self._mark)
+        if not _held(_claim_of(self._remote), self._mark):
+            # Who began the run has removed what it found; or it is whole, with what another worker has put.
+            if certain and not _whole(_found(self._remote), self._names):
+                _remove(self._remote, self._names, [key], self._mark)
             raise _taken_over(self.name)
 
     def commit(self) -> None:
@@ -309,8 +328,10 @@ def left_over(remote: Uploading, names: FolderNames, name: str, *, force: bool) 
             return []
         found = _found(remote)
         if not force:
-            _check_quiet(name, remote, said, found)
-        gone = _left(found, names)
+            _check_quiet(name, remote, said, found, ever=said.mark.startswith(PARTS))
+        # A run that goes on nevertheless finds that it was taken over.
+        claim.put(f"gncli {__version__} removes what this was the claim of\n".encode(), os.urandom(8).hex())
+        gone = _left(_found(remote), names)
         _remove(remote, names, [each.name for each in gone])
         claim.delete()
     return [*((f"{place}/{each.name}", each.nbytes) for each in gone), (f"{place}{CLAIM}", said.state.nbytes)]
@@ -332,10 +353,10 @@ def _taken_over(name: str) -> OutputError:
     return OutputError("was taken over by another run", subject=name, hint="write it under another name")
 
 
-def _put(remote: Uploading, name: str, key: str, content: bytes | BinaryIO, mark: str) -> None:
-    """Put an object below a prefix, where nothing is."""
+def _put(remote: Uploading, name: str, key: str, content: bytes | BinaryIO, mark: str) -> bool:
+    """Put an object below a prefix, where nothing is, and return what `Uploading.put` does."""
     try:
-        remote.below(key).put(content, mark, create=True)
+        return remote.below(key).put(content, mark, create=True)
     except Failure as failure:
         if failure.status != 412:
             raise
@@ -349,8 +370,12 @@ def _found(remote: Uploading) -> list[Stored]:
 
 def _left(found: list[Stored], names: FolderNames) -> list[Stored]:
     """Return those of the objects below a claimed prefix that a run has left; none of a whole folder."""
-    whole = any("/" not in each.name and names.describing.fullmatch(each.name) for each in found)
-    return [] if whole else [each for each in found if names.made.fullmatch(each.name)]
+    return [] if _whole(found, names) else [each for each in found if names.made.fullmatch(each.name)]
+
+
+def _whole(found: list[Stored], names: FolderNames) -> bool:
+    """Return whether the root of a folder is described."""
+    return any("/" not in each.name and names.describing.fullmatch(each.name) for each in found)
 
 
 def _check_quiet(name: str, remote: Uploading, claim: Found, found: list[Stored], *, ever: bool = False) -> None:

@@ -217,18 +217,19 @@ class Obstore(Remote):
 class ObstoreOutput(Obstore, Uploading):
     """An object on Google Cloud Storage or Azure that is written: a base class."""
 
-    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> None:
+    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> bool:
         """Put the object there, whole, and with this mark; with `create` only if there is none of its name."""
         import obstore
 
         options: Any = {"mode": "create" if create else "overwrite", "attributes": {MARK: mark} if mark else None}
 
-        def attempt() -> None:
-            if not isinstance(content, bytes):
-                content.seek(0)
-            called(lambda: obstore.put(self._store, self._key, content, use_multipart=False, **options))
+        # Of a file obstore makes two copies in memory.
+        data = content if isinstance(content, bytes) else content.read()
 
-        believed(self, mark, lambda: tried(attempt, self.network))
+        def attempt() -> None:
+            called(lambda: obstore.put(self._store, self._key, data, use_multipart=False, **options))
+
+        return believed(self, mark, lambda: tried(attempt, self.network))
 
     def delete(self) -> None:
         """Remove the object; one that is no more is no failure."""

@@ -199,7 +199,7 @@ class S3Object(Http, Uploading):
                 return
             more = {"PartNumberMarker": page["NextPartNumberMarker"]}
 
-    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> None:
+    def put(self, content: bytes | BinaryIO, mark: str = "", *, create: bool = False) -> bool:
         """Put the object there, whole, and with this mark; with `create` only if there is none of its name."""
         parameters = {**self._place, "Body": content, "Metadata": {MARK: mark} if mark else {}}
 
@@ -215,7 +215,7 @@ class S3Object(Http, Uploading):
         def put(condition: dict[str, str]) -> None:
             tried(lambda: attempt(condition), self.network)
 
-        believed(self, mark, lambda: _conditional(put, create=create))
+        return believed(self, mark, lambda: _conditional(put, create=create))
 
     def delete(self) -> None:
         """Remove the object; one that is no more is no failure."""

@@ -125,6 +125,10 @@ class Sending:
         wait(self._sent, seconds)
         return bool(self._sent)
 
+    def ended(self, seconds: float | None) -> bool:
+        """Wait as long, and return whether nothing is on its way any more."""
+        return not wait(self._sent, seconds).not_done
+
 
 class MultipartFile(NewFile):
     """A new object, written at any offset by any thread, that nobody sees before `commit`.

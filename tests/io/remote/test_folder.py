@@ -25,6 +25,7 @@ from gncli.inputs import Network
 from gncli.io import open_sink
 from gncli.io.formats.zarr import writing
 from gncli.io.remote import client, folder, obstores
+from gncli.io.remote.client import MARK
 from gncli.io.remote.s3 import S3Object
 from gncli.io.shared_objects import SharedObjects, SharedPrefix
 from gncli.io.source import Sink
@@ -292,6 +293,58 @@ def test_a_run_that_was_taken_over_leaves_everything(when: str, bucket: Any, out
     assert not signals.cleanups
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["another run", "clean"])
+def test_a_run_that_is_taken_over_at_the_very_end_takes_back_what_it_described(
+    who: str, bucket: Any, front: Store, out: str, gncli: Command
+) -> None:
+    made = sink(out)
+    made.write_from(X.reshape(-1), 0)
+
+    def over(*_: object) -> bool:
+        front.faults.clear()
+        if who == "clean":
+            assert gncli("clean", out, "--force")[0] == 0
+        else:
+            bucket.put_object(Key="y.zarr.gncli-claim", Body=b"theirs", Metadata={MARK: "theirs"})
+        return False
+
+    front.faults.append(of("PUT", "y.zarr/zarr.json", over))
+    with pytest.raises(OutputError, match="was taken over by another run"):
+        made.commit()
+    found = remote(bucket)
+    assert "y.zarr/zarr.json" not in found
+    assert found.get("y.zarr.gncli-claim") == (None if who == "clean" else b"theirs")
+    assert len(found) == (0 if who == "clean" else 11)
+    assert not signals.cleanups
+
+
+@pytest.mark.slow
+def test_after_a_signal_the_claim_stays_as_long_as_something_is_on_its_way(
+    bucket: Any, front: Store, out: str, gncli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "PARTS_SECONDS", 0.1)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(handler: Handler, asked: Asked) -> bool:
+        begun.set()
+        assert goes_on.wait(30)
+        return False
+
+    made: Any = sink(out)
+    front.faults.append(of("PUT", "c/8", slow))
+    made.write_from(X.reshape(-1), 0)
+    assert begun.wait(30)
+    assert signals.cleanups[made.folder]() == out
+    assert keys(bucket) == ["y.zarr.gncli-claim"]
+    goes_on.set()
+    made.folder._sending.wait(None)
+    assert keys(bucket) == ["y.zarr.gncli-claim", "y.zarr/c/8/0/0/0"]
+    assert gncli("clean", out, "--force")[0] == 0
+    assert keys(bucket) == []
+    made.abort()
+
+
 def test_a_signal_removes_what_was_put_and_says_which_output_is_lost(bucket: Any, out: str) -> None:
     made: Any = sink(out)
     made.write_from(X.reshape(-1)[: X.size // 2], 0)
@@ -352,6 +405,45 @@ def test_what_workers_put_is_removed_with_the_rest(bucket: Any, out: str) -> Non
         with pytest.raises(OutputError, match="was taken over by another run"):
             end.commit()
     assert keys(bucket) == ["y.zarr/notes.txt"]
+
+
+def test_a_worker_that_comes_late_leaves_what_is_whole(bucket: Any, out: str) -> None:
+    made: Any = sink(out)
+    with made:
+        late = made.elsewhere(0, MIDDLE)
+        by_a_worker(made, 0, MIDDLE)
+        by_a_worker(made, MIDDLE, X.size)
+        made.commit()
+    before = remote(bucket)
+    with late() as end:
+        end.write_from(X.reshape(-1)[:MIDDLE], 0)
+        with pytest.raises(OutputError, match="was taken over by another run"):
+            end.commit()
+    assert remote(bucket) == before
+
+
+@pytest.mark.slow
+def test_what_a_late_worker_has_put_itself_stays_if_it_is_whole_by_then(bucket: Any, front: Store, out: str) -> None:
+    with sink(out) as made:
+
+        def meanwhile(handler: Handler, asked: Asked) -> bool:
+            """Put it, and let others do all, before the answer comes."""
+            front.faults.clear()
+            answers: list[Any] = []
+            say = handler.say
+            handler.say = lambda *answer: answers.append(answer)  # type: ignore[method-assign]
+            handler.hand_on(asked, handler.body)
+            handler.say = say  # type: ignore[method-assign]
+            by_a_worker(made, 0, MIDDLE)
+            by_a_worker(made, MIDDLE, X.size)
+            made.commit()
+            say(*answers[0])
+            return True
+
+        front.faults.append(of("PUT", "c/0/0/0/0", meanwhile))
+        with pytest.raises(OutputError, match="was taken over by another run"):
+            by_a_worker(made, 0, X[0].size * 3)
+    assert len(keys(bucket)) == 11
 
 
 @pytest.mark.slow
@@ -440,6 +532,8 @@ def test_an_object_that_is_not_what_was_recorded_is_named(
     problem = "was created by someone else meanwhile: c/1/0/0/0"
     assert gncli(*LINE, out, "--part", "1/2") == (4, "", f"gncli: error: {out}: {problem}\n")
     code, report, err = gncli("clean", out)
+    assert (code, report, err.count("\n"), "--assemble puts its parts together" in err) == (4, "", 1, True)
+    code, report, err = gncli("clean", out, "--force")
     assert (code, err) == (0, "")
     assert report.count("removed") == 10 + 1 + 2
     assert keys(bucket) == []
@@ -450,18 +544,56 @@ def test_an_object_that_is_not_what_was_recorded_is_named(
 def test_of_two_parts_that_begin_at_once_both_write(
     when: str, bucket: Any, front: Store, out: str, gncli: Command, parts: None
 ) -> None:
+    other = out.replace("y.zarr", "z.zarr")
+    assert gncli(*LINE, other, "--part", "1/2")[::2] == (0, "")
+    run = bucket.Object("z.zarr.gncli-claim").metadata[MARK].split("-")[1]
+
     def claims(*_: object) -> bool:
         front.faults.clear()
-        SharedObjects(SharedPrefix(out), ()).abort()
+        folder = SharedPrefix(out)
+        folder.run = run
+        SharedObjects(folder, ()).abort()
         return False
 
     second = of("GET", r"prefix=y\.zarr(/|%2F)(&|$)", once(ahead(bucket, "y.zarr/put-by-another-part"), 2))
     front.faults.append(of("PUT", "claim", claims) if when == "a claim" else second)
     assert gncli(*LINE, out, "--part", "1/2")[::2] == (0, "")
+    assert gncli("clean", other, "--force")[::2] == (0, "")
     bucket.Object("y.zarr/put-by-another-part").delete()
     assert gncli(*LINE, out, "--part", "2/2")[::2] == (0, "")
     assert gncli(*LINE, out, "--assemble") == gncli(*LINE, "y.zarr") == (0, "", "")
     assert remote(bucket) == local()
+
+
+def test_parts_of_another_run_are_refused_before_there_is_a_record(
+    bucket: Any, out: str, gncli: Command, parts: None
+) -> None:
+    assert gncli(*LINE, out, "--part", "1/2")[::2] == (0, "")
+    records = [key for key in keys(bucket) if "gncli-parts" in key]
+    for key in records:  # as if it had been killed before it had one
+        bucket.Object(key).delete()
+    before = remote(bucket)
+    other = [word.replace("4", "8") for word in LINE]
+    said = f"gncli: error: {out}: parts of another run are there; gncli clean --force {out} removes them\n"
+    for more in (("--part", "1/2"), ("--resume",)):
+        assert gncli(*other, out, *more) == (6, "", said)
+    assert remote(bucket) == before
+    for part in (1, 2):
+        assert gncli(*LINE, out, "--part", f"{part}/2")[::2] == (0, "")
+    assert gncli(*LINE, out, "--assemble") == gncli(*LINE, "y.zarr") == (0, "", "")
+    assert remote(bucket) == local()
+
+
+@pytest.mark.slow
+def test_records_that_cannot_be_removed_at_the_end_are_no_error(
+    bucket: Any, front: Store, out: str, gncli: Command, parts: None
+) -> None:
+    assert gncli(*LINE, out, "--part", "1/1")[::2] == (0, "")
+    front.faults.append(of("DELETE", "gncli-parts", status(403)))
+    assert gncli(*LINE, out, "--assemble") == (0, "", "")
+    front.faults.clear()
+    assert gncli("clean", out)[0] == 0
+    assert len(keys(bucket)) == 11
 
 
 @pytest.mark.slow
@@ -592,6 +724,20 @@ def test_what_cannot_be_removed_is_left_for_clean(bucket: Any, front: Store, out
     assert gncli("clean", "--force", out)[0] == 0
     assert keys(bucket) == []
     assert gncli("clean", out) == (0, f"{out}: nothing is left over\n", "")
+
+
+@pytest.mark.slow
+def test_what_is_left_of_an_old_array_is_known_by_the_claim(
+    bucket: Any, front: Store, out: str, gncli: Command
+) -> None:
+    assert gncli(*LINE, out)[0] == 0
+    front.faults.append(of("DELETE", "c/8", status(403)))
+    assert gncli(*LINE, out, "--force")[::2][0] == 4
+    assert keys(bucket)[0] == "y.zarr.gncli-claim"
+    assert "y.zarr/zarr.json" not in keys(bucket)
+    front.faults.clear()
+    assert gncli("clean", out, "--force")[0] == 0
+    assert keys(bucket) == []
 
 
 @pytest.mark.slow
