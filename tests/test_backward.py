@@ -257,6 +257,13 @@ def test_float64_gradients_of_any_size_are_correctly_rounded(scale: float, given
         assert (check.proved, check.settled) == ((4, 36) if given else (0, 40))
 
 
+@pytest.mark.parametrize(("activation", "beta"), [("gelu", -100.0), ("silu", -5000.0), ("gelu-tanh", -50.0)])
+def test_float64_gradients_of_a_unit_that_is_dead_are_zeros(activation: str, beta: float) -> None:
+    x, dy = (np.random.default_rng(seed).normal(size=(1, 1, 4)) for seed in (0, 1))
+    found = group_norm_backward(x, dy, 1, activation=activation, gamma=np.ones(1), beta=np.array([beta]))
+    assert not np.any(found[0])
+
+
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_open_float64_gradients_of_groups_that_are_read_thrice_are_settled(activation: str | None) -> None:
     """With mean 0 and variance 1, and dy and x orthogonal, dx is dy gamma, of which some are ties."""

@@ -27,6 +27,7 @@ from gncli.kernels.twofold import two_product
 
 PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171, 225, 249, 295, 325, 379, 399))
 EXACTLY = 1024  # bits after which a sum that is still open is tested for a zero or a tie
+FINEST = 1100  # and bits below 1: what is as near to 0 rounds to 0 in every dtype
 FAR = 2.0**250  # what is beyond it, or below one over it, is multiplied in Python
 FACTORS = 3  # of a product, at most
 LEVELS = 8  # of sums, at first
@@ -60,7 +61,7 @@ def rounded_sum(terms: Sequence[Term], made: Float, side: int = 0) -> Any:
         one, other = (nearest(end, made, side) for end in (low, high))
         if one.tobytes() == other.tobytes():
             return one
-        if bits == EXACTLY:
+        if bits >= EXACTLY and bits - largest > FINEST:  # then they are neighbours
             boundary = _between(one, other, made)
             if is_zero([*terms, Term(-boundary, Fraction(1))]):
                 return nearest(boundary, made, side)

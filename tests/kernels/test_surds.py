@@ -67,6 +67,15 @@ def test_what_is_beyond_a_float64_overflows_and_its_nearest_is_exact() -> None:
         assert rounded_sum(terms((end, 1), (1, 2), (-2, 8)), double, -sign) == sign * np.finfo(float).max
 
 
+@pytest.mark.parametrize("made", ["float32", "float64"])
+@pytest.mark.parametrize("power", [0, 300, 350])
+def test_a_zero_of_terms_of_any_size_is_found(power: int, made: str) -> None:
+    root = terms((10**power, 2))
+    with arithmetic():
+        found = rounded_sum([*root, *root, *terms((-2 * 10**power, 2))], FLOATS[made])
+    assert found.tobytes() == FLOATS[made].dtype.type(0).tobytes()
+
+
 @pytest.mark.parametrize("values", [[1.0, 2.0**-60, -1.0], [3e-324, 5e-324], [2.0**800, 2.0**-1000], [0.0], [-0.1] * 9])
 def test_the_levels_of_values_add_up_to_them_exactly(values: Sequence[float]) -> None:
     found = list(levels(np.array(values), None, (1, 1, len(values)), max(map(abs, values))))
