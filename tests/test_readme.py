@@ -7,6 +7,8 @@ import doctest
 import html
 import re
 import shlex
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import gncli
 from gncli.cli import main
 from gncli.commands.group import gncli as group
 from gncli.io import open_sources
-from tests import transcripts
+from tests import browser, transcripts
 from tests.files import read_all
 
 README = transcripts.ROOT / "README.md"
@@ -33,6 +35,16 @@ def draw(name: str, folder: Path) -> Path:
     command = ["normalize", "sample_data/activations.npy", "--groups", "4", "-q", "--force"]
     assert main([*command, PICTURES[name], str(folder / name)]) == 0
     return folder / name
+
+
+def photograph(folder: Path) -> None:
+    """Take the picture of a page in a browser, which must be installed, for `folder`."""
+    with tempfile.TemporaryDirectory() as place, browser.opened(Path(place, "profile")) as tab:
+        shutil.copy(folder / "activations.npy", place)
+        with contextlib.chdir(place):
+            assert main("normalize activations.npy -G 4 --report page.html --plot page.svg".split()) == 0
+        tab.show(Path(place, "page.html"), (800, 1310))
+        (folder / "page.png").write_bytes(tab.screenshot())
 
 
 def words(svg: Path) -> list[str]:
@@ -124,3 +136,5 @@ def test_the_checkpoints_are_of_that_network_before_and_after_an_epoch_in_which_
 if __name__ == "__main__":
     for each in PICTURES:
         draw(each, transcripts.ROOT / "sample_data")
+    if browser.CHROMIUM is not None:
+        photograph(transcripts.ROOT / "sample_data")
