@@ -986,8 +986,11 @@ static void NAME(measure_row)(const struct moments *task, const char *from, ptrd
     const char *scratch = (const char *)task->scratch;
     if (task->by) {
         NAME(widen)(task->by + i * task->by_stride, task->rows, task->by_dtype, 0, task->scratch);
-        for (ptrdiff_t k = 0; k < task->rows; k++)
-            task->scratch[k] *= ((const double *)from)[k];
+        for (ptrdiff_t k = 0; k < task->rows; k++) {
+            double value; /* which may lie anywhere */
+            memcpy(&value, from + k * (ptrdiff_t)sizeof value, sizeof value);
+            task->scratch[k] *= value;
+        }
         NAME(measure_doubles)(task, scratch, size, full, rest, i, 0);
     } else if (task->dtype == F32 && !task->swapped)
         NAME(measure_floats)(task, from, size / 2, full, rest, i, 0);
