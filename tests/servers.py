@@ -213,6 +213,16 @@ def dropped(handler: Handler, _: Asked) -> bool:
     return True
 
 
+def lost(handler: Handler, asked: Asked) -> bool:
+    """Do what is asked, and let the answer be lost."""
+    answer = handler.say
+    handler.say = lambda *_: None  # type: ignore[method-assign]
+    handler.hand_on(asked, handler.body)
+    handler.say = answer  # type: ignore[method-assign]
+    handler.drop()
+    return True
+
+
 def truncated(handler: Handler, asked: Asked) -> bool:
     """Send the first half of what is asked for, and close the connection."""
     asked = asked._replace(path=unquote(asked.path))

@@ -144,6 +144,18 @@ def assert_points_down(own: str, other: str) -> None:
         assert storey(beside, STOREYS_OF_IO) > storey(inside, STOREYS_OF_IO) or ground, f"{own} imports {other}"
 
 
+def test_no_constant_of_a_module_is_given_two_values() -> None:
+    for path in MODULES:
+        names = [
+            name.id
+            for node in tree(path).body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            for name in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(name, ast.Name) and name.id.isupper()
+        ]
+        assert len(names) == len(set(names)), place(path)
+
+
 def test_no_import_is_by_string() -> None:
     for path in MODULES:
         calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}

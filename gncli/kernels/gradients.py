@@ -337,21 +337,6 @@ def mapped(
         shaped += errors.reshape(shaped.shape) * (np.abs(placed.factor) * UP)[:, None]
 
 
-def enclosed(values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> NDArray[np.int64]:
-    """Write `values` to `out`, rounded; return the places of those that are open, in ascending order.
-
-    Parameters
-    ----------
-    values, bound : ndarray of float64, 1-D
-        The elements, and bounds of their errors.
-    made : Float
-        The dtype of the result.
-    out : ndarray of ``made.dtype``, 1-D
-        Takes the elements.
-    """
-    return loops().enclosed(values, bound, made, out)
-
-
 # --- exact results ---------------------------------------------------------------------------------------------------
 
 
@@ -723,9 +708,7 @@ def check_gradient(
     (root_z, share), root_dx, root_g = found.roots(norm), _root_mean_square(dx), _root_mean_square(found.g)
     largest = np.abs(rate) * (2 * root_g + root_z * np.abs(cells.second)) * np.maximum(root_z, 1) * found.x.n
     held = found.x.finite & found.dy.finite & (found.x.n > 0)
-    held &= np.isfinite(
-        cells.base + largest
-    )  # where the sum of dx z, or a bound, may be beyond float64, this allows all
+    held &= np.isfinite(cells.base + largest)  # where the sum of dx z, or a bound, may be beyond, this allows all
     left = share if norm.denominator == "std" else 2 * share - 1  # 1 - 2 var / (var + eps)
     inner, inner_error = _mean(found.products, 3 * U)
     inner_error = inner_error + (of_z * root_z + offset) * root_g

@@ -49,9 +49,8 @@ NO_DIGITS = 1 << 20  # see `digits`
 LIMB = 22  # bits: see `limbs`
 FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
 ULPS = 1 << 16  # distances in ULP are counted one by one below this, and together from ULPS - 1 on
-SHORT = 1 << 13  # the same where much is made of each
-FEW = 1 << 13  # where there are many arrays on the way
 PIECE = 1 << 16  # elements worked on at a time: large calls, on scratch that stays in the cache (2**14 to 2**18 tried)
+SHORT = 1 << 13  # the same where many arrays are made of each
 
 
 # --- sums ------------------------------------------------------------------------------------------------------------
@@ -709,16 +708,6 @@ class Affine(NamedTuple):
         rest = np.zeros(self.gamma.size) if self.rest is None else self.rest
         return Factors(*self.along(start, size, (self.gamma, rest, self.beta)))
 
-    def each(self, start: int, size: int) -> Factors:
-        """Return the factors and the offsets of a run of elements in storage."""
-        found = Factors._make(np.zeros((3, size)))
-        rests = Affine(self.gamma if self.rest is None else self.rest, self.beta, self.shape)
-        pairs = zip(_factors(self, start, size), _factors(rests, start, size), strict=True)
-        for (piece, shape, gamma, beta), (_, _, rest, _) in pairs:
-            for to, part in zip(found, (gamma, rest, beta), strict=True):
-                to[piece].reshape(shape)[...] = part
-        return found if self.rest is not None else found._replace(rest=np.zeros(size))
-
     def at(self, places: NDArray[np.int64]) -> Affine:
         """Return the map of the elements at these places in storage, as if each had a channel of its own."""
         gamma, rest, beta = self.of(places)
@@ -1356,8 +1345,8 @@ def slopes(name: str, x: Floats, factors: Factors, standard: Standard) -> tuple[
 
 def derivative_in_two(name: str, u: Floats, low: Floats, error: Floats) -> None:
     """Replace ``u + low`` by the derivative of an activation other than relu, and `error` by the bound of its error."""
-    for start in range(0, u.size, FEW):
-        here = slice(start, start + FEW)
+    for start in range(0, u.size, SHORT):
+        here = slice(start, start + SHORT)
         (u[here], low[here]), error[here] = slope_in_two(name, (u[here], low[here]), error[here])
 
 

@@ -122,7 +122,7 @@ def _through(visit: Visit, h: Floats, low: Floats, z: Pair, mapping: Standardiza
     slope, offset = (
         spread(visit.walk, visit.region, part).reshape(num_x, 1, width) for part in (mapping.slope, mapping.offset)
     )
-    gamma, rest, beta = affine.each(visit.region.start, h.size)
+    gamma, rest, beta = affine.of_run(visit.region.start, h.size)
     error = ((np.abs(z[0]).reshape(num_x, length, width) * slope + offset) * UP + LEAST).reshape(-1)
     u, u_low = np.empty((2, h.size))
     loops().multiply_in_two(*z, gamma, rest, u, u_low)

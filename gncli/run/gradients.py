@@ -39,7 +39,6 @@ from gncli.kernels.gradients import (
     cells_of,
     check_gradient,
     defined,
-    enclosed,
     exact_cells,
     exact_rounders,
     float_parts,
@@ -50,6 +49,7 @@ from gncli.kernels.gradients import (
     weighted,
 )
 from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
@@ -458,7 +458,7 @@ class _Worker:
                 pairs = self.pairs(visit, dy, h, closer.mapping)
             places = refined_map(visit, closer.cells, pairs, dx)
         else:
-            places = enclosed(values, bound, made, dx)
+            places = loops().enclosed(values, bound, made, dx)
         if exist is not None:
             dx[~exist] = np.nan
             places = places[exist[places]]

@@ -36,7 +36,7 @@ from tests.files import write_in_threads
 from tests.io.remote.conftest import Command
 from tests.marks import slow_but
 from tests.peer import peer
-from tests.servers import Asked, Fault, Handler, Store, dropped, of, once, status
+from tests.servers import Asked, Fault, Handler, Store, dropped, lost, of, once, status
 
 X = np.random.default_rng(0).normal(3, 20, (30, 8, 9, 9)).astype("f4")  # 10 shards here
 LINE = ("normalize", "x.npy", "-G", "4", "-q", "-o")
@@ -625,16 +625,6 @@ def test_a_signal_leaves_parts_and_says_nothing_of_what_is_whole(bucket: Any, ou
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
-
-
-def lost(handler: Handler, asked: Asked) -> bool:
-    """Do what is asked, and let the answer be lost."""
-    answer = handler.say
-    handler.say = lambda *_: None  # type: ignore[method-assign]
-    handler.hand_on(asked, handler.body)
-    handler.say = answer  # type: ignore[method-assign]
-    handler.drop()
-    return True
 
 
 @pytest.mark.parametrize("key", slow_but(["claim", "c/3", "y.zarr/zarr.json"], "c/3"))

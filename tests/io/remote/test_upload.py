@@ -26,7 +26,7 @@ from tests.files import saved
 from tests.io.remote.conftest import Command
 from tests.marks import slow_but
 from tests.processes import killed_in_an_upload
-from tests.servers import Asked, Handler, Store, dropped, of, once, status
+from tests.servers import Asked, Handler, Store, dropped, lost, of, once, status
 
 X = np.random.default_rng(0).standard_normal((8, 8, 64, 64), dtype=np.float32)  # 1 MiB: 8 parts here
 PART = 1 << 17
@@ -223,14 +223,6 @@ def test_a_store_without_conditions_is_asked_before_and_completed_without(bucket
 
 
 def test_a_lost_answer_to_a_completion_that_worked_is_no_error(bucket: Any, front: Store) -> None:
-    def lost(handler: Handler, asked: Asked) -> bool:
-        answer = handler.say
-        handler.say = lambda *_: None  # type: ignore[method-assign]
-        handler.hand_on(asked, handler.body)
-        handler.say = answer  # type: ignore[method-assign]
-        handler.drop()
-        return True
-
     front.faults += [of("POST", "uploadId", once(lost)), of("POST", "uploadId", status(404))]
     with new(front, bucket) as file:
         file.allocate(3)
