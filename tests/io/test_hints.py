@@ -91,6 +91,10 @@ def test_a_name_in_other_letters_is_nearer_than_a_name_of_others(files: Path) ->
     assert [_meant(name) for name in ("X.npy", "q")] == ["did you mean x.npy?", "did you mean q.npy?"]
 
 
+def test_nothing_is_meant_by_the_address_of_an_object_that_is_none() -> None:
+    assert _meant("gs://bucket/*.npy") is None  # a library may raise FileNotFoundError for it
+
+
 def test_a_hint_costs_nothing_where_the_file_is_there(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
     os.rename("x.npy", "x.h5:old.npy")
     assert main(["stats", "x.h5:old.npy", "-s", "size", "--format", "value"]) == 0

@@ -649,6 +649,18 @@ def test_another_file_in_the_place_of_the_output_is_not_written(tmp_path: Path) 
     assert GRAIN_NBYTES == 1 << 20
 
 
+def test_a_worker_writes_what_lies_in_its_window_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "y"
+    path.write_bytes(b"." * 10)
+    mine = Ranges("y.npy", str(path), path.stat().st_ino, 2, 2, (4, 8))
+    for start in (0, 2, 3):  # bytes 2 to 6, 6 to 10, 8 to 12
+        mine.write_from(np.array([b"ab", b"cd"]), start)
+        assert path.read_bytes() == (b"....cd...." if start == 0 else b"....cdab..")
+    mine.commit()
+    mine.abort()
+    mine.abort()
+
+
 def test_a_worker_writes_no_store_that_was_removed_and_what_it_adds_meanwhile_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
