@@ -1,7 +1,7 @@
-"""An object on S3 that several processes write, each its own range: all of them into one multipart upload.
+"""An output on a store that several processes write: the objects of a .zarr, or ranges of one object on S3.
 
-Beside ``s3://bucket/y.npy`` there are objects ``y.npy.gncli-parts/...`` until it is complete: ``upload`` says which
-upload it is, and a record of each part is there as in a folder of parts.
+Beside ``s3://bucket/y.npy`` there are objects ``y.npy.gncli-parts/...`` until it is complete: a record of each part, as
+in a folder of parts, and on S3 ``upload``, which says into which multipart upload all of them write.
 
 Notes
 -----
@@ -26,7 +26,7 @@ from gncli.errors import ChangedError, OutputError, ParameterError
 from gncli.inputs import ON_NETWORK, Network, Policy
 from gncli.io.atomic import AtomicFile
 from gncli.io.formats import npz_sink, written
-from gncli.io.remote import folder_left_over, uploads_left_over
+from gncli.io.remote import folder_left_over, uploading, uploads_left_over
 from gncli.io.remote.client import Failure, too_large
 from gncli.io.remote.folder import PARTS, ObjectFolder
 from gncli.io.remote.s3 import S3Object
@@ -40,7 +40,7 @@ UPLOAD = "upload"  # the name of the record of the upload
 
 
 class SharedPrefix(SharedFolder):
-    """The objects of the parts of an output on S3; as a `SharedFolder`.
+    """The objects of the parts of an output on a store; as a `SharedFolder`.
 
     Parameters
     ----------
@@ -48,6 +48,11 @@ class SharedPrefix(SharedFolder):
         The output, as the user typed it.
     network : Network
         Retries, and whether there are credentials.
+
+    Attributes
+    ----------
+    object : Uploading
+        The output.
     """
 
     def __init__(self, output: str, network: Network = ON_NETWORK) -> None:
@@ -55,8 +60,8 @@ class SharedPrefix(SharedFolder):
         place = written(output)[1]
         self.path = self.shown = f"{place}.gncli-parts"
         self._network = network
-        self.object = S3Object(parsed(place)[0], network)
-        self._objects = S3Object(parsed(self.path)[0], network)
+        self.object = uploading(parsed(place)[0], output, network)
+        self._objects = uploading(parsed(self.path)[0], output, network)
 
     def names(self) -> list[tuple[str, int]]:
         """Return the names and the sizes of the objects that are there."""
@@ -81,6 +86,24 @@ class SharedPrefix(SharedFolder):
             Record(self.output, about, arrays).save(npz_sink(AtomicFile(path, name=self.output)))
             with open(path, "rb") as file, self._objects.writing(self.output):
                 self._objects.below(place.name).put(file.read())
+
+    def begin_store(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedFiles:
+        """Return the objects that the parts write; see `SharedObjects`."""
+        return SharedObjects(self, inputs)
+
+    def emptied(self) -> list[tuple[str, int]]:
+        """Remove the objects of parts, the one about the upload last, and return them: name and bytes."""
+        names = sorted(self.names(), key=lambda each: each[0] == UPLOAD)
+        with self._objects.writing(self.output):
+            for name, _ in names:
+                self._objects.below(name).delete()
+        return [(f"{self.shown}/{name}", nbytes) for name, nbytes in names]
+
+
+class SharedUpload(SharedPrefix):
+    """The upload of the parts of an object on S3, and their records; for the parameters see `SharedPrefix`."""
+
+    object: S3Object
 
     def upload(self, nbytes: int) -> tuple[str, str]:
         """Return the id and the mark of the upload of all parts, which is begun by the first who asks.
@@ -123,25 +146,13 @@ class SharedPrefix(SharedFolder):
         """Return the object that the parts write; see `SharedObject`."""
         return SharedObject(self, alone=alone, force=force, inputs=inputs)
 
-    def begin_store(self, *, alone: bool, force: bool, inputs: Sequence[Source]) -> SharedFiles:
-        """Return the objects that the parts write; see `SharedObjects`."""
-        return SharedObjects(self, inputs)
-
-    def emptied(self) -> list[tuple[str, int]]:
-        """Remove the objects of parts, the one about the upload last, and return them: name and bytes."""
-        names = sorted(self.names(), key=lambda each: each[0] == UPLOAD)
-        with self._objects.writing(self.output):
-            for name, _ in names:
-                self._objects.below(name).delete()
-        return [(f"{self.shown}/{name}", nbytes) for name, nbytes in names]
-
 
 class SharedObject(Ranged, MultipartFile):
     """The object that the parts of an output write.
 
     Parameters
     ----------
-    folder : SharedPrefix
+    folder : SharedUpload
         Which upload it is.
     alone : bool
         Whether this process writes what is outside of all ranges too, such as a header, and may commit.
@@ -149,7 +160,7 @@ class SharedObject(Ranged, MultipartFile):
         As of `MultipartFile`.
     """
 
-    def __init__(self, folder: SharedPrefix, *, alone: bool, force: bool, inputs: Sequence[Source]) -> None:
+    def __init__(self, folder: SharedUpload, *, alone: bool, force: bool, inputs: Sequence[Source]) -> None:
         self._folder, self._alone = folder, alone
         self._listed: dict[int, str] | None = None
         self._earlier: dict[int, str] = {}  # the ETags of parts of the ranges before
@@ -302,14 +313,17 @@ def shared_folder(output: str, network: Network) -> SharedFolder:
     Raises
     ------
     ParameterError
-        If it is on a store where no upload is shared.
+        If it is one object, on a store where no upload is shared.
     """
     if not is_url(output):
         return SharedFolder(output)
+    format_ = written(output)[0]
+    if format_ and format_.files:
+        return SharedPrefix(output, network)
     if parsed(output, ParameterError)[0].scheme != "s3":
-        hint = "-o s3://bucket/y.npy can, y.zarr there too, and a file"
-        raise ParameterError("cannot be written in parts", subject=output, hint=hint)
-    return SharedPrefix(output, network)
+        problem = "cannot be written in parts"
+        raise ParameterError(problem, subject=output, hint="a .zarr can, on s3:// and in a folder a .npy too")
+    return SharedUpload(output, network)
 
 
 def objects_left_over(output: str, *, force: bool) -> list[str]:
@@ -335,6 +349,5 @@ def objects_left_over(output: str, *, force: bool) -> list[str]:
         gone = folder_left_over(output, format_.files, force=force)
     else:
         lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output, force=force)]
-    if parsed(output)[0].scheme == "s3":
-        gone += SharedPrefix(output).emptied()
+    gone += SharedPrefix(output).emptied()
     return lines + [f"removed {printable(name)} ({nbytes:,} bytes)" for name, nbytes in gone]

@@ -24,6 +24,7 @@ __all__ = [
     "open_object",
     "open_uploads",
     "remote_of",
+    "uploading",
     "uploads_left_over",
 ]
 
@@ -61,7 +62,7 @@ def begin_object(
     """
     from gncli.io.remote.upload import MultipartFile
 
-    return MultipartFile(_uploading(url, name, network), name=name, force=force, inputs=inputs)
+    return MultipartFile(uploading(url, name, network), name=name, force=force, inputs=inputs)
 
 
 def begin_folder(
@@ -110,10 +111,10 @@ def folder_left_over(output: str, names: FolderNames, *, force: bool = False) ->
 
 
 def _folder(url: Url, name: str, network: Network) -> Uploading:
-    return _uploading(url._replace(key=url.key.rstrip("/")), name, network)
+    return uploading(url._replace(key=url.key.rstrip("/")), name, network)
 
 
-def _uploading(url: Url, name: str, network: Network) -> Uploading:
+def uploading(url: Url, name: str, network: Network) -> Uploading:
     """Return the client of an object that is written, or raise ParameterError if such ones are not."""
     if url.web:
         raise ParameterError("is on a web server, which is only read", subject=name, hint="write to s3:// or to a file")
@@ -133,7 +134,7 @@ def _uploading(url: Url, name: str, network: Network) -> Uploading:
 def open_uploads(url: Url, name: str, network: Network) -> tuple[str, ...]:
     """Return a note where other runs have left uploads to an object, or write it; none where that is not told."""
     with suppress(Failure, ParameterError):
-        remote = _uploading(url, name, network._replace(retries=0))
+        remote = uploading(url, name, network._replace(retries=0))
         count = len(remote.uploads())
         if count:
             some = "an upload is" if count == 1 else f"{count:,} uploads are"
@@ -163,7 +164,7 @@ def uploads_left_over(output: str, network: Network = ON_NETWORK, *, force: bool
         If such objects are not written.
     """
     url, _ = parsed(output, ParameterError)
-    remote = _uploading(url, output, network)
+    remote = uploading(url, output, network)
     with remote.writing(output):
         found = remote.uploads()
         for upload in () if force and not remote.kept else found:

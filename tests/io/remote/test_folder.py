@@ -75,6 +75,19 @@ def remote(bucket: Any) -> dict[str, bytes]:
     return {each.key: each.get()["Body"].read() for each in bucket.objects.all()}
 
 
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """Let the stores that obstore speaks to be one in memory."""
+    made = MemoryStore()
+    monkeypatch.setattr(obstores, "store", lambda *_, **__: made)
+    return made
+
+
+def content(memory: MemoryStore) -> dict[str, bytes]:
+    found = [each["path"] for page in obstore.list(memory) for each in page]
+    return {path: bytes(obstore.get(memory, path).bytes()) for path in found}
+
+
 def sink(out: str, **options: Any) -> Sink:
     return open_sink(out, shape=X.shape, dtype=X.dtype, **options)
 
@@ -539,6 +552,32 @@ def test_an_object_that_is_not_what_was_recorded_is_named(
     assert keys(bucket) == []
 
 
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_parts_are_put_to_other_stores_by_obstore(
+    scheme: str, memory: MemoryStore, gncli: Command, parts: None
+) -> None:
+    name = f"{scheme}://bucket/y.zarr"
+    line = ("normalize", "x.npy", "-G", "4", "-o")
+    one = gncli(*line, "y.zarr")
+    assert gncli(*line, name, "--assemble")[0] == 3
+    for part in (2, 1, 3):
+        assert gncli(*line, name, "--part", f"{part}/3", "-q")[::2] == (0, "")
+    path = "y.zarr/c/0/0/0/0"
+    kept = bytes(obstore.get(memory, path).bytes())
+    obstore.put(memory, path, b"other")
+    problem = "not what was recorded: part 1 of 3; do it again: --part 1/3"
+    assert gncli(*line, name, "--assemble") == (3, "", f"gncli: error: {name}: {problem}\n")
+    obstore.delete(memory, path)
+    assert gncli(*line, name, "--part", "1/3", "-q")[::2] == (0, "")
+    assert bytes(obstore.get(memory, path).bytes()) == kept
+    assert gncli(*line, name, "--assemble") == (one[0], one[1].replace("y.zarr", name), one[2])
+    assert content(memory) == local()
+    refused = gncli(*line, name, "--part", "1/2", "-q")
+    assert (refused[0], refused[1], "already exists" in refused[2]) == (4, "", True)
+    assert gncli("clean", name) == (0, f"{name}: nothing is left over\n", "")
+    assert content(memory) == local()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["a claim", "an object"])
 def test_of_two_parts_that_begin_at_once_both_write(
@@ -975,15 +1014,12 @@ def test_ctrl_c_removes_what_was_put(when: str, bucket: Any, front: Store, out: 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
 def test_other_stores_are_written_by_obstore(
-    scheme: str, gncli: Command, quiet: None, monkeypatch: pytest.MonkeyPatch
+    scheme: str, memory: MemoryStore, gncli: Command, quiet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = MemoryStore()
-    monkeypatch.setattr(obstores, "store", lambda *_, **__: memory)
     name = f"{scheme}://bucket/p/y.zarr"
 
     def contents() -> dict[str, bytes]:
-        found = [each["path"] for page in obstore.list(memory) for each in page]
-        return {path.removeprefix("p/"): bytes(obstore.get(memory, path).bytes()) for path in found}
+        return {path.removeprefix("p/"): found for path, found in content(memory).items()}
 
     assert gncli(*LINE, "y.zarr")[0] == 0
     assert gncli(*LINE, name) == (0, "", "")
