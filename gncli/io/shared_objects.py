@@ -349,5 +349,6 @@ def objects_left_over(output: str, *, force: bool) -> list[str]:
         gone = folder_left_over(output, format_.files, force=force)
     else:
         lines = [f"removed an upload that was begun at {begun}" for begun in uploads_left_over(output, force=force)]
-    gone += SharedPrefix(output).emptied()
+    with suppress(ParameterError):  # where nothing is written in parts
+        gone += shared_folder(output, ON_NETWORK).emptied()
     return lines + [f"removed {printable(name)} ({nbytes:,} bytes)" for name, nbytes in gone]
