@@ -332,6 +332,18 @@ def test_ties_of_rounded_values_are_proved() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("made", ["float32", "float64"])
+def test_a_variance_that_no_float64_holds_is_not_0(engine: Engine, made: str) -> None:
+    """It is 3.5 units of 1e-647: what is divided by it is finite times the least gamma alone."""
+    x = np.array([[0.0, 1.0, 2.0, 5.0]]) * 5e-324
+    case = Case(GroupNorm(1, eps=0.0, denominator="variance", layout="NC"), Scaling(), np.zeros(x.shape, np.int64), ())
+    for gamma in (1.0, 5e-324):
+        right = expected(x, case, made, np.full(x.shape, gamma), np.zeros(x.shape))
+        assert np.isfinite(right).sum() == (1 if gamma == 1 else 4)
+        assert_same_bits(computed(x, case, made, np.array(gamma), np.zeros(()), None, engine)[0], right)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_rounding_before_gamma_may_overflow(engine: Engine) -> None:
     x = np.array([[1.0, 1e5, 3e5, -1e5, 460.0]])
     case = Case(GroupNorm(given=True, layout="NC", eps=0.0), Scaling(round_before_affine=True), x, ())

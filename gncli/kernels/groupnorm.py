@@ -274,7 +274,7 @@ def standardization(cells: Moments, norm: GroupNorm) -> Standardization:
     if norm.denominator == "variance":
         divisor = total if cells.power is None else np.ldexp(total, cells.power)
     if np.count_nonzero(divisor) < divisor.size:
-        divisor = np.where(divisor == 0, 1.0, divisor)  # 0 times it is 0
+        divisor = np.where(total == 0, 1.0, divisor)  # 0 times it is 0
     rstd = np.minimum(1.0 / divisor, LARGEST)
     if cells.nan is not None:
         rstd[~cells.finite] = np.nan
