@@ -389,6 +389,24 @@ def test_products_that_float64_cannot_hold_are_settled(activation: str | None, g
         assert check.nonfinite_groups == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"denominator": "variance"}, {"rms": True}], ids=str)
+@pytest.mark.parametrize("uniform", [False, True])
+def test_what_products_lose_to_underflow_is_within_the_bounds(options: dict[str, Any], uniform: bool) -> None:
+    """dy is of some hundred units of 5e-324, and x so small and gamma so large that dx is a float32 that is normal."""
+    rng = np.random.default_rng(25)
+    x, dy = rng.normal(size=(2, 2, 4, 30))
+    scale = 1e-100 if "denominator" in options else 1e-200
+    x, dy, gamma = x * scale, dy * 1e-321, np.full(4, 1e105) if uniform else rng.uniform(1, 2, 4) * 1e105
+    case = Case(GroupNorm(2, eps=0.0, layout="NCL", **options), Scaling(), np.arange(4).reshape(2, 2, 1), (1,))
+    cells = case.cells.repeat(2, 1).repeat(30, 2)
+    owners = broadcast(np.arange(4), (1,), x.shape)
+    right = gradients(x, dy, case._replace(cells=cells), ("f4", "f4"), broadcast(gamma, (1,), x.shape), owners)
+    for engine in ENGINES:
+        dx, _, _, check = computed(x, dy, case, ("f4", "f4"), gamma, None, engine)
+        assert_same_bits(dx, right[0])
+        assert check.ok
+
+
 @pytest.mark.parametrize("rms", [False, True])
 @pytest.mark.parametrize("dy", [0.0, 1e299])
 def test_the_check_allows_all_where_what_it_compares_is_beyond_float64(dy: float, rms: bool) -> None:

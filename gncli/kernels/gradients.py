@@ -41,6 +41,7 @@ from gncli.text import finite
 
 TWO = 2.0**-100  # the unit of what is computed in sums of two float64
 LEAST = 2.0**-890  # covers what these lose to underflow
+FLUSHED = 2.0**-1072  # covers what a product, a mean, a quotient and their bounds lose to underflow in float64
 NEAR = 2.0**-300  # a product of numbers of up to 32 bits and of a gamma beyond it does not underflow
 
 
@@ -224,7 +225,7 @@ def _mean(moments: Moments, rounded: float) -> tuple[Floats, Floats]:
     assert limits is not None  # they were asked for
     mean = np.where(moments.n > 0, moments.mean, 0.0)
     error = limits.mean if moments.power is None else np.ldexp(limits.mean, moments.power)
-    return mean, (error + U * np.abs(mean)) * UP + rounded * _root_mean_square(moments)
+    return mean, (error + U * np.abs(mean)) * UP + rounded * _root_mean_square(moments) + FLUSHED
 
 
 def _mean_in_two(mean: Pair) -> tuple[Floats, Floats]:
@@ -279,6 +280,7 @@ def gradient(
     none = np.zeros_like(rate)
     first = first_error = second = second_error = none
     lost_g = 0.0 if weights.exact else 2 * unit
+    flushed_g = 0.0 if weights.exact or refined is not None else FLUSHED
     if not norm.given:
         if refined is not None:
             offset = offset + LEAST
@@ -286,12 +288,12 @@ def gradient(
         second, second_error = _mean(found.products, 2 * U) if refined is None else _mean_in_two(refined.products)
         if refined is not None:
             second_error = second_error + LEAST * root_z
-        second_error = second_error + ((of_z + lost_g + unit) * root_g * root_z + offset * root_g) * UP
+        second_error = second_error + ((of_z + lost_g + unit) * root_g + flushed_g) * root_z * UP + offset * root_g * UP
         if errors is not None:
             second_error = second_error + _root_mean_square(errors) * (root_z * (1 + of_z) + offset)
         if norm.denominator == "variance":
             second = 2 * second / rate
-            second_error = (2 * second_error / rate + np.abs(second) * (of_z + 4 * unit)) * UP
+            second_error = (2 * second_error / rate + np.abs(second) * (of_z + 4 * unit)) * UP + FLUSHED
         if not norm.rms:
             first, first_error = _mean(found.g, lost_g) if refined is None else _mean_in_two(refined.g)
             if refined is not None:
@@ -302,7 +304,8 @@ def gradient(
     size = np.abs(scale)
     on_g = size * (lost_g + 5 * unit + of_z)
     on_z = size * (second_error * (1 + of_z) + np.abs(second) * (2 * of_z + 6 * unit))
-    base = size * (first_error + np.abs(first) * (5 * unit + of_z) + offset * (np.abs(second) + second_error))
+    base = first_error + flushed_g + np.abs(first) * (5 * unit + of_z) + offset * (np.abs(second) + second_error)
+    base = size * base
     if refined is not None:
         base = base + (0.0 if norm.given or not weights.uniform else (1 + size) * LEAST)
     elif not (narrow and weights.exact and (weights.uniform == 0 or NEAR < abs(weights.uniform) < 1 / NEAR)):
@@ -708,7 +711,7 @@ def check_gradient(
     (root_z, share), root_dx, root_g = found.roots(norm), _root_mean_square(dx), _root_mean_square(found.g)
     largest = np.abs(rate) * (2 * root_g + root_z * np.abs(cells.second)) * np.maximum(root_z, 1) * found.x.n
     held = found.x.finite & found.dy.finite & (found.x.n > 0)
-    held &= np.isfinite(cells.base + largest)  # where the sum of dx z, or a bound, may be beyond, this allows all
+    held &= np.isfinite(cells.base + largest)  # where the sum of dx z may be beyond, this allows all
     left = share if norm.denominator == "std" else 2 * share - 1  # 1 - 2 var / (var + eps)
     inner, inner_error = _mean(found.products, 3 * U)
     inner_error = inner_error + (of_z * root_z + offset) * root_g
@@ -720,6 +723,7 @@ def check_gradient(
     projection, projection_bound = _mean(projections, U)
     bound = projection_bound + error * root_z + root_dx * (of_z * root_z + offset)
     bound = bound + np.abs(rate) * (inner_error * np.abs(left) + np.abs(inner) * (4 * of_z + 8 * U)) + TINY
+    held &= np.isfinite(bound)
     return GradientCheck(
         found.x.n.size,
         None if norm.rms else _worst(mean, (mean_bound + error + TINY) * UP, held),
