@@ -381,6 +381,10 @@ class Ranged(NewFile):
     def holds(self, run: Written) -> bool:
         """Return whether the file has the bytes of a run that was written."""
 
+    def stores(self, run: Written) -> bool:
+        """Return whether a run that was written is there, without reading it."""
+        return self.holds(run)
+
 
 class SharedFile(Ranged, AtomicFile):
     """The file that the parts of an output write.
@@ -456,6 +460,10 @@ class SharedFile(Ranged, AtomicFile):
             count = read_fully(self.fd, view, run.place)
         return count == run.nbytes and zlib.crc32(view) == run.crc
 
+    def stores(self, run: Written) -> bool:
+        """Return whether a run that was written is there, without reading it: the file has its final size."""
+        return True
+
     def commit(self) -> None:
         """Make the file visible under its name, and durable, and remove the folder; a second time, do nothing."""
         if self.fd >= 0:
@@ -498,6 +506,10 @@ class SharedFiles(NewFolder):
     @abstractmethod
     def holds(self, run: Written) -> bool:
         """Return whether a file has the bytes that were written."""
+
+    def stores(self, run: Written) -> bool:
+        """Return whether a file is there with its size, without reading it."""
+        return self.holds(run)
 
 
 class SharedStore(AtomicFolder, SharedFiles):
@@ -547,6 +559,12 @@ class SharedStore(AtomicFolder, SharedFiles):
             return False
         return len(data) == run.nbytes and zlib.crc32(data) == run.crc
 
+    def stores(self, run: Written) -> bool:
+        """Return whether a file is there with its size, without reading it."""
+        with writing(self.name), suppress(FileNotFoundError):
+            return os.stat(run.place, dir_fd=self.fd).st_size == run.nbytes
+        return False
+
     def _remove(self) -> None:
         """Leave the folder for the next run."""
 
@@ -567,7 +585,8 @@ class Shared:
     def __init__(self, sink: RawSink) -> None:
         assert isinstance(sink.file, Ranged)
         self._file, self._offset, self._itemsize = sink.file, sink.offset, sink.dtype.itemsize
-        self.finish, self.holds, self.fill = sink.file.finish, sink.file.holds, sink.file.fill
+        self.finish, self.fill = sink.file.finish, sink.file.fill
+        self.holds, self.stores = sink.file.holds, sink.file.stores
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
         """Return the elements that a part writes which has those from `start` to `stop`: the same."""
@@ -590,7 +609,7 @@ class SharedShards:
     def __init__(self, sink: Any) -> None:
         assert isinstance(sink.folder, SharedFiles)
         self.reach, self._sink, self._store = sink.reach, sink, sink.folder
-        self.limits, self.holds = sink.limits, sink.folder.holds
+        self.limits, self.holds, self.stores = sink.limits, sink.folder.holds, sink.folder.stores
 
     def finish(self) -> tuple[list[Written], list[Edge]]:
         """Make what was written durable, and return it; there are no ends of ranges."""

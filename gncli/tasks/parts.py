@@ -285,20 +285,22 @@ class PartsRun(NormalizeRun):
     def _recorded(self, kind: str, part: int) -> Record:
         return self._read(Place(kind, part, self._parts))
 
-    def _intact(self, place: Place) -> bool:
-        """Return whether a record can be read, and the output has what it says."""
+    def _intact(self, place: Place, *, verify: bool = True) -> bool:
+        """Return whether a record can be read, and the output has what it says, or unless `verify` as much as that."""
         try:
             record = self._read(place)
         except InputError:
             return False
         runs = [Written(*run) for run in record.about["written"]]
         progress.begin("verify", self._path or "", sum(run.nbytes for run in runs))
-        return self._keeper.all_hold(self._holds_run, runs)
+        holds = self._shared.holds if verify else self._shared.stores
 
-    def _holds_run(self, run: Written) -> bool:
-        held = self._shared.holds(run)
-        progress.advance(run.nbytes)
-        return held
+        def looked_at(run: Written) -> bool:
+            held = holds(run)
+            progress.advance(run.nbytes)
+            return held
+
+        return self._keeper.all_hold(looked_at, runs)
 
     # --- all parts ---
 
@@ -317,8 +319,9 @@ class PartsRun(NormalizeRun):
             for measure in (True, False) if self._cut.divides else (False,):
                 for part in every:
                     self._done(part, measure=measure)
-        elif self.request.verify:
-            bad = [part for part in every if not self._intact(Place("part", part, self._parts))]
+        else:
+            verify = self.request.verify
+            bad = [part for part in every if not self._intact(Place("part", part, self._parts), verify=verify)]
             if bad:
                 problem = f"not what was recorded: {listed(bad, self._parts)}"
                 raise InputError(problem, subject=self._path, hint=f"do it again: --part {bad[0]}/{self._parts}")

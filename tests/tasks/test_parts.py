@@ -236,6 +236,29 @@ def test_a_shard_that_is_not_what_was_recorded_is_found_and_a_store_is_replaced(
     assert run("normalize f.npy -G 2 -o y.zarr --part 1/2") == (2, "", f"gncli: error: {problem}\n")
 
 
+@pytest.mark.parametrize("damage", ["removed", "cut short"])
+def test_without_the_check_assembling_looks_that_every_shard_is_there(
+    run: Run, cells: None, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.CHUNK_NBYTES", 1 << 11)
+    monkeypatch.setattr("gncli.io.formats.zarr.writing.SHARD_NBYTES", 3 << 12)
+    line = "normalize x.npy -G 2 -o y.zarr --no-verify"
+    for which in (1, 2):
+        part(run, line, which, 2)
+    first = min(path for path in Path(".y.zarr.parts/data").rglob("*") if path.is_file())
+    if damage == "removed":
+        first.unlink()
+    else:
+        os.truncate(first, first.stat().st_size - 1)
+    problem = "y.zarr: not what was recorded: part 1 of 2; do it again: --part 1/2"
+    assert run(f"{line} --assemble") == (3, "", f"gncli: error: {problem}\n")
+    part(run, line, 1, 2)
+    assert run(f"{line} --assemble", "-q") == (0, "", "")
+    found = stored("y.zarr")
+    assert run(line, "-q") == (0, "", "")
+    assert stored("y.zarr") == found
+
+
 LINE = "normalize x.npy -G 2 -o y.npy"
 
 
