@@ -12,6 +12,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tests.processes import uncovered
+
 
 class Peer:
     """The other end: what it writes gncli reads, and the other way round."""
@@ -50,8 +52,8 @@ class Peer:
 @contextmanager
 def peer() -> Iterator[Peer]:
     """Start the other end, and end it."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.peer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with process:
+    command = [sys.executable, "-m", "tests.peer"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=uncovered()) as process:
         yield Peer(process)
         assert process.stdin
         process.stdin.close()

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import http.client
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import unquote
+
+from tests.processes import uncovered
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -295,18 +299,28 @@ def served(upstream: str | None = None) -> Iterator[Store]:
         store.close()
 
 
+MOTO = """
+import logging, sys
+from moto.s3 import models
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+models.S3_UPLOAD_PART_MIN_SIZE = 1
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print("%s:%d" % server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
 def moto() -> Iterator[str]:
-    """Serve S3 by moto, and yield its host and port."""
-    import logging
+    """Serve S3 by moto, where parts of uploads may be small, and yield its host and port.
 
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"{host}:{port}"
-    finally:
-        server.stop()
+    It is a process of its own, which ends with the one that began it.
+    """
+    command = [sys.executable, "-c", MOTO]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=uncovered()
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import dask
 import distributed
@@ -49,7 +50,8 @@ from gncli.tasks.histograms import Bars
 from gncli.tasks.survey import Wanted, survey
 from tests.arrays import assert_same_moments
 from tests.files import sparse_npy
-from tests.runs import measure
+from tests.processes import uncovered
+from tests.runs import Run, measure
 
 pytestmark = pytest.mark.cluster
 
@@ -58,6 +60,7 @@ pytestmark = pytest.mark.cluster
 def address() -> Iterator[str]:
     """Start a cluster of two processes; a work item whose worker is lost twice is given up."""
     with (
+        mock.patch.dict(os.environ, uncovered(), clear=True),  # also when a process is started again
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0", silence_logs=100
@@ -68,7 +71,7 @@ def address() -> Iterator[str]:
 
 # Shape, groups, layout, memory order, and how gamma is given: cells that fit an item and cells that do not.
 CASES: dict[str, Any] = {
-    "many cells an item": ((200, 16, 20, 20), 4, "NCHW", "C", 1.0),
+    "many cells an item": ((60, 16, 20, 20), 4, "NCHW", "C", 1.0),
     "gamma": ((50, 16, 20, 20), 4, "NCHW", "C", 2.5),
     "cells larger than an item": ((2, 4, 200, 300), 2, "NCHW", "C", 1.0),
     "channels last": ((20, 40, 40, 8), 2, "NHWC", "C", 1.0),
@@ -195,26 +198,19 @@ def test_every_pass_of_stats_is_the_same_and_each_worker_opens_the_file_once(tmp
             assert client.run(lambda: cluster_module._reopened.cache_info().misses) == before
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gncli", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
-def test_the_command_line_names_a_scheduler_or_starts_a_cluster_of_its_own(tmp_path: Path, address: str) -> None:
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((40, 16, 30, 30), np.float32))
-    options = ("normalize", "x.npy", "-G", "4", "-o")
-    plain = command(*options, "y.npy", "--format", "json", cwd=tmp_path)
-    for more in (("--scheduler", address), ("--workers", "2")):
-        done = command(*options, "z.npy", "-f", "--format", "json", "--executor", "dask", *more, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert (tmp_path / "z.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
-        assert json.loads(done.stdout) == json.loads(plain.stdout.replace("y.npy", "z.npy"))
-    one, other = (
-        command("stats", "x.npy", "--format", "json", *more, cwd=tmp_path)
-        for more in ((), ("--executor", "dask", "--scheduler", address))
-    )
-    assert (other.returncode, other.stdout, other.stderr) == (0, one.stdout, "")
+def test_the_command_line_names_a_scheduler_or_starts_a_cluster_of_its_own(
+    tmp_path: Path, address: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).standard_normal((40, 16, 30, 30), np.float32))
+    line = "normalize x.npy -G 4 --format json -o"
+    plain = json.loads(run(f"{line} y.npy")[1].replace("y.npy", "z.npy"))
+    for more in (f"--scheduler {address}", "--workers 2"):
+        status, out, err = run(f"{line} z.npy -f --executor dask {more}")
+        assert (status, json.loads(out), err) == (0, plain, "")
+        assert Path("z.npy").read_bytes() == Path("y.npy").read_bytes()
+    line = "stats x.npy --format json"
+    assert run(f"{line} --executor dask --scheduler {address}") == run(line)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.npy", "y.npy", "z.npy"]
 
 
@@ -262,7 +258,7 @@ def test_ctrl_c_leaves_no_process_and_no_file(tmp_path: Path, arguments: tuple[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env=os.environ | {"TMPDIR": str(temporary)},
+        env=uncovered() | {"TMPDIR": str(temporary)},
     )
     while members(process.pid) < 4:  # with the two that work and the tracker of resources
         assert process.poll() is None
@@ -279,18 +275,19 @@ def test_ctrl_c_leaves_no_process_and_no_file(tmp_path: Path, arguments: tuple[s
 
 
 USAGE = {
-    ("normalize", "--random", "4,4,2", "-G", "2"): "cannot be read by several processes; give a file",
-    ("normalize", "x.npy", "-G", "2", "-o", "-"): "cannot be written by several processes; give a FILE.npy",
+    "normalize --random 4,4,2 -G 2": "cannot be read by several processes; give a file",
+    "normalize x.npy -G 2 -o -": "cannot be written by several processes; give a FILE.npy",
 }
 
 
-@pytest.mark.parametrize("arguments", USAGE)
-def test_what_goes_by_one_process_alone_is_a_usage_error(tmp_path: Path, address: str, arguments: Any) -> None:
-    np.save(tmp_path / "x.npy", np.ones((2, 4, 3)))
-    done = command(*arguments, "--executor", "dask", "--scheduler", address, cwd=tmp_path)
-    assert done.returncode == 2
-    assert USAGE[arguments] in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("line", USAGE)
+def test_what_goes_by_one_process_alone_is_a_usage_error(
+    tmp_path: Path, address: str, run: Run, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((2, 4, 3)))
+    status, out, err = run(f"{line} --executor dask --scheduler {address}")
+    assert (status, out, err.count("\n"), USAGE[line] in err) == (2, "", 1, True)
 
 
 def test_a_scheduler_needs_dask_and_dask_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +302,7 @@ def test_a_scheduler_needs_dask_and_dask_needs_its_package(monkeypatch: pytest.M
 
 
 def test_a_scheduler_that_does_not_answer_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "PATIENCE", 1)
+    monkeypatch.setattr(cluster_module, "PATIENCE", 0.2)
     np.save(tmp_path / "x.npy", np.ones(10))
     for wrong in ("tcp://127.0.0.1:9", "nonsense://x"):
         with ClusterEngine(wrong) as engine, pytest.raises(LimitError, match=r"no dask scheduler with workers answers"):
@@ -509,15 +506,16 @@ def mortal(tmp_path: Path) -> Iterator[Lost]:
             cwd=place,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=uncovered(),
         )
 
     scheduler = started("scheduler", "--port", "0", "--host", "127.0.0.1")
     worker = started("worker", "--no-nanny", "--nthreads", "1", "--local-directory", str(place))
     try:
-        for _ in range(300):
+        for _ in range(3000):
             if file.exists() and file.read_text().endswith("}"):
                 break
-            time.sleep(0.1)
+            time.sleep(0.01)
         yield Lost(json.loads(file.read_text())["address"], scheduler, worker)
     finally:
         for process in (worker, scheduler):
@@ -533,13 +531,13 @@ def test_a_run_whose_last_worker_died_ends_if_none_comes(
     np.save(tmp_path / "x.npy", x)
     with open_source(str(tmp_path / "x.npy")) as source, ClusterEngine(mortal.address, work=1 << 19) as engine:
         engine._joined()
-        monkeypatch.setattr(cluster_module, "PATIENCE", 2)
+        monkeypatch.setattr(cluster_module, "PATIENCE", 1)
         plan = Plan.of(source, whole(x.shape), engine, most=1 << 19)
         with pytest.raises(LimitError) as caught:
             list(plan.reduce(Lethal(source.dtype, "")))
     assert mortal.worker.wait(10) == -signal.SIGKILL
     assert str(caught.value) == (
-        f"{mortal.address}: the cluster has had no workers for 2 seconds; see the logs of the cluster, or use "
+        f"{mortal.address}: the cluster has had no workers for 1 seconds; see the logs of the cluster, or use "
         "--executor threads"
     )
 

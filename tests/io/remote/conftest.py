@@ -55,21 +55,27 @@ def front(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[servers.St
         yield store
 
 
-@pytest.fixture
-def bucket(endpoint: str, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A new bucket, as boto3's resource: without gncli, and without the server in front."""
+@pytest.fixture(scope="session")
+def buckets(endpoint: str) -> Iterator[Any]:
+    """The store as boto3's resource: without gncli, and without the server in front."""
     import boto3
 
     keys = {key.lower(): value for key, value in servers.CREDENTIALS.items() if key.startswith(("AWS_A", "AWS_S"))}
     session = boto3.session.Session(keys["aws_access_key_id"], keys["aws_secret_access_key"], region_name="us-east-1")
     resource = session.resource("s3", endpoint_url=f"http://{endpoint}")
-    made = resource.create_bucket(Bucket=f"b{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**10}")
+    yield resource
+    resource.meta.client.close()
+
+
+@pytest.fixture
+def bucket(buckets: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A new bucket."""
+    made = buckets.create_bucket(Bucket=f"b{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**10}")
     yield made
     for upload in made.multipart_uploads.all():
         upload.abort()
     made.objects.all().delete()
     made.delete()
-    resource.meta.client.close()
 
 
 @pytest.fixture

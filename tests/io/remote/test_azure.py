@@ -60,7 +60,7 @@ def new(**options: Any) -> MultipartFile:
 COMMANDS = {
     "normalize": (("normalize", "x.npy", "-G", "4", "-q"), "-o"),
     "diff": (("diff", "x.npy", "x.npy", "-q"), "-o"),
-    "backward": (("backward", "x.npy", "x.npy", "-G", "4", "-q"), "--dx"),
+    "backward": (("backward", "x.npy", "dy.npy", "-G", "4", "-q"), "--dx"),
     "random": (("random", "4,8,64,64", "--seed", "0", "-q"), "-o"),
 }
 
@@ -71,6 +71,7 @@ def test_an_object_has_the_bytes_that_a_file_has(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", X)
+    np.save("dy.npy", X[::-1])
     words, option = COMMANDS[command]
     answer = gncli(*words, option, "y.npy")
     assert answer[::2] == (0, "")

@@ -20,6 +20,7 @@ from gncli.run import parts as run_parts
 from gncli.tasks import parts as tasks_parts
 from tests.io.remote.conftest import Command
 from tests.marks import slow_but
+from tests.processes import uncovered
 from tests.servers import Asked, Handler, Store, of, once, status
 
 PART = 1 << 12
@@ -31,7 +32,6 @@ def little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(upload, "LEAST_PART", PART)
     monkeypatch.setattr(upload, "MIB", 1 << 10)
-    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
     monkeypatch.setattr(run_parts, "VISIT_NBYTES", 1 << 11)
     monkeypatch.setattr(tasks_parts, "PART_NBYTES", 1 << 14)
     np.save("x.npy", np.random.default_rng(0).normal(3, 20, (30, 8, 9, 9)).astype("f4"))  # 76 KiB: 19 parts
@@ -176,6 +176,9 @@ def test_an_upload_that_lacks_a_part_is_not_completed(
         assert gncli(*line, "--part", f"{which}/2")[0] == 0
     real = S3Object.parts
     monkeypatch.setattr(S3Object, "parts", lambda *given: {n: e for n, e in real(*given).items() if n != 3})
+    problem = "not what was recorded: part 1 of 2; do it again: --part 1/2"
+    assert gncli(*line, "--assemble") == (3, "", f"gncli: error: {out}: {problem}\n")
+    monkeypatch.setattr(SharedObject, "stores", lambda *_: True)  # as if it were lost only then
     problem = "its upload lacks a part; --resume does what is missing"
     assert gncli(*line, "--assemble") == (4, "", f"gncli: error: {out}: {problem}\n")
     assert "y.npy" not in keys(bucket)
@@ -256,7 +259,8 @@ def test_a_kill_at_any_time_leaves_the_object_whole_or_absent(
         "a record": ("PUT", "part-3-of"),
     }.get(when, ("POST", "uploadId"))
     front.faults.append(of(method, pattern, once(kill)))
-    process.append(subprocess.Popen([sys.executable, "-c", KILLED.format(part=PART, words=words)]))
+    code = KILLED.format(part=PART, words=words)
+    process.append(subprocess.Popen([sys.executable, "-c", code], env=uncovered()))
     assert process[0].wait(60) == -signal.SIGKILL
     front.faults.clear()
     whole = when == "after the end"

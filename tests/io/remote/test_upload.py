@@ -37,7 +37,6 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let parts be small, here and in moto."""
     monkeypatch.setattr(upload, "LEAST_PART", PART)
     monkeypatch.setattr(upload, "MIB", 1 << 10)
-    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
 
 def new(front: Store, bucket: Any, key: str = "y.npy", **options: Any) -> MultipartFile:
