@@ -142,8 +142,6 @@ def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tu
         round_before_affine=bool(rng.random() < 0.3),
         activation=[None, None, *ACTIVATIONS][int(rng.integers(6))],
     )
-    if made == "float64" and scaling.activation != "relu":  # of which the others are not proved
-        scaling = replace(scaling, activation=None)
     laid = [
         np.broadcast_to(each.reshape([size if axis in case.axes else 1 for axis, size in enumerate(shape)]), shape)
         if each.shape
@@ -269,18 +267,19 @@ def test_a_factor_that_makes_a_tie_of_float64_but_for_a_part_in_2_107_is_settled
         assert (check.proved, check.settled) == (0, 2)
 
 
+@pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("kind", ["ternary", "two-valued", "double", "64-bit", "tiny"])
-def test_counts_and_bits_of_float64_are_the_same_on_every_road(kind: str) -> None:
+def test_counts_and_bits_of_float64_are_the_same_on_every_road(kind: str, activation: str | None) -> None:
     rng = np.random.default_rng(7)
     x, gamma, beta = MAKERS[kind](rng, (3, 6, 7, 6)), rng.normal(size=6), rng.normal(size=6)
     for layout, axis in (("NCHW", 1), ("NHWC", 3)):
-        case = Case(GroupNorm(2, layout=layout, eps=0.0), Scaling(), x, (axis,))
+        case = Case(GroupNorm(2, layout=layout, eps=0.0), Scaling(activation=activation), x, (axis,))
         found = []
         for engine, forward in ROADS:
             y, check = computed(x, case, "float64", gamma, beta, None, engine, forward=forward)
             found.append((y.tobytes(), check.proved, check.settled))
         assert all(one == found[0] for one in found)
-        y = group_norm(x, 2, layout=layout, eps=0.0, gamma=gamma, beta=beta, dtype="f8")
+        y = group_norm(x, 2, layout=layout, eps=0.0, gamma=gamma, beta=beta, dtype="f8", activation=activation)
         assert y.tobytes() == found[0][0]
 
 
@@ -320,6 +319,45 @@ def test_an_activation_is_rounded_once_and_seldom_settled(name: str) -> None:
         False,
         0,
     )  # a constant group is proved
+
+
+SMOOTH = ACTIVATIONS[1:]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_float64_after_an_activation_is_right_from_one_end_to_the_other(name: str) -> None:
+    """With given moments u is x: next to 0, where results leave the normal numbers, and where they are ties."""
+    rng = np.random.default_rng(3)
+    ends = {"silu": 752.0, "gelu": 38.6, "gelu-tanh": 21.6}
+    few = np.concatenate([-rng.uniform(0.7, 1.01, 30) * ends[name], rng.normal(size=20), rng.uniform(-8, 40, 20)])
+    more = [0.0, -0.0, 5e-324, -5e-324, 1e-310, -1e-310, 2.0**-900, 1e300, -1e300, 1.7e308, -1.7e308, 2.0**53, 50.0]
+    more += [np.nextafter(800, 0), 800.0, -37.0, -38.0, -38.5, -700.0, -745.0, -752.0, np.inf, -np.inf, np.nan]
+    x = np.concatenate([few, more])[None]
+    case = Case(GroupNorm(given=True, eps=0.0, layout="NC"), Scaling(activation=name), cells_along(x.shape, [1]), (1,))
+    one, zero, moments = np.ones(()), np.zeros(()), (np.zeros(x.size), np.ones(x.size))
+    right = expected(x, case, "float64", np.ones(x.shape), np.zeros(x.shape), moments)
+    right[x == 0] = 0.0  # an exact zero is +0
+    y, check = computed(x, case, "float64", one, zero, moments)
+    assert_same_bits(y, right)
+    assert (check.proved or 0) + (check.settled or 0) == np.isfinite(y).sum()
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_float64_after_an_activation_is_seldom_settled(name: str) -> None:
+    x = drawn((2, 6, 4000), "f8", offset=2)
+    case = Case(GroupNorm(2), Scaling(activation=name), x, ())
+    _, check = computed(x, case, "float64", np.array(2.0), np.array(0.25))
+    assert (check.ok, check.proved, check.settled) == (True, x.size, 0)
+
+
+@pytest.mark.parametrize(("name", "u"), [("silu", 800.0), ("gelu", 40.0), ("gelu-tanh", 30.0)])
+def test_a_tie_of_float64_is_decided_by_how_far_an_activation_is_from_its_argument(name: str, u: float) -> None:
+    """u + beta is a tie, and the activation is less than it by what no float64 shows."""
+    for beta in (np.spacing(u) / 2, -np.spacing(u) / 2):
+        options: dict[str, Any] = {"mean": 0.0, "var": 1.0, "eps": 0.0, "layout": "NC", "beta": beta}
+        y = group_norm(np.array([[u, np.nextafter(u, np.inf)]]), **options, activation=name)
+        step = np.spacing(u)
+        assert y.tolist() == [[u, u + step] if beta > 0 else [u - step, u]]
 
 
 def test_ties_of_rounded_values_are_proved() -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.twofold import Pair, over, plus, times
+from gncli.kernels.twofold import Pair, over, plus, times, two_product, two_sum
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +37,13 @@ CUBE = float.fromhex("0x1.2444f2a4d8b4bp-4")  # 0.044715 of it
 DENSITY = float.fromhex("0x1.9884533d43651p-2")  # 1 / sqrt(2 pi)
 LOST = 2.0**-88  # the relative error of a' in two float64: of g + |u| g'
 CANCELLED = 2.0**-90  # the error of gelu's besides, where Phi is 1/2 less a series
+UNDERFLOW = 2.0**-1060  # and what sums of two float64 lose where they underflow
+# From the first number down gates are not computed quickly, from the second one not in sums of two float64; from the
+# third one down the result is above -2**-1075, and rounded to -0 in every dtype.
+ENDS = {"silu": (-600.0, -690.0, -752.0), "gelu": (-34.0, -37.0, -38.6), "gelu-tanh": (-19.5, -20.9, -21.6)}
+QUICK = 2.0**-64  # the relative error of a gate that is computed quickly
+QUICK_FAR = 600.0  # e**-QUICK_FAR, and what products of it lose, are normal numbers
+FRACTIONS = 64  # powers of two between 1/2 and 1 that are in a table
 BEYOND = 4.0  # from there on the tail of gelu is a continued fraction, of so many terms:
 TERMS = 100
 NOTHING: Any = (0.0, 0.0)
@@ -59,6 +66,32 @@ TAIL = tuple(
         ).split(),
     )
 )
+# The same of 0 <= x <= 34, to order 28; the last ten coefficients are sums of two float64.
+QUICK_TAIL = tuple(
+    map(
+        float.fromhex,
+        (
+            "-0x1.3a6305d112396p-38 -0x1.906e153269137p-36 -0x1.613a23fadfccdp-37 0x1.5a1a7384b9f70p-33 "
+            "0x1.1a2ee8745aff6p-32 -0x1.6b86d6cdffb72p-31 -0x1.0a69ba8d1954cp-29 0x1.4357eee4e28cfp-29 "
+            "0x1.9954d6e9935e3p-27 -0x1.2091c52f5c9e1p-27 -0x1.31577d6a22208p-24 0x1.56d48d880b8f5p-25 "
+            "0x1.d50801db08e24p-22 -0x1.670d6124f6288p-22 -0x1.73e809c510053p-19 0x1.0b13538867e18p-18 "
+            "0x1.17df513d195a3p-16 -0x1.a170066e6ffa3p-15 -0x1.f21498533a0a4p-15"
+        ).split(),
+    )
+)
+_PARTS = tuple(
+    map(
+        float.fromhex,
+        (
+            "0x1.1daf1abeae237p-11 -0x1.db08f3aac2f9ep-66 -0x1.a250376e575d2p-11 -0x1.567d534869480p-67 "
+            "-0x1.88590e978803dp-9 0x1.8f0bd5c865666p-63 0x1.54b4d4f485122p-6 -0x1.3a9225e650bb6p-60 "
+            "-0x1.1b1c254ca4532p-4 0x1.437bc09ce86b3p-58 0x1.51f6329f01c12p-3 -0x1.d554aaa2eb6a0p-58 "
+            "-0x1.410ed5f875943p-2 -0x1.e14142075b54ap-56 0x1.fb31653876f88p-2 0x1.5e5b99e75d174p-58 "
+            "-0x1.54ad03f27ca18p-1 -0x1.12fccbf08aa82p-58 0x1.89d3abe1f95aep-1 -0x1.0450bc408d643p-56"
+        ).split(),
+    )
+)
+QUICK_TAIL_IN_TWO = tuple(zip(_PARTS[::2], _PARTS[1::2], strict=True))
 
 
 # --- in float64 ------------------------------------------------------------------------------------------------------
@@ -164,6 +197,44 @@ def derivative(name: str, u: Floats, bound: Floats) -> None:
 # --- in sums of two float64 ------------------------------------------------------------------------------------------
 
 
+def activate_in_two(name: str, u: Pair, error: Floats, *, quick: bool) -> tuple[Pair, Floats]:
+    """Return an activation other than relu in two float64, where u is within `error` of `u`, and bounds of its errors.
+
+    A bound is NaN where something else must decide: where the sign of u is not known, and where the result is next to
+    0. What is rounded to -0 is -0, and its bound is 0, as that of an exact 0 is. docs/numbers.md derives the others.
+
+    Parameters
+    ----------
+    name : str
+        The activation.
+    u : tuple of two ndarray of float64
+        Its arguments.
+    error : ndarray of float64
+        The bounds of their errors.
+    quick : bool
+        Whether the gate is within `QUICK` of itself, or within `LOST` (and `CANCELLED`).
+    """
+    size, (far, least, zero) = np.abs(u[0]), ENDS[name]
+    value = _quick_gate(name, u) if quick else _gates(name, _cut(u))[0]
+    rate: Any = 1.0
+    if name == "gelu":
+        rate = 1.0 + size
+    elif name == "gelu-tanh":
+        rate = RATE + 3.0 * CUBE * (u[0] * u[0])
+    steepest = np.minimum(value[0] * (1.0 + size * rate) * (1 + 2.0**-5), 2.0)
+    own = value[0] * (QUICK if quick else LOST)
+    if name == "gelu" and not quick:
+        own = own + np.where(size < BEYOND, CANCELLED, 0.0)
+    bound = (error * np.where(error * rate <= NEAR, steepest, 2.0) + (size * own + UNDERFLOW)) * (1 + 2.0**-20)
+    lost = (u[0] <= (far if quick else least)) | ((size <= 2.0 * error) & (error > 0))
+    if quick:
+        lost |= (size > 2.0**900) | ((size < 2.0**-900) & (size > 0))
+    bound[lost] = np.nan
+    none = u[0] + error <= zero
+    bound[none | ((size == 0) & (error == 0))] = 0.0
+    return _where(none, (np.full(size.shape, -0.0), np.zeros(size.shape)), times(u, value)), bound
+
+
 def derivative_in_two(name: str, u: Pair, error: Floats) -> tuple[Pair, Floats]:
     """Return a' in two float64 where u is within `error` of `u`, in two float64 too, and bounds of its error.
 
@@ -182,19 +253,27 @@ def derivative_in_two(name: str, u: Pair, error: Floats) -> tuple[Pair, Floats]:
 
 def _slopes(name: str, u: Pair) -> Pair:
     """Return a' at `u`; beyond `FAR` it is 0 or 1, within 2**-900, as it is there."""
-    u = _where(np.abs(u[0]) < FAR, u, (np.copysign(FAR, u[0]), np.zeros(u[0].shape)))
-    if name == "gelu":
-        value, slope = _gelu(u)
-    else:
-        t, rate = u, (np.ones(u[0].shape), np.zeros(u[0].shape))
-        if name == "gelu-tanh":
-            cubic = times(CUBE_IN_TWO, times(u, u))
-            t, rate = times(u, plus(RATE_IN_TWO, cubic)), plus(RATE_IN_TWO, times((3.0, 0.0), cubic))
-        power = _decay_in_two(_absolute(t))
-        large = over(1.0, plus((1.0, 0.0), power))
-        small = times(power, large)
-        value, slope = _where(u[0] > 0, large, small), times(rate, times(large, small))
+    u = _cut(u)
+    value, slope = _gates(name, u)
     return plus(value, times(u, slope))
+
+
+def _cut(u: Pair) -> Pair:
+    return _where(np.abs(u[0]) < FAR, u, (np.copysign(FAR, u[0]), np.zeros(u[0].shape)))
+
+
+def _gates(name: str, u: Pair) -> tuple[Pair, Pair]:
+    """Return g and g' at `u`."""
+    if name == "gelu":
+        return _gelu(u)
+    t, rate = u, (np.ones(u[0].shape), np.zeros(u[0].shape))
+    if name == "gelu-tanh":
+        cubic = times(CUBE_IN_TWO, times(u, u))
+        t, rate = times(u, plus(RATE_IN_TWO, cubic)), plus(RATE_IN_TWO, times((3.0, 0.0), cubic))
+    power = _decay_in_two(_absolute(t))
+    large = over(1.0, plus((1.0, 0.0), power))
+    small = times(power, large)
+    return _where(u[0] > 0, large, small), times(rate, times(large, small))
 
 
 def _gelu(u: Pair) -> tuple[Pair, Pair]:
@@ -220,6 +299,69 @@ def _gelu(u: Pair) -> tuple[Pair, Pair]:
             under = plus(far, over(float(k), under))
         tail[0][~near], tail[1][~near] = times(_at(density, ~near), over(1.0, under))
     return _where(u[0] > 0, plus((1.0, 0.0), (-tail[0], -tail[1])), tail), density
+
+
+def _quick_gate(name: str, u: Pair) -> Pair:
+    """Return g at `u` within `QUICK` of itself, between the ends where that is done."""
+    positive = u[0] > 0
+    if name == "gelu":
+        tail = _quick_tail(_absolute(u))
+        return _where(positive, plus((1.0, 0.0), (-tail[0], -tail[1])), tail)
+    t = u if name == "silu" else times(u, plus(RATE_IN_TWO, times(CUBE_IN_TWO, times(u, u))))
+    power = _quick_decay(_absolute(t))
+    large = over(1.0, plus((1.0, 0.0), power))
+    return _where(positive, large, times(power, large))
+
+
+def _quick_tail(x: Pair) -> Pair:
+    """Return 1 less the distribution function of the normal distribution, where that is not below e**-QUICK_FAR."""
+    x = _where(x[0] < 34.0, x, (np.full(x[0].shape, 34.0), np.zeros(x[0].shape)))
+    square = times(x, x)
+    inverse = over(1.0, plus(x, (MIDDLE, 0.0)))
+    w = times(plus(x, (-MIDDLE, 0.0)), inverse)
+    p = np.full(x[0].shape, QUICK_TAIL[0])
+    for coefficient in QUICK_TAIL[1:]:
+        p = p * w[0] + coefficient
+    total: Pair = p, np.zeros(p.shape)
+    for pair in QUICK_TAIL_IN_TWO:
+        total = plus(times(total, w), pair)
+    return times(_quick_decay((square[0] / 2, square[1] / 2)), times(total, inverse))
+
+
+def _quick_decay(t: Pair) -> Pair:
+    """Return e**-t of a `t` that is not negative, within 2**-65 of itself up to `QUICK_FAR`, where it is cut.
+
+    With n the integer nearest to 64 t / ln 2, it is ``2**(-n / 64) * e**r``, and e**r its Taylor series.
+    """
+    t = _where(t[0] < QUICK_FAR, t, (np.full(t[0].shape, QUICK_FAR), np.zeros(t[0].shape)))
+    shifted = t[0] * (LOG2_E * FRACTIONS) + TO_INTEGER
+    n = shifted - TO_INTEGER
+    r, low = two_sum(n * (LN2_HIGH / FRACTIONS), -t[0])  # the product is exact
+    r, low = two_sum(r, low + (n * (LN2_LOW / FRACTIONS) - t[1]))
+    p = np.full(r.shape, SERIES[-6])
+    for coefficient in SERIES[-5:]:
+        p = p * r + coefficient
+    rest = low + r * (r * p + low)
+    place = shifted.view(np.int64) & (1 << 20) - 1  # n
+    high, more = (part[place % FRACTIONS] for part in _powers())
+    product, lost = two_product(high, r)
+    total, left = two_sum(high, product)
+    total, left = two_sum(total, left + (lost + (high * rest + (more + more * r))))
+    scale = ((1023 - place // FRACTIONS) << 52).view(np.float64)
+    return total * scale, left * scale
+
+
+@functools.cache
+def _powers() -> Pair:
+    """Return 2**(-j / 64) of j = 0, 1, ..., 63 in two float64."""
+    found = []
+    for j in range(FRACTIONS):
+        number = 1 << 128 * FRACTIONS - j
+        while number.bit_length() > 129:  # the root of the root, 6 times
+            number = math.isqrt(number)
+        found.append(_in_two(Fraction(number, 1 << 128)))
+    high, low = np.array(found).T.copy()
+    return high, low
 
 
 def _decay_in_two(t: Pair) -> Pair:

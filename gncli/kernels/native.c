@@ -160,6 +160,57 @@ static const double odd[][2] = {
     {0x1.5555555555555p-2, 0x1.5555555555555p-56}, {0x1.0000000000000p+0, 0},
 };
 
+/* 2**(-j / 64) of j = 0, 1, ..., 63 in two doubles: activations._powers. */
+static const double powers[][2] = {
+    {0x1.0000000000000p+0, 0}, {0x1.fa7c1819e90d8p-1, 0x1.74853f3a5931ep-56},
+    {0x1.f50765b6e4540p-1, 0x1.9d3e12dd8a18bp-55}, {0x1.efa1bee615a27p-1, 0x1.dc7f486a4b6b0p-55},
+    {0x1.ea4afa2a490dap-1, -0x1.e9c23179c2893p-55}, {0x1.e502ee78b3ff6p-1, 0x1.39e8980a9cc8fp-56},
+    {0x1.dfc97337b9b5fp-1, -0x1.1a5cd4f184b5cp-55}, {0x1.da9e603db3285p-1, 0x1.c2300696db532p-55},
+    {0x1.d5818dcfba487p-1, 0x1.2ed02d75b3707p-56}, {0x1.d072d4a07897cp-1, -0x1.cbc3743797a9cp-55},
+    {0x1.cb720dcef9069p-1, 0x1.503cbd1e949dbp-57}, {0x1.c67f12e57d14bp-1, 0x1.2884dff483cadp-55},
+    {0x1.c199bdd85529cp-1, 0x1.11065895048ddp-56}, {0x1.bcc1e904bc1d2p-1, 0x1.23dd07a2d9e84p-56},
+    {0x1.b7f76f2fb5e47p-1, -0x1.5584f7e54ac3bp-57}, {0x1.b33a2b84f15fbp-1, -0x1.2805e3084d708p-58},
+    {0x1.ae89f995ad3adp-1, 0x1.7a1cd345dcc81p-55}, {0x1.a9e6b5579fdbfp-1, 0x1.0fac90ef7fd31p-55},
+    {0x1.a5503b23e255dp-1, -0x1.d2f6edb8d41e1p-55}, {0x1.a0c667b5de565p-1, -0x1.359495d1cd533p-55},
+    {0x1.9c49182a3f090p-1, 0x1.c7c46b071f2bep-57}, {0x1.97d829fde4e50p-1, -0x1.d185b7c1b85d1p-55},
+    {0x1.93737b0cdc5e5p-1, -0x1.75fc781b57ebcp-58}, {0x1.8f1ae99157736p-1, 0x1.5cc13a2e3976cp-56},
+    {0x1.8ace5422aa0dbp-1, 0x1.6e9f156864b27p-55}, {0x1.868d99b4492edp-1, -0x1.fc6f89bd4f6bap-55},
+    {0x1.82589994cce13p-1, -0x1.d4c1dd41532d8p-55}, {0x1.7e2f336cf4e62p-1, 0x1.05d02ba15797ep-57},
+    {0x1.7a11473eb0187p-1, -0x1.41577ee04992fp-56}, {0x1.75feb564267c9p-1, -0x1.0245957316dd3p-55},
+    {0x1.71f75e8ec5f74p-1, -0x1.16e4786887a99p-56}, {0x1.6dfb23c651a2fp-1, -0x1.bbe3a683c88abp-58},
+    {0x1.6a09e667f3bcdp-1, -0x1.bdd3413b26456p-55}, {0x1.6623882552225p-1, -0x1.bb60987591c34p-55},
+    {0x1.6247eb03a5585p-1, -0x1.383c17e40b497p-55}, {0x1.5e76f15ad2148p-1, 0x1.ba6f93080e65ep-55},
+    {0x1.5ab07dd485429p-1, 0x1.6324c054647adp-55}, {0x1.56f4736b527dap-1, 0x1.9bb2c011d93adp-55},
+    {0x1.5342b569d4f82p-1, -0x1.07abe1db13cadp-56}, {0x1.4f9b2769d2ca7p-1, -0x1.4b309d25957e3p-55},
+    {0x1.4bfdad5362a27p-1, 0x1.d4397afec42e2p-57}, {0x1.486a2b5c13cd0p-1, 0x1.3c1a3b69062f0p-57},
+    {0x1.44e086061892dp-1, 0x1.89b7a04ef80d0p-60}, {0x1.4160a21f72e2ap-1, -0x1.ef3691c309278p-59},
+    {0x1.3dea64c123422p-1, 0x1.ada0911f09ebcp-56}, {0x1.3a7db34e59ff7p-1, -0x1.5e436d661f5e3p-57},
+    {0x1.371a7373aa9cbp-1, -0x1.63aeabf42eae2p-55}, {0x1.33c08b26416ffp-1, 0x1.32721843659a6p-55},
+    {0x1.306fe0a31b715p-1, 0x1.6f46ad23182e4p-56}, {0x1.2d285a6e4030bp-1, 0x1.0024754db41d5p-55},
+    {0x1.29e9df51fdee1p-1, 0x1.612e8afad1255p-56}, {0x1.26b4565e27cddp-1, 0x1.2bd339940e9d9p-56},
+    {0x1.2387a6e756238p-1, 0x1.9b07eb6c70573p-55}, {0x1.2063b88628cd6p-1, 0x1.dc775814a8495p-56},
+    {0x1.1d4873168b9aap-1, 0x1.e016e00a2643cp-55}, {0x1.1a35beb6fcb75p-1, 0x1.e5b4c7b4968e4p-56},
+    {0x1.172b83c7d517bp-1, -0x1.19041b9d78a76p-56}, {0x1.1429aaea92de0p-1, -0x1.32fbf9af1369ep-55},
+    {0x1.11301d0125b51p-1, -0x1.6c51039449b3ap-55}, {0x1.0e3ec32d3d1a2p-1, 0x1.03a1727c57b53p-60},
+    {0x1.0b5586cf9890fp-1, 0x1.8a62e4adc610bp-55}, {0x1.0874518759bc8p-1, 0x1.186be4bb284ffp-58},
+    {0x1.059b0d3158574p-1, 0x1.d73e2a475b465p-56}, {0x1.02c9a3e778061p-1, -0x1.19083535b085dp-57},
+};
+
+/* activations.QUICK_TAIL, and QUICK_TAIL_IN_TWO. */
+static const double quick_tail[] = {
+    -0x1.3a6305d112396p-38, -0x1.906e153269137p-36, -0x1.613a23fadfccdp-37, 0x1.5a1a7384b9f70p-33, 0x1.1a2ee8745aff6p-32,
+    -0x1.6b86d6cdffb72p-31, -0x1.0a69ba8d1954cp-29, 0x1.4357eee4e28cfp-29, 0x1.9954d6e9935e3p-27, -0x1.2091c52f5c9e1p-27,
+    -0x1.31577d6a22208p-24, 0x1.56d48d880b8f5p-25, 0x1.d50801db08e24p-22, -0x1.670d6124f6288p-22, -0x1.73e809c510053p-19,
+    0x1.0b13538867e18p-18, 0x1.17df513d195a3p-16, -0x1.a170066e6ffa3p-15, -0x1.f21498533a0a4p-15,
+};
+static const double quick_tail_in_two[][2] = {
+    {0x1.1daf1abeae237p-11, -0x1.db08f3aac2f9ep-66}, {-0x1.a250376e575d2p-11, -0x1.567d534869480p-67},
+    {-0x1.88590e978803dp-9, 0x1.8f0bd5c865666p-63}, {0x1.54b4d4f485122p-6, -0x1.3a9225e650bb6p-60},
+    {-0x1.1b1c254ca4532p-4, 0x1.437bc09ce86b3p-58}, {0x1.51f6329f01c12p-3, -0x1.d554aaa2eb6a0p-58},
+    {-0x1.410ed5f875943p-2, -0x1.e14142075b54ap-56}, {0x1.fb31653876f88p-2, 0x1.5e5b99e75d174p-58},
+    {-0x1.54ad03f27ca18p-1, -0x1.12fccbf08aa82p-58}, {0x1.89d3abe1f95aep-1, -0x1.0450bc408d643p-56},
+};
+
 #define EXPORT __attribute__((visibility("default")))
 
 #define PASTE_(name, body) name##_##body
@@ -1938,18 +1989,27 @@ INLINE void NAME(scale_refined)(double *restrict z, double *restrict low, int n,
     }
 }
 
+/* Return an end of what a result y is within: that of relu, or of another activation, whose sign is that of y. */
+INLINE double NAME(end_of)(double end, double y, const int kind)
+{
+    if (kind == NONE)
+        return end;
+    if (kind == RELU)
+        return end <= 0 ? 0.0 : end;
+    const int negative = NAME(bits_of)(y) >> 63 != 0;
+    return negative & (end >= 0) ? -0.0 : end;
+}
+
 /* Round y + low, less the bound, to `to`; return whether an element may be open or not finite. */
 INLINE int NAME(round_refined)(const double *restrict y, const double *restrict low, const double *restrict bound, int n,
-                               const int relu, double *restrict to)
+                               const int kind, double *restrict to)
 {
     uint64_t differ = 0;
     for (int i = 0; i < n; i++) {
         double under = y[i] + (low[i] - bound[i]), over = y[i] + (low[i] + bound[i]);
         differ |= under - under == 0 ? 0 : 1;
-        if (relu) {
-            under = under <= 0 ? 0.0 : under;
-            over = over <= 0 ? 0.0 : over;
-        }
+        under = NAME(end_of)(under, y[i], kind);
+        over = NAME(end_of)(over, y[i], kind);
         to[i] = under;
         differ |= NAME(bits_of)(under) ^ NAME(bits_of)(over);
     }
@@ -1963,14 +2023,14 @@ static ptrdiff_t NAME(look_closer_refined)(const struct map *task, const double 
                                            const double *bound, int n, ptrdiff_t at, ptrdiff_t found)
 {
     const ptrdiff_t before = found;
-    const int relu = task->activation == RELU;
+    const int kind = (int)task->activation;
     double *to = (double *)task->y + at;
     for (int i = 0; i < n; i++) {
         double under = y[i] + (low[i] - bound[i]), over = y[i] + (low[i] + bound[i]), rstd = cell.rstd[i * cell.step];
         double gamma = channel.gamma ? channel.gamma[i * channel.step] : 1, beta = channel.gamma ? channel.beta[i * channel.step] : 0;
         int sure = under - under == 0;
-        under = relu && under <= 0 ? 0.0 : under;
-        over = relu && over <= 0 ? 0.0 : over;
+        under = NAME(end_of)(under, y[i], kind);
+        over = NAME(end_of)(over, y[i], kind);
         if (sure && NAME(bits_of)(under) == NAME(bits_of)(over))
             continue;
         if (NAME(finite)(x[i]) && NAME(finite)(rstd) && NAME(finite)(gamma) && NAME(finite)(beta)) {
@@ -1982,7 +2042,10 @@ static ptrdiff_t NAME(look_closer_refined)(const struct map *task, const double 
         }
         double z = ((x[i] - cell.hi[i * cell.step]) - cell.lo[i * cell.step]) * rstd;
         z = channel.gamma ? z * gamma + beta : z;
-        to[i] = relu && z <= 0 ? 0.0 : NAME(usual)(z);
+        double a = z;
+        if (kind)
+            NAME(activated)(&a, NULL, 1, kind);
+        to[i] = kind > RELU && z == -INFINITE ? -0.0 : NAME(usual)(a);
     }
     return found - before;
 }
@@ -2004,6 +2067,8 @@ INLINE int NAME(widen_in_two)(const struct map *task, const char *from, ptrdiff_
     }
     return wide;
 }
+
+static int NAME(activate_in_two)(double *u, double *low, double *bound, int n, int64_t kind, double *to);
 
 /* The map in sums of two doubles: plain._refined. */
 static int64_t NAME(normalize_refined)(const struct map *task)
@@ -2033,7 +2098,14 @@ static int64_t NAME(normalize_refined)(const struct map *task)
         else if (task->gamma)
             NAME(scale_refined)(z, low, n, channel, 0, bound);
         double *to = (double *)task->y + at;
-        if (task->activation == RELU ? NAME(round_refined)(z, low, bound, n, 1, to) : NAME(round_refined)(z, low, bound, n, 0, to))
+        int odd;
+        if (task->activation > RELU)
+            odd = NAME(activate_in_two)(z, low, bound, n, task->activation, to);
+        else if (task->activation)
+            odd = NAME(round_refined)(z, low, bound, n, RELU, to);
+        else
+            odd = NAME(round_refined)(z, low, bound, n, NONE, to);
+        if (odd)
             found += NAME(look_closer_refined)(task, x, cell, channel, z, low, bound, n, at, found);
         at += n;
     }
@@ -2147,7 +2219,7 @@ int64_t NAME(audit)(struct map *task)
     return found;
 }
 
-/* --- derivatives in sums of two doubles ---------------------------------------------------------------------------- */
+/* --- activations in sums of two doubles ---------------------------------------------------------------------------- */
 
 /* Vectors of sums of two doubles, in the order of operations of twofold.py. */
 #define vp NAME(vp)
@@ -2187,14 +2259,50 @@ INLINE vp NAME(over_pair)(double number, vp by)
     return NAME(sum2)(found, ((number - product.high) - product.low - found * by.low) / by.high);
 }
 
+/* The same where no product is next to over- or underflow: what it lost is then a double, which is found at once. */
+INLINE vp NAME(fused2)(vd a, vd b)
+{
+#if WIDTH > 16
+    vd product = a * b;
+    return (vp){product, NAME(exact_sum)(a, b, -product)};
+#else
+    return NAME(product2)(a, b);
+#endif
+}
+
+INLINE vp NAME(fused_times)(vp a, vp b)
+{
+    vp product = NAME(fused2)(a.high, b.high);
+    return NAME(sum2)(product.high, product.low + (a.high * b.low + a.low * b.high));
+}
+
+INLINE vp NAME(fused_over)(double number, vp by)
+{
+    vd found = number / by.high;
+    vp product = NAME(fused2)(found, by.high);
+    return NAME(sum2)(found, ((number - product.high) - product.low - found * by.low) / by.high);
+}
+
 INLINE vp NAME(both)(double high, double low)
 {
     return (vp){NAME(all)(high), NAME(all)(low)};
 }
 
+INLINE vd NAME(pick)(vl which, vd a, vd b)
+{
+    return (vd)(((vl)a & which) | ((vl)b & ~which));
+}
+
 INLINE vp NAME(choose)(vl which, vp a, vp b)
 {
-    return (vp){(vd)(((vl)a.high & which) | ((vl)b.high & ~which)), (vd)(((vl)a.low & which) | ((vl)b.low & ~which))};
+    return (vp){NAME(pick)(which, a.high, b.high), NAME(pick)(which, a.low, b.low)};
+}
+
+/* Return u, or the end of where e**u is computed: activations._cut. */
+INLINE vp NAME(cut)(vp u)
+{
+    vd size = (vd)((vl)u.high & INT64_MAX), end = (vd)(((vl)u.high & INT64_MIN) | (vl)NAME(all)(690));
+    return NAME(choose)(size < 690.0, u, (vp){end, NAME(all)(0)});
 }
 
 INLINE vp NAME(absolute)(vp u)
@@ -2309,8 +2417,7 @@ INLINE void NAME(derive)(double *high, double *low, int n, const int kind)
         for (int j = 0; j < SIDE; j++) {
             memcpy(&u[j].high, high + at + j * PER, sizeof u[j].high);
             memcpy(&u[j].low, low + at + j * PER, sizeof u[j].low);
-            vd size = (vd)((vl)u[j].high & INT64_MAX), end = (vd)(((vl)u[j].high & INT64_MIN) | (vl)NAME(all)(690));
-            u[j] = NAME(choose)(size < 690.0, u[j], (vp){end, NAME(all)(0)});
+            u[j] = NAME(cut)(u[j]);
         }
         if (kind == GELU)
             NAME(normal)(u, value, slope);
@@ -2322,6 +2429,155 @@ INLINE void NAME(derive)(double *high, double *low, int n, const int kind)
             memcpy(low + at + j * PER, &found.low, sizeof found.low);
         }
     }
+}
+
+/* Return e**-t: activations._quick_decay. */
+INLINE vp NAME(quick_decay)(vp t)
+{
+    t = NAME(choose)(t.high < 600.0, t, NAME(both)(600, 0));
+    vd shifted = t.high * (0x1.71547652b82fep+0 * 64) + 0x1.8p52, n = shifted - 0x1.8p52;
+    vp r = NAME(sum2)(n * (0x1.62e42feep-1 / 64), -t.high), power = NAME(both)(0, 0);
+    r = NAME(sum2)(r.high, r.low + (n * (0x1.a39ef35793c76p-33 / 64) - t.low));
+    vd p = NAME(all)(1.0 / 5040) * r.high + 1.0 / 720;
+    p = p * r.high + 1.0 / 120;
+    p = p * r.high + 1.0 / 24;
+    p = p * r.high + 1.0 / 6;
+    p = p * r.high + 1.0 / 2;
+    vd rest = r.low + r.high * (r.high * p + r.low);
+    vl place = (vl)shifted & ((1 << 20) - 1), within = place & 63;
+    for (int lane = 0; lane < PER; lane++) {
+        power.high[lane] = powers[within[lane]][0];
+        power.low[lane] = powers[within[lane]][1];
+    }
+    vp product = NAME(fused2)(power.high, r.high), total = NAME(sum2)(power.high, product.high);
+    vd more = product.low + (power.high * rest + (power.low + power.low * r.high));
+    total = NAME(sum2)(total.high, total.low + more);
+    vd scale = (vd)((1023 - (place >> 6)) << 52);
+    return (vp){total.high * scale, total.low * scale};
+}
+
+/* Return 1 less the distribution function of the normal distribution: activations._quick_tail. */
+INLINE vp NAME(quick_tail)(vp x)
+{
+    x = NAME(choose)(x.high < 34.0, x, NAME(both)(34, 0));
+    vp square = NAME(fused_times)(x, x), inverse = NAME(fused_over)(1, NAME(plus_pair)(x, NAME(both)(5, 0)));
+    vp w = NAME(fused_times)(NAME(plus_pair)(x, NAME(both)(-5, 0)), inverse);
+    vp total = {NAME(all)(quick_tail[0]), NAME(all)(0)};
+    for (size_t k = 1; k < sizeof quick_tail / sizeof *quick_tail; k++)
+        total.high = total.high * w.high + quick_tail[k];
+    for (size_t k = 0; k < sizeof quick_tail_in_two / sizeof *quick_tail_in_two; k++)
+        total = NAME(plus_pair)(NAME(fused_times)(total, w), NAME(both)(quick_tail_in_two[k][0], quick_tail_in_two[k][1]));
+    vp decay = NAME(quick_decay)((vp){square.high / 2, square.low / 2});
+    return NAME(fused_times)(decay, NAME(fused_times)(total, inverse));
+}
+
+/* Return the gate of an activation: activations._quick_gate. */
+INLINE vp NAME(quick_gate)(vp u, const int kind)
+{
+    if (kind == GELU) {
+        vp tail = NAME(quick_tail)(NAME(absolute)(u));
+        return NAME(choose)(u.high > 0, NAME(plus_pair)(NAME(both)(1, 0), (vp){-tail.high, -tail.low}), tail);
+    }
+    vp t = u;
+    if (kind == GELU_TANH) {
+        vp cube = NAME(fused_times)(NAME(both)(0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c70p-61), NAME(fused_times)(u, u));
+        t = NAME(fused_times)(u, NAME(plus_pair)(NAME(both)(0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54), cube));
+    }
+    vp power = NAME(quick_decay)(NAME(absolute)(t)), large = NAME(fused_over)(1, NAME(plus_pair)(NAME(both)(1, 0), power));
+    return NAME(choose)(u.high > 0, large, NAME(fused_times)(power, large));
+}
+
+/* Replace u by the activation there, and carry its bound on: activations.activate_in_two. */
+INLINE void NAME(activate_pairs)(double *high, double *low, double *bound, int n, const int kind, const int quick)
+{
+    const double far = kind == SILU ? -600 : kind == GELU ? -34 : -19.5, least = kind == SILU ? -690 : kind == GELU ? -37 : -20.9;
+    const double zero = kind == SILU ? -752 : kind == GELU ? -38.6 : -21.6;
+    for (int at = 0; at < n; at += SIDE * PER) {
+        vp u[SIDE], near[SIDE], value[SIDE], slope[SIDE];
+        for (int j = 0; j < SIDE; j++) {
+            memcpy(&u[j].high, high + at + j * PER, sizeof u[j].high);
+            memcpy(&u[j].low, low + at + j * PER, sizeof u[j].low);
+            near[j] = NAME(cut)(u[j]);
+        }
+        if (quick)
+            for (int j = 0; j < SIDE; j++)
+                value[j] = NAME(quick_gate)(u[j], kind);
+        else if (kind == GELU)
+            NAME(normal)(near, value, slope);
+        else
+            NAME(logistic)(near, value, slope, kind == GELU_TANH);
+        for (int j = 0; j < SIDE; j++) {
+            vd error, size = NAME(absolute)(u[j]).high, rate = NAME(all)(1), own = value[j].high * (quick ? 0x1p-64 : 0x1p-88);
+            memcpy(&error, bound + at + j * PER, sizeof error);
+            if (kind == GELU) {
+                rate = 1.0 + size;
+                own += quick ? NAME(all)(0) : (vd)((vl)NAME(all)(0x1p-90) & (size < 4.0));
+            } else if (kind == GELU_TANH)
+                rate = 0x1.9884533d43651p+0 + 3.0 * 0x1.2444f2a4d8b4bp-4 * (u[j].high * u[j].high);
+            vd steep = NAME(min)(value[j].high * (1.0 + size * rate) * (1 + 0x1p-5), NAME(all)(2));
+            steep = NAME(pick)(error * rate <= 0x1p-8, steep, NAME(all)(2));
+            vd limit = (error * steep + (size * own + 0x1p-1060)) * UP;
+            vl none = u[j].high + error <= zero, exact = (size == 0.0) & (error == 0.0);
+            vl lost = (u[j].high <= (quick ? far : least)) | ((size <= 2.0 * error) & (error > 0.0));
+            if (quick)
+                lost |= (size > FAR) | ((size < 1 / FAR) & (size > 0.0));
+            vp found = quick ? NAME(fused_times)(u[j], value[j]) : NAME(times_pair)(u[j], value[j]);
+            found = NAME(choose)(none, NAME(both)(-0.0, 0), found);
+            limit = NAME(pick)(none | exact, NAME(all)(0), NAME(pick)(lost, NAME(all)(__builtin_nan("")), limit));
+            memcpy(high + at + j * PER, &found.high, sizeof found.high);
+            memcpy(low + at + j * PER, &found.low, sizeof found.low);
+            memcpy(bound + at + j * PER, &limit, sizeof limit);
+        }
+    }
+}
+
+/* The same of a chunk, which is filled up with zeros. */
+static void NAME(activate_chunk)(double *u, double *low, double *bound, int n, int64_t kind, int quick)
+{
+    for (int i = n; i % (SIDE * PER); i++)
+        u[i] = low[i] = bound[i] = 0;
+    if (kind == SILU && quick)
+        NAME(activate_pairs)(u, low, bound, n, SILU, 1);
+    else if (kind == SILU)
+        NAME(activate_pairs)(u, low, bound, n, SILU, 0);
+    else if (kind == GELU && quick)
+        NAME(activate_pairs)(u, low, bound, n, GELU, 1);
+    else if (kind == GELU)
+        NAME(activate_pairs)(u, low, bound, n, GELU, 0);
+    else if (quick)
+        NAME(activate_pairs)(u, low, bound, n, GELU_TANH, 1);
+    else
+        NAME(activate_pairs)(u, low, bound, n, GELU_TANH, 0);
+}
+
+/* Replace a chunk of u by its activation, quickly, and where that does not do, to more digits; round it to `to`. Return
+ * whether an element may be open or not finite: plain._activate_refined. */
+static int NAME(activate_in_two)(double *u, double *low, double *bound, int n, int64_t kind, double *to)
+{
+    double before[CHUNK], before_low[CHUNK], error[CHUNK];
+    int place[CHUNK], count = 0;
+    memcpy(before, u, (size_t)n * sizeof *u);
+    memcpy(before_low, low, (size_t)n * sizeof *u);
+    memcpy(error, bound, (size_t)n * sizeof *u);
+    NAME(activate_chunk)(u, low, bound, n, kind, 1);
+    if (!NAME(round_refined)(u, low, bound, n, SILU, to))
+        return 0;
+    for (int i = 0; i < n; i++) {
+        double over = NAME(end_of)(u[i] + (low[i] + bound[i]), u[i], SILU);
+        if (NAME(finite)(before[i]) && (!NAME(finite)(to[i]) || NAME(bits_of)(to[i]) != NAME(bits_of)(over))) {
+            before[count] = before[i];
+            before_low[count] = before_low[i];
+            error[count] = error[i];
+            place[count++] = i;
+        }
+    }
+    NAME(activate_chunk)(before, before_low, error, count, kind, 0);
+    for (int i = 0; i < count; i++) {
+        u[place[i]] = before[i];
+        low[place[i]] = before_low[i];
+        bound[place[i]] = error[i];
+    }
+    return NAME(round_refined)(u, low, bound, n, SILU, to);
 }
 
 /* Standardize and map x, of which the scale is 2 to the power of `power`: plain.argument. `error` takes the bounds. */

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.activations import activate
+from gncli.kernels.activations import activate, activate_in_two
 from gncli.kernels.activations import derivative as slope_at
 from gncli.kernels.activations import derivative_in_two as slope_in_two
 from gncli.kernels.floats import FLOATS, Float
@@ -764,7 +764,7 @@ def normalize(
     Returns
     -------
     ndarray of int64
-        The positions of open elements in the visit, in ascending order; none if `made` is float64.
+        The positions of open elements in the visit, in ascending order; none where there are no bounds.
     """
     num_x, width = cells.hi.shape
     if width == 1 and length < LANES:  # NumPy's inner loop would be as short as a row
@@ -860,13 +860,12 @@ def _refined(
     if affine is not None:
         small = np.broadcast_to(scaled, values.shape).reshape(-1)
         _scale_refined(affine, start, (high, low, bound, simple), known, small)
-    y[...] = high + (low - bound)
-    upper = high + (low + bound)
-    sure = np.isfinite(y)
-    if affine is not None and affine.activation is not None:
-        for part in (y, upper, simple):
-            part[part <= 0] = 0.0
-    sure &= y.view(np.int64) == upper.view(np.int64)
+    activation = None if affine is None else affine.activation
+    if activation == "relu":
+        simple[simple <= 0] = 0.0
+    elif activation is not None:
+        _activate_refined(activation, (high, low, bound, simple), known)
+    sure = _ends(high, low, bound, activation, y)
     np.copyto(y, simple, where=~(sure | known))
     canonical(y)
     return np.flatnonzero(~sure & known)
@@ -926,6 +925,36 @@ def _scale_refined(
         known[piece] &= np.broadcast_to(np.isfinite(gamma) & np.isfinite(beta), shape).reshape(-1)
         low[piece], bound[piece], high[piece] = (part.reshape(-1) for part in (left - (y - sum_), limit, y))
         simple[piece] = (simple[piece].reshape(shape) * gamma + beta).reshape(-1)
+
+
+def _activate_refined(name: str, values: Sequence[Floats], known: NDArray[np.bool_]) -> None:
+    """Replace the values of `_refined` by their activation: in two parts, their bounds, and in one float64."""
+    high, low, bound, simple = values
+    for start in range(0, high.size, SHORT):
+        here = slice(start, start + SHORT)
+        u, error = (high[here].copy(), low[here].copy()), bound[here].copy()
+        (high[here], low[here]), bound[here] = activate_in_two(name, u, error, quick=True)
+        sure = _ends(high[here], low[here], bound[here], name, np.empty(error.size))
+        if (some := np.flatnonzero(~sure & np.isfinite(u[0]))).size:
+            at, left = start + some, (u[0][some], u[1][some])
+            (high[at], low[at]), bound[at] = activate_in_two(name, left, error[some], quick=False)
+    odd = np.flatnonzero(~known)
+    rest = simple[odd]
+    activate(name, rest, None)
+    simple[odd] = np.where(simple[odd] == -np.inf, -0.0, rest)
+
+
+def _ends(high: Floats, low: Floats, bound: Floats, activation: str | None, y: Floats) -> NDArray[np.bool_]:
+    """Write the lower ends of what results are within to `y`; return which are the upper ends too, and finite."""
+    y[...] = high + (low - bound)
+    upper = high + (low + bound)
+    sure = np.isfinite(y)
+    for part in () if activation is None else (y, upper):
+        if activation == "relu":
+            part[part <= 0] = 0.0
+        else:  # the sign is known; a sum has lost that of -0
+            part[np.signbit(high) & (part >= 0)] = -0.0
+    return np.asarray(sure & (y.view(np.int64) == upper.view(np.int64)))
 
 
 NEAR = 2.0**-10  # times the largest gamma: elements below it are looked at one by one

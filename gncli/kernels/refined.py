@@ -22,7 +22,7 @@ from gncli.kernels.floats import Float
 from gncli.kernels.groupnorm import GroupNorm, scaled_eps, scaled_for_eps, standardization
 from gncli.kernels.limbs import DIGIT, LAST, Integers, cell_limbs, center, digits_of, exponent, halves, over_blocks
 from gncli.kernels.moments import Floats, Moments
-from gncli.kernels.plain import FAR, LEAST, Affine, Standardization
+from gncli.kernels.plain import FAR, LEAST, Standardization
 from gncli.kernels.proof import EVERYTHING, TINY
 from gncli.kernels.reduction import Visit
 from gncli.kernels.twofold import Pair, quotient, two_product, two_sum
@@ -31,13 +31,8 @@ SLOPE = 2.0**-97  # times a standardized element: the errors that are relative t
 MOST = 2.0**40  # of so many elements the variance has no larger error
 
 
-def proves(made: Float, affine: Affine) -> bool:
-    """Return whether elements are proved: all but those of float64 after an activation other than relu."""
-    return made.mantissa < 52 or affine.activation in (None, "relu")
-
-
 def standardized(
-    before: Moments | None, by: Moments, norm: GroupNorm, affine: Affine, made: Float, visit: Visit | None
+    before: Moments | None, by: Moments, norm: GroupNorm, made: Float, visit: Visit | None
 ) -> Standardization:
     """Return the standardization that proves the most for a dtype: in sums of two float64 for float64.
 
@@ -47,15 +42,15 @@ def standardized(
         The moments of each cell, settled; None if moments are given.
     by : Moments
         Those that cells are standardized by.
-    norm, affine
-        The formula.
+    norm : GroupNorm
+        The parameters.
     made : Float
         The dtype of the result.
     visit : Visit or None
         The visit, if it has all elements of the cells; else `by` has their `Sums`.
     """
     mapping = standardization(by, norm)
-    if made.mantissa < 52 or not proves(made, affine):
+    if made.mantissa < 52:
         return mapping
     cells, n = scaled_for_eps(by, norm.eps), np.maximum(by.n, 1.0)
     none = np.zeros(n.shape)

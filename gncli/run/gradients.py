@@ -417,7 +417,7 @@ class _Worker:
 
     def refined(self, before: Moments, by: Moments, visit: Visit | None) -> Standardization:
         """Return how x is standardized in sums of two float64; without a visit `by` has exact sums."""
-        return standardized(None if self.norm.given else before, by, self.norm, IDENTITY, DOUBLE, visit)
+        return standardized(None if self.norm.given else before, by, self.norm, DOUBLE, visit)
 
     def pairs(self, visit: Visit, dy: NDArray[Any], h: Upstream, mapping: Standardization) -> Pairs:
         """Return the elements of a visit in sums of two float64."""

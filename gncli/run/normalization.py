@@ -34,7 +34,7 @@ from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.plain import Affine, Standardization
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
 from gncli.kernels.reduction import Both, Fold, Tree, Visit, each
-from gncli.kernels.refined import proves, standardized
+from gncli.kernels.refined import standardized
 from gncli.kernels.scratch import arithmetic
 from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import DEFAULT_TILE, TILES_PER_VISIT, Engine
@@ -162,7 +162,7 @@ class _Worker:
 
     def mapping(self, before: Moments | None, by: Moments, visit: Visit | None = None) -> Standardization:
         """Return the standardization of cells; for the parameters see `standardized`."""
-        return standardized(before, by, self.norm, self.affine, self.made, visit)
+        return standardized(before, by, self.norm, self.made, visit)
 
     def map(self, by: Moments, mapping: Standardization, visit: Visit) -> _Mapped:
         """Normalize a visit, and write it unless the caller must write in order."""
@@ -270,7 +270,7 @@ def at_once(values: NDArray[Any], grouping: Grouping, affine: Affine, made: Floa
         measured = before.measure(visit).settled()
         by = about_zero(measured) if norm.rms else measured
         y = np.empty(values.size, made.dtype)
-        mapping = standardized(measured, by, norm, affine, made, visit)
+        mapping = standardized(measured, by, norm, made, visit)
         places = normalize_region(walk, region, values, mapping, affine, made, z=None, y=y)
         settle(visit, places, made, y, by, norm, affine)
     return y
@@ -348,17 +348,14 @@ class Normalization:
         self.sink, self.grouping = sink, grouping
         affine = affine._replace(overflow=overflow)
         further = Extras(frozenset(filter(is_extra, extras)), source.shape, source.order) if extras else None
-        norm, proved = grouping.norm, proves(made, affine)
-        by = None if given is None else given_moments(*given, source.dtype)
-        if by is not None and not proved:
-            by = without_bounds(by)
+        norm, by = grouping.norm, None if given is None else given_moments(*given, source.dtype)
         twice = 1 if norm.given else 2
         self._plan = Plan.of(
             source, grouping.partition, engine, lambda _, once: ("normalize",) * (1 if once else twice)
         )
         # Of a span that is read twice, the exact sums must be known before the second time.
         exact, bounds = not self._plan.once, made.mantissa < 52  # float64 follows from the exact sums
-        proof = Proof(further, exact, bounds) if proved and (exact or bounds) and not norm.given else None
+        proof = Proof(further, exact, bounds) if (exact or bounds) and not norm.given else None
         before = MomentsOf(source.dtype, proof or further)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
         after = MomentsOf(made.dtype, further, about_zero=affine.identity and norm.centered)
@@ -369,8 +366,7 @@ class Normalization:
         )
         self._trees: defaultdict[str, Tree[Moments]] = defaultdict(lambda: Tree(merge))
         self._kept: list[tuple[Floats, ...]] = []
-        none = 0 if proved else None
-        self._check = Check(0, None, None, overflow=overflow, proved=none, settled=none)
+        self._check = Check(0, None, None, overflow=overflow, proved=0, settled=0)
         if made.foreign:
             self._check = replace(self._check, became_zero=0, misrounded=0)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gncli import group_norm
 from gncli.errors import ParameterError
-from gncli.kernels.activations import activate, enclosure, exponential, gate
+from gncli.kernels.activations import ENDS, activate, activate_in_two, enclosure, exponential, gate
 from gncli.kernels.exact import _of_fraction
 from gncli.kernels.floats import FLOATS
 from gncli.names import ACTIVATIONS
@@ -81,6 +81,36 @@ def test_relu_keeps_the_bound_of_what_may_be_positive() -> None:
     np.testing.assert_array_equal(u, [0.0, 0.0, 0.0, 0.0, 1e-3, 2.0, np.inf, np.nan])
     assert not np.signbit(u[:4]).any()
     assert bound[:7].tolist() == [0.0, 0.0, 0.5, 0.0, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_two_float64_hold_an_activation_within_its_bound(name: str, quick: bool) -> None:
+    ends = [end + away for end in ENDS[name] for away in (-1.0, -1e-9, 1e-9, 1.0)]
+    high = np.concatenate([ARGUMENTS, ends, [4.0, -4.0, 3.99, -3.99, 37.0, 700.0, 1e9, 1e-200]])
+    low = high * RNG.uniform(-1, 1, high.size) * 2.0**-54
+    for part in (0.0, 2.0**-97, 2.0**-60, 2.0**-7):
+        error = np.abs(high) * part
+        (value, rest), bound = activate_in_two(name, (high, low), error, quick=quick)
+        for k, (u, e) in enumerate(zip(high.tolist(), error.tolist(), strict=True)):
+            found = Decimal(value[k]) + Decimal(rest[k])
+            for moved in {Decimal(u) + Decimal(low[k]) + Decimal(e) * side for side in (-1, 0, 1)}:
+                right = activation(name, moved)
+                limit = Decimal(bound[k]) if bound[k] or u > -20 else Decimal(2) ** -1075  # it is rounded to -0
+                assert bound[k] != bound[k] or abs(right - found) <= limit, (u, e)
+            if part <= 2.0**-97 and u > ENDS[name][0] / 2:  # and nearly nothing is settled
+                assert bound[k] <= (2.0**-63 if quick else 2.0**-72) * abs(value[k])
+            assert np.signbit(value[k]) == (u < 0)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_of_two_float64_a_zero_is_exact_and_what_may_be_one_is_open(name: str, quick: bool) -> None:
+    u, error = np.array([0.0, 0.0, 1e-40, -1e-40, -1e300]), np.array([0.0, 1e-300, 1e-40, 1e-40, 1.0])
+    with np.errstate(all="ignore"):
+        found, bound = activate_in_two(name, (u, np.zeros(5)), error, quick=quick)
+    np.testing.assert_array_equal(bound, [0.0, np.nan, np.nan, np.nan, 0.0])
+    assert (found[0][[0, 4]].tolist(), np.signbit(found[0][[0, 4]]).tolist()) == ([0.0, -0.0], [False, True])
 
 
 @pytest.mark.parametrize("name", SMOOTH)

@@ -15,10 +15,10 @@ from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.limbs import center
 from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import Axis, Partition
-from gncli.kernels.plain import Affine, Standardization
+from gncli.kernels.plain import Standardization
 from gncli.kernels.proof import Proof, about_zero, given_moments
 from gncli.kernels.reduction import Visit
-from gncli.kernels.refined import SLOPE, proves, standardized
+from gncli.kernels.refined import SLOPE, standardized
 from gncli.kernels.walk import Walk
 from tests import exact
 from tests.norms import MAKERS
@@ -36,7 +36,6 @@ FURTHER: dict[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]
     "small integers": lambda rng, shape: rng.integers(-9, 10, shape),
     "near 1e-170": lambda rng, shape: rng.normal(1, 1e-3, shape) * 1e-170,
 }
-NONE = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
 
 
 def measured(x: NDArray[Any]) -> tuple[Visit, Moments]:
@@ -76,8 +75,8 @@ def test_mean_and_factor_are_within_their_bounds_and_the_same_from_limbs_and_fro
     by = about_zero(before) if rms else before
     for eps in (0.0, 1e-5):
         norm = GroupNorm(1, eps=eps, denominator=denominator, rms=rms)
-        found = standardized(before, by, norm, NONE, DOUBLE, visit)
-        again = standardized(before, by, norm, NONE, DOUBLE, None)
+        found = standardized(before, by, norm, DOUBLE, visit)
+        again = standardized(before, by, norm, DOUBLE, None)
         for name, one, other in zip(found._fields, found, again, strict=True):
             assert repr(one) == repr(other), name
             if one is not None and other is not None:
@@ -98,7 +97,7 @@ def test_the_variance_is_exact_wherever_the_upper_half_of_the_mean_is() -> None:
     visit, before = measured(x)
     moved = before._replace(hi=before.hi - 2.0**20, lo=before.lo + 2.0**20)
     norm = GroupNorm(1, eps=0.0)
-    found = standardized(moved, moved, norm, NONE, DOUBLE, visit)
+    found = standardized(moved, moved, norm, DOUBLE, visit)
     for k in range(CELLS):
         hold(found, k, exact.Group.of(x[k], 0.0), norm, 2.0**-18)
 
@@ -108,7 +107,7 @@ def test_given_moments_have_a_factor_of_two_parts() -> None:
     by = given_moments(mean, var, np.dtype("f8"))
     for denominator in ("std", "variance"):
         norm = GroupNorm(given=True, eps=0.0, denominator=denominator)
-        found = standardized(None, by, norm, NONE, DOUBLE, None)
+        found = standardized(None, by, norm, DOUBLE, None)
         for k in range(3):
             group = exact.Group(1, Fraction(mean[k]), Fraction(var[k]), denominator)
             hold(found, k, group, norm, 0.0)
@@ -121,21 +120,14 @@ def test_what_holds_a_nan_is_nan_and_what_is_constant_is_exact() -> None:
     x[0, 3], x[1, 5], x[2] = np.nan, np.inf, 0.3
     with np.errstate(invalid="ignore"):
         visit, before = measured(x)
-        found = standardized(before, before, GroupNorm(1, eps=0.0), NONE, DOUBLE, visit)
+        found = standardized(before, before, GroupNorm(1, eps=0.0), DOUBLE, visit)
     assert np.isnan(found.rstd).tolist() == [True, True, False, False]
     assert found.offset is not None
     assert (found.hi[2], found.lo[2], found.rstd[2], found.offset[2]) == (0.3, 0.0, 1.0, 0.0)
 
 
-def test_other_dtypes_and_activations_are_standardized_as_before() -> None:
+def test_other_dtypes_are_standardized_in_one_float64() -> None:
     visit, before = measured(np.random.default_rng(6).normal(size=(CELLS, SIZE)))
-    for made, activation, refined in (
-        ("float64", None, True),
-        ("float64", "relu", True),
-        ("float64", "silu", False),
-        ("float32", None, False),
-    ):
-        affine = NONE._replace(activation=activation)
-        found = standardized(before, before, GroupNorm(1), affine, FLOATS[made], visit)
-        assert (found.rest is not None) is refined
-        assert proves(FLOATS[made], affine) is (refined or made != "float64")
+    for made in ("float64", "float32"):
+        found = standardized(before, before, GroupNorm(1), FLOATS[made], visit)
+        assert (found.rest is not None) is (made == "float64")
