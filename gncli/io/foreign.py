@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gncli.io.source import Sink, Source, StoredChunks, Wrapping
 from gncli.kernels.floats import Float
+from gncli.kernels.loops import loops
 
 PIECE = 1 << 17  # elements that are converted at a time: their bits and their floats stay in the cache
 
@@ -74,7 +75,7 @@ class Narrowed(Sink):
         """Write `data` as the elements from `start` on."""
         raw = np.empty(data.size, self._kind.stored)
         for done in range(0, data.size, PIECE):
-            self._kind.narrow(data[done : done + PIECE], raw[done : done + PIECE])
+            loops().narrow(self._kind, data[done : done + PIECE], raw[done : done + PIECE])
         self.inner.write_from(raw, start)
 
     def commit(self) -> None:

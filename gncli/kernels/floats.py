@@ -144,7 +144,12 @@ class Float(NamedTuple):
         if out.itemsize == 2:
             out[...] = upper
         else:
-            np.take(_codes(self), upper, out=out, mode="clip")
+            np.take(self.codes, upper, out=out, mode="clip")
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """The byte of each number of a float8 by the upper half of its float32."""
+        return _codes(self)
 
     def bits(self, values: NDArray[np.float32]) -> NDArray[Any]:
         """Return the bits of finite `values`, as integers with a sign.

@@ -21,19 +21,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Sums, cell_sums, fractions, is_narrow, positive
+from gncli.kernels.exact import GRAIN, Sums, fractions, is_narrow, positive, sums_of
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
-from gncli.kernels.plain import FAR, UP, Affine, Factors, Gradient, Reals, Standardization, U, apply
-from gncli.kernels.proof import TINY
-from gncli.kernels.reduction import Visit, over_rows, spread
+from gncli.kernels.plain import FAR, UP, Affine, Blocks, Factors, Gradient, Reals, Standardization, U, apply
+from gncli.kernels.proof import TINY, of_blocks
+from gncli.kernels.reduction import Visit, each, over_rows, spread
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
 from gncli.kernels.twofold import Pair
@@ -326,18 +327,23 @@ def gradient(
 
 
 def mapped(
-    visit: Visit, cells: Gradient, g: Floats, z: Floats, errors: Floats | None, found: Floats, bound: Floats
-) -> None:
-    """Compute dx before it is rounded, and the bounds of its error, from the elements of a visit in float64.
+    visit: Visit,
+    cells: Gradient,
+    g: Reals,
+    z: Floats,
+    errors: Floats | None,
+    made: Float,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[np.int64], Moments, Moments, int]:
+    """Round dx to `out`; return which elements are open, the moments of dx before that and of its products with z.
 
-    `errors` has the bounds of the errors of g; None if it has none but that of a product.
+    The last result is the number of elements that became 0, without the open ones, for dtypes that NumPy lacks. For the
+    parameters see `plain.gradient`.
     """
-    num_x, length, width = visit.walk.view(visit.region)
-    placed = over_rows(visit.walk, visit.region, cells)
-    loops().gradient(g, z, length, placed, found, bound)
-    if errors is not None:
-        shaped = bound.reshape(num_x, length, width)
-        shaped += errors.reshape(shaped.shape) * (np.abs(placed.factor) * UP)[:, None]
+    walk, region = visit.walk, visit.region
+    blocks = Blocks(walk.view(region)[1], walk.block, bool(walk.columns))
+    found = loops().gradient(g, z, errors, blocks, over_rows(walk, region, cells), made, out)
+    return found.open, of_blocks(visit, found.moments), of_blocks(visit, found.projections), found.zeros
 
 
 # --- exact results ---------------------------------------------------------------------------------------------------
@@ -517,8 +523,10 @@ def cells_of(visit: Visit, by: Moments, norm: GroupNorm, numbers: NDArray[np.int
     numbers : ndarray of int64, 1-D
         The cells.
     """
-    sums = by.asked(Sums) or cell_sums(visit)
-    found = zip(by.n[numbers].tolist(), sums.first[numbers].tolist(), sums.second[numbers].tolist(), strict=True)
+    wanted, index = np.unique(numbers, return_inverse=True)
+    known = by.asked(Sums)
+    sums = Sums(*sums_of(visit, cell_numbers(visit), wanted)) if known is None else each(known, itemgetter(wanted))
+    found = zip(by.n[numbers].tolist(), sums.first[index].tolist(), sums.second[index].tolist(), strict=True)
     return [Cell(int(n), 0 if norm.rms else int(first), int(second), norm) for n, first, second in found]
 
 

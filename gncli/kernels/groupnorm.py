@@ -26,11 +26,11 @@ from gncli.errors import ParameterError
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.layout import Layout, axes_named, channels_last, is_number
 from gncli.kernels.loops import loops
-from gncli.kernels.moments import Floats, Moments
+from gncli.kernels.moments import Floats, Moments, MomentsOf
 from gncli.kernels.partition import Partition, by_axes, by_group
-from gncli.kernels.plain import LARGE, Affine, Standardization
+from gncli.kernels.plain import LARGE, Affine, Blocks, Standardization
 from gncli.kernels.proof import enclosure
-from gncli.kernels.reduction import each, over_rows
+from gncli.kernels.reduction import Visit, each, over_rows
 from gncli.kernels.walk import Region, Walk
 from gncli.text import finite
 
@@ -308,8 +308,6 @@ def normalize_region(
     mapping: Standardization,
     affine: Affine,
     made: Float,
-    *,
-    z: NDArray[Any] | None,
     y: NDArray[Any],
 ) -> NDArray[np.int64]:
     """Standardize the elements of a visit, apply `affine`, and round once.
@@ -326,8 +324,6 @@ def normalize_region(
         The map after the standardization.
     made : Float
         The dtype of the result.
-    z : ndarray of ``made.checked``, 1-D, or None
-        Takes the standardized values before `affine`, rounded.
     y : ndarray of ``made.dtype``, 1-D
         Takes the result, rounded once from float64.
 
@@ -339,7 +335,22 @@ def normalize_region(
     """
     _, length, _ = walk.view(region)
     cells = over_rows(walk, region, mapping)
-    return loops().normalize(values, length, cells, None if affine.identity else affine, region.start, made, z, y)
+    return loops().normalize(values, length, cells, None if affine.identity else affine, region.start, made, y)
+
+
+def verify_region(
+    visit: Visit, mapping: Standardization, affine: Affine, made: Float, law: MomentsOf, y: NDArray[Any]
+) -> tuple[NDArray[np.int64], Moments, int, int]:
+    """Return what `normalize_region` does, the moments of z by `law`, and what became of the elements.
+
+    z are the standardized values before `affine`, rounded to ``made.checked``. The last two results are those of
+    `plain.audit` for dtypes that NumPy lacks, without the open elements.
+    """
+    walk, region, values, _ = visit
+    blocks = Blocks(walk.view(region)[1], walk.block, bool(walk.columns))
+    cells, changes = over_rows(walk, region, mapping), None if affine.identity else affine
+    found = loops().verify(values, blocks, cells, changes, region.start, made, y, about_zero=law.about_zero)
+    return found.open, law.of_blocks(visit, found.moments), found.wrong, found.zeros
 
 
 @dataclass(frozen=True)

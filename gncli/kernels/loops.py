@@ -15,15 +15,18 @@ from gncli.kernels import native, plain
 from gncli.kernels.floats import Float
 from gncli.kernels.plain import (
     Affine,
+    Blocks,
     Factors,
     Floats,
     Gradient,
     GradientInTwo,
     Integers,
+    MappedGradient,
     Reals,
     Standard,
     Standardization,
     Tolerance,
+    Verified,
 )
 
 
@@ -69,7 +72,6 @@ class Loops(Protocol):
         affine: Affine | None,
         start: int,
         made: Float,
-        z: NDArray[Any] | None,
         y: NDArray[Any],
     ) -> Integers:
         """See `plain.normalize`."""
@@ -82,12 +84,33 @@ class Loops(Protocol):
     ) -> Integers:
         """See `plain.ulps`."""
 
-    def audit(
-        self, z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
-    ) -> tuple[Integers, int]:
+    def verify(
+        self,
+        values: NDArray[Any],
+        blocks: Blocks,
+        cells: Standardization,
+        affine: Affine | None,
+        start: int,
+        made: Float,
+        y: NDArray[Any],
+        *,
+        about_zero: bool,
+    ) -> Verified:
+        """See `plain.verify`."""
+
+    def audit(self, w: Floats, made: Float, y: NDArray[np.float32]) -> tuple[int, int]:
         """See `plain.audit`."""
 
-    def gradient(self, g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
+    def gradient(
+        self,
+        g: Reals,
+        z: Floats,
+        errors: Floats | None,
+        blocks: Blocks,
+        cells: Gradient,
+        made: Float,
+        out: NDArray[Any] | None,
+    ) -> MappedGradient:
         """See `plain.gradient`."""
 
     def standardize_in_two(
@@ -111,9 +134,6 @@ class Loops(Protocol):
     ) -> None:
         """See `plain.gradient_in_two`."""
 
-    def enclosed(self, values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:
-        """See `plain.enclosed`."""
-
     def derivative(self, name: str, u: Floats, bound: Floats) -> None:
         """See `plain.derivative`."""
 
@@ -131,6 +151,9 @@ class Loops(Protocol):
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         """See `plain.unshuffle`."""
+
+    def narrow(self, kind: Float, values: NDArray[np.float32], out: NDArray[Any]) -> None:
+        """See `plain.narrow`."""
 
 
 @functools.cache

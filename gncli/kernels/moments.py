@@ -372,6 +372,10 @@ class MomentsOf(Reduction[Moments]):
         moments = measure_blocks(Visit(*visit[:3], visit.values.size), kernel, fold)
         return moments if self.extras is None else self.extras.of_visit(visit, moments)
 
+    def of_blocks(self, visit: Visit, found: Mapping[str, NDArray[Any]]) -> Moments:
+        """Return the moments of a visit, without extras, from what `plain.moments` found of its blocks."""
+        return fold(record(found), visit.walk.dims(visit.region), visit.walk.units[visit.region.axis].cell)
+
     def nothing(self, num_cells: int = 1) -> Moments:
         """Return the moments of no values."""
         moments = repeat(Moments.nothing(self.dtype), num_cells)

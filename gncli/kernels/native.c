@@ -26,8 +26,8 @@ struct map {
     const char *values;
     int64_t dtype, swapped, made, checked; /* made: the dtype of y; checked: that of z */
     double least, shift, largest;          /* of the float that y is rounded to; shift is 0 if that is `made` itself */
-    double beyond;                         /* what stands for a positive result that overflows, in audit() and `rounds` */
-    double limit;                          /* for audit() */
+    double beyond;                         /* what stands for a positive result that overflows, for `rounds` */
+    double limit;                          /* see right(); 0 if nothing is audited */
     ptrdiff_t num_x, length, width;
     const double *hi, *lo, *rstd, *slope, *offset, *tail, *rest; /* (X, Q) */
     const uint64_t *base;
@@ -38,7 +38,7 @@ struct map {
     void *z, *y;
     int64_t *open; /* takes the positions of open elements, as long as there is room */
     ptrdiff_t room;
-    int64_t zeros; /* what audit() counts */
+    int64_t wrong, zeros; /* what audit() counts */
 };
 
 /* The activations, by number: activations.py has the same order. */
@@ -369,6 +369,17 @@ INLINE vd NAME(exact_sum)(vd a, vd b, vd c)
 INLINE vd NAME(all)(double value)
 {
     return value - (vd){0};
+}
+
+/* Return `a` where `which` is all ones, and `b` where it is 0. */
+INLINE vd NAME(pick)(vl which, vd a, vd b)
+{
+    return (vd)(((vl)a & which) | ((vl)b & ~which));
+}
+
+INLINE vd NAME(size_of)(vd value)
+{
+    return (vd)((vl)value & INT64_MAX);
 }
 
 INLINE int NAME(finite)(double value)
@@ -1788,29 +1799,35 @@ INLINE void NAME(round_before)(const struct map *task, double *z, double *bound,
         NAME(round_each)(z, bound, n, form, 0);
 }
 
+#define SIDE 4 /* vectors side by side, since each operation waits for the one before */
+
 /* Return e**t: activations.exponential. */
-INLINE double NAME(exponential)(double t)
+INLINE void NAME(exponential)(const vd *t, vd *found)
 {
     static const double series[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
                                     1.0 / 5040,       1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2};
-    t = t < -690.0 ? -690.0 : t;
-    t = t > 690.0 ? 690.0 : t;
-    double shifted = t * 0x1.71547652b82fep+0 + 0x1.8p52, n = shifted - 0x1.8p52;
-    double r = (t - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33, p = series[0], scale;
+    vd r[SIDE], p[SIDE], scale[SIDE];
+    for (int j = 0; j < SIDE; j++) {
+        vd near = NAME(min)(NAME(all)(690), NAME(max)(NAME(all)(-690), t[j]));
+        vd shifted = near * 0x1.71547652b82fep+0 + 0x1.8p52, n = shifted - 0x1.8p52;
+        r[j] = (near - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
+        scale[j] = (vd)(((vl)shifted << 52) + (INT64_C(1023) << 52));
+        p[j] = NAME(all)(series[0]);
+    }
 #pragma GCC unroll 12
     for (int k = 1; k < 12; k++)
-        p = p * r + series[k];
-    uint64_t bits = (NAME(bits_of)(shifted) << 52) + (UINT64_C(1023) << 52);
-    memcpy(&scale, &bits, sizeof scale);
-    return (1.0 + (r + (r * r) * p)) * scale;
+        for (int j = 0; j < SIDE; j++)
+            p[j] = p[j] * r[j] + series[k];
+    for (int j = 0; j < SIDE; j++)
+        found[j] = (1.0 + (r[j] + (r[j] * r[j]) * p[j])) * scale[j];
 }
 
 /* The gate of an activation: activations.Gate. */
 struct NAME(gate) {
-    double value, slope, rate, error;
+    vd value, slope, rate, error;
 };
 
-INLINE struct NAME(gate) NAME(gate_of_gelu)(double u)
+INLINE void NAME(gate_of_gelu)(const vd *u, struct NAME(gate) *found)
 {
     static const double series[] = {
         -0x1.3542219af8d99p-33, 0x1.f1def96f2fe49p-30,  0x1.07b19ac76f110p-27,  -0x1.44dfdaa23ca63p-27, -0x1.1bb64b202bd63p-24,
@@ -1818,49 +1835,99 @@ INLINE struct NAME(gate) NAME(gate_of_gelu)(double u)
         0x1.17dd7c61e88f6p-16,  -0x1.a170d1ad3253ap-15, -0x1.f2146ec23242dp-15, 0x1.1daf1d3a3df7ap-11,  -0x1.a25037b72beebp-11,
         -0x1.88590eaa1f98cp-9,  0x1.54b4d4f4aa4ccp-6,   -0x1.1b1c254c9ac3cp-4,  0x1.51f6329f01990p-3,   -0x1.410ed5f875a64p-2,
         0x1.fb31653876f8dp-2,   -0x1.54ad03f27ca17p-1,  0x1.89d3abe1f95aep-1};
-    double size = __builtin_fabs(u), x = size > 38.0 ? 38.0 : size, half = x * x * 0.5, density = NAME(exponential)(-half);
-    double inverse = 1.0 / (x + 5.0), w = (x - 5.0) * inverse, p = series[0];
+    vd half[SIDE], less[SIDE], density[SIDE], inverse[SIDE], w[SIDE], p[SIDE];
+    for (int j = 0; j < SIDE; j++) {
+        vd x = NAME(min)(NAME(all)(38), NAME(size_of)(u[j]));
+        half[j] = x * x * 0.5;
+        less[j] = -half[j];
+        inverse[j] = 1.0 / (x + 5.0);
+        w[j] = (x - 5.0) * inverse[j];
+        p[j] = NAME(all)(series[0]);
+    }
+    NAME(exponential)(less, density);
 #pragma GCC unroll 23
     for (int k = 1; k < 23; k++)
-        p = p * w + series[k];
-    double tail = density * (p * inverse), other = 1.0 - tail;
-    return (struct NAME(gate)){u > 0 ? other : tail, density * 0x1.9884533d43651p-2, 1.0 + size, 32.0 + 2.0 * half};
-}
-
-INLINE struct NAME(gate) NAME(gate_of_silu)(double u, const int cubic)
-{
-    double t = u, rate = 1.0;
-    if (cubic) {
-        double square = u * u;
-        t = u * (0x1.9884533d43651p+0 + 0x1.2444f2a4d8b4bp-4 * square);
-        t = t < -690.0 ? -690.0 : t;
-        t = t > 690.0 ? 690.0 : t;
-        rate = 0x1.9884533d43651p+0 + 3.0 * 0x1.2444f2a4d8b4bp-4 * square;
+        for (int j = 0; j < SIDE; j++)
+            p[j] = p[j] * w[j] + series[k];
+    for (int j = 0; j < SIDE; j++) {
+        vd tail = density[j] * (p[j] * inverse[j]);
+        found[j].value = NAME(pick)(u[j] > 0, 1.0 - tail, tail);
+        found[j].slope = density[j] * 0x1.9884533d43651p-2;
+        found[j].rate = 1.0 + NAME(size_of)(u[j]);
+        found[j].error = 32.0 + 2.0 * half[j];
     }
-    double power = NAME(exponential)(-t), value = 1.0 / (1.0 + power), other = power * value;
-    return (struct NAME(gate)){value, rate * (value * other), rate, 16.0 + 8.0 * (__builtin_fabs(t) * other)};
 }
 
-/* Replace u by its activation, and carry the bound on: activations.activate. */
+INLINE void NAME(gate_of_silu)(const vd *u, struct NAME(gate) *found, const int cubic)
+{
+    vd t[SIDE], less[SIDE], power[SIDE];
+    for (int j = 0; j < SIDE; j++) {
+        t[j] = u[j];
+        found[j].rate = NAME(all)(1);
+        if (cubic) {
+            vd square = u[j] * u[j];
+            t[j] = u[j] * (0x1.9884533d43651p+0 + 0x1.2444f2a4d8b4bp-4 * square);
+            t[j] = NAME(min)(NAME(all)(690), NAME(max)(NAME(all)(-690), t[j]));
+            found[j].rate = 0x1.9884533d43651p+0 + 3.0 * 0x1.2444f2a4d8b4bp-4 * square;
+        }
+        less[j] = -t[j];
+    }
+    NAME(exponential)(less, power);
+    for (int j = 0; j < SIDE; j++) {
+        vd value = 1.0 / (1.0 + power[j]), other = power[j] * value;
+        found[j].value = value;
+        found[j].slope = found[j].rate * (value * other);
+        found[j].error = 16.0 + 8.0 * (NAME(size_of)(t[j]) * other);
+    }
+}
+
+/* Read as many numbers as are worked on side by side, and their gates. */
+INLINE void NAME(gates)(const double *from, vd *u, struct NAME(gate) *found, const int kind)
+{
+    for (int j = 0; j < SIDE; j++)
+        u[j] = NAME(load)((const char *)(from + j * PER), 0);
+    if (kind == GELU)
+        NAME(gate_of_gelu)(u, found);
+    else
+        NAME(gate_of_silu)(u, found, kind == GELU_TANH);
+}
+
+/* Write zeros behind `n` numbers of a chunk, as far as they are worked on side by side. */
+INLINE void NAME(fill_side)(double *to, int n)
+{
+    for (int i = n; i % (SIDE * PER); i++)
+        to[i] = 0;
+}
+
+/* Replace a chunk of u by its activation, and carry the bound on: activations.activate. */
 INLINE void NAME(activate)(double *restrict u, double *restrict bound, int n, const int kind)
 {
-    for (int i = 0; i < n; i++) {
-        double x = u[i], e = bound ? bound[i] : 0.0;
-        int lowest = x == -INFINITE;
-        if (kind == RELU) {
-            u[i] = x <= 0 ? 0.0 : x;
-            if (bound)
-                bound[i] = (x + e < 0) | lowest ? 0.0 : e;
-            continue;
-        }
-        struct NAME(gate) gate = kind == GELU ? NAME(gate_of_gelu)(x) : NAME(gate_of_silu)(x, kind == GELU_TANH);
-        double result = (x < -690.0 ? -690.0 : x) * gate.value;
-        u[i] = result;
-        if (bound) {
-            int zero = (x + e <= -128.0) | lowest;
-            double steep = (gate.value + __builtin_fabs(x) * gate.slope) * (1 + 0x1p-5);
-            double after = e * (e * gate.rate <= 0x1p-8 ? steep : 2.0) + __builtin_fabs(result) * (gate.error * 0x1p-53);
-            bound[i] = zero ? 0.0 : after;
+    for (int i = 0; kind == RELU && i < n; i++) {
+        double x = u[i];
+        u[i] = x <= 0 ? 0.0 : x;
+        if (bound)
+            bound[i] = (x + bound[i] < 0) | (x == -INFINITE) ? 0.0 : bound[i];
+    }
+    if (kind == RELU)
+        return;
+    NAME(fill_side)(u, n);
+    if (bound)
+        NAME(fill_side)(bound, n);
+    for (int i = 0; i < n; i += SIDE * PER) {
+        vd x[SIDE];
+        struct NAME(gate) gate[SIDE];
+        NAME(gates)(u + i, x, gate, kind);
+        for (int j = 0; j < SIDE; j++) {
+            vd result = NAME(max)(NAME(all)(-690), x[j]) * gate[j].value;
+            memcpy(u + i + j * PER, &result, sizeof result);
+            if (bound) {
+                vd e = NAME(load)((const char *)(bound + i + j * PER), 0);
+                vd steep = (gate[j].value + NAME(size_of)(x[j]) * gate[j].slope) * (1 + 0x1p-5);
+                steep = NAME(pick)(e * gate[j].rate <= 0x1p-8, steep, NAME(all)(2));
+                vd after = e * steep + NAME(size_of)(result) * (gate[j].error * 0x1p-53);
+                after = NAME(pick)((x[j] + e <= -128.0) | (x[j] == -INFINITE), NAME(all)(0), after);
+                memcpy(bound + i + j * PER, &after, sizeof after);
+            }
         }
     }
 }
@@ -2042,10 +2109,11 @@ static ptrdiff_t NAME(look_closer_refined)(const struct map *task, const double 
         }
         double z = ((x[i] - cell.hi[i * cell.step]) - cell.lo[i * cell.step]) * rstd;
         z = channel.gamma ? z * gamma + beta : z;
-        double a = z;
+        double a[CHUNK];
+        a[0] = z;
         if (kind)
-            NAME(activated)(&a, NULL, 1, kind);
-        to[i] = kind > RELU && z == -INFINITE ? -0.0 : NAME(usual)(a);
+            NAME(activated)(a, NULL, 1, kind);
+        to[i] = kind > RELU && z == -INFINITE ? -0.0 : NAME(usual)(a[0]);
     }
     return found - before;
 }
@@ -2071,14 +2139,14 @@ INLINE int NAME(widen_in_two)(const struct map *task, const char *from, ptrdiff_
 static int NAME(activate_in_two)(double *u, double *low, double *bound, int n, int64_t kind, double *to);
 
 /* The map in sums of two doubles: plain._refined. */
-static int64_t NAME(normalize_refined)(const struct map *task)
+static int64_t NAME(map_refined)(const struct map *task, const ptrdiff_t start, const ptrdiff_t stop, int64_t found)
 {
     static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
     struct NAME(spread) room;
     double x[CHUNK], more[CHUNK], z[CHUNK], low[CHUNK], bound[CHUNK];
-    ptrdiff_t size = task->num_x * task->length * task->width, itemsize = sizes[task->dtype], found = 0;
-    for (ptrdiff_t at = 0; at < size;) {
-        int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+    const ptrdiff_t itemsize = sizes[task->dtype];
+    for (ptrdiff_t at = start; at < stop;) {
+        int n = stop - at < CHUNK ? (int)(stop - at) : CHUNK;
         const char *from = task->values + at * itemsize;
         struct NAME(cell) cell = NAME(cells_of)(task, at, &n, &room);
         struct NAME(channel) channel = {0};
@@ -2092,7 +2160,7 @@ static int64_t NAME(normalize_refined)(const struct map *task)
         else
             NAME(refine)(x, NULL, n, cell, 0, z, low, bound);
         if (task->z)
-            NAME(round_chunk)(task, z, NULL, n, F64, task->z, at, 0);
+            NAME(round_chunk)(task, z, NULL, n, F64, task->z, at - start, 0);
         if (task->gamma && channel.step)
             NAME(scale_refined)(z, low, n, channel, 1, bound);
         else if (task->gamma)
@@ -2136,19 +2204,54 @@ void NAME(standardize_in_two)(const struct map *task)
     }
 }
 
-EXPORT int64_t NAME(normalize)(const struct map *task);
+/* Return whether a number is what w is rounded to: plain.audit. */
+INLINE int NAME(right)(double w, double number, struct form form, double half, double limit)
+{
+    double size = __builtin_fabs(w), power = NAME(binade)(size, form.least), unit = power * form.shift;
+    double found = __builtin_fabs(number), away = power * half;
+    int near = (found - away <= size) & (size <= found + away) & (number * w >= 0) & ((number + unit) - unit == number);
+    int beyond = number == __builtin_copysign(INFINITE, w), inside = near | ((size == limit) & beyond);
+    return (size > limit ? beyond : inside) | ((w - w != 0) & (number - number != 0));
+}
 
-int64_t NAME(normalize)(const struct map *task)
+/* Count the elements of y that are not the rounding of w, and those that are 0 for a w that is not. */
+INLINE void NAME(audit_chunk)(struct map *task, const double *restrict w, const float *restrict y, int n)
+{
+    const struct form form = NAME(form_of)(task);
+    const double half = task->shift / 0x1.8p+53, limit = task->limit; /* half a unit of the last place of 1 */
+    int64_t wrong = 0, zeros = 0;
+    for (int i = 0; i < n; i++) {
+        double number = (double)y[i];
+        wrong += NAME(right)(w[i], number, form, half, limit) ? 0 : 1;
+        zeros += (number == 0) & (w[i] != 0) ? 1 : 0;
+    }
+    task->wrong += wrong;
+    task->zeros += zeros;
+}
+
+EXPORT void NAME(audit)(struct map *task);
+
+void NAME(audit)(struct map *task)
+{
+    for (ptrdiff_t at = 0; at < task->length; at += CHUNK) {
+        int n = task->length - at < CHUNK ? (int)(task->length - at) : CHUNK;
+        NAME(audit_chunk)(task, (const double *)task->z + at, (const float *)task->y + at, n);
+    }
+}
+
+/* Map the elements from `start` to `stop`, the first of which has its z at the beginning; `found` elements before them
+ * are open. Return how many there are then. Those that are not open are audited, if there is a limit. */
+static int64_t NAME(map_run)(struct map *task, const ptrdiff_t start, const ptrdiff_t stop, int64_t found)
 {
     static const ptrdiff_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8};
     struct NAME(spread) room;
     double x[CHUNK], z[CHUNK], bound[CHUNK];
-    ptrdiff_t size = task->num_x * task->length * task->width, itemsize = sizes[task->dtype], found = 0;
+    const ptrdiff_t itemsize = sizes[task->dtype];
     int enclosed = task->slope && task->made != F64;
     if (task->rest)
-        return NAME(normalize_refined)(task);
-    for (ptrdiff_t at = 0; at < size;) {
-        int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        return NAME(map_refined)(task, start, stop, found);
+    for (ptrdiff_t at = start; at < stop;) {
+        int n = stop - at < CHUNK ? (int)(stop - at) : CHUNK;
         const char *from = task->values + at * itemsize;
         struct NAME(cell) cell = NAME(cells_of)(task, at, &n, &room);
         struct NAME(channel) channel = {0};
@@ -2164,59 +2267,171 @@ int64_t NAME(normalize)(const struct map *task)
         else
             NAME(standardize)(x, n, cell, 0, enclosed, z, bound);
         if (task->z)
-            NAME(round_chunk)(task, z, NULL, n, task->checked, task->z, at, 0);
+            NAME(round_chunk)(task, z, NULL, n, task->checked, task->z, at - start, 0);
         if (task->gamma)
             NAME(scale)(task, channel, z, enclosed ? bound : NULL, n);
-        found += NAME(round_chunk)(task, z, enclosed ? bound : NULL, n, task->made, task->y, at, found);
-        at += n;
-    }
-    return found;
-}
-
-/* Name the elements of y that are not the rounding of w: plain.audit. */
-EXPORT int64_t NAME(audit)(struct map *task);
-
-INLINE int NAME(right)(double w, double number, struct form form, double half, double limit)
-{
-    double size = __builtin_fabs(w), power = NAME(binade)(size, form.least), unit = power * form.shift;
-    double found = __builtin_fabs(number), away = power * half;
-    int near = (found - away <= size) & (size <= found + away) & (number * w >= 0) & ((number + unit) - unit == number);
-    int stands = (number == __builtin_copysign(form.beyond, w)) | ((number != number) & (form.beyond != form.beyond));
-    int inside = near | ((size == limit) & stands);
-    return (size > limit ? stands : inside) | ((w != w) & (number != number));
-}
-
-int64_t NAME(audit)(struct map *task)
-{
-    struct NAME(spread) room;
-    const struct form form = {task->least, task->shift, task->largest, task->beyond};
-    const double half = task->shift / 0x1.8p+53, limit = task->limit; /* half a unit of the last place of 1 */
-    double w[CHUNK];
-    ptrdiff_t found = 0;
-    int64_t zeros = 0;
-    for (ptrdiff_t at = 0; at < task->length;) {
-        int n = task->length - at < CHUNK ? (int)(task->length - at) : CHUNK, wrong = 0;
-        const float *y = (const float *)task->y + at;
-        struct NAME(channel) channel = {0};
-        if (task->gamma)
-            channel = NAME(channels_of)(task, at, &n, &room);
-        memcpy(w, (const double *)task->z + at, (size_t)n * sizeof *w);
-        if (task->gamma)
-            NAME(scale)(task, channel, w, NULL, n);
-        for (int i = 0; i < n; i++) {
-            wrong |= !NAME(right)(w[i], (double)y[i], form, half, limit);
-            zeros += (y[i] == 0) & (w[i] != 0);
-        }
-        for (int i = 0; wrong && i < n; i++)
-            if (!NAME(right)(w[i], (double)y[i], form, half, limit)) {
-                if (found < task->room)
-                    task->open[found] = at + i;
-                found++;
+        ptrdiff_t opened = NAME(round_chunk)(task, z, enclosed ? bound : NULL, n, task->made, task->y, at, found);
+        if (task->limit != 0) {
+            const float *y = (const float *)task->y + at;
+            NAME(audit_chunk)(task, z, y, n);
+            for (ptrdiff_t k = found; k < found + opened && k < task->room; k++) { /* but those */
+                int64_t wrong = task->wrong, zeros = task->zeros;
+                NAME(audit_chunk)(task, z + (task->open[k] - at), y + (task->open[k] - at), 1);
+                task->wrong = 2 * wrong - task->wrong;
+                task->zeros = 2 * zeros - task->zeros;
             }
+        }
+        found += opened;
         at += n;
     }
-    task->zeros = zeros;
     return found;
+}
+
+EXPORT int64_t NAME(normalize)(struct map *task);
+
+int64_t NAME(normalize)(struct map *task)
+{
+    return NAME(map_run)(task, 0, task->num_x * task->length * task->width, 0);
+}
+
+/* Some blocks of one length that lie one after the other: the first is block `set`, and begins with element `at`. */
+struct NAME(run) {
+    ptrdiff_t set, at, sets, rows, size;
+};
+
+/* Go on to the next run, of about `most` elements; return whether there is one. The last block of a row may be shorter. */
+static int NAME(next_run)(const struct map *task, ptrdiff_t block, ptrdiff_t most, struct NAME(run) *run)
+{
+    const ptrdiff_t whole = task->length / block, rest = task->length % block, blocks = whole + (rest > 0);
+    run->set += run->sets;
+    run->at += run->size;
+    const int last = run->set % blocks == whole;
+    const ptrdiff_t left = last ? 1 : rest ? whole - run->set % blocks : task->num_x * blocks - run->set;
+    run->rows = last ? rest : block;
+    run->sets = most / (run->rows * task->width);
+    run->sets = run->sets > left ? left : run->sets > 1 ? run->sets : 1;
+    run->size = run->sets * run->rows * task->width;
+    return run->set < task->num_x * blocks;
+}
+
+/* Measure the blocks of a run, whose elements are at `values`; `of` has places for those of all runs. */
+static void NAME(measure_run)(const struct moments *of, const struct NAME(run) *run, const void *values, ptrdiff_t width,
+                              ptrdiff_t itemsize)
+{
+    const ptrdiff_t place = run->set * (of->columns ? width : 1);
+    struct moments task = *of;
+    double **fields[] = {&task.n, &task.hi, &task.lo, &task.m2, &task.square, &task.nan, &task.posinf, &task.neginf};
+    task.values = values;
+    task.sets = run->sets;
+    task.rows = run->rows;
+    task.row_stride = width * itemsize;
+    task.set_stride = run->rows * width * itemsize;
+    for (int k = 0; k < 8; k++)
+        *fields[k] += place;
+    task.least = (double *)task.least + place;
+    task.most = (double *)task.most + place;
+    task.power += place;
+    NAME(moments)(&task);
+}
+
+EXPORT int64_t NAME(verify)(struct map *task, const struct moments *of_z, ptrdiff_t block, ptrdiff_t most);
+
+/* Do what normalize() does, and measure z block by block: plain.verify. task->z has room for `most` elements, at least
+ * one block; what it holds is measured while it is in the cache. */
+int64_t NAME(verify)(struct map *task, const struct moments *of_z, ptrdiff_t block, ptrdiff_t most)
+{
+    struct NAME(run) run = {0};
+    int64_t found = 0;
+    task->wrong = task->zeros = 0;
+    while (NAME(next_run)(task, block, most, &run)) {
+        found = NAME(map_run)(task, run.at, run.at + run.size, found);
+        NAME(measure_run)(of_z, &run, task->z, task->width, task->checked == F64 ? 8 : task->checked == F32 ? 4 : 2);
+    }
+    return found;
+}
+
+/* --- derivatives --------------------------------------------------------------------------------------------------- */
+
+/* Replace the error of a chunk of u by the bound of that of the derivative: activations.derivative_in_two. */
+INLINE void NAME(bound_slope)(const double *restrict from, double *restrict error, int n, const int kind)
+{
+    NAME(fill_side)(error, n);
+    for (int i = 0; i < n; i += SIDE * PER) {
+        vd u[SIDE];
+        struct NAME(gate) gate[SIDE];
+        NAME(gates)(from + i, u, gate, kind);
+        for (int j = 0; j < SIDE; j++) {
+            vd e = NAME(load)((const char *)(error + i + j * PER), 0), size = NAME(size_of)(u[j]);
+            vd steep = gate[j].slope * (4.0 + size * gate[j].rate) * (1 + 0x1p-5);
+            steep = NAME(pick)(e * gate[j].rate <= 0x1p-8, steep, NAME(all)(1));
+            vd own = (gate[j].value + size * gate[j].slope) * 0x1p-88;
+            if (kind == GELU)
+                own += NAME(pick)(size < 4.0, NAME(all)(0x1p-90), NAME(all)(0));
+            e = (own + steep * e + 0x1p-700) * UP;
+            memcpy(error + i + j * PER, &e, sizeof e);
+        }
+    }
+}
+
+/* Replace a chunk of u by the derivative of an activation, and the bound of its error: activations.derivative. */
+INLINE void NAME(derivative_of)(double *restrict to, double *restrict bound, int n, const int kind)
+{
+    NAME(fill_side)(to, n);
+    NAME(fill_side)(bound, n);
+    for (int i = 0; i < n; i += SIDE * PER) {
+        vd u[SIDE];
+        struct NAME(gate) gate[SIDE];
+        NAME(gates)(to + i, u, gate, kind);
+        for (int j = 0; j < SIDE; j++) {
+            vd e = NAME(load)((const char *)(bound + i + j * PER), 0), size = NAME(size_of)(u[j]);
+            vd steep = gate[j].slope * (4.0 + size * gate[j].rate) * (1 + 0x1p-5);
+            steep = NAME(pick)(e * gate[j].rate <= 0x1p-8, steep, NAME(all)(1));
+            vd own = gate[j].value * gate[j].error + size * gate[j].slope * (32.0 + 8.0 * (size * gate[j].rate));
+            vd near = e * steep + own * 0x1p-53, found = gate[j].value + u[j] * gate[j].slope;
+            vd end = NAME(pick)(u[j] > 0, NAME(all)(1), NAME(all)(0));
+            vl close = size < 128.0, nan = u[j] != u[j];
+            found = NAME(pick)(close, found, NAME(pick)(nan, u[j], end));
+            near = NAME(pick)(nan, NAME(all)(__builtin_nan("")), NAME(pick)(close, near, NAME(all)(0)) + 0x1p-170);
+            memcpy(to + i + j * PER, &found, sizeof found);
+            memcpy(bound + i + j * PER, &near, sizeof near);
+        }
+    }
+}
+
+EXPORT void NAME(derivative)(int64_t kind, double *u, double *bound, ptrdiff_t size);
+
+void NAME(derivative)(int64_t kind, double *u, double *bound, ptrdiff_t size)
+{
+    double part[CHUNK], error[CHUNK];
+    for (ptrdiff_t at = 0; at < size; at += CHUNK) {
+        const int n = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        memcpy(part, u + at, (size_t)n * sizeof *u);
+        memcpy(error, bound + at, (size_t)n * sizeof *u);
+        if (kind == SILU)
+            NAME(derivative_of)(part, error, n, SILU);
+        else if (kind == GELU)
+            NAME(derivative_of)(part, error, n, GELU);
+        else
+            NAME(derivative_of)(part, error, n, GELU_TANH);
+        memcpy(u + at, part, (size_t)n * sizeof *u);
+        memcpy(bound + at, error, (size_t)n * sizeof *u);
+    }
+}
+
+/* Replace the error of a chunk of u by the bound of that of the derivative in sums of two doubles. */
+static void NAME(bound_slopes)(const double *u, double *error, int n, int64_t kind)
+{
+    double part[CHUNK], e[CHUNK];
+    memcpy(part, u, (size_t)n * sizeof *u);
+    memcpy(e, error, (size_t)n * sizeof *u);
+    NAME(fill_side)(part, n);
+    if (kind == GELU)
+        NAME(bound_slope)(part, e, n, GELU);
+    else if (kind == SILU)
+        NAME(bound_slope)(part, e, n, SILU);
+    else
+        NAME(bound_slope)(part, e, n, GELU_TANH);
+    memcpy(error, e, (size_t)n * sizeof *u);
 }
 
 /* --- activations in sums of two doubles ---------------------------------------------------------------------------- */
@@ -2288,11 +2503,6 @@ INLINE vp NAME(both)(double high, double low)
     return (vp){NAME(all)(high), NAME(all)(low)};
 }
 
-INLINE vd NAME(pick)(vl which, vd a, vd b)
-{
-    return (vd)(((vl)a & which) | ((vl)b & ~which));
-}
-
 INLINE vp NAME(choose)(vl which, vp a, vp b)
 {
     return (vp){NAME(pick)(which, a.high, b.high), NAME(pick)(which, a.low, b.low)};
@@ -2301,8 +2511,8 @@ INLINE vp NAME(choose)(vl which, vp a, vp b)
 /* Return u, or the end of where e**u is computed: activations._cut. */
 INLINE vp NAME(cut)(vp u)
 {
-    vd size = (vd)((vl)u.high & INT64_MAX), end = (vd)(((vl)u.high & INT64_MIN) | (vl)NAME(all)(690));
-    return NAME(choose)(size < 690.0, u, (vp){end, NAME(all)(0)});
+    vd end = (vd)(((vl)u.high & INT64_MIN) | (vl)NAME(all)(690));
+    return NAME(choose)(NAME(size_of)(u.high) < 690.0, u, (vp){end, NAME(all)(0)});
 }
 
 INLINE vp NAME(absolute)(vp u)
@@ -2311,7 +2521,8 @@ INLINE vp NAME(absolute)(vp u)
     return (vp){u.high * sign, u.low * sign};
 }
 
-#define SIDE 2 /* vectors side by side, since each operation waits for the one before */
+#undef SIDE
+#define SIDE 2 /* sums of two doubles take more registers */
 
 /* Return e**-t: activations._decay_in_two. */
 INLINE void NAME(decay)(const vp *t, vp *found)
@@ -2604,62 +2815,18 @@ INLINE void NAME(argument)(const double *restrict x, const double *restrict gamm
     }
 }
 
-/* Replace the error of u by the bound of that of the derivative: activations.derivative_in_two. */
-INLINE void NAME(bound_slope)(const double *restrict u, double *restrict error, int n, const int kind)
-{
-    for (int i = 0; i < n; i++) {
-        struct NAME(gate) gate = kind == GELU ? NAME(gate_of_gelu)(u[i]) : NAME(gate_of_silu)(u[i], kind == GELU_TANH);
-        double size = __builtin_fabs(u[i]), steep = gate.slope * (4.0 + size * gate.rate) * (1 + 0x1p-5);
-        steep = error[i] * gate.rate <= 0x1p-8 ? steep : 1.0;
-        double own = (gate.value + size * gate.slope) * 0x1p-88;
-        own += (kind == GELU) & (size < 4.0) ? 0x1p-90 : 0.0;
-        error[i] = (own + steep * error[i] + 0x1p-700) * UP;
-    }
-}
-
-/* Replace u by the derivative of an activation, and the bound of its error: activations.derivative. */
-INLINE void NAME(derivative_of)(double *restrict u, double *restrict bound, ptrdiff_t n, const int kind)
-{
-    for (ptrdiff_t i = 0; i < n; i++) {
-        double x = u[i], size = __builtin_fabs(x), e = bound[i];
-        struct NAME(gate) gate = kind == GELU ? NAME(gate_of_gelu)(x) : NAME(gate_of_silu)(x, kind == GELU_TANH);
-        double steep = gate.slope * (4.0 + size * gate.rate) * (1 + 0x1p-5);
-        double own = gate.value * gate.error + size * gate.slope * (32.0 + 8.0 * (size * gate.rate));
-        double near = e * (e * gate.rate <= 0x1p-8 ? steep : 1.0) + own * 0x1p-53;
-        double found = gate.value + x * gate.slope, end = x > 0 ? 1.0 : 0.0;
-        int close = size < 128.0, nan = x != x;
-        u[i] = close ? found : nan ? x : end;
-        bound[i] = nan ? __builtin_nan("") : (close ? near : 0.0) + 0x1p-170;
-    }
-}
-
-EXPORT void NAME(derivative)(int64_t kind, double *u, double *bound, ptrdiff_t size);
-
-void NAME(derivative)(int64_t kind, double *u, double *bound, ptrdiff_t size)
-{
-    if (kind == SILU)
-        NAME(derivative_of)(u, bound, size, SILU);
-    else if (kind == GELU)
-        NAME(derivative_of)(u, bound, size, GELU);
-    else
-        NAME(derivative_of)(u, bound, size, GELU_TANH);
-}
-
 /* Replace a chunk of u by the derivative of an activation, and the errors by bounds. */
 static void NAME(derive_chunk)(double *u, double *u_low, double *bound, int n, int64_t kind)
 {
     for (int i = n; i % (SIDE * PER); i++)
         u[i] = u_low[i] = 0;
-    if (kind == GELU) {
-        NAME(bound_slope)(u, bound, n, GELU);
+    NAME(bound_slopes)(u, bound, n, kind);
+    if (kind == GELU)
         NAME(derive)(u, u_low, n, GELU);
-    } else if (kind == SILU) {
-        NAME(bound_slope)(u, bound, n, SILU);
+    else if (kind == SILU)
         NAME(derive)(u, u_low, n, SILU);
-    } else {
-        NAME(bound_slope)(u, bound, n, GELU_TANH);
+    else
         NAME(derive)(u, u_low, n, GELU_TANH);
-    }
 }
 
 EXPORT void NAME(derivative_in_two)(int64_t kind, double *high, double *low, double *bound, ptrdiff_t size);
@@ -2694,31 +2861,100 @@ void NAME(slopes)(const double *x, const double *gamma, const double *rest, cons
     }
 }
 
+#undef SIDE
+
 /* --- gradients ---------------------------------------------------------------------------------------------------- */
 
-/* dx before it is rounded, and the bounds of its error: plain.gradient. `cells` has the six fields of its Gradient, each
- * of shape (X, Q). */
-EXPORT void NAME(gradient)(const double *g, const double *z, ptrdiff_t num_x, ptrdiff_t length, ptrdiff_t width,
-                           const double *cells, double *dx, double *bound);
+/* The products of a and b, or a where b is NULL: arrays of floats or doubles, by the numbers of their dtypes. */
+#define PRODUCT const char *a, int64_t a_dtype, const char *b, int64_t b_dtype
 
-void NAME(gradient)(const double *g, const double *z, ptrdiff_t num_x, ptrdiff_t length, ptrdiff_t width,
-                    const double *cells, double *dx, double *bound)
+/* dx before it is rounded, from g, and the bounds of its error, of `n` elements from element `at` on: of one cell, or
+ * with a `step` of 1 of one cell each. */
+INLINE void NAME(slope_run)(const double *restrict g, const double *restrict z, const double *errors, ptrdiff_t n,
+                            const double *own, const ptrdiff_t fields, const ptrdiff_t step, double *restrict dx,
+                            double *restrict bound)
 {
-    const ptrdiff_t step = num_x * width;
-    for (ptrdiff_t x = 0; x < num_x; x++) {
-        const double *of = cells + x * width;
-        for (ptrdiff_t row = 0; row < (width == 1 ? 1 : length); row++) {
-            const ptrdiff_t count = width == 1 ? length : width, one = width != 1;
-            for (ptrdiff_t i = 0; i < count; i++) {
-                const double *own = of + i * one;
-                const double rate = own[0], first = own[step], second = own[2 * step];
-                const double on_g = own[3 * step], on_z = own[4 * step], base = own[5 * step];
-                dx[i] = ((g[i] - first) - z[i] * second) * rate + 0.0;
-                bound[i] = (__builtin_fabs(g[i]) * on_g + __builtin_fabs(z[i]) * on_z) + base;
-            }
-            g += count, z += count, dx += count, bound += count;
-        }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double *of = own + i * step;
+        const double rate = of[0], first = of[fields], second = of[2 * fields];
+        const double on_g = of[3 * fields], on_z = of[4 * fields], base = of[5 * fields];
+        dx[i] = ((g[i] - first) - z[i] * second) * rate + 0.0;
+        bound[i] = (__builtin_fabs(g[i]) * on_g + __builtin_fabs(z[i]) * on_z) + base;
+        if (errors)
+            bound[i] += errors[i] * (__builtin_fabs(rate) * UP);
     }
+}
+
+/* Round a chunk of numbers to y, from element `at` of it on; name those that are open, and count the zeros of others. */
+static int64_t NAME(enclose)(struct map *task, const double *values, const double *bound, int n, ptrdiff_t at, int64_t found)
+{
+    const struct form form = NAME(form_of)(task);
+    const int narrow = form.shift != 0, half = task->made == F16;
+    const int64_t before = found;
+    float *y = (float *)task->y + at;
+    int odd;
+    if (half)
+        odd = NAME(round_halves)(values, bound, n, (uint16_t *)task->y + at);
+    else if (narrow)
+        odd = NAME(round_floats)(values, bound, n, form, 1, y);
+    else
+        odd = NAME(round_floats)(values, bound, n, form, 0, y);
+    for (int i = 0; odd && i < n; i++) {
+        double low = values[i] - bound[i], high = values[i] + bound[i];
+        float a = half ? NAME(halved)(low) : narrow ? NAME(narrowed)(low, form) : (float)low;
+        float b = half ? NAME(halved)(high) : narrow ? NAME(narrowed)(high, form) : (float)high;
+        if (NAME(bits_of_float)(a) == NAME(bits_of_float)(b) && b == b)
+            continue;
+        if (found < task->room)
+            task->open[found] = at + i;
+        found++;
+        task->zeros -= narrow && y[i] == 0 && values[i] != 0;
+    }
+    int64_t zeros = 0;
+    for (int i = 0; narrow && i < n; i++)
+        zeros += ((double)y[i] == 0) & (values[i] != 0) ? 1 : 0;
+    task->zeros += zeros;
+    return found - before;
+}
+
+EXPORT int64_t NAME(gradient)(struct map *task, PRODUCT, const double *errors, const double *cells,
+                              const struct moments *of_dx, const struct moments *of_products, ptrdiff_t block,
+                              ptrdiff_t most);
+
+/* Compute dx from g, which is a, and z, which is b, round it, and measure it and its products with z: plain.gradient.
+ * task->z has room for `most` elements three times; without task->y nothing is rounded. */
+int64_t NAME(gradient)(struct map *task, PRODUCT, const double *errors, const double *cells, const struct moments *of_dx,
+                       const struct moments *of_products, ptrdiff_t block, ptrdiff_t most)
+{
+    const ptrdiff_t width = task->width, fields = task->num_x * width, row = task->length * width;
+    double g[CHUNK], *dx = task->z, *bound = dx + most, *product = bound + most;
+    const double *z = (const double *)b;
+    struct NAME(run) run = {0};
+    int64_t found = 0;
+    (void)b_dtype;
+    task->zeros = 0;
+    while (NAME(next_run)(task, block, most, &run)) {
+        for (ptrdiff_t done = 0, n; done < run.size; done += n) {
+            const ptrdiff_t at = run.at + done, end = width == 1 ? row : width, within = at % end;
+            const double *own = cells + (width == 1 ? at / row : at / row * width + within), *error = errors ? errors + at : NULL;
+            n = end - within < run.size - done ? end - within : run.size - done;
+            n = n < CHUNK ? n : CHUNK;
+            NAME(widen_run)(a + at * SIZE(a_dtype == F32), n, a_dtype, 0, g);
+            if (width == 1)
+                NAME(slope_run)(g, z + at, error, n, own, fields, 0, dx + done, bound + done);
+            else
+                NAME(slope_run)(g, z + at, error, n, own, fields, 1, dx + done, bound + done);
+            for (ptrdiff_t i = 0; i < n; i++)
+                product[done + i] = dx[done + i] * z[at + i];
+        }
+        for (ptrdiff_t done = 0; task->y && done < run.size; done += CHUNK) {
+            int n = run.size - done < CHUNK ? (int)(run.size - done) : CHUNK;
+            found += NAME(enclose)(task, dx + done, bound + done, n, run.at + done, found);
+        }
+        NAME(measure_run)(of_dx, &run, dx, width, (ptrdiff_t)sizeof(double));
+        NAME(measure_run)(of_products, &run, product, width, (ptrdiff_t)sizeof(double));
+    }
+    return found;
 }
 
 /* The product of two sums of two doubles: plain._product_in_two. */
@@ -2782,40 +3018,6 @@ void NAME(gradient_in_two)(const double *g, const double *g_low, const double *z
             g += count, g_low += count, z += count, z_low += count, bound += count, lower += count;
         }
 }
-
-/* Round the numbers z, of which `offset` has the bounds, to y; name those that are open: plain.enclosed. */
-EXPORT int64_t NAME(enclosed)(const struct map *task);
-
-int64_t NAME(enclosed)(const struct map *task)
-{
-    const struct form form = NAME(form_of)(task);
-    const int narrow = form.shift != 0, half = task->made == F16;
-    ptrdiff_t found = 0;
-    for (ptrdiff_t at = 0; at < task->length; at += CHUNK) {
-        const double *y = (const double *)task->z + at, *bound = task->offset + at;
-        int n = task->length - at < CHUNK ? (int)(task->length - at) : CHUNK, odd;
-        if (half)
-            odd = NAME(round_halves)(y, bound, n, (uint16_t *)task->y + at);
-        else if (narrow)
-            odd = NAME(round_floats)(y, bound, n, form, 1, (float *)task->y + at);
-        else
-            odd = NAME(round_floats)(y, bound, n, form, 0, (float *)task->y + at);
-        for (int i = 0; odd && i < n; i++) {
-            double low = y[i] - bound[i], high = y[i] + bound[i];
-            float a = half ? NAME(halved)(low) : narrow ? NAME(narrowed)(low, form) : (float)low;
-            float b = half ? NAME(halved)(high) : narrow ? NAME(narrowed)(high, form) : (float)high;
-            if (NAME(bits_of_float)(a) == NAME(bits_of_float)(b) && b == b)
-                continue;
-            if (found < task->room)
-                task->open[found] = at + i;
-            found++;
-        }
-    }
-    return found;
-}
-
-/* The products of a and b, or a where b is NULL: arrays of floats or doubles, by the numbers of their dtypes. */
-#define PRODUCT const char *a, int64_t a_dtype, const char *b, int64_t b_dtype
 
 /* Write `n` products from element `at` on to p. */
 INLINE void NAME(multiply)(PRODUCT, ptrdiff_t at, int n, double *restrict p)
@@ -3645,6 +3847,24 @@ void NAME(unshuffle)(const uint8_t *data, uint8_t *out, ptrdiff_t count, ptrdiff
     for (ptrdiff_t k = 0; k < width; k++)
         for (ptrdiff_t i = done; i < count; i++)
             out[i * width + k] = data[k * count + i];
+}
+
+EXPORT void NAME(narrow)(const uint8_t *values, ptrdiff_t count, const uint8_t *codes, uint8_t *out);
+
+/* Write the upper halves of floats, or with `codes` the byte that these have for each upper half: floats.Float.narrow. */
+void NAME(narrow)(const uint8_t *values, ptrdiff_t count, const uint8_t *codes, uint8_t *out)
+{
+    for (ptrdiff_t i = 0; !codes && i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, values + 4 * i, 4);
+        uint16_t upper = (uint16_t)(bits >> 16);
+        memcpy(out + 2 * i, &upper, 2);
+    }
+    for (ptrdiff_t i = 0; codes && i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, values + 4 * i, 4);
+        out[i] = codes[bits >> 16];
+    }
 }
 
 /* Return a sum modulo 65535 as adding the carries gives it: 0 only if all terms are 0. */

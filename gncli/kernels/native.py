@@ -16,15 +16,18 @@ from gncli.kernels import plain
 from gncli.kernels.floats import Float
 from gncli.kernels.plain import (
     Affine,
+    Blocks,
     Factors,
     Floats,
     Gradient,
     GradientInTwo,
     Integers,
+    MappedGradient,
     Reals,
     Standard,
     Standardization,
     Tolerance,
+    Verified,
     num_steps,
 )
 from gncli.kernels.scratch import room
@@ -46,6 +49,7 @@ _address: Callable[[Any], int] = ctypes.addressof
 _byte: Callable[[Any], Any] = ctypes.c_char.from_buffer
 _SUMS = ("total", "square", "product", "a_square", "b_square")
 _TALLIED = ("n", "nan", "inf", "outside", *_SUMS, "low", "high", "worst", "excess")
+_RUN = 1 << 14  # elements of z that are measured at once: they stay in the cache
 _OPEN = 1 << 12  # open elements of a visit that there is room for at first
 _scratch: list[tuple[NDArray[Any], int]] = []  # as many as calls of `moments` ran at once
 _LONGEST = 8192  # elements of a block, which is what the scratch of `moments` holds
@@ -118,7 +122,7 @@ class _Map(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("rounds", "loses", "activation")),
         *((name, _POINTER) for name in ("z", "y", "open")),
         ("room", _SIZE),
-        ("zeros", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("wrong", "zeros")),
     ]
 
 
@@ -134,13 +138,13 @@ _ARGUMENTS = {
     "normalize": (ctypes.POINTER(_Map),),
     "tally": (ctypes.POINTER(_Tally),),
     "ulps": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
+    "verify": (ctypes.POINTER(_Map), ctypes.POINTER(_Moments), _SIZE, _SIZE),
     "audit": (ctypes.POINTER(_Map),),
     "standardize_in_two": (ctypes.POINTER(_Map),),
     "multiply_in_two": (_POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER),
     "gradient_in_two": (*(_POINTER,) * 4, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
     "derivative_in_two": (ctypes.c_int64, _POINTER, _POINTER, _POINTER, _SIZE),
-    "gradient": (_POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER),
-    "enclosed": (ctypes.POINTER(_Map),),
+    "gradient": (ctypes.POINTER(_Map), *_PRODUCT, _POINTER, _POINTER, *(ctypes.POINTER(_Moments),) * 2, _SIZE, _SIZE),
     "derivative": (ctypes.c_int64, _POINTER, _POINTER, _SIZE),
     "slopes": (*(_POINTER,) * 4, _SIZE, _SIZE, _POINTER, ctypes.c_int64, *(_POINTER,) * 3),
     "largest": (*_PRODUCT, _SIZE),
@@ -150,9 +154,10 @@ _ARGUMENTS = {
     "steps_on_paths": (*_ELEMENTS, *_CELLS, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
     "fletcher32": (_POINTER, _SIZE, _POINTER),
     "unshuffle": (_POINTER, _POINTER, _SIZE, _SIZE),
+    "narrow": (_POINTER, _SIZE, _POINTER, _POINTER),
 }
 
-_COUNTING = ("normalize", "audit", "enclosed", "levels")  # which return how many they name, or whether any is left
+_COUNTING = ("normalize", "verify", "gradient", "levels")  # which return how many they name, or whether any is left
 _RESULTS: dict[str, Any] = {"largest": ctypes.c_double, **dict.fromkeys(_COUNTING, ctypes.c_int64)}
 
 
@@ -188,38 +193,19 @@ class Native:
             return plain.moments(values, about_zero, wanted, by)
         if values.strides[-1] != dtype.itemsize:
             values = np.ascontiguousarray(values)
-        shape = (*values.shape[:1], *values.shape[2:])
-        floating = dtype.kind == "f"
-        kept, places, names = _fields(tuple(wanted), floating)
-        block = np.zeros((len(names), *shape))  # one array, whose rows are written to
-        addresses, scratch = dict(zip(names, _rows(block), strict=True)), _borrowed()
         task = _Moments(
             values=_at(values),
             sets=values.shape[0],
             rows=values.shape[1],
-            columns=columns,
             set_stride=values.strides[0],
             row_stride=values.strides[1],
-            dtype=_number(dtype),
             swapped=not dtype.isnative,
             about_zero=about_zero,
             **({} if by is None else {"by": _at(by), "by_stride": by.strides[0], "by_dtype": _number(by.dtype)}),
-            scratch=scratch[1],
-            **addresses,
         )
+        sets = _Found(task, dtype, (*values.shape[:1], *values.shape[2:]), columns, wanted)
         self._call["moments"](ctypes.byref(task))
-        _scratch.append(scratch)
-        rows = dict(zip(names, block, strict=True))
-        extremes = dtype.newbyteorder("=") if wide_integer else np.float64
-        found = {name: rows[name] for name in kept} | {name: rows[name].view(np.int64) for name in places}
-        found |= {"min": rows["least"].view(extremes), "max": rows["most"].view(extremes)}
-        if floating and np.count_nonzero(rows["odd"]):
-            if any(rows[name].any() for name in _SELDOM):
-                found |= {name: rows[name] for name in _SELDOM}
-            power = rows["power"].reshape(-1).view(np.int32)[: rows["power"].size].reshape(shape)
-            if power.any():
-                found["power"] = power
-        return found
+        return sets.found()
 
     def pool(self, sets: Sequence[Floats]) -> Floats:
         """See `plain.pool`."""
@@ -319,14 +305,13 @@ class Native:
         affine: Affine | None,
         start: int,
         made: Float,
-        z: NDArray[Any] | None,
         y: NDArray[Any],
     ) -> Integers:
         """See `plain.normalize`, which runs where values are scaled, or the axes of gamma are no neighbours."""
         if cells.power is not None or (affine is not None and len(affine.shape) > 3):
-            return plain.normalize(values, length, cells, affine, start, made, z, y)
+            return plain.normalize(values, length, cells, affine, start, made, y)
         task, _kept = _map_of(values, length, cells)
-        task.z, task.y = None if z is None else _at(z), _at(y)
+        task.y = _at(y)
         task.beyond = 0.0 if affine is None else made.beyond(affine.overflow)
         return self._named("normalize", task, made, affine, start)
 
@@ -362,25 +347,60 @@ class Native:
         elements = map(_at, (g, g_low, z, z_low))
         self._call["gradient_in_two"](*elements, num_x, length, width, _at(numbers), _at(bound), _at(lower))
 
-    def audit(
-        self, z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
-    ) -> tuple[Integers, int]:
-        """See `plain.audit`, which runs where the axes of gamma are no neighbours."""
-        if affine is not None and len(affine.shape) > 3:
-            return plain.audit(z, affine, start, made, beyond, y)
-        task = _Map(num_x=1, length=z.size, width=1, z=_at(z), y=_at(y), beyond=beyond, limit=made.limit)
-        return self._named("audit", task, made, affine, start), int(task.zeros)
+    def verify(
+        self,
+        values: NDArray[Any],
+        blocks: Blocks,
+        cells: Standardization,
+        affine: Affine | None,
+        start: int,
+        made: Float,
+        y: NDArray[Any],
+        *,
+        about_zero: bool,
+    ) -> Verified:
+        """See `plain.verify`, which runs where `plain.normalize` does."""
+        if cells.power is not None or (affine is not None and len(affine.shape) > 3):
+            return plain.verify(values, blocks, cells, affine, start, made, y, about_zero=about_zero)
+        task, _kept = _map_of(values, blocks.length, cells)
+        num_x, width = cells.hi.shape
+        most = _most(blocks, width)
+        z = room(most, made.checked)
+        task.z, task.y = _at(z), _at(y)
+        task.beyond = 0.0 if affine is None else made.beyond(affine.overflow)
+        task.limit = made.limit if made.foreign else 0.0
+        of_z = _Found(_Moments(about_zero=about_zero), made.checked, *_shape_of(blocks, num_x, width))
+        opened = self._named("verify", task, made, affine, start, ctypes.byref(of_z.task), blocks.rows, most)
+        return Verified(opened, of_z.found(), int(task.wrong), int(task.zeros))
 
-    def gradient(self, g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
+    def audit(self, w: Floats, made: Float, y: NDArray[np.float32]) -> tuple[int, int]:
+        """See `plain.audit`."""
+        task = _Map(length=w.size, z=_at(w), y=_at(y), limit=made.limit)
+        task.least, task.shift, task.largest = made.least, made.shift, made.largest
+        self._call["audit"](ctypes.byref(task))
+        return int(task.wrong), int(task.zeros)
+
+    def gradient(
+        self,
+        g: Reals,
+        z: Floats,
+        errors: Floats | None,
+        blocks: Blocks,
+        cells: Gradient,
+        made: Float,
+        out: NDArray[Any] | None,
+    ) -> MappedGradient:
         """See `plain.gradient`."""
         num_x, width = cells.base.shape
-        numbers = np.stack(cells)
-        self._call["gradient"](_at(g), _at(z), num_x, length, width, _at(numbers), _at(found), _at(bound))
-
-    def enclosed(self, values: Floats, bound: Floats, made: Float, out: NDArray[Any]) -> Integers:
-        """See `plain.enclosed`."""
-        task = _Map(num_x=1, length=values.size, width=1, z=_at(values), offset=_at(bound), y=_at(out))
-        return self._named("enclosed", task, made, None, 0)
+        most, numbers = _most(blocks, width), np.stack(cells)
+        scratch = room(3 * most)
+        task = _Map(num_x=num_x, length=blocks.length, width=width, z=_at(scratch), y=None if out is None else _at(out))
+        both = [_Found(_Moments(), np.dtype(np.float64), *_shape_of(blocks, num_x, width)) for _ in range(2)]
+        given = *_factor(g), *_factor(z), None if errors is None else _at(errors), _at(numbers)
+        pointers = (ctypes.byref(sets.task) for sets in both)
+        opened = self._named("gradient", task, made, None, 0, *given, *pointers, blocks.rows, most)
+        found, products = (sets.found() for sets in both)
+        return MappedGradient(opened, found, products, int(task.zeros))
 
     def derivative(self, name: str, u: Floats, bound: Floats) -> None:
         """See `plain.derivative`."""
@@ -411,7 +431,7 @@ class Native:
         left = self._call["levels"](*_factor(a), *_factor(b), *shape, _at(units), units.size, _at(sums))
         return sums, bool(left)
 
-    def _named(self, loop: str, task: _Map, made: Float, affine: Affine | None, start: int) -> Integers:
+    def _named(self, loop: str, task: _Map, made: Float, affine: Affine | None, start: int, *more: Any) -> Integers:
         """Return the positions of the elements that a loop names, of which there may be any number."""
         task.made, task.checked = _number(made.dtype), _number(made.checked)
         if made.foreign:
@@ -426,7 +446,7 @@ class Native:
         found = np.empty(_OPEN, np.int64)
         while True:
             task.open, task.room = _at(found), found.size
-            count = self._call[loop](ctypes.byref(task))
+            count = self._call[loop](ctypes.byref(task), *more)
             if count <= found.size:
                 return found[:count].copy()
             found = np.empty(count, np.int64)
@@ -485,6 +505,11 @@ class Native:
         found[count * width :] = data[count * width :]
         return found
 
+    def narrow(self, kind: Float, values: NDArray[np.float32], out: NDArray[Any]) -> None:
+        """See `plain.narrow`; `values` and `out` are contiguous."""
+        codes = None if out.itemsize == 2 else _at(kind.codes)
+        self._call["narrow"](_at(values), values.size, codes, _at(out))
+
 
 def bodies() -> tuple[str, ...]:
     """Return the bodies that this processor can run, the fastest last; none where `native.c` was not compiled."""
@@ -517,6 +542,48 @@ def _library() -> ctypes.CDLL | None:
     except (OSError, ValueError):
         return None
     return library if same else None
+
+
+class _Found:
+    """Memory for what is measured of sets, which have this shape; `task` is told where it is."""
+
+    def __init__(
+        self, task: _Moments, dtype: np.dtype[Any], shape: tuple[int, ...], columns: int, wanted: Collection[str] = ()
+    ) -> None:
+        self.task, self._dtype, self._shape = task, dtype, shape
+        self._kept, self._places, self._names = _fields(tuple(wanted), dtype.kind == "f")
+        self._block = np.zeros((len(self._names), *shape))  # one array, whose rows are written to
+        self._scratch = _borrowed()
+        task.dtype, task.columns, task.scratch = _number(dtype), columns, self._scratch[1]
+        for name, address in zip(self._names, _rows(self._block), strict=True):
+            setattr(task, name, address)
+
+    def found(self) -> dict[str, NDArray[Any]]:
+        """Return what was measured, as `plain.moments` does."""
+        _scratch.append(self._scratch)
+        rows, dtype = dict(zip(self._names, self._block, strict=True)), self._dtype
+        extremes = dtype.newbyteorder("=") if dtype.kind in "iu" and dtype.itemsize == 8 else np.float64
+        found = {name: rows[name] for name in self._kept}
+        found |= {name: rows[name].view(np.int64) for name in self._places}
+        found |= {"min": rows["least"].view(extremes), "max": rows["most"].view(extremes)}
+        if dtype.kind == "f" and np.count_nonzero(rows["odd"]):
+            if any(rows[name].any() for name in _SELDOM):
+                found |= {name: rows[name] for name in _SELDOM}
+            power = rows["power"].reshape(-1).view(np.int32)[: rows["power"].size].reshape(self._shape)
+            if power.any():
+                found["power"] = power
+        return found
+
+
+def _most(blocks: Blocks, width: int) -> int:
+    """Return how many elements are measured at once: at least a block."""
+    return max(_RUN, min(blocks.rows, blocks.length) * width)
+
+
+def _shape_of(blocks: Blocks, num_x: int, width: int) -> tuple[tuple[int, ...], int]:
+    """Return the shape of the blocks of a visit, and how many columns each has; 0 if it has no such axis."""
+    sets = num_x * -(-blocks.length // blocks.rows)
+    return ((sets, width), width) if blocks.columns else ((sets,), 0)
 
 
 def _map_of(values: NDArray[Any], length: int, cells: Standardization) -> tuple[_Map, object]:

@@ -731,8 +731,8 @@ def normalize(
     affine: Affine | None,
     start: int,
     made: Float,
-    z: NDArray[Any] | None,
     y: NDArray[Any],
+    z: NDArray[Any] | None = None,
 ) -> Integers:
     """Standardize the elements of a visit, apply gamma and beta, and round once; return which elements are open.
 
@@ -756,10 +756,10 @@ def normalize(
         The storage index of the first element of the visit.
     made : Float
         The dtype of the result.
-    z : ndarray of ``made.checked``, 1-D, or None
-        Takes the standardized values before gamma and beta, rounded.
     y : ndarray of ``made.dtype``, 1-D
         Takes the result: y - e rounded, or y where there is no bound. NaN is the canonical one.
+    z : ndarray of ``made.checked``, 1-D, optional
+        Takes the standardized values before gamma and beta, rounded.
 
     Returns
     -------
@@ -1011,54 +1011,118 @@ def _enclosed(values: Floats, bound: Floats, other: Floats, made: Float, out: ND
     return np.flatnonzero(differ)
 
 
-def audit(
-    z: Floats, affine: Affine | None, start: int, made: Float, beyond: float, y: NDArray[np.float32]
-) -> tuple[Integers, int]:
-    """Return which elements of `y` are not the nearest numbers of `made`, and how many became zero.
+class Blocks(NamedTuple):
+    """How a visit, seen as (X, L, Q), is measured: in blocks of `rows` along L, the last of which may be shorter.
 
-    With w the value before it was rounded, an element is right if it is a multiple of the unit of the last place of w,
-    and no further from w than half of that unit; or, if w is beyond the largest number by more than half a unit, if it
-    is `beyond`. Both neighbours of a tie are right.
+    Without `columns` Q is 1, and blocks have no such axis.
+    """
+
+    length: int
+    rows: int
+    columns: bool
+
+
+class Verified(NamedTuple):
+    """What a map gives that is measured on the way.
+
+    Attributes
+    ----------
+    open : ndarray of int64
+        The positions of open elements, as `normalize` returns them.
+    moments : mapping
+        What `moments` returns of the blocks of z.
+    wrong, zeros : int
+        What `audit` counts of the elements that are not open; 0 for dtypes that NumPy has.
+    """
+
+    open: Integers
+    moments: Mapping[str, NDArray[Any]]
+    wrong: int = 0
+    zeros: int = 0
+
+
+def verify(
+    values: NDArray[Any],
+    blocks: Blocks,
+    cells: Standardization,
+    affine: Affine | None,
+    start: int,
+    made: Float,
+    y: NDArray[Any],
+    *,
+    about_zero: bool,
+) -> Verified:
+    """Do what `normalize` does; measure z, rounded to ``made.checked``, block by block, and compare y with what it was.
 
     Parameters
     ----------
-    z : ndarray of float64, 1-D
-        The standardized values of a visit, in storage order.
-    affine : Affine or None
-        Gamma and beta; None for 1 and 0.
-    start : int
-        The storage index of the first element of the visit.
+    values, cells, affine, start, made, y
+        See `normalize`.
+    blocks : Blocks
+        The blocks.
+    about_zero : bool
+        See `moments`.
+    """
+    z = np.empty(values.size, made.checked)
+    opened = normalize(values, blocks.length, cells, affine, start, made, y, z)
+    of_blocks = _of_blocks(z, blocks, cells.hi.shape, about_zero)
+    if not made.foreign:
+        return Verified(opened, of_blocks)
+    for first in range(0, z.size if affine is not None else 0, PIECE):
+        assert affine is not None
+        apply(affine, start + first, made, z[first : first + PIECE], None)
+    return Verified(opened, of_blocks, *audit(np.delete(z, opened), made, np.delete(y, opened)))
+
+
+def _of_blocks(
+    values: NDArray[Any], blocks: Blocks, shape: tuple[int, int], about_zero: bool = False
+) -> Mapping[str, NDArray[Any]]:
+    """Return the moments of the blocks of a visit, of which `shape` is (X, Q)."""
+    length, rows, columns = blocks
+    seen = values.reshape(shape[0], length, shape[1]) if columns else values.reshape(shape[0], length)
+    whole = length // rows
+    found: dict[str, NDArray[Any]] = {}
+    for some, part in ((slice(whole), seen[:, : whole * rows]), (slice(whole, None), seen[:, whole * rows :])):
+        if part.size:
+            size = min(rows, part.shape[1])
+            for name, field in moments(part.reshape(-1, size, *part.shape[2:]), about_zero).items():
+                if name not in found:
+                    found[name] = np.zeros((shape[0], -(-length // rows), *part.shape[2:]), field.dtype)
+                found[name][:, some] = field.reshape(shape[0], -1, *part.shape[2:])
+    return {name: field.reshape(-1, *field.shape[2:]) for name, field in found.items()}
+
+
+def audit(w: Floats, made: Float, y: NDArray[np.float32]) -> tuple[int, int]:
+    """Return how many elements of `y` are not the nearest numbers of `made`, and how many became zero.
+
+    An element is right if it is a multiple of the unit of the last place of w, and no further from w than half of that
+    unit; or, if w is beyond the largest number by more than half a unit, if it is infinite; or, if w is not finite,
+    if it is not. Both neighbours of a tie are right.
+
+    Parameters
+    ----------
+    w : ndarray of float64, 1-D
+        The values before they were rounded.
     made : Float
         The dtype of the result, one that NumPy lacks.
-    beyond : float
-        What stands for a result that overflows, if it is positive.
     y : ndarray of float32, 1-D
-        The result.
-
-    Returns
-    -------
-    ndarray of int64
-        The positions of wrong elements in the visit, in ascending order.
-    int
-        The number of elements that are 0 for a w that is not.
+        The result; what overflows is infinite.
     """
-    wrong, zeros = [], 0
-    for first in range(0, z.size, PIECE):
-        wide, number = z[first : first + PIECE].copy(), y[first : first + PIECE].astype(np.float64)
-        if affine is not None:
-            apply(affine, start + first, made, wide, None)
-        size = np.abs(wide)
+    wrong = zeros = 0
+    for first in range(0, w.size, PIECE):
+        value, number = w[first : first + PIECE], y[first : first + PIECE].astype(np.float64)
+        size = np.abs(value)
         unit = np.maximum(np.ldexp(1.0, np.frexp(size)[1] - 1), made.least)
         half = unit * 2.0 ** -(made.mantissa + 1)
         # Sums of a number and half a unit are exact; the difference of w and the number need not be.
-        right = (np.abs(number) - half <= size) & (size <= np.abs(number) + half) & (number * wide >= 0)
+        right = (np.abs(number) - half <= size) & (size <= np.abs(number) + half) & (number * value >= 0)
         right &= (number + unit * made.shift) - unit * made.shift == number
-        stands = np.isnan(number) if np.isnan(beyond) else number == np.copysign(beyond, wide)
-        right = np.where(size > made.limit, stands, right | (size == made.limit) & stands)
-        right |= np.isnan(wide) & np.isnan(number)
-        wrong.append(first + np.flatnonzero(~right))
-        zeros += int(np.count_nonzero((number == 0) & (wide != 0)))
-    return np.concatenate(wrong) if wrong else np.zeros(0, np.int64), zeros
+        beyond = number == np.copysign(np.inf, value)
+        right = np.where(size > made.limit, beyond, right | (size == made.limit) & beyond)
+        right |= ~(np.isfinite(value) | np.isfinite(number))
+        wrong += int(np.count_nonzero(~right))
+        zeros += int(np.count_nonzero((number == 0) & (value != 0)))
+    return wrong, zeros
 
 
 def canonical(values: NDArray[Any]) -> None:
@@ -1175,20 +1239,68 @@ class Gradient(NamedTuple):
     base: Floats
 
 
-def gradient(g: Floats, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
-    """Compute dx before it is rounded, and the bounds of its error.
+class MappedGradient(NamedTuple):
+    """What `gradient` finds besides dx.
+
+    Attributes
+    ----------
+    open : ndarray of int64
+        The positions of open elements, in ascending order.
+    moments, projections : mapping
+        What `moments` returns of the blocks of dx before it is rounded, and of that times z.
+    zeros : int
+        How many elements that are not open became zero, of dtypes that NumPy lacks.
+    """
+
+    open: Integers
+    moments: Mapping[str, NDArray[Any]]
+    projections: Mapping[str, NDArray[Any]]
+    zeros: int = 0
+
+
+def gradient(
+    g: Reals,
+    z: Floats,
+    errors: Floats | None,
+    blocks: Blocks,
+    cells: Gradient,
+    made: Float,
+    out: NDArray[Any] | None,
+) -> MappedGradient:
+    """Compute dx, round it once, and measure it.
 
     Parameters
     ----------
     g, z : ndarray of float64, 1-D
-        The elements of a visit, in storage order.
-    length : int
-        L of the visit, seen as (X, L, Q).
+        The elements of a visit, in storage order; g may be float32.
+    errors : ndarray of float64, 1-D, or None
+        Bounds of the errors of g; None if it has none but that of a product.
+    blocks : Blocks
+        What is measured.
     cells : Gradient
         That of its cells, in arrays of shape (X, Q).
-    found, bound : ndarray of float64, 1-D
-        Take dx and the bounds.
+    made : Float
+        The dtype of the result, of fewer digits.
+    out : ndarray of ``made.dtype``, 1-D, or None
+        Takes dx; elements that are open, of which NaN is one, need not be right. None if dx is only measured.
     """
+    dx, bound = np.empty((2, g.size))
+    _gradient(g, z, blocks.length, cells, dx, bound)
+    if errors is not None:
+        shaped = bound.reshape(cells.base.shape[0], blocks.length, -1)
+        shaped += errors.reshape(shaped.shape) * (np.abs(cells.factor) * UP)[:, None]
+    opened, zeros = np.zeros(0, np.int64), 0
+    if out is not None:
+        opened = enclosed(dx, bound, made, out)
+        if made.foreign:
+            lost = (out == 0) & (dx != 0)
+            zeros = int(np.count_nonzero(lost) - np.count_nonzero(lost[opened]))
+    of_dx, of_products = (_of_blocks(values, blocks, cells.base.shape) for values in (dx, dx * z))
+    return MappedGradient(opened, of_dx, of_products, zeros)
+
+
+def _gradient(g: Reals, z: Floats, length: int, cells: Gradient, found: Floats, bound: Floats) -> None:
+    """Compute dx before it is rounded, and the bounds of its error."""
     num_x, width = cells.base.shape
     rate, first, second, on_g, on_z, base = (part[:, None] for part in cells)
     shape = num_x, length, width
@@ -1906,6 +2018,11 @@ def unshuffle(data: Bytes, width: int) -> Bytes:
         elements[:, place] = planes[place]
     found[count * width :] = data[count * width :]
     return found
+
+
+def narrow(kind: Float, values: NDArray[np.float32], out: NDArray[Any]) -> None:
+    """Fill `out` with the bits of `values`, for a dtype that NumPy lacks: see `Float.narrow`."""
+    kind.narrow(values, out)
 
 
 def fletcher32(data: Bytes) -> int:

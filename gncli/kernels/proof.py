@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.exact import GRAIN, Sums, cell_sums, over_grain
-from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, is_wide_integer, on_scale, width
+from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, fold, is_wide_integer, on_scale, record, width
 from gncli.kernels.plain import LANES, UP, U
 from gncli.kernels.reduction import Rows, Visit
 
@@ -73,15 +73,30 @@ def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:
     values : ndarray, shape (A, R) or (A, R, Q)
         Its values: only their dtype and the length of the blocks are used.
     """
-    rows = values.shape[1]
-    added = -(-rows // LANES) + 6 if values.ndim == 2 and rows >= LANES else rows
+    return _bounds(moments, values.dtype, np.int64(values.shape[1]))
+
+
+def of_blocks(visit: Visit, found: Mapping[str, NDArray[Any]]) -> Moments:
+    """Return the moments of a visit, with bounds, from what `plain.moments` found of float64 in each of its blocks."""
+    walk = visit.walk
+    num_x, length, _ = walk.view(visit.region)
+    rows = np.full((num_x, -(-length // walk.block)), min(walk.block, length))
+    rows[:, -1] = length - (rows.shape[1] - 1) * rows[0, 0]
+    moments = record(found)
+    limits = _bounds(moments, np.dtype(np.float64), rows.reshape(-1, *[1] * (moments.n.ndim - 1)))
+    return fold(moments._replace(extras=(limits,)), walk.dims(visit.region), walk.units[visit.region.axis].cell)
+
+
+def _bounds(moments: Moments, dtype: np.dtype[Any], rows: Any) -> Bounds:
+    """Return the bounds of the moments of blocks of so many `rows`."""
+    added = rows if moments.n.ndim > 1 else np.where(rows < LANES, rows, -(-rows // LANES) + 6)
     n, lo = np.maximum(moments.n, 1.0), np.abs(moments.lo)
     square = n * lo * lo
     whole = moments.m2 + square
     # Each deviation is rounded; their upper parts are summed exactly, the lower ones are 2**-39 of the largest at most.
     mean = U * np.sqrt(whole / n) + 3 * U * lo + added * U * 2.0**-39 * np.sqrt(whole)
     m2 = (added + 3) * U * whole + 4 * U * square
-    if is_wide_integer(values.dtype):  # what a difference lost when it was widened
+    if is_wide_integer(dtype):  # what a difference lost when it was widened
         lost = U * width(moments.min, moments.max)
         mean = mean + lost
         m2 = m2 + lost * (2 * np.sqrt(n * whole) + n * lost)

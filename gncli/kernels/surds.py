@@ -162,7 +162,7 @@ def levels(
     sums : ndarray of int64, shape (2, ...)
         The sums of the products, and those of their sizes.
     """
-    top = -(-math.frexp(largest)[1] // 16) * 16  # few different powers, so that sums can be added up in integers
+    top = -(-math.frexp(largest)[1] // 4) * 4  # few different powers, so that sums can be added up in integers
     bits = 52 - math.prod(shape[::2]).bit_length()  # sums of so many multiples of a power of two stay below 2**52 of it
     count, left = LEVELS, True
     while left:

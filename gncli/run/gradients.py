@@ -49,7 +49,6 @@ from gncli.kernels.gradients import (
     weighted,
 )
 from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
-from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
 from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
 from gncli.kernels.partition import Axis
@@ -83,7 +82,7 @@ from gncli.run.plan import Plan
 T = TypeVar("T")
 
 TOGETHER = 1 << 12  # cells whose records are added up at once: those of a visit may be two
-SMALL = 4 << 20  # bytes of both tensors that are read at once: larger visits are faster, and take more memory
+SMALL = 8 << 20  # bytes of both tensors that are read at once: larger visits are faster, and take more memory
 DOUBLE = FLOATS["float64"]
 IDENTITY = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
 
@@ -314,7 +313,8 @@ class _Worker:
         x, dy = self.split(visit)
         of_x = visit._replace(values=x)
         z, h = self.upstream(of_x, dy, by, mapping, self.scratch)
-        return _Elements(of_x, dy, z, h, self.weighted(of_x, h))
+        alike = self.same and dy.dtype.char in "fd"  # then g need not be a copy
+        return _Elements(of_x, dy, z, h, h if alike else self.weighted(of_x, h))
 
     def upstream(
         self, visit: Visit, dy: NDArray[Any], by: Moments, mapping: Standardization, scratch: Scratch
@@ -369,7 +369,7 @@ class _Worker:
         """Return z as float64."""
         z = scratch.take("z", visit.values.size)
         bare = mapping._replace(slope=None, offset=None)
-        normalize_region(visit.walk, visit.region, visit.values, bare, IDENTITY, DOUBLE, z=None, y=z)
+        normalize_region(visit.walk, visit.region, visit.values, bare, IDENTITY, DOUBLE, z)
         return z
 
     def products(self, visit: Visit, g: Floats, z: Floats) -> Moments:
@@ -441,14 +441,12 @@ class _Worker:
         """Return the gradient of a visit; write dx unless the caller must write in order."""
         visit, dy, z, h, g = elements
         made, sink, start = self.made, self.sink, visit.region.start
-        take, size = self.scratch.take, z.size
-        values, bound = take("dx", size), take("bound", size)
-        of_z = z
+        size, of_z = z.size, z
         if self.norm.given and not np.isfinite(np.add.reduce(z)):  # dx does not depend on it
             of_z = np.where(np.isfinite(z), z, 0.0)
-        mapped(visit, cells, g.values, of_z, g.errors, values, bound)
-        of_dx = self.double.measure(visit._replace(values=values))
         dx = self.engine.buffers.take(size, made.dtype)
+        rounded_to = dx if closer is None else None
+        places, of_dx, projections, zeros = mapped(visit, cells, g.values, of_z, g.errors, made, rounded_to)
         exist = None
         if not of_dx.finite.all():
             of_dy = np.isfinite(h.values.astype(np.float64))
@@ -457,8 +455,6 @@ class _Worker:
             if pairs is None:
                 pairs = self.pairs(visit, dy, h, closer.mapping)
             places = refined_map(visit, closer.cells, pairs, dx)
-        else:
-            places = loops().enclosed(values, bound, made, dx)
         if exist is not None:
             dx[~exist] = np.nan
             places = places[exist[places]]
@@ -467,17 +463,13 @@ class _Worker:
         else:
             dy, exact = h.values, partial(self.exact_sums, visit, h.values, known)
             rounders = exact_rounders(self.weights, self.norm, made, exact)
-        became_zero = settle_gradient(visit, places, dx, known.by, self.norm, dy, self.affine, rounders)
+        became_zero = zeros + settle_gradient(visit, places, dx, known.by, self.norm, dy, self.affine, rounders)
         overflowed = 0
         if made.foreign:
             overflowed = made.resolve(dx, self.overflow)
-            lost = (dx == 0) & (values != 0)
-            lost[places] = False  # those of them are counted
-            became_zero += int(np.count_nonzero(lost))
         rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
             overflowed = int((rounded.number("posinf") + rounded.number("neginf")).sum())
-        projections = self.double.measure_products(visit._replace(values=values), z)
         dgamma, dbeta = self._sums(elements, known)
         counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
         found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)

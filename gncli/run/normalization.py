@@ -27,8 +27,8 @@ from gncli.kernels.groupnorm import (
     factor,
     normalize_region,
     standardization,
+    verify_region,
 )
-from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, fold, merge
 from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.plain import Affine, Standardization
@@ -169,25 +169,24 @@ class _Worker:
         buffers, size, sink, made = self.engine.buffers, visit.values.size, self.sink, self.made
         lent = None if sink is None or sink.sequential else sink.lent(visit.region.start, visit.region.stop)
         y = buffers.take(size, made.dtype) if lent is None else lent
-        z = buffers.take(size, made.checked) if self.normalized is not None else None
-        places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, made, z=z, y=y)
-        became_zero = settle(visit, places, made, y, by, self.norm, self.affine)
-        overflowed = made.resolve(y, self.overflow) if made.foreign else 0
-        moments, misrounded = None, 0
-        if self.reports:
-            of_y = of_z = self.after.measure(visit._replace(values=y))
+        of_z, misrounded, became_zero = None, 0, 0
+        if self.normalized is None or not self.reports:
+            places = normalize_region(visit.walk, visit.region, visit.values, mapping, self.affine, made, y)
+        else:
+            found = verify_region(visit, mapping, self.affine, made, self.normalized, y)
+            places, of_z, misrounded, became_zero = found
+        became_zero += settle(visit, places, made, y, by, self.norm, self.affine)
+        moments, overflowed = None, 0
+        of_y = self.after.measure(visit._replace(values=y)) if self.reports else None
+        if made.foreign and (of_y is None or infinite(of_y)):
+            overflowed = made.resolve(y, self.overflow)
+            of_y = None if of_y is None else self.after.measure(visit._replace(values=y))
+        if of_y is not None:
             if not made.foreign:
-                overflowed = int((of_y.number("posinf") + of_y.number("neginf")).sum())
+                overflowed = infinite(of_y)
                 if overflowed and self.given is not None:  # an infinity in the input spoils no more than itself
                     overflowed = int(np.count_nonzero(np.isinf(y) & np.isfinite(visit.values)))
-            if z is not None and self.normalized is not None:
-                of_z = self.normalized.measure(visit._replace(values=z))
-            moments = None if self.given is None else self.before.measure(visit), (of_z, of_y)
-        if z is not None:
-            if made.foreign:
-                misrounded, more = self._audit(z, visit.region.start, places, y)
-                became_zero += more
-            buffers.give(z)
+            moments = None if self.given is None else self.before.measure(visit), (of_z or of_y, of_y)
         counts = _Counts(int(np.count_nonzero(np.isfinite(y[places]))), overflowed, became_zero, misrounded)
         if lent is not None:
             return _Mapped(moments, counts, None)
@@ -197,15 +196,6 @@ class _Worker:
             sink.write_from(y, visit.region.start)
         buffers.give(y)
         return _Mapped(moments, counts, None)
-
-    def _audit(self, z: Floats, start: int, places: NDArray[np.int64], y: NDArray[Any]) -> tuple[int, int]:
-        """Return how many elements are not the rounding of `z`, and how many became 0, those at `places` apart."""
-        affine = None if self.affine.identity else self.affine
-        beyond = self.made.beyond(self.overflow)
-        wrong, zeros = loops().audit(z, affine, start, self.made, beyond, y)
-        own = None if affine is None else affine.at(start + places)
-        _, settled = loops().audit(z[places], own, 0, self.made, beyond, y[places])
-        return np.setdiff1d(wrong, places, assume_unique=True).size, zeros - settled
 
     def summary(self, cells: _Cells, spans: int) -> _Summary:
         """Return the summary of `spans` whole spans: a node of each tree, the check, and the values kept per cell."""
@@ -235,6 +225,11 @@ class _Worker:
         if cells.mapping.slope is not None:
             checked = replace(checked, proved=int(cells.y.n.sum()) - counts.settled, settled=counts.settled)
         return _Summary(totals, checked, kept, shown)
+
+
+def infinite(moments: Moments) -> int:
+    """Return how many infinities there are in all cells."""
+    return int((moments.number("posinf") + moments.number("neginf")).sum())
 
 
 def given_to(given: Moments, walk: Walk, spans: range) -> Moments:
@@ -271,7 +266,7 @@ def at_once(values: NDArray[Any], grouping: Grouping, affine: Affine, made: Floa
         by = about_zero(measured) if norm.rms else measured
         y = np.empty(values.size, made.dtype)
         mapping = standardized(measured, by, norm, made, visit)
-        places = normalize_region(walk, region, values, mapping, affine, made, z=None, y=y)
+        places = normalize_region(walk, region, values, mapping, affine, made, y)
         settle(visit, places, made, y, by, norm, affine)
     return y
 

@@ -21,7 +21,7 @@ STAGES = {
     "read": [("os", "preadv")],
     "decode": [("gncli.io.formats.hdf5.chunks", "decode")],
     "moments": [("gncli.kernels.moments", "measure_blocks")],
-    "map": [("gncli.run.normalization", "normalize_region")],
+    "map": [("gncli.run.normalization", "normalize_region"), ("gncli.run.normalization", "verify_region")],
     "settle": [("gncli.run.normalization", "settle")],
     "write": [("os", "pwrite"), ("os", "posix_fallocate")],
     "sync": [("os", "fsync")],

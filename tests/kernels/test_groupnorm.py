@@ -21,17 +21,16 @@ from gncli.kernels.groupnorm import (
     factor,
     normalize_region,
     standardization,
+    verify_region,
 )
-from gncli.kernels.moments import (
-    Moments,
-)
+from gncli.kernels.moments import Moments, MomentsOf
 from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.plain import Affine
-from gncli.kernels.reduction import spread
+from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.walk import Walk
 from gncli.run.engine import Engine
 from tests import oracle
-from tests.arrays import Inline, assert_same_bits, moments_of, normalized
+from tests.arrays import Inline, assert_same_bits, assert_same_moments, moments_of, normalized
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"eps": -1e-9}, "eps is -1e-09; give a finite number, at least 0"),
@@ -283,14 +282,18 @@ def test_a_visit_is_mapped_by_the_cells_of_its_elements() -> None:
         moments = Moments(cells * 0 + 9, cells, cells * 1e-17, cells, cells - 9, cells + 9)
         mapping = standardization(moments, norm)
         affine = Affine(np.array([2.0, 3.0]), np.array([0.0, 1.0]), (1, 2, values.size // 2))
-        z, y = np.empty((2, values.size))
-        assert not normalize_region(walk, region, values, mapping, affine, FLOATS["float64"], z=z, y=y).size
+        y, also = np.empty((2, values.size))
+        assert not normalize_region(walk, region, values, mapping, affine, FLOATS["float64"], y).size
+        visit, law = Visit(walk, region, values, values.size), MomentsOf(values.dtype)
+        opened, of_z, *counts = verify_region(visit, mapping, affine, FLOATS["float64"], law, also)
         shape = [size if place % 2 == 0 else 1 for place, size in enumerate(sizes)]
         hi, lo, rstd = (np.broadcast_to(a.reshape(shape), sizes).reshape(-1) for a in mapping[:3])
         exact = ((values - hi) - lo) * rstd
-        assert_same_bits(z, exact)
+        assert_same_moments(of_z, law.measure(visit._replace(values=exact)))
         half = values.size // 2
         assert_same_bits(y, np.concatenate([exact[:half] * 2, exact[half:] * 3 + 1]))
+        assert_same_bits(also, y)
+        assert (opened.size, *counts) == (0, 0, 0)
 
 
 # --- the check -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.loops import Loops
 
 
@@ -28,3 +29,13 @@ def test_the_checksum_is_the_one_in_the_specification(each: Loops, nbytes: int) 
             second += first
             second = (second & 0xFFFF) + (second >> 16)
         assert each.fletcher32(np.frombuffer(data, np.uint8)) == second << 16 | first
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FLOATS.values() if kind.foreign], ids=lambda kind: kind.name)
+def test_a_float_loses_its_lower_digits(each: Loops, kind: Float) -> None:
+    for size in (0, 1, 31, 4099):
+        bits = np.random.default_rng(size).integers(0, 1 << 32, size, np.uint32)
+        found, right = np.empty((2, size), kind.stored)
+        each.narrow(kind, bits.view(np.float32), found)
+        kind.narrow(bits.view(np.float32), right)
+        assert found.tolist() == right.tolist()

@@ -6,25 +6,51 @@ import numpy as np
 import pytest
 
 from gncli.kernels import plain
-from gncli.kernels.floats import FLOATS
+from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.loops import Loops
-from gncli.kernels.plain import Factors, Gradient, GradientInTwo, Standard, Standardization
+from gncli.kernels.plain import Blocks, Factors, Floats, Gradient, GradientInTwo, Reals, Standard, Standardization
 from tests.arrays import assert_same_bits
 
 RNG = np.random.default_rng(5)
 
 
-@pytest.mark.parametrize(("num_x", "length", "width"), [(1, 1, 1), (3, 65, 1), (2, 7, 5), (1, 4, 130), (4, 1, 3)])
-def test_the_map_of_gradients_is_that_of_plain(each: Loops, num_x: int, length: int, width: int) -> None:
-    size = num_x * length * width
-    g, z = RNG.normal(size=(2, size))
-    g[size // 2], z[0] = -0.0, np.inf
-    cells = Gradient(*RNG.normal(size=(6, num_x, width)))
-    found, right = np.empty((2, size)), np.empty((2, size))
+Given = tuple[Reals, Floats, Floats | None, Blocks, Gradient]
+
+
+def assert_same_gradient(each: Loops, given: Given, kind: Float, size: int) -> list[int]:
+    """Compare what a kernel and plain make of a gradient; return the open elements."""
+    out, right = np.empty((2, size), kind.dtype)
     with np.errstate(all="ignore"):
-        each.gradient(g, z, length, cells, found[0], found[1])
-        plain.gradient(g, z, length, cells, right[0], right[1])
-    assert_same_bits(found, right)
+        found, expected = each.gradient(*given, kind, out), plain.gradient(*given, kind, right)
+    assert (found.open.tolist(), found.zeros) == (expected.open.tolist(), expected.zeros)
+    for own, other in ((found.moments, expected.moments), (found.projections, expected.projections)):
+        for name, field in own.items():
+            assert_same_bits(field, other.get(name, np.zeros_like(field)))
+        assert other.keys() <= own.keys()
+    settled = np.delete(np.arange(size), found.open)
+    assert_same_bits(out[settled], right[settled])
+    opened: list[int] = found.open.tolist()
+    return opened
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("num_x", "length", "width"), [(1, 1, 1), (3, 65, 1), (300, 2, 1), (2, 9000, 1), (2, 7, 5), (1, 4, 130), (4, 1, 3)]
+)
+def test_the_map_of_gradients_is_that_of_plain(each: Loops, num_x: int, length: int, width: int, dtype: str) -> None:
+    size = num_x * length * width
+    g, z = RNG.normal(size=size).astype(dtype), RNG.normal(size=size)
+    cells = Gradient(*RNG.normal(size=(6, num_x, width)))
+    cells = cells._replace(**{name: np.abs(getattr(cells, name)) * 2.0**-30 for name in ("on_g", "on_z", "base")})
+    for rows in {1, min(length, 3), min(length, 64), min(length, 4000)}:
+        blocks = Blocks(length, rows, width > 1)
+        assert_same_gradient(each, (g, z, None, blocks, cells), FLOATS["float32"], size)
+        assert_same_gradient(each, (g, z, np.abs(z) * 2.0**-40, blocks, cells), FLOATS["bfloat16"], size)
+    g[size // 2], z[0] = -0.0, np.inf
+    assert_same_gradient(each, (g, z, None, blocks, cells), FLOATS["float16"], size)
+    only = (g, z, None, blocks, cells, FLOATS["float64"], None)
+    with np.errstate(all="ignore"):
+        assert each.gradient(*only).open.size == plain.gradient(*only).open.size == 0
 
 
 @pytest.mark.parametrize("name", ["silu", "gelu", "gelu-tanh"])
@@ -75,13 +101,9 @@ def test_bounds_leave_open_what_they_leave_open_in_plain(each: Loops, made: str)
     bound = np.abs(values) * np.ldexp(1.0, RNG.integers(-40, -5, 5000))
     bound[::3] = 0.0
     values[7:12], values[700], bound[900:903] = (np.nan, np.inf, -np.inf, 0.0, -0.0), np.inf, (np.inf, np.nan, 0)
-    found, right = np.empty((2, 5000), kind.dtype)
-    with np.errstate(all="ignore"):
-        places, also = each.enclosed(values, bound, kind, found), plain.enclosed(values, bound, kind, right)
-    assert places.tolist() == also.tolist() and 7 in places and 12 < places.size < 4900
-    settled = np.delete(np.arange(5000), places)
-    assert_same_bits(found[settled], right[settled])
-    assert each.enclosed(values[:0], bound[:0], kind, found[:0]).size == 0
+    cells = Gradient(np.ones((1, 1)), *np.zeros((5, 1, 1)))
+    places = assert_same_gradient(each, (values, values, bound, Blocks(5000, 5000, False), cells), kind, 5000)
+    assert 7 in places and 12 < len(places) < 4900
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 200), (1, 3, 64), (5, 700, 1), (2, 3, 2, 5, 4), (2, 3, 1111)])

@@ -168,7 +168,7 @@ def test_a_rescaled_cell_keeps_its_factor() -> None:
     out = np.empty(2)
     cells = Standardization._make(None if array is None else array[:, None] for array in mapping)
     for kernel in (plain, loops()):
-        assert not kernel.normalize(np.array([1e-200, 3e-200]), 2, cells, None, 0, FLOATS["float64"], None, out).size
+        assert not kernel.normalize(np.array([1e-200, 3e-200]), 2, cells, None, 0, FLOATS["float64"], out).size
         assert out.tolist() == [pytest.approx(-1e-200 / math.sqrt(1e-5)), pytest.approx(1e-200 / math.sqrt(1e-5))]
 
 

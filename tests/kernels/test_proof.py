@@ -156,7 +156,7 @@ def _assert_enclosed(group: NDArray[Any], mapping: Standardization, mean: Fracti
     assert mapping.offset is not None
     z = np.empty(group.size)
     with np.errstate(all="ignore"):
-        plain.normalize(group, group.size, mapping, None, 0, FLOATS["float64"], None, z)
+        plain.normalize(group, group.size, mapping, None, 0, FLOATS["float64"], z)
     for x, found in zip(group[:40], z.tolist(), strict=False):
         deviation = exact.exactly(x) - mean
         limit = Fraction(float(mapping.slope[0, 0])) * abs(Fraction(found)) + Fraction(float(mapping.offset[0, 0]))
