@@ -21,7 +21,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.twofold import Pair, over, plus, times, two_product, two_sum
+from gncli.kernels.twofold import (
+    Pair,
+    loose_inverse,
+    loose_plus,
+    loose_times,
+    over,
+    plus,
+    times,
+    two_product,
+    two_sum,
+)
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +51,7 @@ UNDERFLOW = 2.0**-1060  # and what sums of two float64 lose where they underflow
 # From the first number down gates are not computed quickly, from the second one not in sums of two float64; from the
 # third one down the result is above -2**-1075, and rounded to -0 in every dtype.
 ENDS = {"silu": (-600.0, -690.0, -752.0), "gelu": (-34.0, -37.0, -38.6), "gelu-tanh": (-19.5, -20.9, -21.6)}
-QUICK = 2.0**-64  # the relative error of a gate that is computed quickly
+QUICK = 2.0**-65  # the relative error of a gate that is computed quickly
 QUICK_FAR = 600.0  # e**-QUICK_FAR, and what products of it lose, are normal numbers
 FRACTIONS = 64  # powers of two between 1/2 and 1 that are in a table
 BEYOND = 4.0  # from there on the tail of gelu is a continued fraction, of so many terms:
@@ -66,7 +76,7 @@ TAIL = tuple(
         ).split(),
     )
 )
-# The same of 0 <= x <= 34, to order 28; the last ten coefficients are sums of two float64.
+# The same of 0 <= x <= 34, to order 28; the last twelve coefficients are sums of two float64.
 QUICK_TAIL = tuple(
     map(
         float.fromhex,
@@ -75,7 +85,7 @@ QUICK_TAIL = tuple(
             "0x1.1a2ee8745aff6p-32 -0x1.6b86d6cdffb72p-31 -0x1.0a69ba8d1954cp-29 0x1.4357eee4e28cfp-29 "
             "0x1.9954d6e9935e3p-27 -0x1.2091c52f5c9e1p-27 -0x1.31577d6a22208p-24 0x1.56d48d880b8f5p-25 "
             "0x1.d50801db08e24p-22 -0x1.670d6124f6288p-22 -0x1.73e809c510053p-19 0x1.0b13538867e18p-18 "
-            "0x1.17df513d195a3p-16 -0x1.a170066e6ffa3p-15 -0x1.f21498533a0a4p-15"
+            "0x1.17df513d195a3p-16"
         ).split(),
     )
 )
@@ -83,6 +93,7 @@ _PARTS = tuple(
     map(
         float.fromhex,
         (
+            "-0x1.a170066e6ffa3p-15 0x1.0175770b44a40p-69 -0x1.f21498533a0a4p-15 -0x1.a58659c387e66p-69 "
             "0x1.1daf1abeae237p-11 -0x1.db08f3aac2f9ep-66 -0x1.a250376e575d2p-11 -0x1.567d534869480p-67 "
             "-0x1.88590e978803dp-9 0x1.8f0bd5c865666p-63 0x1.54b4d4f485122p-6 -0x1.3a9225e650bb6p-60 "
             "-0x1.1b1c254ca4532p-4 0x1.437bc09ce86b3p-58 0x1.51f6329f01c12p-3 -0x1.d554aaa2eb6a0p-58 "
@@ -232,7 +243,8 @@ def activate_in_two(name: str, u: Pair, error: Floats, *, quick: bool) -> tuple[
     bound[lost] = np.nan
     none = u[0] + error <= zero
     bound[none | ((size == 0) & (error == 0))] = 0.0
-    return _where(none, (np.full(size.shape, -0.0), np.zeros(size.shape)), times(u, value)), bound
+    result = loose_times(u, value) if quick else times(u, value)
+    return _where(none, (np.full(size.shape, -0.0), np.zeros(size.shape)), result), bound
 
 
 def derivative_in_two(name: str, u: Pair, error: Floats) -> tuple[Pair, Floats]:
@@ -306,26 +318,26 @@ def _quick_gate(name: str, u: Pair) -> Pair:
     positive = u[0] > 0
     if name == "gelu":
         tail = _quick_tail(_absolute(u))
-        return _where(positive, plus((1.0, 0.0), (-tail[0], -tail[1])), tail)
-    t = u if name == "silu" else times(u, plus(RATE_IN_TWO, times(CUBE_IN_TWO, times(u, u))))
+        return _where(positive, loose_plus((1.0, 0.0), (-tail[0], -tail[1])), tail)
+    t = u if name == "silu" else loose_times(u, loose_plus(RATE_IN_TWO, loose_times(CUBE_IN_TWO, loose_times(u, u))))
     power = _quick_decay(_absolute(t))
-    large = over(1.0, plus((1.0, 0.0), power))
-    return _where(positive, large, times(power, large))
+    large = loose_inverse(loose_plus((1.0, 0.0), power))
+    return _where(positive, large, loose_times(power, large))
 
 
 def _quick_tail(x: Pair) -> Pair:
     """Return 1 less the distribution function of the normal distribution, where that is not below e**-QUICK_FAR."""
     x = _where(x[0] < 34.0, x, (np.full(x[0].shape, 34.0), np.zeros(x[0].shape)))
-    square = times(x, x)
-    inverse = over(1.0, plus(x, (MIDDLE, 0.0)))
-    w = times(plus(x, (-MIDDLE, 0.0)), inverse)
+    square = loose_times(x, x)
+    inverse = loose_inverse(loose_plus(x, (MIDDLE, 0.0)))
+    w = loose_times(loose_plus(x, (-MIDDLE, 0.0)), inverse)
     p = np.full(x[0].shape, QUICK_TAIL[0])
     for coefficient in QUICK_TAIL[1:]:
         p = p * w[0] + coefficient
     total: Pair = p, np.zeros(p.shape)
     for pair in QUICK_TAIL_IN_TWO:
-        total = plus(times(total, w), pair)
-    return times(_quick_decay((square[0] / 2, square[1] / 2)), times(total, inverse))
+        total = loose_plus(loose_times(total, w), pair)
+    return loose_times(_quick_decay((square[0] / 2, square[1] / 2)), loose_times(total, inverse))
 
 
 def _quick_decay(t: Pair) -> Pair:

@@ -201,9 +201,10 @@ static const double quick_tail[] = {
     -0x1.3a6305d112396p-38, -0x1.906e153269137p-36, -0x1.613a23fadfccdp-37, 0x1.5a1a7384b9f70p-33, 0x1.1a2ee8745aff6p-32,
     -0x1.6b86d6cdffb72p-31, -0x1.0a69ba8d1954cp-29, 0x1.4357eee4e28cfp-29, 0x1.9954d6e9935e3p-27, -0x1.2091c52f5c9e1p-27,
     -0x1.31577d6a22208p-24, 0x1.56d48d880b8f5p-25, 0x1.d50801db08e24p-22, -0x1.670d6124f6288p-22, -0x1.73e809c510053p-19,
-    0x1.0b13538867e18p-18, 0x1.17df513d195a3p-16, -0x1.a170066e6ffa3p-15, -0x1.f21498533a0a4p-15,
+    0x1.0b13538867e18p-18, 0x1.17df513d195a3p-16,
 };
 static const double quick_tail_in_two[][2] = {
+    {-0x1.a170066e6ffa3p-15, 0x1.0175770b44a40p-69}, {-0x1.f21498533a0a4p-15, -0x1.a58659c387e66p-69},
     {0x1.1daf1abeae237p-11, -0x1.db08f3aac2f9ep-66}, {-0x1.a250376e575d2p-11, -0x1.567d534869480p-67},
     {-0x1.88590e978803dp-9, 0x1.8f0bd5c865666p-63}, {0x1.54b4d4f485122p-6, -0x1.3a9225e650bb6p-60},
     {-0x1.1b1c254ca4532p-4, 0x1.437bc09ce86b3p-58}, {0x1.51f6329f01c12p-3, -0x1.d554aaa2eb6a0p-58},
@@ -2474,8 +2475,9 @@ INLINE vp NAME(over_pair)(double number, vp by)
     return NAME(sum2)(found, ((number - product.high) - product.low - found * by.low) / by.high);
 }
 
-/* The same where no product is next to over- or underflow: what it lost is then a double, which is found at once. */
-INLINE vp NAME(fused2)(vd a, vd b)
+/* The same of twofold.py's loose pairs, where no product is next to over- or underflow: what it lost is then a double,
+ * which is found at once. */
+INLINE vp NAME(loose_product)(vd a, vd b)
 {
 #if WIDTH > 16
     vd product = a * b;
@@ -2485,17 +2487,23 @@ INLINE vp NAME(fused2)(vd a, vd b)
 #endif
 }
 
-INLINE vp NAME(fused_times)(vp a, vp b)
+INLINE vp NAME(loose_plus)(vp a, vp b)
 {
-    vp product = NAME(fused2)(a.high, b.high);
-    return NAME(sum2)(product.high, product.low + (a.high * b.low + a.low * b.high));
+    vp total = NAME(sum2)(a.high, b.high);
+    return (vp){total.high, total.low + (a.low + b.low)};
 }
 
-INLINE vp NAME(fused_over)(double number, vp by)
+INLINE vp NAME(loose_times)(vp a, vp b)
 {
-    vd found = number / by.high;
-    vp product = NAME(fused2)(found, by.high);
-    return NAME(sum2)(found, ((number - product.high) - product.low - found * by.low) / by.high);
+    vp product = NAME(loose_product)(a.high, b.high);
+    return (vp){product.high, product.low + (a.high * b.low + a.low * b.high)};
+}
+
+INLINE vp NAME(loose_inverse)(vp of)
+{
+    vd found = 1.0 / of.high;
+    vp product = NAME(loose_product)(found, of.high);
+    return (vp){found, ((1.0 - product.high) - product.low - found * of.low) * found};
 }
 
 INLINE vp NAME(both)(double high, double low)
@@ -2660,7 +2668,7 @@ INLINE vp NAME(quick_decay)(vp t)
         power.high[lane] = powers[within[lane]][0];
         power.low[lane] = powers[within[lane]][1];
     }
-    vp product = NAME(fused2)(power.high, r.high), total = NAME(sum2)(power.high, product.high);
+    vp product = NAME(loose_product)(power.high, r.high), total = NAME(sum2)(power.high, product.high);
     vd more = product.low + (power.high * rest + (power.low + power.low * r.high));
     total = NAME(sum2)(total.high, total.low + more);
     vd scale = (vd)((1023 - (place >> 6)) << 52);
@@ -2671,15 +2679,15 @@ INLINE vp NAME(quick_decay)(vp t)
 INLINE vp NAME(quick_tail)(vp x)
 {
     x = NAME(choose)(x.high < 34.0, x, NAME(both)(34, 0));
-    vp square = NAME(fused_times)(x, x), inverse = NAME(fused_over)(1, NAME(plus_pair)(x, NAME(both)(5, 0)));
-    vp w = NAME(fused_times)(NAME(plus_pair)(x, NAME(both)(-5, 0)), inverse);
+    vp square = NAME(loose_times)(x, x), inverse = NAME(loose_inverse)(NAME(loose_plus)(x, NAME(both)(5, 0)));
+    vp w = NAME(loose_times)(NAME(loose_plus)(x, NAME(both)(-5, 0)), inverse);
     vp total = {NAME(all)(quick_tail[0]), NAME(all)(0)};
     for (size_t k = 1; k < sizeof quick_tail / sizeof *quick_tail; k++)
         total.high = total.high * w.high + quick_tail[k];
     for (size_t k = 0; k < sizeof quick_tail_in_two / sizeof *quick_tail_in_two; k++)
-        total = NAME(plus_pair)(NAME(fused_times)(total, w), NAME(both)(quick_tail_in_two[k][0], quick_tail_in_two[k][1]));
+        total = NAME(loose_plus)(NAME(loose_times)(total, w), NAME(both)(quick_tail_in_two[k][0], quick_tail_in_two[k][1]));
     vp decay = NAME(quick_decay)((vp){square.high / 2, square.low / 2});
-    return NAME(fused_times)(decay, NAME(fused_times)(total, inverse));
+    return NAME(loose_times)(decay, NAME(loose_times)(total, inverse));
 }
 
 /* Return the gate of an activation: activations._quick_gate. */
@@ -2687,15 +2695,15 @@ INLINE vp NAME(quick_gate)(vp u, const int kind)
 {
     if (kind == GELU) {
         vp tail = NAME(quick_tail)(NAME(absolute)(u));
-        return NAME(choose)(u.high > 0, NAME(plus_pair)(NAME(both)(1, 0), (vp){-tail.high, -tail.low}), tail);
+        return NAME(choose)(u.high > 0, NAME(loose_plus)(NAME(both)(1, 0), (vp){-tail.high, -tail.low}), tail);
     }
     vp t = u;
     if (kind == GELU_TANH) {
-        vp cube = NAME(fused_times)(NAME(both)(0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c70p-61), NAME(fused_times)(u, u));
-        t = NAME(fused_times)(u, NAME(plus_pair)(NAME(both)(0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54), cube));
+        vp cube = NAME(loose_times)(NAME(both)(0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c70p-61), NAME(loose_times)(u, u));
+        t = NAME(loose_times)(u, NAME(loose_plus)(NAME(both)(0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54), cube));
     }
-    vp power = NAME(quick_decay)(NAME(absolute)(t)), large = NAME(fused_over)(1, NAME(plus_pair)(NAME(both)(1, 0), power));
-    return NAME(choose)(u.high > 0, large, NAME(fused_times)(power, large));
+    vp power = NAME(quick_decay)(NAME(absolute)(t)), large = NAME(loose_inverse)(NAME(loose_plus)(NAME(both)(1, 0), power));
+    return NAME(choose)(u.high > 0, large, NAME(loose_times)(power, large));
 }
 
 /* Replace u by the activation there, and carry its bound on: activations.activate_in_two. */
@@ -2718,7 +2726,7 @@ INLINE void NAME(activate_pairs)(double *high, double *low, double *bound, int n
         else
             NAME(logistic)(near, value, slope, kind == GELU_TANH);
         for (int j = 0; j < SIDE; j++) {
-            vd error, size = NAME(absolute)(u[j]).high, rate = NAME(all)(1), own = value[j].high * (quick ? 0x1p-64 : 0x1p-88);
+            vd error, size = NAME(absolute)(u[j]).high, rate = NAME(all)(1), own = value[j].high * (quick ? 0x1p-65 : 0x1p-88);
             memcpy(&error, bound + at + j * PER, sizeof error);
             if (kind == GELU) {
                 rate = 1.0 + size;
@@ -2732,7 +2740,7 @@ INLINE void NAME(activate_pairs)(double *high, double *low, double *bound, int n
             vl lost = (u[j].high <= (quick ? far : least)) | ((size <= 2.0 * error) & (error > 0.0));
             if (quick)
                 lost |= (size > FAR) | ((size < 1 / FAR) & (size > 0.0));
-            vp found = quick ? NAME(fused_times)(u[j], value[j]) : NAME(times_pair)(u[j], value[j]);
+            vp found = quick ? NAME(loose_times)(u[j], value[j]) : NAME(times_pair)(u[j], value[j]);
             found = NAME(choose)(none, NAME(both)(-0.0, 0), found);
             limit = NAME(pick)(none | exact, NAME(all)(0), NAME(pick)(lost, NAME(all)(__builtin_nan("")), limit));
             memcpy(high + at + j * PER, &found.high, sizeof found.high);
@@ -2766,22 +2774,29 @@ static void NAME(activate_chunk)(double *u, double *low, double *bound, int n, i
 static int NAME(activate_in_two)(double *u, double *low, double *bound, int n, int64_t kind, double *to)
 {
     double before[CHUNK], before_low[CHUNK], error[CHUNK];
-    int place[CHUNK], count = 0;
+    int place[CHUNK], count = 0, left = 0;
     memcpy(before, u, (size_t)n * sizeof *u);
     memcpy(before_low, low, (size_t)n * sizeof *u);
     memcpy(error, bound, (size_t)n * sizeof *u);
     NAME(activate_chunk)(u, low, bound, n, kind, 1);
-    if (!NAME(round_refined)(u, low, bound, n, SILU, to))
-        return 0;
-    for (int i = 0; i < n; i++) {
-        double over = NAME(end_of)(u[i] + (low[i] + bound[i]), u[i], SILU);
-        if (NAME(finite)(before[i]) && (!NAME(finite)(to[i]) || NAME(bits_of)(to[i]) != NAME(bits_of)(over))) {
-            before[count] = before[i];
-            before_low[count] = before_low[i];
-            error[count] = error[i];
-            place[count++] = i;
+    for (int at = 0; at < n; at += LANES) {
+        const int end = at + LANES < n ? at + LANES : n;
+        const int odd = NAME(round_refined)(u + at, low + at, bound + at, end - at, SILU, to + at);
+        for (int i = at; odd && i < end; i++) {
+            double over = NAME(end_of)(u[i] + (low[i] + bound[i]), u[i], SILU);
+            if (NAME(finite)(to[i]) && NAME(bits_of)(to[i]) == NAME(bits_of)(over))
+                continue;
+            left = 1;
+            if (NAME(finite)(before[i])) {
+                before[count] = before[i];
+                before_low[count] = before_low[i];
+                error[count] = error[i];
+                place[count++] = i;
+            }
         }
     }
+    if (!left)
+        return 0;
     NAME(activate_chunk)(before, before_low, error, count, kind, 0);
     for (int i = 0; i < count; i++) {
         u[place[i]] = before[i];

@@ -45,14 +45,12 @@ def ratio(a: Pair, b: Pair) -> Pair:
 
 def plus(a: Any, b: Any) -> Pair:
     """Return the sum of two pairs, within 2**-103 of the sum of their sizes."""
-    total, lost = two_sum(a[0], b[0])
-    return two_sum(total, lost + (a[1] + b[1]))
+    return two_sum(*loose_plus(a, b))
 
 
 def times(a: Any, b: Any) -> Pair:
     """Return the product of two pairs, within 2**-101 of itself."""
-    product, lost = two_product(a[0], b[0])
-    return two_sum(product, lost + (a[0] * b[1] + a[1] * b[0]))
+    return two_sum(*loose_times(a, b))
 
 
 def over(number: Any, by: Pair) -> Pair:
@@ -60,6 +58,25 @@ def over(number: Any, by: Pair) -> Pair:
     found = number / by[0]
     product, lost = two_product(found, by[0])
     return two_sum(found, ((number - product) - lost - found * by[1]) / by[0])
+
+
+def loose_plus(a: Any, b: Any) -> Pair:
+    """Return the sum of two pairs as `plus` does; the second part may be some units of the first."""
+    total, lost = two_sum(a[0], b[0])
+    return total, lost + (a[1] + b[1])
+
+
+def loose_times(a: Any, b: Any) -> Pair:
+    """Return the product of two pairs as `times` does; the second part may be some units of the first."""
+    product, lost = two_product(a[0], b[0])
+    return product, lost + (a[0] * b[1] + a[1] * b[0])
+
+
+def loose_inverse(of: Pair) -> Pair:
+    """Return one over a pair, within 2**-98 of itself; the second part may be some units of the first."""
+    found = 1.0 / of[0]
+    product, lost = two_product(found, of[0])
+    return found, ((1.0 - product) - lost - found * of[1]) * found
 
 
 def _split(a: Any) -> tuple[Any, Any]:

@@ -120,6 +120,18 @@ def test_every_body_maps_to_the_bits_of_plain_in_sums_of_two_float64(body: Loops
                     assert found.tobytes() == expected.tobytes(), turn
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS[1:])
+def test_float64_next_to_a_tie_after_an_activation_is_as_plain_has_it(body: Loops, name: str) -> None:
+    """Of so many elements some are nearer to a tie than a gate that is computed quickly is to the exact one."""
+    x, none = np.random.default_rng(3).standard_normal(1 << 19), np.zeros((1, 1))
+    cells = IDENTITY._replace(tail=none, rest=none, slope=none + 2.0**-97, offset=none)
+    affine = Affine(np.array([1.75]), np.array([0.1]), (1, 1, x.size), activation=name)
+    given = (x, x.size, cells, affine, "float64", False)
+    (opened, found), (expected_opened, expected) = mapped(body, *given), mapped(plain, *given)
+    assert (opened.size, expected_opened.size) == (0, 0)
+    assert_same_bits(found, expected)
+
+
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
 def test_a_run_finds_its_channels_from_any_element_on(kernel: Loops) -> None:
     rng = np.random.default_rng(0)
