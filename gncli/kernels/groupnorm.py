@@ -28,10 +28,10 @@ from gncli.kernels.layout import Layout, axes_named, channels_last, is_number
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf
 from gncli.kernels.partition import Partition, by_axes, by_group
-from gncli.kernels.plain import LARGE, Affine, Blocks, Standardization
+from gncli.kernels.plain import LARGE, Affine, Blocks, Standardization, U
 from gncli.kernels.proof import enclosure
 from gncli.kernels.reduction import Visit, each, over_rows
-from gncli.kernels.walk import Region, Walk
+from gncli.kernels.walk import COLUMN_BLOCK, Region, Walk
 from gncli.text import finite
 
 DEFAULT_GROUPS = 32
@@ -431,8 +431,9 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
     """Return the check: the errors of standardized values, as fractions of what rounding allows.
 
     With u half the machine epsilon of `dtype`, s half its smallest subnormal, E and V the mean and variance to expect,
-    and D the root of V, for every finite cell: |mean - E| <= 16 (u (D + |E|) + s), and
-    |var - V| <= 16 (2 u (V + |E| D) + 2 s D + s^2 + u^2 E^2). E is 0 where the cell's own mean is subtracted.
+    and D the root of V, for every finite cell: |mean - E| <= 16 (u (D + |E|) + s) + k U (D + |E|), and
+    |var - V| <= 16 (2 u (V + |E| D) + 2 s D + s^2 + u^2 E^2) + 2 k U V. E is 0 where the cell's own mean is subtracted.
+    U is u of float64, and k how many roundings a sum over the cell has at most.
 
     Parameters
     ----------
@@ -461,10 +462,12 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
     if z.power is not None:
         mean, s = np.ldexp(mean, -z.power), np.ldexp(s, -z.power)
     root, far = np.sqrt(expected), np.abs(shift)
-    allowed = 16 * (2 * u * (expected + far * root) + 2 * s * root + s * s + (u * far) ** 2)
+    # Up to 256 rows are summed one after the other, the blocks of them by pairs.
+    summed = U * (np.minimum(before.n, COLUMN_BLOCK) + 8 * np.log2(np.maximum(before.n / COLUMN_BLOCK, 1)))
+    allowed = 16 * (2 * u * (expected + far * root) + 2 * s * root + s * s + (u * far) ** 2) + 2 * summed * expected
     return Check(
         groups=groups,
-        mean_error=_worst(np.abs(mean - shift), 16 * (u * (root + far) + s)),
+        mean_error=_worst(np.abs(mean - shift), 16 * (u * (root + far) + s) + summed * (root + far)),
         var_error=_worst(np.abs(z.scaled_var() - expected), allowed),
         constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
         nonfinite_groups=int(np.count_nonzero(nonfinite)),
