@@ -363,6 +363,20 @@ def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
         dx, dgamma, dbeta = group_norm_backward(x, dy, mean=np.zeros(3), var=np.ones(3), dtype=made)
         assert np.argwhere(~np.isfinite(dx)).tolist() == [[0, 1, 2]]
         assert np.isnan(dx[0, 1, 2]) and np.isnan(dgamma).tolist() == np.isnan(dbeta).tolist() == [False, True, False]
+        norm, cells = GroupNorm(given=True, layout="NCL"), cells_along(x.shape, [1])
+        for engine in ENGINES:
+            moments = np.zeros(3), np.ones(3)
+            case = Case(norm, Scaling(), cells, (1,))
+            check = computed(x, dy, case, (np.dtype(made).name, "f4"), np.ones(()), moments, engine)[3]
+            assert (check.proved, check.settled) == (23, 0)
+
+
+def test_a_group_without_a_finite_element_has_a_gradient_of_nan() -> None:
+    dy = np.ones((2, 2))
+    for made in (np.float32, np.float64):
+        dx, dgamma, dbeta = group_norm_backward(np.array([[1.0, np.nan], [np.inf, 2.0]]), dy, 2, dtype=made)
+        assert np.isnan(dx).tolist() == [[False, True], [True, False]]
+        assert np.isnan(dgamma).all() and dbeta.tolist() == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])

@@ -422,6 +422,10 @@ def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
     assert (found.ok, found.overflowed, found.nonfinite_groups) == (True, 0, 1)
     _, found = computed(x, case, "float16", np.full((), 1e5), np.zeros(()), moments)
     assert found.overflowed == int((np.abs(x[np.isfinite(x)]) * 1e5 > 65519).sum()) > 0
+    case = Case(GroupNorm(given=True, layout="NCL", eps=0.0), Scaling(), cells_along(x.shape, [1]), (1,))
+    moments = np.zeros(3), np.full(3, 1e-100)
+    _, found = computed(x, case, "float32", np.full((), 1e-30), np.zeros(()), moments)
+    assert (found.ok, found.overflowed) == (True, 0)  # although x / sqrt(var + eps) is beyond float32
     with pytest.raises(ParameterError) as caught:
         group_norm(x, mean=0.0)
     assert str(caught.value) == "mean and var go together; give both or none"

@@ -311,7 +311,9 @@ def gradient(
         base = base + (0.0 if norm.given or not weights.uniform else (1 + size) * LEAST)
     elif not (narrow and weights.exact and (weights.uniform == 0 or NEAR < abs(weights.uniform) < 1 / NEAR)):
         base = base + TINY
-    finite = found.g.finite  # dy times gamma may be beyond float64 where dy is not
+    # dy times gamma may be beyond float64 where dy is not. With moments that are given no element has a part in that of
+    # another, and times a rate above TINY it is beyond every narrower dtype too.
+    finite = found.g.finite | norm.given
     lost = ~(finite & (rate < 1 / TINY) & (rate > TINY) & np.isfinite(on_g + on_z + base))
     if refined is not None and weights.uniform:
         lost |= ~((size > 1 / FAR) & (size < FAR))

@@ -343,13 +343,13 @@ def verify_region(
 ) -> tuple[NDArray[np.int64], Moments, int, int]:
     """Return what `normalize_region` does, the moments of z by `law`, and what became of the elements.
 
-    z are the standardized values before `affine`, rounded to ``made.checked``. The last two results are those of
+    z are the standardized values before `affine`, rounded to the dtype of `law`. The last two results are those of
     `plain.audit` for dtypes that NumPy lacks, without the open elements.
     """
     walk, region, values, _ = visit
     blocks = Blocks(walk.view(region)[1], walk.block, bool(walk.columns))
     cells, changes = over_rows(walk, region, mapping), None if affine.identity else affine
-    found = loops().verify(values, blocks, cells, changes, region.start, made, y, about_zero=law.about_zero)
+    found = loops().verify(values, blocks, cells, changes, region.start, made, y, law.dtype, about_zero=law.about_zero)
     return found.open, law.of_blocks(visit, found.moments), found.wrong, found.zeros
 
 

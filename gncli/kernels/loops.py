@@ -93,6 +93,7 @@ class Loops(Protocol):
         start: int,
         made: Float,
         y: NDArray[Any],
+        checked: np.dtype[Any],
         *,
         about_zero: bool,
     ) -> Verified:

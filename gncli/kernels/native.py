@@ -356,20 +356,21 @@ class Native:
         start: int,
         made: Float,
         y: NDArray[Any],
+        checked: np.dtype[Any],
         *,
         about_zero: bool,
     ) -> Verified:
         """See `plain.verify`, which runs where `plain.normalize` does."""
         if cells.power is not None or (affine is not None and len(affine.shape) > 3):
-            return plain.verify(values, blocks, cells, affine, start, made, y, about_zero=about_zero)
+            return plain.verify(values, blocks, cells, affine, start, made, y, checked, about_zero=about_zero)
         task, _kept = _map_of(values, blocks.length, cells)
         num_x, width = cells.hi.shape
         most = _most(blocks, width)
-        z = room(most, made.checked)
-        task.z, task.y = _at(z), _at(y)
+        z = room(most, checked)
+        task.z, task.checked, task.y = _at(z), _number(checked), _at(y)
         task.beyond = 0.0 if affine is None else made.beyond(affine.overflow)
         task.limit = made.limit if made.foreign else 0.0
-        of_z = _Found(_Moments(about_zero=about_zero), made.checked, *_shape_of(blocks, num_x, width))
+        of_z = _Found(_Moments(about_zero=about_zero), checked, *_shape_of(blocks, num_x, width))
         opened = self._named("verify", task, made, affine, start, ctypes.byref(of_z.task), blocks.rows, most)
         return Verified(opened, of_z.found(), int(task.wrong), int(task.zeros))
 
@@ -433,7 +434,7 @@ class Native:
 
     def _named(self, loop: str, task: _Map, made: Float, affine: Affine | None, start: int, *more: Any) -> Integers:
         """Return the positions of the elements that a loop names, of which there may be any number."""
-        task.made, task.checked = _number(made.dtype), _number(made.checked)
+        task.made = _number(made.dtype)
         if made.foreign:
             task.least, task.shift, task.largest = made.least, made.shift, made.largest
         if affine is not None:

@@ -758,7 +758,7 @@ def normalize(
         The dtype of the result.
     y : ndarray of ``made.dtype``, 1-D
         Takes the result: y - e rounded, or y where there is no bound. NaN is the canonical one.
-    z : ndarray of ``made.checked``, 1-D, optional
+    z : ndarray of a floating dtype, 1-D, optional
         Takes the standardized values before gamma and beta, rounded.
 
     Returns
@@ -1049,10 +1049,11 @@ def verify(
     start: int,
     made: Float,
     y: NDArray[Any],
+    checked: np.dtype[Any],
     *,
     about_zero: bool,
 ) -> Verified:
-    """Do what `normalize` does; measure z, rounded to ``made.checked``, block by block, and compare y with what it was.
+    """Do what `normalize` does; measure z, rounded to a dtype, block by block, and compare y with what it was.
 
     Parameters
     ----------
@@ -1060,10 +1061,12 @@ def verify(
         See `normalize`.
     blocks : Blocks
         The blocks.
+    checked : numpy.dtype
+        The dtype of z; float64 for dtypes that NumPy lacks.
     about_zero : bool
         See `moments`.
     """
-    z = np.empty(values.size, made.checked)
+    z = np.empty(values.size, checked)
     opened = normalize(values, blocks.length, cells, affine, start, made, y, z)
     of_blocks = _of_blocks(z, blocks, cells.hi.shape, about_zero)
     if not made.foreign:

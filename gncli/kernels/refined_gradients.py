@@ -163,7 +163,7 @@ def _mean(total: NDArray[Any], n: Floats) -> Pair:
     """Return sums over ``2**GRAIN``, divided by `n`, within 2**-104 of themselves."""
     high, low, powers = np.zeros(n.size), np.zeros(n.size), np.zeros(n.size, np.int64)
     for place, (number, count) in enumerate(zip(total.tolist(), n.tolist(), strict=True)):
-        if number:
+        if number and count:  # none is finite: there is no mean
             more = BITS - number.bit_length()
             quotient = (number << more if more > 0 else number >> -more) // int(count)
             high[place] = first = float(quotient)

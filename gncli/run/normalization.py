@@ -86,6 +86,8 @@ class Outcome:
         The moments of the groups' means, and of their variances; of no values unless the stages are kept.
     check : Check
         The check of the standardized values.
+    checked : numpy.dtype
+        Their dtype.
     kept : tuple of three ndarray of float64, shape (N, G), or None
         The mean, the variance, and the factor of the deviations, of each group.
     """
@@ -96,6 +98,7 @@ class Outcome:
     means: Moments
     variances: Moments
     check: Check
+    checked: np.dtype[Any]
     kept: tuple[Floats, ...] | None = None
 
 
@@ -137,6 +140,11 @@ class _Worker:
     shows: bool
     reports: bool
     given: Moments | None
+
+    @property
+    def checked(self) -> np.dtype[Any]:
+        """The dtype of the standardized values that are checked."""
+        return self.made.checked if self.normalized is None else self.normalized.dtype
 
     def normalize(self, visit: Visit) -> _Written:
         """Normalize whole spans."""
@@ -216,7 +224,7 @@ class _Worker:
         totals = {name: fold(moments, inner, False) for name, moments in nodes.items()}
         counts = cells.counts
         checked = replace(
-            check(cells.before, cells.by, cells.z, self.norm, self.made.checked),
+            check(cells.before, cells.by, cells.z, self.norm, self.checked),
             overflowed=counts.overflowed,
             overflow=self.overflow,
         )
@@ -313,7 +321,7 @@ class Normalization:
     extras : frozenset of str
         The statistics that are measured besides moments, before and after: those that `is_extra` knows.
     verify : bool
-        Whether standardized values are measured apart from the result where `affine` changes them.
+        Whether standardized values are measured apart from the result, where they may differ from it.
     shows : bool
         Whether iteration yields the mean and deviation of each cell, for a picture.
     reports : bool
@@ -354,8 +362,10 @@ class Normalization:
         before = MomentsOf(source.dtype, proof or further)
         # Standardized values have a mean of nearly 0, which saves the kernel a pass.
         after = MomentsOf(made.dtype, further, about_zero=affine.identity and norm.centered)
-        apart = verify and (made.foreign or not affine.identity)
-        normalized = MomentsOf(made.checked, about_zero=norm.centered) if apart else None
+        apart = verify and (made.foreign or norm.given or not affine.identity)
+        # By moments that are given, a standardized value may be beyond the dtype of a result that is not.
+        checked = np.dtype(np.float64) if norm.given and not affine.rounds else made.checked
+        normalized = MomentsOf(checked, about_zero=norm.centered) if apart else None
         self._worker = _Worker(
             *(norm, affine, made, overflow, sink, engine, before, after, normalized, keep, stages, shows, reports, by),
         )
@@ -505,5 +515,6 @@ class Normalization:
             means=total("means", double),
             variances=total("variances", double),
             check=self._check,
+            checked=worker.checked,
             kept=kept,
         )

@@ -22,7 +22,7 @@ from gncli.io.pairs import stored
 from gncli.io.source import Archive, Sink, Source
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.finish import finished
-from gncli.kernels.floats import FLOATS, Float, chosen
+from gncli.kernels.floats import Float, chosen
 from gncli.kernels.groupnorm import Grouping, output_float
 from gncli.kernels.heatmap import Heatmap, Plane, in_storage
 from gncli.kernels.layout import doubt
@@ -404,13 +404,12 @@ class _Maps:
 def _stages(grouping: Grouping, outcome: Outcome, before: TensorStats, after: TensorStats) -> tuple[Stage, ...]:
     """Return the stages of ``--stages``, each with its shape and statistics."""
     double = np.dtype(np.float64)
-    dtype = FLOATS[after.dtype].checked
     return (
         Stage("input", before),
         Stage("reshaped", replace(before, shape=grouping.split_shape, axis_names=())),
         Stage("mean", tensor_stats("", grouping.cell_shape, double, outcome.means)),
         Stage("var", tensor_stats("", grouping.cell_shape, double, outcome.variances)),
-        Stage("normalized", tensor_stats("", grouping.split_shape, dtype, outcome.normalized)),
+        Stage("normalized", tensor_stats("", grouping.split_shape, outcome.checked, outcome.normalized)),
         Stage("output", after),
     )
 

@@ -56,7 +56,8 @@ def mapped(
             return kernel.normalize(values, length, cells, affine, start, kind, y), y
         columns = cells.hi.shape[1] > 1
         blocks = Blocks(length, min(length, 60 if columns else 2000), columns)
-        found = kernel.verify(values, blocks, cells, affine, start, kind, y, about_zero=bool(length % 2))
+        checked = kind.checked if length % 3 else np.dtype(np.float64)
+        found = kernel.verify(values, blocks, cells, affine, start, kind, y, checked, about_zero=bool(length % 2))
     none, counts = np.zeros_like(found.moments["n"]), np.array([found.wrong, found.zeros])
     return found.open, y, counts, *(found.moments.get(name, none).astype(np.float64) for name in MEASURED)
 
