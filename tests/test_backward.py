@@ -264,6 +264,28 @@ def test_float64_gradients_of_a_unit_that_is_dead_are_zeros(activation: str, bet
     assert not np.any(found[0])
 
 
+@pytest.mark.parametrize(("activation", "beta"), [("gelu", -40.0), ("silu", -800.0), ("gelu-tanh", -23.0)])
+@pytest.mark.parametrize("given", [False, True])
+def test_gradients_of_a_unit_that_is_dead_have_the_signs_of_exact_ones(
+    activation: str, beta: float, given: bool
+) -> None:
+    rng = np.random.default_rng(25)
+    x, dy = rng.normal(size=(2, 2, 3, 8)).round(3)
+    norm = GroupNorm(None if given else 3, given=given, layout="NCL")
+    scaling, cells = Scaling(activation=activation), cells_along(x.shape, [1] if given else [0, 1])
+    case, owners = Case(norm, scaling, cells, (1,)), broadcast(np.arange(3), (1,), x.shape)
+    gamma, shift = np.array([1.0, -0.5, 0.25]), np.full(3, beta)
+    moments = (np.zeros(3), np.ones(3)) if given else None
+    wide = [broadcast(each, (1,), x.shape) for each in (gamma, shift)]
+    h = through(x, dy, case, np.vectorize(Fraction)(wide[0]), wide[1], moments)
+    right = gradients(x, h, case, ("f4", "f4"), wide[0], owners, moments)
+    *found, check = computed(x, dy, case, ("f4", "f4"), gamma, moments, beta=shift)
+    for values, expected in zip(found, right, strict=True):
+        assert not values.any() and np.signbit(values).any()
+        assert_same_bits(values.reshape(expected.shape), expected)
+    assert (check.ok, check.settled) == (True, 48)
+
+
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_open_float64_gradients_of_groups_that_are_read_thrice_are_settled(activation: str | None) -> None:
     """With mean 0 and variance 1, and dy and x orthogonal, dx is dy gamma, of which some are ties."""

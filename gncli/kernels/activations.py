@@ -453,6 +453,27 @@ def steepness(name: str, u: Fraction, bits: int) -> tuple[Fraction, Fraction]:
     return Fraction(math.floor((value + u * slope) * (1 << bits)), 1 << bits), Fraction(1 << 16, 1 << bits)
 
 
+def tail(name: str, u: Fraction) -> tuple[Fraction, float] | None:
+    """Return t and p, such that a'(-u) is ``-p e**-t`` within 2**-30 of itself; None if t is below 30.
+
+    With g = 1 / (1 + e**-t) it is ``e**-t (1 - u t')``, but for what is below ``u e**-t`` of that; with g = Phi it is
+    ``phi(u) (m - u)`` with Mills' ratio m.
+    """
+    if name == "gelu":
+        t, size = u * u / 2, float(u)
+        ratio = size
+        for k in range(TERMS, 0, -1):
+            ratio = size + k / ratio
+        p = (size - 1 / ratio) * DENSITY
+    elif name == "silu":
+        t, p = u, float(u) - 1
+    else:
+        cube = Fraction(44715, 10**6) * u**3
+        factor = Fraction(RATE_IN_TWO[0]) + Fraction(RATE_IN_TWO[1])
+        t, p = factor * (u + cube), float(factor * (u + 3 * cube)) - 1
+    return (t, p) if t >= 30 else None
+
+
 def _steep(name: str, u: Fraction) -> Fraction:
     """Return some t, such that the gate, or what it lacks to 1, is below ``e**-t`` at u and beyond."""
     size = abs(u)

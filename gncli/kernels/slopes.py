@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,14 +23,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.activations import steepness
+from gncli.kernels.activations import steepness, tail
 from gncli.kernels.exact import GRAIN, distinct, fractions
 from gncli.kernels.exact import Cell as Standardized
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.gradients import Cell, Elements, Rounded, Rounders, exact_value
 from gncli.kernels.loops import loops
 from gncli.kernels.plain import UP, Factors, Floats, Standard
-from gncli.kernels.surds import Term, agreed_sum, exact_sums, is_zero, rounded_sum
+from gncli.kernels.surds import Term, agreed_sum, exact_sums, faint_sum, is_zero, rounded_sum
 from gncli.kernels.twofold import Pair, times
 
 PIECE = 1 << 14  # elements that are computed at once
@@ -151,6 +151,12 @@ class Argument(NamedTuple):
         value, error = steepness(name, self.near(bits), bits)
         return Near(value, error + Fraction(abs(self.sign), 1 << bits))  # |a''| is below 1
 
+    def tail(self, name: str) -> tuple[Fraction, float, int] | None:
+        """Return t, p and the sign of u: a' is ``p e**-t`` above 1, or below 0 where u is; None if t is below 30."""
+        u = self.near(BITS[0])
+        found = tail(name, abs(u))
+        return None if found is None else (*found, 1 if u > 0 else -1)
+
     def near(self, bits: int) -> Fraction:
         """Return u, with an error of at most ``2**-bits``."""
         root = math.isqrt((self.square.numerator << 2 * bits) // self.square.denominator)
@@ -158,6 +164,51 @@ class Argument(NamedTuple):
 
 
 _Parts = dict["Argument | None", list[Fraction]]
+
+
+class Tails(NamedTuple):
+    """What the a' of some arguments differ from 0 or 1 by, over ``e**-t``.
+
+    Attributes
+    ----------
+    t : Fraction
+        The least of them, at least 30.
+    parts : dict
+        The difference of each argument, and its sign, which is that of u.
+    """
+
+    t: Fraction
+    parts: dict[Argument, tuple[Near, int]]
+
+    @classmethod
+    def of(cls, arguments: Iterable[Argument | None], name: str) -> Tails | None:
+        """Return those of an activation; None if there are none, or one is not so near."""
+        found = {argument: argument.tail(name) for argument in arguments if argument is not None}
+        known = {argument: each for argument, each in found.items() if each is not None}
+        if not known or len(known) < len(found):
+            return None
+        least = min(t for t, _, _ in known.values())
+
+        def over(t: Fraction, p: float, sign: int) -> tuple[Near, int]:
+            further = float(t - least)
+            size = p * math.exp(-min(further, 600.0))
+            value, error = (size, size * 2.0**-28) if further < 600.0 else (0.0, size)
+            return Near(Fraction(sign * value), Fraction(error)), sign
+
+        return cls(least, {argument: over(*each) for argument, each in known.items()})
+
+    def rest(self, kinds: _Parts, which: int) -> Fraction:
+        """Return what is left of a sum over elements, by kinds, where each a' is 0 or 1."""
+        none = kinds.get(None, NO_FACTORS)[which]
+        return none + sum((factors[which] for a, factors in kinds.items() if a and self.parts[a][1] > 0), Fraction(0))
+
+    def sum(self, kinds: _Parts, which: int) -> Near:
+        """Return what else there is of it, over ``e**-t``."""
+        found = NOTHING
+        for argument, factors in kinds.items():
+            if argument is not None:
+                found = found.plus(self.parts[argument][0].times(factors[which]))
+        return found
 
 
 class Kinds:
@@ -240,7 +291,7 @@ class _Rounder:
 
     @functools.cached_property
     def _kinds_of_all(self) -> _Parts:
-        return self._kinds().parts
+        return {} if self._cell.norm.given else self._kinds().parts  # then no sums are needed
 
     @functools.cached_property
     def _sums_of_all(self) -> Sums:
@@ -263,12 +314,33 @@ class _Rounder:
         own = kinds_of(self._cell, element.at(None), weighted=True).parts
         if (found := self._agreed(element, self._near(own)[0], self._sums_of_all)) is not None:
             return found
+        if (zero := self._faded(element, own)) is not None:
+            return zero, True
         terms: dict[Argument | None, list[Term]] = {}
         for argument in {None, *own, *self._kinds_of_all}:
             a, b, c, w = self._cell.rates(*self._kinds_of_all.get(argument, NO_FACTORS))
             terms[argument] = [Term(a * own.get(argument, NO_FACTORS)[0] + b * exact_value(element.x) + c, w)]
-        result = settled(terms, self._slope, self._made)
+        result = settled(terms, self._name, self._slope, self._made)
         return result, bool(result == 0) and any(term.over for (term,) in terms.values())
+
+    @functools.cached_property
+    def _tails_of_all(self) -> tuple[Tails, Sums] | None:
+        """The tails of a cell of which nothing else is left, and their sums."""
+        tails = Tails.of(self._kinds_of_all, self._name)
+        if tails is None or any(tails.rest(self._kinds_of_all, k) for k in (0, 1)):
+            return None
+        return tails, (tails.sum(self._kinds_of_all, 0), tails.sum(self._kinds_of_all, 1))
+
+    def _faded(self, element: Elements, own: _Parts) -> Any | None:
+        """Return the gradient of an element if it is rounded to a zero since every a' is nearly 0 or 1."""
+        if self._cell.norm.given:
+            tails, sums = Tails.of(own, self._name), NO_SUMS
+        else:
+            tails, sums = self._tails_of_all or (None, NO_SUMS)
+        if tails is None or tails.rest(own, 0):
+            return None
+        term, slack = _gradient(self._cell, element.x, tails.sum(own, 0), sums)
+        return faint_sum([term], [slack], tails.t, self._made)
 
     def _agreed(self, element: Elements, g: Near, sums: Sums) -> Rounded | None:
         """Return the gradient of an element if g and the sums of all say what it is rounded to."""
@@ -315,7 +387,7 @@ def shares(cell: Cell, sums: Sums) -> tuple[tuple[Term, Term], tuple[Term, Term]
 
 
 def settled(
-    kinds: Mapping[Argument | None, Sequence[Term]], slope: Callable[[Argument, int], Near], made: Float
+    kinds: Mapping[Argument | None, Sequence[Term]], name: str, slope: Callable[[Argument, int], Near], made: Float
 ) -> Any:
     """Return a sum, rounded once, of terms that each have a' of some argument as a factor, or none.
 
@@ -323,6 +395,8 @@ def settled(
     ----------
     kinds : mapping of Argument or None to sequence of Term
         The terms by what they are multiplied by.
+    name : str
+        The activation.
     slope : callable
         Takes an argument and a number of bits; returns a' as `Argument.slope` does.
     made : Float
@@ -332,6 +406,13 @@ def settled(
     open_ = {argument: terms for argument, terms in kinds.items() if argument is not None and not is_zero(terms)}
     if not open_:
         return rounded_sum(exact, made)
+    tails = Tails.of(open_, name)
+    if tails is not None and is_zero([*exact, *(term for a in open_ if tails.parts[a][1] > 0 for term in open_[a])]):
+        near = [(term, tails.parts[a][0]) for a, terms in open_.items() for term in terms]
+        found = [Term(over * a.value, under) for (over, under), a in near]
+        slacks = [Term(abs(over) * a.error, under) for (over, under), a in near]
+        if (zero := faint_sum(found, slacks, tails.t, made)) is not None:
+            return zero
     for bits in BITS:
         found = [*exact]
         slacks = []

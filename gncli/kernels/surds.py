@@ -85,6 +85,28 @@ def agreed_sum(terms: Sequence[Term], slacks: Sequence[Term], made: Float) -> An
     return one if one.tobytes() == other.tobytes() else None
 
 
+def faint_sum(terms: Sequence[Term], slacks: Sequence[Term], t: Fraction, made: Float) -> Any | None:
+    """Return what a sum times ``e**-t`` is rounded to, if that is a zero of a known sign; else None.
+
+    Parameters
+    ----------
+    terms, slacks : sequence of Term
+        The sum, and a bound of its error, of which no term is negative.
+    t : Fraction
+        At least 0.
+    made : Float
+        The dtype of the result.
+    """
+    bits = 128 - max((_exponent(over) - _exponent(under) // 2 for over, under in terms if over), default=0)
+    (low, high), (_, slack) = _enclosed(terms, bits), _enclosed(slacks, bits)
+    if low - slack <= 0 <= high + slack:
+        return None
+    size = max(high + slack, slack - low)
+    if _exponent(size) + 1 - math.floor(t * Fraction(10, 7)) > math.frexp(made.least)[1] - made.mantissa - 3:
+        return None
+    return nearest(Fraction(0), made, 1 if low > 0 else -1)
+
+
 def _between(one: Any, other: Any, made: Float) -> Fraction:
     """Return where the rounding changes from a number to the next one; 0 between -0 and 0."""
     if np.isfinite(one) and np.isfinite(other):

@@ -874,7 +874,7 @@ class Backward:
                         kinds[k, place][argument].append(term)
         slope = functools.cache(partial(Argument.slope, name=name))
         for k, place in left:
-            parameters[k][place] = settled(kinds[k, place], slope, self.param)
+            parameters[k][place] = settled(kinds[k, place], name, slope, self.param)
 
     def _again(self, measure: Callable[[Moments | None, Visit], T]) -> Iterator[T]:
         """Yield the result of each visit of one more pass; an activation asks for the moments of x before."""

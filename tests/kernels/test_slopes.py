@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from gncli import group_norm_backward
-from gncli.kernels.activations import CANCELLED, LOST, derivative_in_two, gate, steepness
+from gncli.kernels.activations import CANCELLED, LOST, derivative_in_two, gate, steepness, tail
 from gncli.kernels.exact import GRAIN
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.gradients import Cell, Elements
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.plain import Factors
-from gncli.kernels.slopes import Argument, near_sums, settled, slopes
-from gncli.kernels.surds import Term, agreed_sum, rounded_sum
+from gncli.kernels.slopes import Argument, Tails, near_sums, settled, slopes
+from gncli.kernels.surds import Term, agreed_sum, faint_sum, rounded_sum
 from tests.activated import decimal_of, slope
 from tests.arrays import assert_same_bits
 
@@ -63,6 +63,33 @@ def test_integers_hold_a_derivative_to_any_precision(name: str) -> None:
         assert abs(value - exactly(name, u)) <= error + Fraction(1, 10**100)
 
 
+@pytest.mark.parametrize(("name", "far"), [("silu", 30), ("gelu", 8), ("gelu-tanh", 7)])
+def test_a_tail_is_what_a_derivative_lacks_to_one(name: str, far: int) -> None:
+    assert tail(name, Fraction(far) * 3 / 4) is None
+    for u in (Fraction(far), Fraction(2 * far + 1, 2), Fraction(2 * far)):
+        found = tail(name, u)
+        assert found is not None
+        right = exactly(name, -u)
+        assert abs(-Fraction(found[1]) * Fraction((-decimal_of(found[0])).exp()) / right - 1) < 2.0**-30
+        ends = Argument(0, Fraction(0), u).tail(name), Argument(0, Fraction(0), -u).tail(name)
+        assert ends == ((*found, 1), (*found, -1))
+
+
+def test_a_faint_sum_is_a_zero_with_its_sign() -> None:
+    one, third = Term(ONE, ONE), Term(Fraction(1, 3), ONE)
+    least = Fraction(110)  # e**-110 is less than a quarter of the least float32
+    for sign in (1, -1):
+        zero = faint_sum([Term(sign * ONE, ONE)], [third], least, SINGLE)
+        assert zero is not None and zero.tobytes() == np.float32(sign * 0.0).tobytes()
+    assert faint_sum([one], [third], least - 4, SINGLE) is None  # it may be the least one
+    assert faint_sum([one], [one], least, SINGLE) is None  # it may be negative
+    assert faint_sum([], [], least, SINGLE) is None
+    near = Argument(0, Fraction(0), Fraction(1000))
+    tails = Tails.of([near, None, Argument(0, Fraction(0), Fraction(2000))], "silu")
+    assert tails is not None and [part.value for part, _ in tails.parts.values()] == [999, 0]
+    assert Tails.of([None], "silu") is None and Tails.of([near, Argument(0, Fraction(0), ONE)], "silu") is None
+
+
 def test_what_two_numbers_near_a_sum_are_rounded_to() -> None:
     root = [Term(ONE, Fraction(2)), Term(Fraction(-1, 3), ONE)]
     assert agreed_sum(root, [Term(Fraction(1, 2**60), Fraction(3))], SINGLE) == np.float32(2**-0.5 - 1 / 3)
@@ -74,32 +101,28 @@ def test_what_two_numbers_near_a_sum_are_rounded_to() -> None:
     assert [rounded_sum(tie, SINGLE, side) for side in (-1, 0, 1)] == [1, 1, np.float32(1 + 2**-23)]
 
 
-def slopes_of(name: str) -> Any:
-    """Return a' of an argument."""
-    return partial(Argument.slope, name=name)
-
-
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_sum_of_derivatives_is_decided(name: str) -> None:
-    at = slopes_of(name)
+    def decided(kinds: dict[Argument | None, list[Term]]) -> Any:
+        return settled(kinds, name, partial(Argument.slope, name=name), SINGLE)
+
     tie, low, high = Term(1 + Fraction(1, 2**24), ONE), np.float32(1), np.float32(1 + 2**-23)
     near, far = Argument(0, Fraction(0), Fraction(3, 2)), Argument(1, Fraction(2), Fraction(-1))
     whole = exactly(name, Fraction(3, 2)) + exactly(name, Fraction(2**0.5) - 1)
-    assert settled({None: [Term(ONE, ONE)], near: [Term(ONE, ONE)], far: [Term(ONE, ONE)]}, at, SINGLE) == np.float32(
-        float(1 + whole)
-    )
+    one = Term(ONE, ONE)
+    assert decided({None: [one], near: [one], far: [one]}) == np.float32(float(1 + whole))
     # What cancels leaves a tie; a' of 100,000 is above 1 by no more than is seen, that of -100,000 as much below 0.
-    assert settled({None: [tie], near: [Term(ONE, Fraction(2)), Term(-ONE / 2, Fraction(1, 2))]}, at, SINGLE) == low
+    assert decided({None: [tie], near: [Term(ONE, Fraction(2)), Term(-ONE / 2, Fraction(1, 2))]}) == low
     for u, factor, expected in ((10**5, 1, high), (10**5, -1, low), (-(10**5), 1, low), (-(10**5), -1, high)):
         end = Argument(0, Fraction(0), Fraction(u))
         exact = tie if u < 0 else Term(tie.over - factor, ONE)
-        nearer = Argument(0, Fraction(0), Fraction(u - np.sign(u)))
-        assert settled({None: [exact], end: [Term(Fraction(factor), ONE)]}, at, SINGLE) == expected
+        nearer = Argument(0, Fraction(0), Fraction(u - int(np.sign(u))))
+        assert decided({None: [exact], end: [Term(Fraction(factor), ONE)]}) == expected
         both = {None: [tie], end: [Term(Fraction(-factor), ONE)], nearer: [Term(Fraction(factor), ONE)]}
-        assert settled(both, at, SINGLE) == expected  # the nearer one counts
-    assert settled({None: []}, at, SINGLE).tobytes() == np.float32(0).tobytes()
+        assert decided(both) == expected  # the nearer one counts
+    assert decided({None: []}).tobytes() == np.float32(0).tobytes()
     end = Argument(0, Fraction(0), Fraction(-(10**5)))
-    assert settled({end: [Term(ONE, ONE)]}, at, SINGLE).tobytes() == np.float32(-0.0).tobytes()
+    assert decided({end: [Term(ONE, ONE)]}).tobytes() == np.float32(-0.0).tobytes()
 
 
 def test_ties_of_gradients_are_decided_by_how_far_a_derivative_is_from_one() -> None:
