@@ -63,7 +63,7 @@ def hold(found: Standardization, k: int, right: exact.Group, norm: GroupNorm, un
         assert abs(factor**power * right.total - 1) <= power * limit * SQUARED * (1 + SQUARED)
 
 
-@pytest.mark.filterwarnings("ignore:.*(overflow|invalid|underflow):RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*(divide|overflow|invalid|underflow):RuntimeWarning")
 @pytest.mark.parametrize("rms", [False, True])
 @pytest.mark.parametrize("denominator", ["std", "variance"])
 @pytest.mark.parametrize("kind", [*MAKERS, *FURTHER])
