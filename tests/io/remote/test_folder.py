@@ -581,6 +581,17 @@ def test_parts_are_put_to_other_stores_by_obstore(
 
 
 @pytest.mark.slow
+def test_without_the_check_an_object_that_is_not_there_is_named_too(
+    bucket: Any, out: str, gncli: Command, parts: None
+) -> None:
+    line = (*LINE, out, "--no-verify")
+    assert gncli(*line, "--part", "1/1")[::2] == (0, "")
+    bucket.Object("y.zarr/c/1/0/0/0").delete()
+    problem = "not what was recorded: part 1 of 1; do it again: --part 1/1"
+    assert gncli(*line, "--assemble") == (3, "", f"gncli: error: {out}: {problem}\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["a claim", "an object"])
 def test_of_two_parts_that_begin_at_once_both_write(
     when: str, bucket: Any, front: Store, out: str, gncli: Command, parts: None
