@@ -1,7 +1,7 @@
 """All that must pass: ``python -m tests``. Lint, format, types, the reference, then every test with branch coverage.
 
 ``python -m tests quick`` runs the quick subset: every law and format, without the goldens, without whole tables, and
-without what takes seconds.
+without what takes seconds. ``python -m tests portable`` runs the goldens with it: what further Python versions run.
 """
 
 from __future__ import annotations
@@ -16,28 +16,34 @@ from gncli.kernels import native
 REFERENCE = "gncli/docs/reference.md"
 WRITE_IT = f"write it anew: python -m cogapp -r {REFERENCE}"
 
+PYTEST = ("pytest", "-q", "-n", "auto", "--dist", "worksteal")
+CLUSTER = ("tests/run/test_cluster.py", "tests/io/remote/test_folder.py")  # who has tests with this mark
+
 CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
     ("cogapp", "--check", "--check-fail-msg", WRITE_IT, REFERENCE),
     ("coverage", "erase"),
-    ("coverage", "run", "-m", "pytest", "-q", "-m", "cluster"),
-    ("coverage", "run", "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal"),
+    ("coverage", "run", "-m", *PYTEST, "-m", "cluster", *CLUSTER),
+    ("coverage", "run", "-m", *PYTEST),
     ("coverage", "combine", "-q"),
     ("coverage", "report"),
-    ("pytest", "-q", "-n", "auto", "--dist", "worksteal", "tests/test_golden.py"),
+    (*PYTEST, "tests/test_golden.py"),
 )
 PLAIN = CHECKS[-1]  # the goldens once more, without the compiled loops
-QUICK = (("pytest", "-q", "-n", "auto", "--dist", "worksteal", "-m", "not slow and not soak and not cluster"),)
+SUBSETS = {
+    "quick": ((*PYTEST, "-m", "not slow and not soak and not cluster"),),
+    "portable": ((*PYTEST, "-m", "(not slow or golden) and not soak and not cluster"),),
+}
 
 
 def main(arguments: list[str]) -> int:
     """Run the checks in turn, and stop at the first that fails."""
-    if arguments not in ([], ["quick"]):
-        print("usage: python -m tests [quick]", file=sys.stderr)
+    if arguments and arguments not in [[name] for name in SUBSETS]:
+        print(f"usage: python -m tests [{'|'.join(SUBSETS)}]", file=sys.stderr)
         return 2
-    for check in QUICK if arguments else CHECKS:
+    for check in SUBSETS[arguments[0]] if arguments else CHECKS:
         environment = {"GNCLI_KERNEL": "plain"} if check is PLAIN else {}
         # Where there is no compiler, what calls the compiled loops cannot be covered.
         missing = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import gncli
+from tests.__main__ import CLUSTER
 
 PACKAGE = Path(gncli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -265,3 +267,9 @@ def test_what_tests_share_is_in_modules_of_helpers() -> None:
     for path in TESTS.rglob("*.py"):
         named = {part for name in all_imports(path) if name.startswith("tests.") for part in name.split(".")}
         assert not {part for part in named if part.startswith("test_")}, path
+
+
+def test_the_tests_with_a_cluster_are_in_the_files_that_the_gate_names() -> None:
+    pattern = re.compile(r"^(?:@|pytestmark = )pytest\.mark\.cluster", re.MULTILINE)
+    marked = [path for path in TESTS.rglob("*.py") if pattern.search(path.read_text(encoding="utf-8"))]
+    assert {path.relative_to(TESTS.parent).as_posix() for path in marked} == {*CLUSTER}

@@ -9,6 +9,8 @@ import pytest
 from tests import transcripts
 from tests.marks import slow_but
 
+pytestmark = pytest.mark.golden
+
 GOLDEN = {page.stem: page for page in sorted((Path(__file__).parent / "golden").glob("*.txt"))}
 
 

@@ -55,6 +55,8 @@ from tests.runs import Run, measure
 
 pytestmark = pytest.mark.cluster
 
+COVERED = dict(os.environ)  # what the workers of `address` are started without
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
@@ -531,13 +533,13 @@ def test_a_run_whose_last_worker_died_ends_if_none_comes(
     np.save(tmp_path / "x.npy", x)
     with open_source(str(tmp_path / "x.npy")) as source, ClusterEngine(mortal.address, work=1 << 19) as engine:
         engine._joined()
-        monkeypatch.setattr(cluster_module, "PATIENCE", 1)
+        monkeypatch.setattr(cluster_module, "PATIENCE", 2)
         plan = Plan.of(source, whole(x.shape), engine, most=1 << 19)
         with pytest.raises(LimitError) as caught:
             list(plan.reduce(Lethal(source.dtype, "")))
     assert mortal.worker.wait(10) == -signal.SIGKILL
     assert str(caught.value) == (
-        f"{mortal.address}: the cluster has had no workers for 1 seconds; see the logs of the cluster, or use "
+        f"{mortal.address}: the cluster has had no workers for 2 seconds; see the logs of the cluster, or use "
         "--executor threads"
     )
 
@@ -561,6 +563,7 @@ def test_a_scheduler_that_dies_is_one_line_and_leaves_nothing(tmp_path: Path, mo
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env=COVERED,
     )
     while not has_begun(tmp_path):
         assert process.poll() is None

@@ -12,6 +12,7 @@ import os
 import random
 import re
 import signal
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -312,6 +313,7 @@ def run(numbers: range, processes: int, directory: Path, argument: Callable[[int
             pid = os.fork()
             if pid == 0:
                 try:
+                    sys.settrace(None)  # what it covers is not saved
                     _work(share, directory / str(k), argument)
                 finally:
                     os._exit(0)

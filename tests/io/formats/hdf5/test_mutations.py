@@ -23,7 +23,7 @@ def named(number: int, path: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1000, pytest.param(20_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.soak)])
 def test_a_mutated_file_gives_a_documented_status_and_one_line_per_error(count: int, tmp_path: Path) -> None:
     endings = run(range(count), 2, tmp_path, named)
     assert sorted(ending.number for ending in endings) == list(range(count))
