@@ -946,8 +946,8 @@ parts = gathered(
         "--part",
         type=PartText(),
         metavar="I/N",
-        help="Do part I of N only, beside OUT, as one job of an array; jobs share nothing but a file system, or S3. A "
-        "part that is done is not done again.",
+        help="Do part I of N only, beside OUT, as one job of an array; jobs share nothing but a file system, or a "
+        "store. A part that is done is not done again.",
     ),
     click.option(
         "--measure",
