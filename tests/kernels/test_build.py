@@ -38,7 +38,8 @@ def test_it_compiles_without_warnings(program: str, tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 @NO_COMPILER
-def test_no_loop_does_what_c_leaves_undefined(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", ["not slow and not soak", pytest.param("not soak", marks=pytest.mark.soak)])
+def test_no_loop_does_what_c_leaves_undefined(chosen: str, tmp_path: Path) -> None:
     found = subprocess.run(
         [*(build.compiler() or []), "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -49,10 +50,10 @@ def test_no_loop_does_what_c_leaves_undefined(tmp_path: Path) -> None:
     files = [str(path) for name in CHECKED for path in (ROOT / "tests" / "kernels").glob(name)]
     code = (
         "import sys, pytest; from gncli.kernels import native; native.LIBRARY = sys.argv[1]; assert native.bodies();"
-        "raise SystemExit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', '-n', '0', *sys.argv[2:]]))"
+        "raise SystemExit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', '-n', '0', '-m', *sys.argv[2:]]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(library), *files],
+        [sys.executable, "-c", code, str(library), chosen, *files],
         cwd=ROOT,
         env=os.environ | {"LD_PRELOAD": found, "ASAN_OPTIONS": "detect_leaks=0", "COVERAGE_PROCESS_CONFIG": ""},
         stdout=subprocess.PIPE,
