@@ -434,6 +434,18 @@ def test_a_nan_spoils_itself_alone_where_the_moments_are_given() -> None:
     assert str(caught.value) == "var has shape (2,); the tensor needs (3,)"
 
 
+@pytest.mark.parametrize("denominator", ["std", "variance"])
+@pytest.mark.parametrize(("scale", "var"), [(1e300, 0.25), (1e-307, 1e-300), (1e-307, 0.25), (1e200, 1e300)])
+def test_the_check_holds_where_given_moments_are_on_another_scale(scale: float, var: float, denominator: str) -> None:
+    x = drawn((2, 3, 40), "f8") * scale
+    norm = GroupNorm(given=True, layout="NCL", eps=0.0, denominator=denominator)
+    case = Case(norm, Scaling(), cells_along(x.shape, [1]), (1,))
+    moments = np.full(3, scale / 4), np.full(3, var)
+    for gamma in (0.0, 1.0):
+        _, found = computed(x, case, "float64", np.full((), gamma), np.zeros(()), moments)
+        assert found.ok, found
+
+
 @pytest.mark.parametrize(
     ("options", "wrong"),
     [

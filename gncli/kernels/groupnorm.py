@@ -491,23 +491,26 @@ def _expected(before: Moments, by: Moments, z: Moments, norm: GroupNorm) -> tupl
     """Return the variance and the mean that standardized values should have, on the scale of `z`."""
     own = by is before
     before = scaled_for_eps(before, norm.eps)
-    if before.power is not None:
-        by = by.rescaled(before.power)
-    var = before.scaled_var()
-    total = by.scaled_var() + scaled_eps(norm, before)
+    by = before if own else scaled_for_eps(by, norm.eps)
+    var, total = before.scaled_var(), by.scaled_var() + scaled_eps(norm, by)
     total = np.where(total == 0, 1.0, total)
-    deviation = np.zeros_like(total) if own else before.less(by.hi)
     twice = norm.denominator == "variance"
-    if before.power is None and z.power is None and norm.eps <= LARGE:  # far from over- and underflow
-        once = var / total
+    if before.power is None and by.power is None and z.power is None and norm.eps <= LARGE:  # all are far from the ends
+        once, deviation = var / total, np.zeros_like(total) if own else before.less(by.hi)
         return np.asarray(once / total if twice else once), deviation / (total if twice else np.sqrt(total))
-    power, scale = (0 if moments.power is None else moments.power for moments in (before, z))
+    power, given, scale = (0 if moments.power is None else moments.power for moments in (before, by, z))
+    common = np.maximum(power, given)
+    if own:
+        deviation = np.zeros_like(total)
+    else:
+        deviation = (before if before.power is None else before.rescaled(common)).less(np.ldexp(by.hi, given - common))
     # Mantissas and exponents are kept apart, so that nothing overflows.
     (v, of_v), (t, of_t) = np.frexp(var), np.frexp(total)
+    of_v, of_t = of_v + 2 * (power - scale), of_t + 2 * given
     if twice:
-        shift = np.ldexp(deviation / t, -(of_t + power + scale))
-        return np.asarray(np.ldexp(v / t / t, of_v - 2 * (of_t + power + scale))), shift
-    return np.asarray(np.ldexp(v / t, of_v - of_t - 2 * scale)), np.ldexp(deviation / np.sqrt(total), -scale)
+        return np.asarray(np.ldexp(v / t / t, of_v - 2 * of_t)), np.ldexp(deviation / t, common - of_t - scale)
+    shift = np.ldexp(deviation / np.sqrt(total), common - given - scale)
+    return np.asarray(np.ldexp(v / t, of_v - of_t)), shift
 
 
 def _worst(errors: Floats, allowed: Floats) -> float | None:
