@@ -111,6 +111,8 @@ def test_a_sum_of_derivatives_is_decided(name: str) -> None:
     whole = exactly(name, Fraction(3, 2)) + exactly(name, Fraction(2**0.5) - 1)
     one = Term(ONE, ONE)
     assert decided({None: [one], near: [one], far: [one]}) == np.float32(float(1 + whole))
+    faint = Fraction(-40 if name == "silu" else -8)
+    assert decided({Argument(0, Fraction(0), faint): [one]}) == np.float32(float(exactly(name, faint)))
     # What cancels leaves a tie; a' of 100,000 is above 1 by no more than is seen, that of -100,000 as much below 0.
     assert decided({None: [tie], near: [Term(ONE, Fraction(2)), Term(-ONE / 2, Fraction(1, 2))]}) == low
     for u, factor, expected in ((10**5, 1, high), (10**5, -1, low), (-(10**5), 1, low), (-(10**5), -1, high)):
@@ -123,6 +125,16 @@ def test_a_sum_of_derivatives_is_decided(name: str) -> None:
     assert decided({None: []}).tobytes() == np.float32(0).tobytes()
     end = Argument(0, Fraction(0), Fraction(-(10**5)))
     assert decided({end: [Term(ONE, ONE)]}).tobytes() == np.float32(-0.0).tobytes()
+
+
+def test_a_tie_of_a_group_whose_units_are_all_alive_is_decided_by_tails() -> None:
+    """With mean 0 and variance 1, dx is what is left of dy beside 1 and x, but for how little a' is above 1."""
+    tie = 1 + 2.0**-11
+    x = np.array([[[1.0, -1.0, 1.0, -1.0]]])
+    options: dict[str, Any] = {"eps": 0.0, "activation": "gelu", "beta": np.array([1000.0]), "gamma": np.ones(1)}
+    dy = tie * np.array([[[1.0, 1.0, -1.0, -1.0]]]) + 1
+    dx = group_norm_backward(x, dy, 1, **options, dtype=np.float16)[0]
+    assert dx.ravel().tolist() == [1 + 2.0**-10, 1 + 2.0**-10, -1 - 2.0**-10, -1 - 2.0**-10]
 
 
 def test_ties_of_gradients_are_decided_by_how_far_a_derivative_is_from_one() -> None:
