@@ -264,6 +264,17 @@ def test_float64_gradients_of_a_unit_that_is_dead_are_zeros(activation: str, bet
     assert not np.any(found[0])
 
 
+@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu-tanh"])
+@pytest.mark.parametrize("var", [1e-200, 1e-10])
+def test_arguments_beyond_every_float_are_alive_or_dead(activation: str, var: float) -> None:
+    x, dy = np.array([[1e300, -1e300, 3e299, -2e300]]), np.array([[1.0, 2.0, -3.0, 4.0]])
+    options: dict[str, Any] = {"mean": np.zeros(4), "var": np.full(4, var), "eps": 0.0, "layout": "NC"}
+    options |= {"gamma": np.full(4, 0.75), "beta": np.zeros(4)}
+    alive = group_norm_backward(x, dy, **options)[0]
+    dx = group_norm_backward(x, dy, **options, activation=activation)[0]
+    assert_same_bits(dx, np.where(x > 0, alive, -0.0))
+
+
 @pytest.mark.parametrize(("activation", "beta"), [("gelu", -40.0), ("silu", -800.0), ("gelu-tanh", -23.0)])
 @pytest.mark.parametrize("given", [False, True])
 def test_gradients_of_a_unit_that_is_dead_have_the_signs_of_exact_ones(

@@ -454,24 +454,23 @@ def steepness(name: str, u: Fraction, bits: int) -> tuple[Fraction, Fraction]:
 
 
 def tail(name: str, u: Fraction) -> tuple[Fraction, float] | None:
-    """Return t and p, such that a'(-u) is ``-p e**-t`` within 2**-30 of itself; None if t is below 30.
+    """Return t and p, such that a'(-u) is ``-p e**-t`` within 2**-30 of itself; None if t is below 30, or above 2**200.
+
+    Up to there 256 bits of u after the point are enough for t, and p is a float64.
 
     With g = 1 / (1 + e**-t) it is ``e**-t (1 - u t')``, but for what is below ``u e**-t`` of that; with g = Phi it is
     ``phi(u) (m - u)`` with Mills' ratio m.
     """
+    factor, cube = Fraction(RATE_IN_TWO[0]) + Fraction(RATE_IN_TWO[1]), Fraction(44715, 10**6) * u**3
+    t = {"silu": u, "gelu": u * u / 2, "gelu-tanh": factor * (u + cube)}[name]
+    if not 30 <= t <= 1 << 200:
+        return None
     if name == "gelu":
-        t, size = u * u / 2, float(u)
-        ratio = size
+        ratio = size = float(u)
         for k in range(TERMS, 0, -1):
             ratio = size + k / ratio
-        p = (size - 1 / ratio) * DENSITY
-    elif name == "silu":
-        t, p = u, float(u) - 1
-    else:
-        cube = Fraction(44715, 10**6) * u**3
-        factor = Fraction(RATE_IN_TWO[0]) + Fraction(RATE_IN_TWO[1])
-        t, p = factor * (u + cube), float(factor * (u + 3 * cube)) - 1
-    return (t, p) if t >= 30 else None
+        return t, (size - 1 / ratio) * DENSITY
+    return t, float(u if name == "silu" else factor * (u + 3 * cube)) - 1
 
 
 def _steep(name: str, u: Fraction) -> Fraction:

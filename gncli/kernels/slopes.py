@@ -152,7 +152,7 @@ class Argument(NamedTuple):
         return Near(value, error + Fraction(abs(self.sign), 1 << bits))  # |a''| is below 1
 
     def tail(self, name: str) -> tuple[Fraction, float, int] | None:
-        """Return t, p and the sign of u: a' is ``p e**-t`` above 1, or below 0 where u is; None if t is below 30."""
+        """Return t, p and the sign of u: a' is ``p e**-t`` above 1, or below 0 where u is; None as of `tail`."""
         u = self.near(BITS[0])
         found = tail(name, abs(u))
         return None if found is None else (*found, 1 if u > 0 else -1)

@@ -76,7 +76,7 @@ from gncli.kernels.surds import Term, agreed_sum, exactly, product_sums, rounded
 from gncli.kernels.tally import split
 from gncli.kernels.walk import Region, Walk
 from gncli.run.engine import Engine
-from gncli.run.normalization import given_to
+from gncli.run.normalization import given_to, infinite
 from gncli.run.plan import Plan
 
 T = TypeVar("T")
@@ -469,7 +469,7 @@ class _Worker:
             overflowed = made.resolve(dx, self.overflow)
         rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
-            overflowed = int((rounded.number("posinf") + rounded.number("neginf")).sum())
+            overflowed = infinite(rounded)
         dgamma, dbeta = self._sums(elements, known)
         counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
         found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)
