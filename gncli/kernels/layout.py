@@ -112,7 +112,6 @@ def axes_named(
     shape: tuple[int, ...],
     letters: str | None,
     *,
-    grouped: bool = False,
     word: str | None = None,
     near: Callable[[str], str | None] = lambda _: None,
 ) -> dict[int, str]:
@@ -127,9 +126,7 @@ def axes_named(
     shape : tuple of int
         The shape of the tensor.
     letters : str or None
-        The layout; None is the usual one. Numbers need none.
-    grouped : bool
-        Whether the layout needs C.
+        The layout, which needs no C here; None is the usual one. Numbers need none.
     word : str, optional
         What else the option takes, for a hint.
     near : callable, optional
@@ -152,7 +149,7 @@ def axes_named(
             if not -len(shape) <= axis < len(shape):
                 raise ParameterError(f"a tensor of {len(shape)} axes has no axis {axis}", hint="axes count from 0")
             return axis % len(shape)
-        known = Layout.of(letters, shape, grouped=grouped).letters
+        known = Layout.of(letters, shape, grouped=False).letters
         if name.upper() in known and len(name) == 1:
             return known.index(name.upper())
         meant = next((letter for word, letter in WORDS.items() if name.lower().rstrip("s") == word), None)

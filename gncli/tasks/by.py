@@ -120,7 +120,7 @@ def cut(cutting: Cutting, shape: tuple[int, ...], order: Order) -> By:
         return By(shape, order, grouping.kept, grouping.names, grouping)
     if num_groups is not None or group_size is not None:
         raise ParameterError("--groups needs --by group", hint="add --by group, or leave out --groups")
-    found = axes_named("--by", text, shape, layout, grouped=True, word="group", near=_near)
+    found = axes_named("--by", text, shape, layout, word="group", near=_near)
     return By(shape, order, tuple(found), tuple(found.values()))
 
 

@@ -1,1 +1,1 @@
-"""A fuzzer of the .npy reader; what it found lies in `found`."""
+"""Fuzzers of parsers, whose finds lie in `found`, and random commands."""

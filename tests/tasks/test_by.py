@@ -41,6 +41,18 @@ def test_axes_are_named_by_letter_or_number(
     assert (by.axes, by.names, by.cell_shape, by.note((0,) * len(axes))) == (axes, names, cell_shape, "")
 
 
+def test_a_layout_needs_no_channels_unless_cells_are_of_channels() -> None:
+    by = cut("t", (2, 5, 6), "C", "NTD")
+    assert (by.axes, by.names, by.cell_shape) == ((1,), ("T",), (2, 6))
+    for text, message in (
+        ("C", "layout NTD has no axis 'C'; choose from N, T, D, numbers of axes, or group"),
+        ("group", "layout 'NTD' has no channel axis C; write one letter per axis, such as NCHW, NHWC or CHW"),
+    ):
+        with pytest.raises(ParameterError) as caught:
+            cut(text, (2, 5, 6), "C", "NTD")
+        assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(("text", "more", "message"), REFUSED)
 def test_what_is_no_axis_says_what_is(text: str, more: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError) as caught:
