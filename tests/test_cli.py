@@ -466,6 +466,12 @@ def test_help_imports_nothing_heavy() -> None:
         assert (status, out.splitlines()[-1], err) == (0, str(sorted(imported)).encode(), b"")
 
 
+def test_at_the_end_nothing_is_searched_for_garbage() -> None:
+    hook = "import atexit, gc; atexit.register(lambda: print(len(gc.get_objects()) < gc.get_freeze_count()))"
+    status, out, err = ended(start(["--help"], hook))
+    assert (status, out.splitlines()[-1], err) == (0, b"True", b"")
+
+
 UNNEEDED = (
     "asyncio concurrent.futures csv difflib distributed h5py html json logging matplotlib multiprocessing subprocess "
     "tempfile traceback zipfile gncli.run.cluster gncli.tasks.diff gncli.tasks.expect "
