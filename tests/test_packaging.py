@@ -1,6 +1,7 @@
 """The wheel and the sdist: what is in them, and that they install and run where nothing else is.
 
-They need the network, as the installation of the tests did. All is built and installed in temporary directories.
+They need the network, as the installation of the tests did. All is built and installed in temporary directories, with a
+compiler that compiles nothing twice.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pytest
 import gncli
 from gncli.kernels.build import compiler
 from tests import share
+from tests.compiler import copying
 from tests.transcripts import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -45,7 +47,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
-        env=CLEAN | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env=CLEAN | copying() | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
