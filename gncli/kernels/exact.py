@@ -25,7 +25,7 @@ from gncli.kernels.activations import activate, enclosure
 from gncli.kernels.floats import Float
 from gncli.kernels.limbs import LAST, cell_limbs, center, exponent, integers, over_blocks
 from gncli.kernels.loops import loops
-from gncli.kernels.moments import Floats, Moments, MomentsOf, Union, is_wide_integer
+from gncli.kernels.moments import Floats, Moments, Union, is_wide_integer
 from gncli.kernels.plain import NO_DIGITS, Affine, Factors, Standard, argument, cuts, native_order
 from gncli.kernels.reduction import Visit, spread
 from gncli.kernels.twofold import two_sum
@@ -80,18 +80,18 @@ def exact_sums(values: NDArray[Any]) -> tuple[Integers, Integers]:
     return first, second
 
 
-def cell_sums(visit: Visit, cells: Moments | None = None) -> Sums:
+def cell_sums(visit: Visit, cells: Moments) -> Sums:
     """Return the exact sums of the cells of a visit, one after the other as `Reduction.measure` returns them.
 
     Parameters
     ----------
     visit : Visit
         The visit, with its elements.
-    cells : Moments, optional
-        The moments of its cells, in the same order, if they are known; they are measured if they are needed.
+    cells : Moments
+        The moments of its cells, in the same order.
     """
     if not is_narrow(visit.values.dtype):
-        return _sums_by_limbs(visit, MomentsOf(visit.values.dtype).measure(visit) if cells is None else cells)
+        return _sums_by_limbs(visit, cells)
     walk = visit.walk
     num_x, length, width = walk.view(visit.region)
     dims = walk.dims(visit.region)
@@ -109,10 +109,7 @@ def cell_sums(visit: Visit, cells: Moments | None = None) -> Sums:
         found = exact_sums(values[..., 0])
         return Sums(*(of_cells(sums.reshape(num_x, width)).reshape(-1) for sums in found))
     values = values.astype(np.float32, copy=False)
-    largest = np.abs(values).max()
-    if not np.isfinite(largest):
-        largest = np.abs(values).max(initial=0, where=np.isfinite(values))
-    top = math.frexp(largest)[1]
+    top = math.frexp(max(0.0, -cells.min.min(), cells.max.max()))[1]
     numbers = np.arange(math.prod(axis.size for axis in dims if axis.cell))
     owners = over_blocks(visit, numbers)
     first, second = np.zeros((2, numbers.size), np.int64).astype(object)
@@ -184,21 +181,26 @@ def over_grain(value: float) -> int:
 
 def _narrow_sums(values: NDArray[np.float32]) -> tuple[Integers, Integers]:
     """Return the exact sums of values that a float32 holds, shape (A, R)."""
-    first, second = np.zeros((2, values.shape[0]), np.int64).astype(object)
-    for start in range(0, values.shape[1], MOST):
-        rows = values[:, start : start + MOST]
+    sets, count = values.shape
+    whole = count - count % MOST
+    first, second = np.zeros(sets, np.int64).astype(object), np.zeros(sets, np.int64).astype(object)
+    for start, stop, width in ((0, whole, MOST), (whole, count, count - whole)):
+        if start == stop:
+            continue
+        rows = values[:, start:stop].reshape(-1, width)
+        owners = np.repeat(np.arange(sets), (stop - start) // width)
         found = loops().digits(rows)
         fits = found[5] != NO_DIGITS
         for place, (high, low, squares, mixed, low_squares, top) in zip(
-            np.flatnonzero(fits), found[:, fits].T.tolist(), strict=True
+            owners[fits].tolist(), found[:, fits].T.tolist(), strict=True
         ):
             power = GRAIN - 2 * LIMB + top
             first[place] += ((high << LIMB) + low) << power
             second[place] += ((squares << 2 * LIMB) + (mixed << LIMB + 1) + low_squares) << 2 * power
         if not fits.all():
             ones, squares = _floats(rows[~fits])
-            first[~fits] += ones
-            second[~fits] += squares
+            np.add.at(first, owners[~fits], ones)
+            np.add.at(second, owners[~fits], squares)
     return first, second
 
 

@@ -625,7 +625,8 @@ class _Worker:
             of_dy, of_values = float_parts(dy[some][None]), float_parts(x[some][None])
             pairs[first + number, parameter] = product_sums([of_dy])[0], product_sums([of_dy, of_values])[0]
         touched = np.unique(cell_numbers(of_x))
-        return _Opened((first + touched).tolist(), cell_sums(of_x), pairs, x.size // touched.size)
+        sums = cell_sums(of_x, MomentsOf(x.dtype).measure(of_x))
+        return _Opened((first + touched).tolist(), sums, pairs, x.size // touched.size)
 
     def smooth_sums(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Cell, Sums, _exact_means, _of_means, _of_rounded, exact_sums, nearest
+from gncli.kernels.exact import GRAIN, MOST, Cell, Sums, _exact_means, _of_means, _of_rounded, exact_sums, nearest
 from gncli.kernels.floats import FLOATS
 from gncli.kernels.moments import MomentsOf
 from gncli.kernels.partition import Axis, Partition
@@ -39,6 +39,7 @@ SUMMED: list[NDArray[Any]] = [
     RNG.integers(0, 2**64 - 1, (2, 30, 3), np.uint64).astype(">u8"),
     spread_out(np.float16, 15, (2, 50)),
     spread_out(">f4", 3, (2, 9000)),
+    spread_out(np.float32, 60, (2, 2 * MOST)),
     spread_out(np.float32, 120, (2, 50, 3)),
     spread_out(np.float64, 3, (4, 50)),
     spread_out(np.float64, 500, (2, 20, 2)),
