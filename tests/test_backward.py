@@ -584,6 +584,21 @@ def test_what_float64_leaves_open_of_a_smooth_activation_is_settled() -> None:
         assert_same_bits(sink.array[0, [0, 2]], np.zeros((2, 6), np.float32))
 
 
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu", "gelu-tanh"])
+@pytest.mark.parametrize("param", [np.float32])
+def test_sums_with_infinite_arguments_are_settled(activation: str, param: type) -> None:
+    """There the derivative is 0 or 1. The others cancel: a'(1) - a'(1) and a'(-1) + a'(1) - 1."""
+    x = np.array([[np.inf, -np.inf, np.inf, 1, 1, 0], [np.inf, -np.inf, -np.inf, -1, 1, -np.inf]]).T[None, None]
+    dy = np.array([[1.0, 5, -1, 3, -3, 0], [-1, 3, 4, 1, 1, 2]]).T[None, None]
+    options: dict[str, Any] = {"mean": np.zeros(2), "var": np.ones(2), "layout": "NLSC", "param_dtype": param}
+    for sign in (1, -1):
+        _, dgamma, dbeta = group_norm_backward(
+            x * sign, dy, activation=activation, gamma=np.full(2, 1.0 * sign), beta=np.zeros(2), **options
+        )
+        assert np.isnan(dgamma).all()
+        assert_same_bits(dbeta, np.zeros(2, param))
+
+
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 def test_a_nan_and_infinities_pass_through_an_activation(activation: str) -> None:
     x, dy = np.random.default_rng(16).normal(size=(2, 1, 3, 4)).astype(np.float32)

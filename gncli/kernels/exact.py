@@ -14,6 +14,7 @@ leaves open is decided in integers: W is a square, then y is a fraction, or it i
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -346,10 +347,11 @@ class Cell(NamedTuple):
     def standard(self, x: NDArray[Any]) -> Standard | None:
         """Return how some elements of the cell are standardized in sums of two float64.
 
-        None if the variance and eps are 0, or an element is no float64.
+        None if the variance and eps are 0, or an element is infinite, or no float64.
         """
         spread, largest = self.spread, float(np.abs(x.astype(np.float64)).max())
-        if not spread or (x.dtype.kind in "iu" and largest > 2.0**53):  # not every such integer is a float64
+        most = 2.0**53 if x.dtype.kind in "iu" else sys.float_info.max  # not every larger integer is a float64
+        if not spread or largest > most:
             return None
         scale = math.frexp(largest)[1]
         more = max(0, 240 - spread.bit_length()) // 2 + 1

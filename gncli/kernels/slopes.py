@@ -211,6 +211,11 @@ class Tails(NamedTuple):
         return found
 
 
+def alive(some: Elements) -> NDArray[np.bool_]:
+    """Return where a' is 1, of elements whose x is infinite; it is 0 at the others."""
+    return np.asarray(some.x.astype(np.float64) * some.factors.gamma > 0)
+
+
 class Kinds:
     """The sums of some elements, by what a' they have: of ``dy a'(u)`` and ``dy a'(u) x``, perhaps times gamma.
 
@@ -225,6 +230,9 @@ class Kinds:
 
     def add(self, cell: Cell, some: Elements, *, weighted: bool) -> None:
         """Add some elements of a cell."""
+        if (far := np.isinf(some.x.astype(np.float64))).any():  # then moments are given, and no dx is asked for
+            self.parts[None][0] += sum(map(exact_value, some.dy[far & alive(some)]), Fraction(0))
+            some = some.at(~far)
         kinds, at, back = distinct(some.x, some.factors)
         arguments = [Argument.of(cell, some.x[place], kinds.at(i)) for i, place in enumerate(at.tolist())]
         for place, kind in enumerate(back.tolist()):
@@ -351,8 +359,8 @@ class _Rounder:
 
 def _slope(cell: Cell, element: Elements, name: str) -> Near | None:
     """Return a' of an element, from two float64; None if it has no u as such."""
-    if not np.isfinite(element.x):  # where the moments are given: a' is 0 or 1 there
-        return Near(Fraction(int(float(element.x) * float(element.factors.gamma) > 0)))
+    if not np.isfinite(element.x):  # where the moments are given
+        return ONE if alive(element) else NOTHING
     found = slopes(cell, element.at(None), name)
     if found is None:
         return None
