@@ -17,6 +17,7 @@ from gncli.kernels.groupnorm import Grouping
 from gncli.kernels.loops import loops
 from gncli.kernels.plain import UP, Affine, Floats, Reals
 from gncli.kernels.surds import levels
+from gncli.kernels.twofold import Pair
 from gncli.kernels.walk import boxes
 
 HEADROOM = 1 << 10  # sums below 2**52 that an int64 takes
@@ -145,6 +146,23 @@ def pieces(grid: Grid, start: int, a: Reals, b: Reals | None, exist: Callable[[]
     return found
 
 
+def pieces_in_two(grid: Grid, start: int, terms: Pair, exist: Callable[[], NDArray[np.bool_]]) -> list[Piece]:
+    """Return the same of terms that are sums of two float64; their sizes are those of the first parts.
+
+    A term whose second part is NaN is beyond what two float64 hold.
+    """
+    high, low = terms
+    if not math.isfinite(np.add.reduce(low)):
+        beyond = np.isnan(low)
+        high, low = np.where(beyond, np.nan, high), np.where(beyond, 0.0, low)
+    found = pieces(grid, start, high, None, exist)
+    for upper, lower in zip(found, pieces(grid, start, low, None, exist), strict=True):
+        for power, sums in lower.sums:
+            sums[1] = 0
+            upper.sums.append((power, sums))
+    return found
+
+
 class Totals:
     """Adds pieces up; the sums are exact, so that their order does not matter.
 
@@ -207,10 +225,7 @@ class Sums(NamedTuple):
     undefined: NDArray[np.int64]
 
     def rounded(self, made: Float) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return the sums, rounded once to `made`, and the parameters whose rounding is open.
-
-        A float64 is that of the sum of the terms as float64 has them, and never open.
-        """
+        """Return the sums, rounded once to `made`, and the parameters whose rounding is open."""
         found = np.empty(self.total.size, made.dtype)
         opened = []
         for place, (total, bound) in enumerate(zip(self.total.tolist(), self.bounds.tolist(), strict=True)):
@@ -219,7 +234,7 @@ class Sums(NamedTuple):
                 found[place] = np.nan
                 continue
             found[place] = nearest(exact, made)
-            if bound and made.mantissa < 52:
+            if bound:
                 error = Fraction(bound * UP) if bound < math.inf else None
                 ends = [] if error is None else [nearest(exact + side, made).tobytes() for side in (-error, error)]
                 if not ends or ends[0] != ends[1]:

@@ -1,4 +1,4 @@
-"""The gradient in sums of two float64, for a dx of float64.
+"""The gradient in sums of two float64, for results of float64.
 
 Notes
 -----
@@ -43,20 +43,50 @@ class Sums(NamedTuple):
         return Sums(self.of_g + other.of_g, self.of_products + other.of_products, self.lost | other.lost)
 
 
+class InTwo(NamedTuple):
+    """A gradient on its way back in sums of two float64; see `Upstream`.
+
+    Attributes
+    ----------
+    values : tuple of two ndarray of float64, 1-D
+        The elements.
+    errors : ndarray of float64, 1-D, or None
+        Bounds of their errors; None if there are none but that of a product.
+    """
+
+    values: Pair
+    errors: Floats | None = None
+
+    def weighted(self, gamma: Sequence[Floats]) -> InTwo:
+        """Return these times gamma; `gamma` is as `Weights.per_element` returns it."""
+        if not gamma:
+            return self
+        first, *rest = gamma
+        h, errors = self.values, self.errors
+        lost = (np.abs(h[0] * first) < 1 / FAR) & (h[0] != 0) & (first != 0)
+        g, low = np.empty((2, first.size))
+        loops().multiply_in_two(*h, first, rest[0] if rest else np.zeros(first.size), g, low)
+        if errors is not None:
+            errors = errors * (np.abs(first) * UP)
+        if lost.any():
+            errors = lost / FAR + (0.0 if errors is None else errors)
+        return InTwo((g, low), errors)
+
+
 class Pairs(NamedTuple):
     """The elements of a visit in sums of two float64.
 
     Attributes
     ----------
-    z, g : tuple of two ndarray of float64, 1-D
-        The standardized elements; and dy times gamma, where that is not one number.
-    errors : ndarray of float64, 1-D, or None
-        Bounds of the errors of g; None if there are none but that of a product.
+    z : tuple of two ndarray of float64, 1-D
+        The standardized elements.
+    h, g : InTwo
+        dy times the derivative of the activation, and that times gamma where gamma is not one number.
     """
 
     z: Pair
-    g: Pair
-    errors: Floats | None = None
+    h: InTwo
+    g: InTwo
 
     @classmethod
     def of(
@@ -67,7 +97,7 @@ class Pairs(NamedTuple):
         gamma: Sequence[Floats],
         smooth: Affine | None,
         *,
-        given: bool,
+        bare: bool = False,
     ) -> Pairs:
         """Return those of a visit.
 
@@ -83,34 +113,24 @@ class Pairs(NamedTuple):
             See `Weights.per_element`.
         smooth : Affine or None
             Gamma, beta and the activation, if that is smooth.
-        given : bool
-            Whether moments are given: then dx does not depend on z, which is taken as 0.
+        bare : bool
+            Whether nothing depends on z, which is taken as 0 then.
         """
         z, z_low = np.zeros((2, h.size))
-        if smooth is not None or not given:
+        if not bare:
             cells = over_rows(visit.walk, visit.region, mapping)
             loops().standardize_in_two(visit.values, visit.walk.view(visit.region)[1], cells, z, z_low)
-        g, g_low, errors = h.astype(np.float64), np.zeros(h.size), None
+        values, low, errors = h.astype(np.float64), np.zeros(h.size), None
         if smooth is not None:
-            errors = _through(visit, g, g_low, (z, z_low), mapping, smooth)
-        if given:
-            z, z_low = np.zeros((2, h.size))
-        if not gamma:
-            return cls((z, z_low), (g, g_low), errors)
-        factors = gamma[0], gamma[1] if gamma[1:] else np.zeros(g.size)
-        lost = (np.abs(g * gamma[0]) < 1 / FAR) & (g != 0) & (gamma[0] != 0)
-        loops().multiply_in_two(g, g_low, *factors, g, g_low)
-        if errors is not None:
-            errors = errors * (np.abs(gamma[0]) * UP)
-        if lost.any():
-            errors = lost / FAR + (0.0 if errors is None else errors)
-        return cls((z, z_low), (g, g_low), errors)
+            errors = _through(visit, values, low, (z, z_low), mapping, smooth)
+        upstream = InTwo((values, low), errors)
+        return cls((z, z_low), upstream, upstream.weighted(gamma))
 
     def sums(self, visit: Visit) -> Sums:
         """Return the sums of the cells of the visit, in their order."""
         product, low = np.empty((2, self.z[0].size))
-        loops().multiply_in_two(*self.g, *self.z, product, low)
-        of_g, lost = _totals(visit, [part for part in self.g if part.any()])
+        loops().multiply_in_two(*self.g.values, *self.z, product, low)
+        of_g, lost = _totals(visit, [part for part in self.g.values if part.any()])
         of_products, lost_too = _totals(visit, [product, low])
         return Sums(of_g, of_products, lost | lost_too)
 
@@ -210,16 +230,16 @@ def gradient_in_two(
     return GradientInTwo(upper, scale[1], *lows)
 
 
-def refined_map(visit: Visit, cells: GradientInTwo, pairs: Pairs, y: Floats) -> NDArray[np.int64]:
+def refined_map(visit: Visit, cells: GradientInTwo, z: Pair, g: InTwo, y: Floats) -> NDArray[np.int64]:
     """Compute dx of a visit, rounded once; return the places of those that are open, in ascending order."""
     placed = over_rows(visit.walk, visit.region, cells)
     bound = np.zeros(y.size)
     num_x, length, width = visit.walk.view(visit.region)
-    if pairs.errors is not None:
+    if g.errors is not None:
         np.multiply(
-            pairs.errors.reshape(num_x, length, width),
+            g.errors.reshape(num_x, length, width),
             (np.abs(placed.upper.factor) * UP)[:, None],
             out=bound.reshape(num_x, length, width),
         )
-    loops().gradient_in_two(*pairs.g, *pairs.z, length, placed, bound, y)
+    loops().gradient_in_two(*g.values, *z, length, placed, bound, y)
     return np.flatnonzero(~np.isfinite(y) | (y.view(np.int64) != bound.view(np.int64)))

@@ -68,8 +68,8 @@ class BackwardReport(Record):
         The gradient that was given, and that of X.
     dgamma, dbeta : ParameterGradient
         The gradients of gamma and beta.
-    settled : int, optional
-        The number of elements of dgamma and dbeta that were settled by exact arithmetic; None for float64.
+    settled : int
+        The number of elements of dgamma and dbeta that were settled by exact arithmetic; the others were proved.
     check : GradientCheck, optional
         None with ``--no-verify``.
     notes : tuple of str
@@ -85,7 +85,7 @@ class BackwardReport(Record):
     dx: TensorStats
     dgamma: ParameterGradient
     dbeta: ParameterGradient
-    settled: int | None
+    settled: int
     check: GradientCheck | None
     notes: tuple[str, ...] = ()
 

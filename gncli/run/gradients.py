@@ -28,6 +28,9 @@ from gncli.kernels.exact import cell_sums
 from gncli.kernels.extras import Extras
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.gradients import (
+    FLUSHED,
+    LEAST,
+    TWO,
     Cell,
     Elements,
     Exact,
@@ -49,8 +52,9 @@ from gncli.kernels.gradients import (
     weighted,
 )
 from gncli.kernels.groupnorm import Grouping, normalize_region, standardization
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Floats, Moments, MomentsOf, merge
-from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces
+from gncli.kernels.parameters import Grid, Piece, Sums, Totals, pieces, pieces_in_two
 from gncli.kernels.partition import Axis
 from gncli.kernels.plain import UP, Affine, Gradient, GradientInTwo, Standardization, U, native_order
 from gncli.kernels.proof import Proof, about_zero, given_moments, without_bounds
@@ -174,10 +178,10 @@ class _Done(NamedTuple):
 
 
 class _Closer(NamedTuple):
-    """How dx is computed in sums of two float64: how x is standardized, and the map."""
+    """What is computed in sums of two float64: how x is standardized, and the map of dx, if that is float64."""
 
     mapping: Standardization
-    cells: GradientInTwo
+    cells: GradientInTwo | None
 
 
 class _Whole(NamedTuple):
@@ -286,8 +290,8 @@ class _Worker:
         self.weights = Weights.of(run.affine, pair.b.dtype)
         if self.smooth:
             self.weights = self.weights._replace(exact=False)
-        self.grid, self.param = run.grid, run.param
-        self.refines = made.mantissa == 52
+        self.grid = run.grid
+        self.refines, self.refines_sums = made.mantissa == 52, run.param.mantissa == 52
         self.narrow = all(dtype.itemsize <= 4 for dtype in self.dtypes)
         self.given = None if run.given is None else given_moments(*run.given, pair.a.dtype)
         measures = self.given is None
@@ -362,7 +366,7 @@ class _Worker:
         if refined is not None:
             pairs = self.pairs(of_x, dy, h, refined)
             found = found._replace(extras=(*found.extras, pairs.sums(of_x)))
-            after += [pairs.errors] if self.smooth and pairs.errors is not None else []
+            after += [pairs.g.errors] if self.smooth and pairs.g.errors is not None else []
         return found, *(self.double.measure(visit._replace(values=values)) for values in after)
 
     def standardized(self, visit: Visit, mapping: Standardization, scratch: Scratch) -> Floats:
@@ -404,13 +408,13 @@ class _Worker:
         known = Measured(before, by, mapping, of_g.settled(), products, of_dy, errors)
         cells = gradient(known, self.norm, self.weights, narrow=self.narrow)
         closer = pairs = None
-        if self.refines:
+        if self.refines or self.refines_sums:
             refined = self.refined(before, by, made.of_x)
             pairs, sums = self.pairs(made.of_x, dy, made.h, refined), None
-            if self.given is None:
+            if self.refines and self.given is None:
                 sums = pairs.sums(made.of_x)
-                if self.smooth and pairs.errors is not None:
-                    errors = self.double.measure(visit._replace(values=pairs.errors)).settled()
+                if self.smooth and pairs.g.errors is not None:
+                    errors = self.double.measure(visit._replace(values=pairs.g.errors)).settled()
                     known = known._replace(errors_in_two=errors)
             closer = self.closer(known, refined, sums)
         return _Whole(known, cells, self.map(known, cells, made, closer, pairs))
@@ -421,14 +425,15 @@ class _Worker:
 
     def pairs(self, visit: Visit, dy: NDArray[Any], h: Upstream, mapping: Standardization) -> Pairs:
         """Return the elements of a visit in sums of two float64."""
-        gamma = self.weights.per_element(visit.region.start, dy.size)
+        gamma = self.weights.per_element(visit.region.start, dy.size) if self.refines else []
         if self.smooth:
-            return Pairs.of(visit, mapping, dy, gamma, self.affine, given=self.norm.given)
-        return Pairs.of(visit, mapping, h.values, gamma, None, given=self.norm.given)
+            return Pairs.of(visit, mapping, dy, gamma, self.affine)
+        return Pairs.of(visit, mapping, h.values, gamma, None, bare=self.norm.given and not self.refines_sums)
 
     def closer(self, known: Measured, mapping: Standardization, sums: PairSums | None) -> _Closer:
-        """Return the map of dx in sums of two float64."""
-        return _Closer(mapping, gradient_in_two(known, self.norm, self.weights, mapping, sums))
+        """Return what computes results in sums of two float64."""
+        cells = gradient_in_two(known, self.norm, self.weights, mapping, sums) if self.refines else None
+        return _Closer(mapping, cells)
 
     def map_again(self, known: Measured, cells: Gradient, closer: _Closer | None, visit: Visit) -> _Mapped:
         """Return the gradient of a part of a span."""
@@ -445,16 +450,17 @@ class _Worker:
         if self.norm.given and not np.isfinite(np.add.reduce(z)):  # dx does not depend on it
             of_z = np.where(np.isfinite(z), z, 0.0)
         dx = self.engine.buffers.take(size, made.dtype)
-        rounded_to = dx if closer is None else None
+        rounded_to = None if self.refines else dx
         places, of_dx, projections, zeros = mapped(visit, cells, g.values, of_z, g.errors, made, rounded_to)
         exist = None
         if not of_dx.finite.all():
             of_dy = np.isfinite(h.values.astype(np.float64))
             exist = of_dy if self.norm.given else defined(visit, known.x.finite & known.dy.finite, self.norm)
         if closer is not None:
-            if pairs is None:
-                pairs = self.pairs(visit, dy, h, closer.mapping)
-            places = refined_map(visit, closer.cells, pairs, dx)
+            pairs = self.pairs(visit, dy, h, closer.mapping) if pairs is None else pairs
+            if closer.cells is not None:
+                high, low = pairs.z if self.given is None else np.zeros((2, size))
+                places = refined_map(visit, closer.cells, (high, low), pairs.g, dx)
         if exist is not None:
             dx[~exist] = np.nan
             places = places[exist[places]]
@@ -470,7 +476,7 @@ class _Worker:
         rounded = self.after.measure(visit._replace(values=dx))
         if not made.foreign:
             overflowed = infinite(rounded)
-        dgamma, dbeta = self._sums(elements, known)
+        dgamma, dbeta = self._sums(elements, known, closer, pairs)
         counts = _Counts(int(np.count_nonzero(np.isfinite(dx[places]))), overflowed, became_zero)
         found = _Mapped(_Results(of_dx, projections, rounded), counts, dgamma, dbeta, None)
         if sink is not None and sink.sequential:
@@ -480,31 +486,47 @@ class _Worker:
         self.engine.buffers.give(dx)
         return found
 
-    def _sums(self, elements: _Elements, known: Measured) -> tuple[list[Piece], list[Piece]]:
+    def _sums(
+        self, elements: _Elements, known: Measured, closer: _Closer | None, pairs: Pairs | None
+    ) -> tuple[list[Piece], list[Piece]]:
         """Return the sums of h z and of h."""
         visit, dy, z, h, _ = elements
-        mapping, start = known.mapping, visit.region.start
+        start = visit.region.start
 
         def exist() -> NDArray[np.bool_]:
             return defined(visit, known.x.finite, self.norm) & np.isfinite(dy.astype(np.float64))
 
-        values = h.values if h.values.dtype.char in "fd" else h.values.astype(np.float64)
-        dgamma, dbeta = (pieces(self.grid, start, values, by, exist) for by in (z, None))
+        if self.refines_sums:
+            assert closer is not None and pairs is not None  # they were made for this
+            mapping, unit, lost, z = closer.mapping, 3 * TWO, LEAST, pairs.z[0]
+            (values, low), errors = pairs.h
+            if errors is not None and h.errors is not None and not np.isfinite(np.add.reduce(z)):
+                far = ~np.isfinite(z)  # the derivative exists there, and float64 has it
+                values[far], low[far], errors[far] = h.values[far], 0.0, h.errors[far]
+            product, rest = (self.scratch.take(name, z.size) for name in ("dx", "rest"))
+            loops().multiply_in_two(values, low, *pairs.z, product, rest)
+            dgamma, dbeta = (pieces_in_two(self.grid, start, of, exist) for of in ((product, rest), (values, low)))
+        else:
+            mapping, unit, lost, errors = known.mapping, 2 * U, FLUSHED, h.errors
+            values = h.values if h.values.dtype.char in "fd" else h.values.astype(np.float64)
+            dgamma, dbeta = (pieces(self.grid, start, values, by, exist) for by in (z, None))
         assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
-        finite = np.isfinite(mapping.rstd)
-        # A term is within |h z| (slope + 2 U) + |h| offset of the exact one, and a bit more where h has an error.
-        slope, offset = (float(part[finite].max(initial=0.0)) for part in (mapping.slope, mapping.offset))
+        held = np.isfinite(mapping.rstd) & (mapping.offset > 0)  # z of the others is exactly 0, or NaN
+        # A term is within |h z| (slope + unit) + |h| offset of the exact one, and a bit more where h has an error.
+        slope, offset = (float(part[held].max(initial=0.0)) for part in (mapping.slope, mapping.offset))
+        offset, lost = (offset + lost, z.size * lost) if held.any() else (0.0, 0.0)
         bounds = [
-            t.bounds + t.sizes * (slope + 2 * U) + of_h.sizes * offset for t, of_h in zip(dgamma, dbeta, strict=True)
+            t.bounds + t.sizes * (slope + unit) + of_h.sizes * offset + (of_h.sizes > 0) * lost
+            for t, of_h in zip(dgamma, dbeta, strict=True)
         ]
-        if h.errors is not None:
+        if errors is not None:
             terms = self.scratch.take("dx", z.size)
-            np.multiply(np.abs(z, out=terms), h.errors, out=terms)
-            terms += offset * h.errors
+            np.multiply(np.abs(z, out=terms), errors, out=terms)
+            terms += offset * errors
             bounds = [b + more for b, more in zip(bounds, self._sizes(start, terms, 1 + slope), strict=True)]
             dbeta = [
-                t._replace(bounds=t.bounds + more)
-                for t, more in zip(dbeta, self._sizes(start, h.errors, 1.0), strict=True)
+                t._replace(bounds=t.bounds + t.sizes * unit + more)
+                for t, more in zip(dbeta, self._sizes(start, errors, 1.0), strict=True)
             ]
         return [t._replace(bounds=bound) for t, bound in zip(dgamma, bounds, strict=True)], dbeta
 
@@ -745,7 +767,7 @@ class Backward:
         known = self._measured(plan, span)
         cells = gradient(known, worker.norm, worker.weights, narrow=worker.narrow)
         closer = None
-        if worker.refines:
+        if worker.refines or worker.refines_sums:
             refined = worker.refined(known.x, known.by, None)
             closer = worker.closer(known, refined, known.products.asked(PairSums))
         again = partial(worker.map_again, known, cells, closer)

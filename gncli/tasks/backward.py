@@ -187,7 +187,7 @@ class BackwardRun:
             dx=replace(dx, dtype=self._made.name, axis_names=self._x.dimensions),
             dgamma=dgamma,
             dbeta=dbeta,
-            settled=None if self._param.mantissa == 52 else found.settled,
+            settled=found.settled,
             check=found.check if request.verify else None,
             notes=(*self._notes, *self._spoiled(found, dgamma, dbeta), *self._engine.notes),
         )

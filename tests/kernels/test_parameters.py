@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gncli.kernels import parameters
 from gncli.kernels.exact import GRAIN
 from gncli.kernels.floats import FLOATS
-from gncli.kernels.parameters import Grid, Totals, nearest_float, pieces
+from gncli.kernels.parameters import Grid, Totals, nearest_float, pieces, pieces_in_two
 from gncli.kernels.scratch import arithmetic
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -52,6 +52,22 @@ def test_sums_are_exact_in_any_order_and_any_pieces(monkeypatch: pytest.MonkeyPa
             np.testing.assert_allclose(found.bounds, list(map(nearest_float, found.sizes)), rtol=1e-12)
     rounded, opened = found._replace(bounds=np.full(3, np.inf)).rounded(FLOATS["float32"])
     assert (np.isnan(rounded).tolist(), opened.tolist()) == ([False] * 3, [0, 1, 2])
+
+
+def test_second_parts_are_summed_too_and_have_no_size() -> None:
+    rng = np.random.default_rng(1)
+    high, low = rng.normal(size=(2, 60)) * np.array([[1e10], [1e-10]])
+    totals = Totals(GRID)
+    totals.add(pieces_in_two(GRID, 0, (high, low), no_matter))
+    low[[5, 11]] = np.nan  # of the second parameter, and of the third
+    totals.add(pieces_in_two(GRID, 0, (high, low), lambda: np.arange(60) > 5))
+    found = totals.result()
+    parts = [
+        [map(Fraction, part.reshape(4, 3, 5)[:, 0].ravel().tolist()) for part in of] for of in ((high, low), (high,))
+    ]
+    assert Fraction(found.total[0], 1 << GRAIN) == 2 * sum(map(sum, parts[0]))
+    assert Fraction(found.sizes[0], 1 << GRAIN) == 2 * sum(map(abs, parts[1][0]))
+    assert (found.undefined.tolist(), found.bounds.tolist()) == ([0, 1, 0], [0.0, 0.0, np.inf])
 
 
 def test_huge_terms_are_summed_on_another_scale() -> None:

@@ -51,7 +51,7 @@ def test_sums_are_exact_and_lost_where_they_cannot_be(
     bad = [3, size - 1]
     dy[bad] = np.nan, 1e300
     with np.errstate(all="ignore"):
-        pairs = Pairs.of(visit, mapping, dy, [gamma, gamma * 1e-17], None, given=False)
+        pairs = Pairs.of(visit, mapping, dy, [gamma, gamma * 1e-17], None)
         sums = pairs.sums(visit)
     assert np.flatnonzero(sums.lost).tolist() == sorted(set(owners[bad].tolist()))
     right: defaultdict[int, list[Fraction]] = defaultdict(lambda: [Fraction(0), Fraction(0)])
@@ -82,7 +82,7 @@ def test_what_a_product_with_gamma_loses_to_underflow_is_bounded() -> None:
     dy = np.full(visit.values.size, 1e-200)
     gamma = np.where(np.arange(dy.size) == 2, 1e-100, 1.0)
     mapping = Standardization(np.zeros(5), np.zeros(5), np.ones(5))
-    found = Pairs.of(visit, mapping, dy, [gamma], None, given=True)
-    assert found.errors is not None
-    assert np.flatnonzero(found.errors).tolist() == [2]
+    found = Pairs.of(visit, mapping, dy, [gamma], None, bare=True)
+    assert found.g.errors is not None
+    assert np.flatnonzero(found.g.errors).tolist() == [2]
     assert not found.z[0].any() and isinstance(found.sums(visit), Sums)
