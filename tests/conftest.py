@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import types
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -16,7 +19,11 @@ from hypothesis import settings
 from gncli.cli import main
 from gncli.errors import GncliError
 from gncli.kernels import build, native
+from tests.processes import uncovered
 from tests.runs import Run
+
+UNCOUNTED = {"kernels"} | {f"test_{name}.py" for name in "changes conformance diff docs explain extremes npy".split()}
+"""Whose slow tests, of whole tables, reach no line that others do not reach."""
 
 # Bytecode is kept: a test that starts processes would wait for each of them to compile all of gncli again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -39,6 +46,23 @@ def pytest_configure(config: pytest.Config) -> None:
         # Another process looks: one that has loaded an old library would be given it again.
         if subprocess.run([sys.executable, "-c", code], check=False).returncode:
             build.compiled(build.LIBRARY)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Count no lines while a test of `UNCOUNTED` runs: to count them takes as long as the test itself."""
+    uncounted = item.get_closest_marker("slow") and UNCOUNTED.intersection(item.location[0].split(os.sep))
+    if "COVERAGE_RUN" not in os.environ or not uncounted:
+        return (yield)
+    here, elsewhere = sys.gettrace(), threading.gettrace()
+    with mock.patch.dict(os.environ, uncovered(), clear=True):
+        sys.settrace(None)
+        threading.settrace(None)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(here)
+            threading.settrace(elsewhere)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

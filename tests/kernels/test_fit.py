@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -116,8 +116,6 @@ def test_pairs_that_are_not_finite_on_one_side_do_not_count() -> None:
     close(fit(a, b), a, b)
 
 
-@pytest.mark.slow
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=6), st.integers(0, 10**6))
 def test_a_merge_is_the_line_of_the_union(lengths: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -128,6 +128,17 @@ def test_zero_is_positive_where_it_is_an_extreme(each: Loops) -> None:
             assert float(found[name][0]).hex() == "0x0.0p+0", name
 
 
+@pytest.mark.parametrize("power", [-900, 900])
+def test_what_has_no_squares_in_float64_is_summed_on_scales_of_its_own(each: Loops, power: int) -> None:
+    b = np.array([[1.0, -3.0, 2.0] * 30])
+    a, exact = b * 1.5, Tolerance(0.0, 0.0)
+    expected = each.tally(a, b, exact)
+    found = each.tally(np.ldexp(a, power), np.ldexp(b, power), exact)
+    gap, left, right = (power - found[name] for name in ("power", "a_power", "b_power"))
+    for name, shift in zip(SUMS, (gap, 2 * gap, left + right, 2 * left, 2 * right), strict=True):
+        assert np.array_equal(found[name], np.ldexp(expected[name], shift)), name
+
+
 def test_folding_gives_the_bits_of_merging_along_the_tree() -> None:
     rng = np.random.default_rng(11)
     for sizes in ((1,), (7,), (3, 5), (4, 1, 6), (2, 3, 4, 5)):
