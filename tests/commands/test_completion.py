@@ -55,6 +55,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for what is in a file: on a busy machine a second is too short."""
+    monkeypatch.setattr(completion, "SECONDS", 60.0)
+
+
 # --- in the shells ---------------------------------------------------------------------------------------------------
 
 
@@ -358,7 +364,10 @@ def test_a_file_that_cannot_be_read_has_no_suggestions(tmp_path: Path, monkeypat
 
 @pytest.mark.slow
 def test_only_names_inside_a_file_cost_the_import_of_numpy(folder: Path) -> None:
-    code = "import atexit; atexit.register(lambda: print(sorted({'numpy', 'h5py', 'rich'} & set(sys.modules))))"
+    code = (
+        "import atexit, gncli.commands.suggest\ngncli.commands.suggest.SECONDS = 60\n"
+        "atexit.register(lambda: print(sorted({'numpy', 'h5py', 'rich'} & set(sys.modules))))"
+    )
     for line, expected in {
         "gncli stats --form": ["plain,--format", "[]"],
         f"gncli stats {folder}/dig": [f"file,{folder}/digits.h5", "[]"],
