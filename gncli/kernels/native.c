@@ -1138,55 +1138,69 @@ void NAME(moments)(const struct moments *task)
             }
 }
 
-/* Write the union of sets `a` and `b` of `from` to set `i` of `to`: see plain.united and plain.united_bounds. */
-INLINE void NAME(unite)(const struct sets *from, ptrdiff_t a, ptrdiff_t b, const struct sets *to, ptrdiff_t i)
+/* Moments of some sets, field by field. */
+typedef double NAME(few)[FIELDS][LANES];
+
+/* Write the unions of `count` sets of `x` and `y` to `z`: see plain.united and plain.united_bounds. */
+INLINE void NAME(unite)(NAME(few) x, NAME(few) y, ptrdiff_t count, const int bounded, NAME(few) z)
 {
-    double x[FIELDS], y[FIELDS], z[FIELDS];
-    const int fields = from->field[OF_M2] ? FIELDS : OF_MEAN;
-    for (int f = 0; f < fields; f++) {
-        x[f] = from->field[f][a];
-        y[f] = from->field[f][b];
+    for (ptrdiff_t j = 0; j < count; j++) {
+        double n = x[N][j] + y[N][j], share = y[N][j] / (n > 1 ? n : 1), weight = x[N][j] * share;
+        double apart = y[HI][j] - x[HI][j], delta = apart + (y[LO][j] - x[LO][j]), lo = x[LO][j] + delta * share;
+        double m2 = x[M2][j] + y[M2][j], far = __builtin_fabs(delta);
+        z[N][j] = n;
+        z[HI][j] = x[N][j] > 0 ? x[HI][j] : y[HI][j];
+        z[LO][j] = x[N][j] > 0 ? lo : y[LO][j];
+        z[M2][j] = m2 + delta * delta * weight;
+        z[LEAST][j] = y[LEAST][j] < x[LEAST][j] ? y[LEAST][j] : x[LEAST][j];
+        z[MOST][j] = y[MOST][j] > x[MOST][j] ? y[MOST][j] : x[MOST][j];
+        if (bounded) {
+            double r = 3 * U * (__builtin_fabs(apart) + __builtin_fabs(x[LO][j]) + __builtin_fabs(y[LO][j]) + far);
+            double error = x[OF_MEAN][j] + y[OF_MEAN][j] + r, drift = U * (2 * far * share + __builtin_fabs(lo));
+            double mean = (1 - share) * x[OF_MEAN][j] + share * (y[OF_MEAN][j] + r) + drift;
+            double square = x[OF_M2][j] + y[OF_M2][j] + 2 * U * (m2 + far * far * weight);
+            z[OF_MEAN][j] = mean * UP;
+            z[OF_M2][j] = (square + weight * ((2 * far + error) * error + 4 * U * far * far)) * UP;
+        }
     }
-    double n = x[N] + y[N], share = y[N] / (n > 1 ? n : 1), weight = x[N] * share;
-    double delta = (y[HI] - x[HI]) + (y[LO] - x[LO]), lo = x[LO] + delta * share;
-    z[N] = n;
-    z[HI] = x[N] > 0 ? x[HI] : y[HI];
-    z[LO] = x[N] > 0 ? lo : y[LO];
-    z[M2] = (x[M2] + y[M2]) + delta * delta * weight;
-    z[LEAST] = y[LEAST] < x[LEAST] ? y[LEAST] : x[LEAST];
-    z[MOST] = y[MOST] > x[MOST] ? y[MOST] : x[MOST];
-    if (fields == FIELDS) {
-        double far = __builtin_fabs(delta);
-        double apart = __builtin_fabs(y[HI] - x[HI]) + __builtin_fabs(x[LO]) + __builtin_fabs(y[LO]) + far;
-        double r = 3 * U * apart, error = x[OF_MEAN] + y[OF_MEAN] + r;
-        double mean = (1 - share) * x[OF_MEAN] + share * (y[OF_MEAN] + r) + U * (2 * far * share + __builtin_fabs(lo));
-        double m2 = x[OF_M2] + y[OF_M2] + 2 * U * (x[M2] + y[M2] + far * far * weight) +
-                    weight * ((2 * far + error) * error + 4 * U * far * far);
-        z[OF_MEAN] = mean * UP;
-        z[OF_M2] = m2 * UP;
-    }
-    for (int f = 0; f < fields; f++)
-        to->field[f][i] = z[f];
 }
 
 EXPORT void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count, ptrdiff_t width);
 
-/* Write the unions of `num` runs of `count` rows, at least 2, of `width` sets to `to`; it has room for half of them. */
+/* Write the unions of `num` runs of `count` rows, at least 2, of `width` sets to `to`; it has room for half of them. They
+ * may be united in place, since what is written lies before all that is still to be read. */
 void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, ptrdiff_t count, ptrdiff_t width)
 {
-    for (; count > 1; from = to) {
-        ptrdiff_t half = count / 2, left = count - half;
-        for (ptrdiff_t run = 0; run < num; run++) {
-            for (ptrdiff_t k = 0; k < half; k++)
-                for (ptrdiff_t q = 0; q < width; q++) {
-                    ptrdiff_t a = (run * count + 2 * k) * width + q;
-                    NAME(unite)(from, a, a + width, to, (run * left + k) * width + q);
+    const int bounded = from->field[OF_M2] != NULL, fields = bounded ? FIELDS : OF_MEAN;
+    NAME(few) x, y, z;
+    for (; count > 1; from = to, count -= count / 2) { /* runs of an even number of rows are one */
+        const ptrdiff_t runs = count % 2 ? num : 1, rows = num * count / runs, size = rows / 2 * width;
+        for (ptrdiff_t run = 0; run < runs; run++) {
+            const ptrdiff_t in = run * rows * width, out = run * (rows - rows / 2) * width;
+            for (ptrdiff_t at = 0, n; at < size; at += n) {
+                const ptrdiff_t first = in + 2 * at - at % width, left = width > 1 ? width - at % width : size - at;
+                n = left < LANES ? left : LANES;
+                for (int f = 0; f < fields; f++) {
+                    const double *field = from->field[f] + first;
+                    for (ptrdiff_t j = 0; width > 1 && j < n; j++) {
+                        x[f][j] = field[j];
+                        y[f][j] = field[j + width];
+                    }
+                    for (ptrdiff_t j = 0; width == 1 && j < n; j++) {
+                        x[f][j] = field[2 * j];
+                        y[f][j] = field[2 * j + 1];
+                    }
                 }
-            for (int f = 0; half < left && f < FIELDS; f++) /* one row is left over */
-                for (ptrdiff_t q = 0; from->field[f] && q < width; q++)
-                    to->field[f][(run * left + half) * width + q] = from->field[f][((run + 1) * count - 1) * width + q];
+                if (bounded)
+                    NAME(unite)(x, y, n, 1, z);
+                else
+                    NAME(unite)(x, y, n, 0, z);
+                for (int f = 0; f < fields; f++)
+                    memcpy(to->field[f] + out + at, z[f], (size_t)n * sizeof(double));
+            }
+            for (int f = 0; rows % 2 && f < fields; f++) /* one row is left over */
+                memcpy(to->field[f] + out + size, from->field[f] + in + (rows - 1) * width, (size_t)width * sizeof(double));
         }
-        count = left;
     }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -36,7 +37,7 @@ from gncli.names import ACTIVATIONS
 _SOURCES = tuple(__file__.removesuffix("native.py") + name for name in ("native.c", "build.py"))
 LIBRARY = __file__.removesuffix("native.py") + "native.bin"  # `build` puts it there
 
-_SELDOM = ("nan", "posinf", "neginf")
+_SELDOM = ("nan", "posinf", "neginf", "power", "odd")  # what `moments` writes where a value is not ordinary
 PLACES = frozenset(("argmin", "argmax", "first_nan", "first_inf"))
 BODIES = ("baseline", "avx2", "avx512")
 """The instruction sets that `native.c` is compiled for, the widest last."""
@@ -52,6 +53,7 @@ _TALLIED = ("n", "nan", "inf", "outside", *_SUMS, "low", "high", "worst", "exces
 _RUN = 1 << 14  # elements of z that are measured at once: they stay in the cache
 _OPEN = 1 << 12  # open elements of a visit that there is room for at first
 _scratch: list[tuple[NDArray[Any], int]] = []  # as many as calls of `moments` ran at once
+_zeros: list[Floats] = []  # as many; a row for each of `_SELDOM`, which most calls leave as it is
 _LONGEST = 8192  # elements of a block, which is what the scratch of `moments` holds
 
 
@@ -552,12 +554,13 @@ class _Found:
         self, task: _Moments, dtype: np.dtype[Any], shape: tuple[int, ...], columns: int, wanted: Collection[str] = ()
     ) -> None:
         self.task, self._dtype, self._shape = task, dtype, shape
-        self._kept, self._places, self._names = _fields(tuple(wanted), dtype.kind == "f")
-        self._block = np.zeros((len(self._names), *shape))  # one array, whose rows are written to
-        self._scratch = _borrowed()
+        self._kept, self._places, self._names = _fields(tuple(wanted))
+        self._block = np.empty((len(self._names), *shape))  # one array, whose rows are written to
+        self._seldom, self._scratch = _untouched(math.prod(shape)), _borrowed()
         task.dtype, task.columns, task.scratch = _number(dtype), columns, self._scratch[1]
-        for name, address in zip(self._names, _rows(self._block), strict=True):
-            setattr(task, name, address)
+        for names, block in (self._names, self._block), (_SELDOM, self._seldom):
+            for name, address in zip(names, _rows(block), strict=True):
+                setattr(task, name, address)
 
     def found(self) -> dict[str, NDArray[Any]]:
         """Return what was measured, as `plain.moments` does."""
@@ -567,12 +570,16 @@ class _Found:
         found = {name: rows[name] for name in self._kept}
         found |= {name: rows[name].view(np.int64) for name in self._places}
         found |= {"min": rows["least"].view(extremes), "max": rows["most"].view(extremes)}
-        if dtype.kind == "f" and np.count_nonzero(rows["odd"]):
-            if any(rows[name].any() for name in _SELDOM):
-                found |= {name: rows[name] for name in _SELDOM}
-            power = rows["power"].reshape(-1).view(np.int32)[: rows["power"].size].reshape(self._shape)
-            if power.any():
-                found["power"] = power
+        *counts, powers, odd = self._seldom
+        if not odd[0]:
+            _zeros.append(self._seldom)
+            return found
+        size = math.prod(self._shape)
+        if any(count[:size].any() for count in counts):
+            found |= {name: count[:size].reshape(self._shape) for name, count in zip(_SELDOM[:3], counts, strict=True)}
+        power = powers.view(np.int32)[:size].reshape(self._shape)
+        if power.any():
+            found["power"] = power
         return found
 
 
@@ -627,12 +634,21 @@ def _borrowed() -> tuple[NDArray[Any], int]:
         return new, _at(new)
 
 
+def _untouched(size: int) -> Floats:
+    """Return zeros for `_SELDOM` of so many sets, to be given back to `_zeros` if they are left as they are."""
+    try:
+        block = _zeros.pop()
+    except IndexError:
+        block = np.zeros((len(_SELDOM), size))
+    return block if block.shape[1] >= size else np.zeros((len(_SELDOM), size))
+
+
 @functools.cache  # of a small array, making the lists takes as long as its sums
-def _fields(wanted: tuple[str, ...], floating: bool) -> tuple[list[str], list[str], list[str]]:
+def _fields(wanted: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
     """Return what `moments` finds as numbers and as places, and the rows of its memory."""
     kept = ["n", "hi", "lo", "m2", "square", *(name for name in wanted if name not in PLACES)]
     places = [name for name in wanted if name in PLACES]
-    return kept, places, [*kept, *places, "least", "most", *((*_SELDOM, "power") if floating else ()), "odd"]
+    return kept, places, [*kept, *places, "least", "most"]
 
 
 def _number(dtype: np.dtype[Any]) -> int:

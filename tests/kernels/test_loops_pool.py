@@ -47,11 +47,11 @@ def test_sets_are_united_along_the_tree_that_merge_has(each: Loops, num: int, fi
             assert each.pool(strided).tobytes() == plain.pool(given).tobytes() == found.tobytes()
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_columns_of_sets_are_united_side_by_side(each: Loops, count: int) -> None:
+@pytest.mark.parametrize(("count", "width"), [(1, 7), (2, 7), (5, 7), (8, 7), (6, 64), (3, 130)])
+def test_columns_of_sets_are_united_side_by_side(each: Loops, count: int, width: int) -> None:
     with np.errstate(all="ignore"):
-        given = [field.reshape(3, 7, count).transpose(0, 2, 1) for field in sets(21, count)]
-        one = np.stack([each.pool([field[:, :, [q]] for field in given])[:, :, 0] for q in range(7)], axis=2)
+        given = [field.reshape(3, width, count).transpose(0, 2, 1) for field in sets(3 * width, count)]
+        one = np.stack([each.pool([field[:, :, [q]] for field in given])[:, :, 0] for q in range(width)], axis=2)
         assert each.pool(given).tobytes() == one.tobytes() == plain.pool(given).tobytes()
 
 
