@@ -461,14 +461,17 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
     s: Any = max(float(info.smallest_subnormal) / 2, 2.0**-500)
     if z.power is not None:
         mean, s = np.ldexp(mean, -z.power), np.ldexp(s, -z.power)
-    root, far = np.sqrt(expected), np.abs(shift)
     # Up to 256 rows are summed one after the other, the blocks of them by pairs.
     summed = U * (np.minimum(before.n, COLUMN_BLOCK) + 8 * np.log2(np.maximum(before.n / COLUMN_BLOCK, 1)))
-    allowed = 16 * (2 * u * (expected + far * root) + 2 * s * root + s * s + (u * far) ** 2) + 2 * summed * expected
+    mean_error: float | None = None
+    var_error: float | None = None
+    if expected.size:
+        found = loops().ratios(expected, shift, mean, z.scaled_var(), summed, u, np.atleast_1d(s))
+        mean_error, var_error = (math.inf if math.isnan(error) else error for error in found)
     return Check(
         groups=groups,
-        mean_error=_worst(np.abs(mean - shift), 16 * (u * (root + far) + s) + summed * (root + far)),
-        var_error=_worst(np.abs(z.scaled_var() - expected), allowed),
+        mean_error=mean_error,
+        var_error=var_error,
         constant_groups=int(np.count_nonzero(constant & ~nonfinite)),
         nonfinite_groups=int(np.count_nonzero(nonfinite)),
         new_nan=nan_after - nan_before,
@@ -511,13 +514,6 @@ def _expected(before: Moments, by: Moments, z: Moments, norm: GroupNorm) -> tupl
         return np.asarray(np.ldexp(v / t / t, of_v - 2 * of_t)), np.ldexp(deviation / t, common - of_t - scale)
     shift = np.ldexp(deviation / np.sqrt(total), common - given - scale)
     return np.asarray(np.ldexp(v / t, of_v - of_t)), shift
-
-
-def _worst(errors: Floats, allowed: Floats) -> float | None:
-    if not errors.size:
-        return None
-    worst = float((errors / allowed).max())
-    return math.inf if math.isnan(worst) else worst
 
 
 def all_checks(checks: Sequence[Check]) -> Check:

@@ -38,6 +38,14 @@ class Loops(Protocol):
     ) -> Mapping[str, NDArray[Any]]:
         """See `plain.moments`."""
 
+    def bounds(self, n: Floats, lo: Floats, m2: Floats, added: Floats, lost: Floats | None) -> Floats:
+        """See `plain.bounds`."""
+
+    def ratios(
+        self, expected: Floats, shift: Floats, mean: Floats, var: Floats, summed: Floats, u: float, s: Floats
+    ) -> tuple[float, float]:
+        """See `plain.ratios`."""
+
     def pool(self, sets: Sequence[Floats]) -> Floats:
         """See `plain.pool`."""
 

@@ -1204,6 +1204,74 @@ void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, p
     }
 }
 
+/* Bound the errors of some blocks; of all, `added` is one number (`step` 0) or there is one for each (`step` 1). */
+INLINE void NAME(bound_blocks)(const double *restrict n, const double *restrict lo, const double *restrict m2,
+                               const double *restrict lost, const double *restrict added, const int step, ptrdiff_t size,
+                               double *restrict of_mean, double *restrict of_m2)
+{
+    for (ptrdiff_t i = 0; i < size; i++) {
+        double count = n[i] > 1 ? n[i] : 1, lower = __builtin_fabs(lo[i]), terms = added[i * step];
+        double square = count * lower * lower, whole = m2[i] + square;
+        double mean = U * __builtin_sqrt(whole / count) + 3 * U * lower + terms * U * 0x1p-39 * __builtin_sqrt(whole);
+        double error = (terms + 3) * U * whole + 4 * U * square;
+        if (lost) {
+            mean += lost[i];
+            error += lost[i] * (2 * __builtin_sqrt(count * whole) + count * lost[i]);
+        }
+        of_mean[i] = mean * UP;
+        of_m2[i] = (error + count * (2 * lower + mean) * mean) * UP;
+    }
+}
+
+EXPORT void NAME(bounds)(const double *n, const double *lo, const double *m2, const double *lost, const double *added,
+                         ptrdiff_t step, ptrdiff_t size, double *of_mean, double *of_m2);
+
+/* Write the bounds of the errors of `size` blocks: plain.bounds. */
+void NAME(bounds)(const double *n, const double *lo, const double *m2, const double *lost, const double *added,
+                  ptrdiff_t step, ptrdiff_t size, double *of_mean, double *of_m2)
+{
+    if (step || lost)
+        NAME(bound_blocks)(n, lo, m2, lost, added, step != 0, size, of_mean, of_m2);
+    else
+        NAME(bound_blocks)(n, lo, m2, NULL, added, 0, size, of_mean, of_m2);
+}
+
+EXPORT void NAME(ratios)(const double *expected, const double *shift, const double *mean, const double *var,
+                         const double *summed, const double *s, ptrdiff_t step, ptrdiff_t size, double u, double *found);
+
+/* Write the largest errors of `size` cells as fractions of what is allowed: plain.ratios. */
+void NAME(ratios)(const double *expected, const double *shift, const double *mean, const double *var,
+                  const double *summed, const double *s, ptrdiff_t step, ptrdiff_t size, double u, double *found)
+{
+    vd worst[2] = {NAME(all)(0), NAME(all)(0)};
+    vl unknown[2] = {{0}, {0}};
+    for (ptrdiff_t at = 0; at < size; at += LANES) {
+        double part[2][LANES] = {{0}};
+        const int n = size - at < LANES ? (int)(size - at) : LANES;
+        for (int j = 0; j < n; j++) {
+            double v = expected[at + j], root = __builtin_sqrt(v), far = __builtin_fabs(shift[at + j]), reach = root + far;
+            double least = s[step ? at + j : 0], lost = summed[at + j];
+            double rounded = 2 * u * (v + far * root) + 2 * least * root + least * least + u * far * (u * far);
+            part[0][j] = __builtin_fabs(mean[at + j] - shift[at + j]) / (16 * (u * reach + least) + lost * reach);
+            part[1][j] = __builtin_fabs(var[at + j] - v) / (16 * rounded + 2 * lost * v);
+        }
+        for (int k = 0; k < 2; k++)
+            for (int j = 0; j < LANES; j += PER) {
+                vd error;
+                memcpy(&error, part[k] + j, sizeof error);
+                worst[k] = NAME(max)(error, worst[k]);
+                unknown[k] |= error != error;
+            }
+    }
+    for (int k = 0; k < 2; k++) {
+        found[k] = 0;
+        for (int j = 0; j < PER; j++) {
+            found[k] = worst[k][j] > found[k] ? worst[k][j] : found[k];
+            found[k] = unknown[k][j] ? __builtin_nan("") : found[k];
+        }
+    }
+}
+
 /* --- exact sums ---------------------------------------------------------------------------------------------------- */
 
 /* Sums of the digits of `sets` rows of float32: plain.digits. An integer n below 2**51 is made of its double by adding

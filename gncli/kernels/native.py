@@ -133,6 +133,8 @@ _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _PRODUCT = (_POINTER, ctypes.c_int64, _POINTER, ctypes.c_int64)  # see `_factor`
 _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
+    "bounds": (*(_POINTER,) * 5, _SIZE, _SIZE, _POINTER, _POINTER),
+    "ratios": (*(_POINTER,) * 6, _SIZE, _SIZE, ctypes.c_double, _POINTER),
     "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE, _SIZE),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
     "column_digits": (_POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER),
@@ -208,6 +210,24 @@ class Native:
         sets = _Found(task, dtype, (*values.shape[:1], *values.shape[2:]), columns, wanted)
         self._call["moments"](ctypes.byref(task))
         return sets.found()
+
+    def bounds(self, n: Floats, lo: Floats, m2: Floats, added: Floats, lost: Floats | None) -> Floats:
+        """See `plain.bounds`."""
+        given = [None if array is None else np.ascontiguousarray(array) for array in (n, lo, m2, lost)]
+        added = np.ascontiguousarray(np.broadcast_to(added, n.shape) if added.size > 1 else added)
+        found = np.empty((2, *n.shape))
+        pointers = (None if array is None else _at(array) for array in given)
+        self._call["bounds"](*pointers, _at(added), added.size > 1, n.size, *_rows(found))
+        return found
+
+    def ratios(
+        self, expected: Floats, shift: Floats, mean: Floats, var: Floats, summed: Floats, u: float, s: Floats
+    ) -> tuple[float, float]:
+        """See `plain.ratios`."""
+        given = [np.ascontiguousarray(array) for array in (expected, shift, mean, var, summed, s)]
+        found = np.empty(2)
+        self._call["ratios"](*map(_at, given), s.size > 1, expected.size, u, _at(found))
+        return float(found[0]), float(found[1])
 
     def pool(self, sets: Sequence[Floats]) -> Floats:
         """See `plain.pool`."""

@@ -403,6 +403,56 @@ def united_bounds(
     return mean * UP, of_m2 * UP
 
 
+def bounds(n: Floats, lo: Floats, m2: Floats, added: Floats, lost: Floats | None) -> Floats:
+    """Return the bounds of the errors of the mean and of m2 of blocks, each in a row.
+
+    Parameters
+    ----------
+    n, lo, m2 : ndarray of float64, of one shape
+        Those of the moments of each block.
+    added : ndarray of float64
+        How many terms its sums add one after the other; of the same shape, or one number.
+    lost : ndarray of float64, optional
+        What each element may have lost when it was widened.
+    """
+    n, lo = np.maximum(n, 1.0), np.abs(lo)
+    square = n * lo * lo
+    whole = m2 + square
+    # Each deviation is rounded; their upper parts are summed exactly, the lower ones are 2**-39 of the largest at most.
+    mean = U * np.sqrt(whole / n) + 3 * U * lo + added * U * 2.0**-39 * np.sqrt(whole)
+    m2 = (added + 3) * U * whole + 4 * U * square
+    if lost is not None:
+        mean = mean + lost
+        m2 = m2 + lost * (2 * np.sqrt(n * whole) + n * lost)
+    return np.stack([mean * UP, (m2 + n * (2 * lo + mean) * mean) * UP])
+
+
+def ratios(
+    expected: Floats, shift: Floats, mean: Floats, var: Floats, summed: Floats, u: float, s: Floats
+) -> tuple[float, float]:
+    """Return the largest errors of the mean and of the variance of cells, as fractions of what rounding allows.
+
+    `gncli.kernels.groupnorm.check` has the formulas; an error that is NaN is the largest.
+
+    Parameters
+    ----------
+    expected, shift : ndarray of float64, 1-D
+        The variance and the mean that are expected.
+    mean, var : ndarray of float64, 1-D
+        Those that were found.
+    summed : ndarray of float64, 1-D
+        A bound of what sums over the cell may lose, as a part of them.
+    u : float
+        Half the machine epsilon of the values.
+    s : ndarray of float64, 1-D
+        Half their smallest subnormal number, of each cell or one for all.
+    """
+    root, far = np.sqrt(expected), np.abs(shift)
+    of_mean = np.abs(mean - shift) / (16 * (u * (root + far) + s) + summed * (root + far))
+    allowed = 16 * (2 * u * (expected + far * root) + 2 * s * root + s * s + (u * far) ** 2) + 2 * summed * expected
+    return float(of_mean.max()), float((np.abs(var - expected) / allowed).max())
+
+
 def pool(sets: Sequence[Floats]) -> Floats:
     """Return the moments of the unions of sets along axis 1, united along the balanced binary tree of their index.
 

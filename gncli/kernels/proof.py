@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gncli.kernels.exact import GRAIN, Sums, cell_sums, over_grain
+from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, fold, is_wide_integer, on_scale, record, width
 from gncli.kernels.plain import LANES, UP, U
 from gncli.kernels.reduction import Rows, Visit
@@ -90,17 +91,9 @@ def of_blocks(visit: Visit, found: Mapping[str, NDArray[Any]]) -> Moments:
 def _bounds(moments: Moments, dtype: np.dtype[Any], rows: Any) -> Bounds:
     """Return the bounds of the moments of blocks of so many `rows`."""
     added = rows if moments.n.ndim > 1 else np.where(rows < LANES, rows, -(-rows // LANES) + 6)
-    n, lo = np.maximum(moments.n, 1.0), np.abs(moments.lo)
-    square = n * lo * lo
-    whole = moments.m2 + square
-    # Each deviation is rounded; their upper parts are summed exactly, the lower ones are 2**-39 of the largest at most.
-    mean = U * np.sqrt(whole / n) + 3 * U * lo + added * U * 2.0**-39 * np.sqrt(whole)
-    m2 = (added + 3) * U * whole + 4 * U * square
-    if is_wide_integer(dtype):  # what a difference lost when it was widened
-        lost = U * width(moments.min, moments.max)
-        mean = mean + lost
-        m2 = m2 + lost * (2 * np.sqrt(n * whole) + n * lost)
-    return Bounds(mean * UP, (m2 + n * (2 * lo + mean) * mean) * UP)
+    # What a difference lost when it was widened.
+    lost = U * width(moments.min, moments.max) if is_wide_integer(dtype) else None
+    return Bounds(*loops().bounds(moments.n, moments.lo, moments.m2, np.asarray(added, np.float64), lost))
 
 
 def about_zero(cells: Moments) -> Moments:
