@@ -48,6 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
             build.compiled(build.LIBRARY)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.path.name not in ("test_build.py", "test_packaging.py"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Count no lines while a test of `UNCOUNTED` runs: to count them takes as long as the test itself."""
