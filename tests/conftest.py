@@ -49,8 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that at the end no process waits for another."""
-    items.sort(key=lambda item: item.path.name not in ("test_build.py", "test_packaging.py"))
+    """Begin with what takes longest, so that at the end no process waits for another, and end with what makes requests.
+
+    Threads for requests live as long as the process; where there are threads, a Python is started to try an HDF5 file.
+    """
+    first, last = ("test_build.py", "test_packaging.py"), os.sep + "remote" + os.sep
+    items.sort(key=lambda item: (item.path.name not in first, last in item.location[0]))
 
 
 @pytest.hookimpl(wrapper=True)
