@@ -322,7 +322,7 @@ def test_arguments_beyond_every_float_are_alive_or_dead(activation: str, var: fl
 
 
 @pytest.mark.parametrize(("activation", "beta"), [("gelu", -40.0), ("silu", -800.0), ("gelu-tanh", -23.0)])
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("given", slow_but([False, True], True))
 def test_gradients_of_a_unit_that_is_dead_have_the_signs_of_exact_ones(
     activation: str, beta: float, given: bool
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_compressed_output_that_is_given_up_leaves_nothing(tmp_path: Path, ord
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unrehearsed")
 def test_a_flipped_byte_in_a_compressed_output_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "y.h5"
     array = np.random.default_rng(0).random((30, 40))
