@@ -22,7 +22,7 @@ from gncli.io import ArraySink, ArraySource
 from gncli.kernels import native
 from gncli.kernels.affine import Scaling, per_channel_moments
 from gncli.kernels.floats import FLOATS, Float
-from gncli.kernels.gradients import GradientCheck, gradient
+from gncli.kernels.gradients import GradientCheck, gradient, proved_closer
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.loops import loops
 from gncli.kernels.parameters import Grid
@@ -730,6 +730,30 @@ def test_a_factor_beyond_every_bound_leaves_all_open() -> None:
     x, dy = np.array([[1.0, 2.5, 3.0], [-0.3, 0.1, 7.0]]) * 1e-248, np.array([[0.1, 0.2, 0.3], [0.7, -0.3, 0.9]])
     dx = group_norm_backward(x, dy, over="0", eps=0, dtype=np.float16)[0]
     assert_same_bits(dx, np.zeros((2, 3), np.float16))
+
+
+@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize(("made", "size", "noise"), [("float32", 1.0, 1e-4), ("bfloat16", 7.5e-29, 8e-12)])
+def test_most_of_what_bounds_leave_open_is_proved_with_errors(
+    made: str, size: float, noise: float, rms: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where dy is nearly proportional to x, dx is nearly 0; these are near the least bfloat16."""
+    rng = np.random.default_rng(28)
+    x = rng.normal(size=(1, 2, 8192)).astype(np.float32)
+    dy = (3 * x.astype(np.float64) + noise * rng.normal(size=x.shape)) * size
+    results, settled = [], []
+    for closer in (proved_closer, lambda _visit, known, *others: (others[4], known.by, 0)):
+        monkeypatch.setattr("gncli.run.gradients.proved_closer", closer)
+        for engine in ENGINES:
+            sink = ArraySink(x.shape, FLOATS[made].dtype)
+            norm = GroupNorm(2, eps=1e-30, layout="NCL", rms=rms)
+            found = pass_over(x, dy, norm, engine=engine, sink=sink, made=FLOATS[made])
+            results.append((sink.array, found.check.became_zero))
+            settled.append(found.check.settled or 0)
+    for values, zeros in results[1:]:
+        assert_same_bits(values, results[0][0])
+        assert zeros == results[0][1] and bool(zeros) == (made == "bfloat16")
+    assert 0 < settled[0] == settled[1] < settled[2] / 3 and settled[2] == settled[3]
 
 
 TORCH: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

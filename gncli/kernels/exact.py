@@ -161,12 +161,25 @@ def sums_of(visit: Visit, owners: NDArray[np.int64], wanted: NDArray[np.int64]) 
     """
     first, second = np.zeros((2, wanted.size), np.int64).astype(object)
     if wanted.size:
-        x, column = np.nonzero(np.isin(owners, wanted))
-        found = exact_sums(visit.values.reshape(visit.walk.view(visit.region)).swapaxes(1, 2)[x, column])
-        index = np.searchsorted(wanted, owners[x, column])
+        flat = owners.reshape(-1)
+        places = np.flatnonzero(np.isin(flat, wanted))
+        found = exact_sums(rows_at(visit, visit.values, places))
+        index = np.searchsorted(wanted, flat[places])
         np.add.at(first, index, found[0])
         np.add.at(second, index, found[1])
     return first, second
+
+
+def rows_at(visit: Visit, values: NDArray[Any], places: NDArray[np.int64]) -> NDArray[Any]:
+    """Return some rows and columns of a visit, seen as (X, L, Q), in shape (A, L); copied only where they lie apart.
+
+    `places` are their numbers among all X Q, in ascending order.
+    """
+    num_x, length, width = visit.walk.view(visit.region)
+    runs = values.reshape(num_x, length, width).swapaxes(1, 2)
+    if width == 1 and places[-1] - places[0] + 1 == places.size:
+        return runs[places[0] : places[-1] + 1, 0]
+    return runs[np.divmod(places, width)]
 
 
 def is_narrow(dtype: np.dtype[Any]) -> bool:

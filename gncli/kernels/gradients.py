@@ -27,13 +27,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Sums, fractions, is_narrow, positive, sums_of
+from gncli.kernels.exact import GRAIN, Sums, fractions, is_narrow, positive, rows_at, sums_of
 from gncli.kernels.floats import FLOATS, Float
-from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps
+from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps, standardization
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Moments, Union, is_wide_integer
 from gncli.kernels.plain import FAR, UP, Affine, Blocks, Factors, Gradient, Reals, Standardization, U, apply
-from gncli.kernels.proof import TINY, of_blocks
+from gncli.kernels.proof import TINY, of_blocks, tightened
 from gncli.kernels.reduction import Visit, each, over_rows, spread
 from gncli.kernels.scratch import Scratch
 from gncli.kernels.surds import Term, exactly, product_sums, rounded_sum
@@ -348,6 +348,65 @@ def mapped(
     return found.open, of_blocks(visit, found.moments), of_blocks(visit, found.projections), found.zeros
 
 
+def proved_closer(
+    visit: Visit,
+    known: Measured,
+    norm: GroupNorm,
+    weights: Weights,
+    g: Reals,
+    z: Floats,
+    places: NDArray[np.int64],
+    made: Float,
+    out: NDArray[Any],
+) -> tuple[NDArray[np.int64], Moments, int]:
+    """Round again what `mapped` left open, with the errors that the moments of x have in place of their bounds.
+
+    Parameters
+    ----------
+    visit : Visit
+        The visit, with the elements of x.
+    known : Measured
+        What is known of its cells.
+    norm, weights
+        The formula, and gamma.
+    g, z : ndarray, 1-D
+        The elements; those of g have no error but that of a product.
+    places : ndarray of int64, 1-D
+        Those that are open, in cells that are finite.
+    made, out
+        See `mapped`.
+
+    Returns
+    -------
+    open : ndarray of int64, 1-D
+        Those that still are.
+    by : Moments
+        The moments that the cells are standardized by, with the exact sums of those that had open elements.
+    zeros : int
+        See `mapped`.
+    """
+    by = known.by
+    if norm.given or by.power is not None or is_wide_integer(visit.values.dtype) or not places.size:
+        return places, by, 0
+    _, length, width = visit.walk.view(visit.region)
+    numbers = cell_numbers(visit)
+    opened, part = np.unique(numbers[places // (length * width), places % width], return_inverse=True)
+    if by.asked(Sums) is None:
+        sums = Sums(*np.zeros((2, by.n.size), np.int64).astype(object))
+        sums.first[opened], sums.second[opened] = sums_of(visit, numbers, opened)
+        if norm.rms:
+            sums = sums._replace(first=sums.first * 0)
+        by = by._replace(extras=(*by.extras, sums))
+    some: Measured = each(known._replace(by=by), itemgetter(opened))
+    tight = tightened(some.by)
+    cells = gradient(some._replace(by=tight, mapping=standardization(tight, norm)), norm, weights, narrow=False)
+    rounded = np.empty(places.size, made.dtype)
+    own = each(cells, lambda field: field[part][:, None])
+    found = loops().gradient(g[places], z[places], None, Blocks(1, 1, columns=False), own, made, rounded)
+    out[places] = rounded
+    return places[found.open], by, found.zeros
+
+
 # --- exact results ---------------------------------------------------------------------------------------------------
 
 
@@ -441,18 +500,13 @@ def exact_cells(
     visit: Visit, dy: NDArray[Any], gamma: Sequence[Floats], opened: NDArray[np.int64] | None = None
 ) -> Exact:
     """Return the exact sums of the cells of a visit, in their order: of all, or of those whose numbers are `opened`."""
-    num_x, length, width = visit.walk.view(visit.region)
     runs = cell_numbers(visit)
     opened = np.unique(runs) if opened is None else opened
     places = np.flatnonzero(np.isin(runs, opened))
     owners = runs.reshape(-1)[places]
-    x, column = np.divmod(places, width)
-    run = slice(places[0], places[-1] + 1)
-    at_once = width == 1 and run.stop - run.start == places.size  # then nothing is copied
 
     def rows(values: NDArray[Any]) -> list[Reals]:
-        by_run = values.reshape(num_x, length, width).swapaxes(1, 2)
-        return float_parts(by_run[run, 0] if at_once else by_run[x, column])
+        return float_parts(rows_at(visit, values, places))
 
     weights = [[row for part in gamma for row in rows(part)]] if gamma else []
     index = np.searchsorted(opened, owners)

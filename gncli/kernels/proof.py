@@ -96,6 +96,24 @@ def _bounds(moments: Moments, dtype: np.dtype[Any], rows: Any) -> Bounds:
     return Bounds(*loops().bounds(moments.n, moments.lo, moments.m2, np.asarray(added, np.float64), lost))
 
 
+def tightened(cells: Moments) -> Moments:
+    """Return moments with the errors that their exact sums say they have, in place of bounds; of none but finite cells.
+
+    They are on no other scale, and those of no 64-bit integers.
+    """
+    exact = cells.asked(Sums)
+    assert exact is not None  # they were asked for
+    mean, m2 = np.zeros((2, cells.n.size))
+    numbers = zip(*(part.tolist() for part in (cells.n, cells.hi, cells.lo, cells.m2, *exact)), strict=True)
+    for place, (n, hi, lo, squares, first, second) in enumerate(numbers):
+        count = int(n)
+        mean[place] = abs((over_grain(hi) + over_grain(lo)) * count - first) / (count << GRAIN)
+        spread = count * second - first * first
+        m2[place] = abs((over_grain(squares) * count << GRAIN) - spread) / (count << 2 * GRAIN)
+    errors = Bounds(mean * UP + TINY, m2 * UP + TINY)
+    return cells._replace(extras=tuple(errors if isinstance(extra, Bounds) else extra for extra in cells.extras))
+
+
 def about_zero(cells: Moments) -> Moments:
     """Return moments about 0 in place of the mean: `m2` is the sum of the squares."""
     n = np.maximum(cells.n, 1.0)

@@ -47,6 +47,7 @@ from gncli.kernels.gradients import (
     float_parts,
     gradient,
     mapped,
+    proved_closer,
     settle_gradient,
     through,
     weighted,
@@ -452,7 +453,7 @@ class _Worker:
         dx = self.engine.buffers.take(size, made.dtype)
         rounded_to = None if self.refines else dx
         places, of_dx, projections, zeros = mapped(visit, cells, g.values, of_z, g.errors, made, rounded_to)
-        exist = None
+        exist, by = None, known.by
         if not of_dx.finite.all():
             of_dy = np.isfinite(h.values.astype(np.float64))
             exist = of_dy if self.norm.given else defined(visit, known.x.finite & known.dy.finite, self.norm)
@@ -469,7 +470,10 @@ class _Worker:
         else:
             dy, exact = h.values, partial(self.exact_sums, visit, h.values, known)
             rounders = exact_rounders(self.weights, self.norm, made, exact)
-        became_zero = zeros + settle_gradient(visit, places, dx, known.by, self.norm, dy, self.affine, rounders)
+            if not self.refines:
+                places, by, more = proved_closer(visit, known, self.norm, self.weights, g.values, z, places, made, dx)
+                zeros += more
+        became_zero = zeros + settle_gradient(visit, places, dx, by, self.norm, dy, self.affine, rounders)
         overflowed = 0
         if made.foreign:
             overflowed = made.resolve(dx, self.overflow)

@@ -21,7 +21,7 @@ from gncli.kernels.groupnorm import GroupNorm, standardization
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, MomentsOf
 from gncli.kernels.plain import Standardization
-from gncli.kernels.proof import Proof
+from gncli.kernels.proof import Proof, tightened
 from gncli.kernels.reduction import concatenate
 from gncli.run.engine import Engine
 from gncli.run.plan import Plan
@@ -202,6 +202,26 @@ def test_counts_of_all_checks_are_added() -> None:
         check = normalized(x, 2, "NCL", WHOLE, dtype=made)[1].check
         assert check.proved is not None and check.settled is not None
         assert check.proved + check.settled == 600
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_errors_that_exact_sums_say_are_those_of_the_moments(offset: float) -> None:
+    x = (RANDOM.normal(size=(1, 3, 5000)) + offset).astype(np.float32)
+    with Engine(1, executor=Inline()) as engine:
+        source = ArraySource(x, "x")
+        plan = Plan.of(
+            source, GroupNorm(3, layout="NCL").on(x.shape, "C").partition, engine, lambda *_: ("moments",)
+        ).begin()
+        (found,) = plan.reduce(MomentsOf(x.dtype, Proof(None, exact=True)))
+    errors, bounds = tightened(found).asked(Bounds), found.asked(Bounds)
+    assert errors is not None and bounds is not None
+    for k, values in enumerate(x[0]):
+        total, squares = (exact.sum_of(values, power) for power in (1, 2))
+        mean = abs(Fraction(found.hi[k]) + Fraction(found.lo[k]) - total / 5000)
+        m2 = abs(Fraction(found.m2[k]) - (squares - total**2 / 5000))
+        for error, right in ((errors.mean[k], mean), (errors.m2[k], m2)):
+            assert right <= Fraction(error) <= right * Fraction(1.00001) + Fraction(1, 2**600)
+    assert (errors.mean <= bounds.mean).all() and (errors.m2 < bounds.m2 / 8).all()
 
 
 def test_a_result_that_overflows_is_no_element_that_was_proved() -> None:
