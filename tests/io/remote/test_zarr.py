@@ -171,7 +171,7 @@ def test_what_is_announced_is_limited_and_not_asked_for_twice(
 def test_requests_are_in_flight_side_by_side(web: Store, gncli: Command, tmp_path: Path) -> None:
     rows = np.arange(16, dtype="<f4")
     store(tmp_path, v3((16,), (1,)), **{f"c_{n}": rows[n : n + 1] for n in range(16)})
-    most = in_flight(web, 0.01)
+    most = in_flight(web, 0.05)
     given = ("--requests", "3", "-s", "max,not_stored", "--format", "value")
     assert gncli("stats", up(web, tmp_path), *given) == (0, "15.0\n0\n", "")
     assert most() == 3
