@@ -2,13 +2,18 @@
 
 ``python -m tests quick`` runs the quick subset: every law and format, without the goldens, without whole tables, and
 without what takes seconds. ``python -m tests portable`` runs the goldens with it: what further Python versions run.
+
+Temporary files are in memory where there is room: the tests make and remove thousands, and would wait for the disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gncli.kernels import native
@@ -36,14 +41,39 @@ SUBSETS = {
     "quick": ((*PYTEST, "-m", "not slow and not soak and not cluster"),),
     "portable": ((*PYTEST, "-m", "(not slow or golden) and not soak and not cluster"),),
 }
+MEMORY, ROOM = "/dev/shm", 8 << 30
+
+
+@contextlib.contextmanager
+def temporary() -> Iterator[dict[str, str]]:
+    """Give the environment in which temporary files are in memory; it is empty where one is named, or room is short."""
+    if "TMPDIR" in os.environ or not fit(MEMORY):
+        yield {}
+    else:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+            yield {"TMPDIR": folder}
+
+
+def fit(folder: str) -> bool:
+    """Return whether tests may have their files in a folder: there is room, and programs can be run."""
+    if not os.path.isdir(folder):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & getattr(os, "ST_NOEXEC", 0)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the checks in turn, and stop at the first that fails."""
+    """Run the checks."""
     if arguments and arguments not in [[name] for name in SUBSETS]:
         print(f"usage: python -m tests [{'|'.join(SUBSETS)}]", file=sys.stderr)
         return 2
-    for check in SUBSETS[arguments[0]] if arguments else CHECKS:
+    with temporary() as environment:
+        return run(SUBSETS[arguments[0]] if arguments else CHECKS, os.environ | environment)
+
+
+def run(checks: tuple[tuple[str, ...], ...], inherited: Mapping[str, str]) -> int:
+    """Run the checks in turn, and stop at the first that fails."""
+    for check in checks:
         environment = {"GNCLI_KERNEL": "plain"} if check is PLAIN else {}
         # Where there is no compiler, what calls the compiled loops cannot be covered.
         missing = (
@@ -53,7 +83,7 @@ def main(arguments: list[str]) -> int:
         status = subprocess.run(
             [sys.executable, "-m", *check, *missing],
             cwd=Path(__file__).parent.parent,
-            env=os.environ | environment,
+            env={**inherited, **environment},
             check=False,
         ).returncode
         if status:
