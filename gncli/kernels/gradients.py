@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gncli.kernels.exact import GRAIN, Sums, fractions, is_narrow, positive, rows_at, sums_of
+from gncli.kernels.exact import GRAIN, Sums, fractions, is_narrow, over_grain, positive, rows_at, sums_of
 from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.groupnorm import GroupNorm, factor, scaled_eps, scaled_for_eps, standardization
 from gncli.kernels.loops import loops
@@ -43,6 +43,7 @@ from gncli.text import finite
 TWO = 2.0**-100  # the unit of what is computed in sums of two float64
 LEAST = 2.0**-890  # covers what these lose to underflow
 FLUSHED = 2.0**-1072  # covers what a product, a mean, a quotient and their bounds lose to underflow in float64
+RUN = 256  # elements with one gamma that are worth being summed apart
 NEAR = 2.0**-300  # a product of numbers of up to 32 bits and of a gamma beyond it does not underflow
 
 
@@ -508,14 +509,30 @@ def exact_cells(
     def rows(values: NDArray[Any]) -> list[Reals]:
         return float_parts(rows_at(visit, values, places))
 
-    weights = [[row for part in gamma for row in rows(part)]] if gamma else []
+    factors, weights = [rows(dy), rows(visit.values)], [row for part in gamma for row in rows(part)]
+    length = _run_of(weights)
+    if length < RUN:
+        of_rows = [product_sums([*some, *[weights] * bool(weights)]) for some in (factors[:1], factors)]
+    else:  # what has one gamma is multiplied by it once
+        factors, (weights,) = (
+            [[of.reshape(-1, length) for of in part] for part in parts] for parts in (factors, [weights])
+        )
+        by = sum(np.array([over_grain(first) for first in part[:, 0].tolist()], object) for part in weights)
+        found = [(product_sums(some) >> GRAIN) * by for some in (factors[:1], factors)]
+        of_rows = [sums.reshape(owners.size, -1).sum(axis=1) for sums in found]
     index = np.searchsorted(opened, owners)
-    found = []
-    for factors in ([rows(dy), *weights], [rows(dy), rows(visit.values), *weights]):
-        sums = np.zeros(opened.size, np.int64).astype(object)
-        np.add.at(sums, index, product_sums(factors))
-        found.append(sums)
-    return Exact(*found)
+    of_cells = np.zeros((2, opened.size), np.int64).astype(object)
+    for to, sums in zip(of_cells, of_rows, strict=True):
+        np.add.at(to, index, sums)
+    return Exact(*of_cells)
+
+
+def _run_of(weights: Sequence[Reals]) -> int:
+    """Return how many elements of rows of shape (A, L) have one weight: a divisor of L; 0 if a weight is not finite."""
+    if not weights or not all(np.isfinite(part).all() for part in weights):
+        return 0
+    changed = np.any([(part[:, 1:] != part[:, :-1]).any(axis=0) for part in weights], axis=0)
+    return int(np.gcd.reduce(np.append(np.flatnonzero(changed) + 1, weights[0].shape[1])))
 
 
 class Elements(NamedTuple):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from gncli.kernels import refined_gradients
+from gncli.kernels import gradients, refined_gradients
 from gncli.kernels.exact import GRAIN
-from gncli.kernels.gradients import cell_numbers
+from gncli.kernels.gradients import cell_numbers, exact_cells
 from gncli.kernels.partition import Axis, Partition
 from gncli.kernels.plain import Standardization
 from gncli.kernels.reduction import Visit
 from gncli.kernels.refined_gradients import Pairs, Sums, _mean
+from gncli.kernels.surds import exactly
 from gncli.kernels.walk import Walk
 
 RNG = np.random.default_rng(9)
@@ -65,6 +67,33 @@ def test_sums_are_exact_and_lost_where_they_cannot_be(
             assert abs(Fraction(int(total[cell]), 1 << GRAIN) - exact) < Fraction(1, 2**95)
     both = sums.merged(sums, None)  # type: ignore[arg-type]
     assert both.lost is not sums.lost and (both.of_g == sums.of_g * 2).all()
+
+
+@pytest.mark.parametrize("run", [1, 256])
+@pytest.mark.parametrize("odd", [1.0, np.inf])
+@pytest.mark.parametrize("name", CELLS)
+def test_exact_sums_are_the_same_where_elements_with_one_gamma_come_first(
+    name: str, odd: float, run: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "RUN", run)
+    visit = visit_of(CELLS[name])
+    shape = visit.walk.view(visit.region)
+    numbers = cell_numbers(visit)
+    dy, lone = RNG.normal(size=(2, visit.values.size))
+    by_row = np.broadcast_to(RNG.normal(size=(shape[0], 1, shape[2])), shape).reshape(-1)  # one run
+    halves = np.repeat(RNG.normal(size=visit.values.size), 35)[: visit.values.size]
+    for gamma in (lone, by_row, halves):
+        parts = [gamma * 1.0, gamma * 1e-17]
+        parts[0][3] *= odd
+        opened = np.unique(numbers)[1:]
+        found = exact_cells(visit, dy, parts, opened)
+        weights = [Fraction(a) + Fraction(b) if math.isfinite(a) else Fraction(b) for a, b in zip(*parts, strict=True)]
+        owners = np.broadcast_to(numbers[:, None], shape).reshape(-1)
+        for cell, of_g, of_products in zip(opened, *found, strict=True):
+            places = np.flatnonzero(owners == cell)
+            g = [Fraction(dy[k]) * weights[k] for k in places]
+            assert exactly(of_g) == sum(g)
+            assert exactly(of_products) == sum(a * Fraction(visit.values[k]) for a, k in zip(g, places, strict=True))
 
 
 def test_means_are_near_at_any_size() -> None:
