@@ -732,7 +732,7 @@ def test_a_factor_beyond_every_bound_leaves_all_open() -> None:
     assert_same_bits(dx, np.zeros((2, 3), np.float16))
 
 
-@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize("rms", slow_but([False, True], False))
 @pytest.mark.parametrize(("made", "size", "noise"), [("float32", 1.0, 1e-4), ("bfloat16", 7.5e-29, 8e-12)])
 def test_most_of_what_bounds_leave_open_is_proved_with_errors(
     made: str, size: float, noise: float, rms: bool, monkeypatch: pytest.MonkeyPatch
