@@ -403,10 +403,13 @@ def test_a_pipe_of_unknown_length_shows_bytes_and_throughput(x: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_cells_streamed_to_the_same_terminal_stay_whole(x: Path, terminal: Terminal) -> None:
-    arguments = ["stats", str(x), "--by", "N,C", "-s", "size,nan", "--format", "csv", "--tile", "2K"]
+def test_cells_streamed_to_the_same_terminal_stay_whole(
+    x: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(x.parent)
+    arguments = ["stats", x.name, "--by", "N,C", "-s", "size,nan", "--format", "csv", "--tile", "2K"]
     status, text = run(terminal, arguments)
-    cells = [f"{x},{n},{c},4096,0," for n in range(8) for c in range(4)]
+    cells = [f"{x.name},{n},{c},4096,0," for n in range(8) for c in range(4)]
     assert (status, screen(text)) == (0, ["name,N,C,size,nan,error", *cells, ""])
     assert len(pictures(text)) > 8
 
