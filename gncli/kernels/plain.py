@@ -498,11 +498,16 @@ def digits(values: NDArray[np.float32]) -> Integers:
         The sums of high, low, high * high, high * low and low * low, and top. Where these do not hold all digits of a
         value, or not all values are finite, or all are subnormal, top is `NO_DIGITS`, and the sums are 0.
     """
-    largest = np.abs(values).max(axis=1)
-    fits = np.isfinite(largest) & ((largest == 0) | (largest >= np.finfo(np.float32).tiny))
-    top = np.where(fits, np.frexp(np.where(fits, largest, 0))[1], 0)
-    found, late = _digits(np.where(fits[:, None], values, 0), top[:, None])
-    return np.stack([*np.where(fits, found, 0), np.where(fits & ~late, top, NO_DIGITS)])
+    found = np.empty((6, values.shape[0]), np.int64)
+    for cut in cuts(values.shape):
+        some = values[cut]
+        largest = np.abs(some).max(axis=1)
+        fits = np.isfinite(largest) & ((largest == 0) | (largest >= np.finfo(np.float32).tiny))
+        top = np.where(fits, np.frexp(np.where(fits, largest, 0))[1], 0)
+        sums, late = _digits(np.where(fits[:, None], some, 0), top[:, None])
+        found[:5, cut[0]] = np.where(fits, sums, 0)
+        found[5, cut[0]] = np.where(fits & ~late, top, NO_DIGITS)
+    return found
 
 
 def column_digits(values: NDArray[np.float32], top: int) -> tuple[Integers, NDArray[np.bool_]]:
