@@ -164,21 +164,21 @@ def gradients(
 
 
 def rounded_sum(terms: Sequence[tuple[Fraction, Fraction]], kind: Any) -> Any:
-    """Return the sum of ``over / sqrt(under)``, correctly rounded, from 1,000 digits; below 1e-900 of it is 0."""
+    """Return the sum of ``over / sqrt(under)``, correctly rounded, from 1,500 digits; below 1e-1400 of it is 0."""
     by_root: dict[Fraction, Fraction] = defaultdict(Fraction)
     for over, under in terms:
         by_root[under] += over
     with localcontext() as context:
-        context.prec, context.Emax, context.Emin = 1000, 10**9, -(10**9)
+        context.prec, context.Emax, context.Emin = 1500, 10**9, -(10**9)
         parts = [_decimal(over) / _decimal(under).sqrt() for under, over in by_root.items() if over]
         total = sum(parts, Decimal(0))
         largest = max(map(abs, parts), default=Decimal(0))
-        if abs(total) <= largest * Decimal(10) ** -900:
+        if abs(total) <= largest * Decimal(10) ** -1400:
             return kind.dtype.type(0)
 
         def side(boundary: Fraction) -> int:
             far = total - _decimal(boundary)
-            return 0 if abs(far) <= largest * Decimal(10) ** -900 else 1 if far > 0 else -1
+            return 0 if abs(far) <= largest * Decimal(10) ** -1400 else 1 if far > 0 else -1
 
         return exact.nearest_by(side, float(total), kind)
 
