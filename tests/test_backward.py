@@ -25,7 +25,7 @@ from gncli.kernels.floats import FLOATS, Float
 from gncli.kernels.gradients import GradientCheck, gradient, proved_closer
 from gncli.kernels.groupnorm import GroupNorm
 from gncli.kernels.loops import loops
-from gncli.kernels.parameters import Grid
+from gncli.kernels.parameters import Grid, Piece, pieces
 from gncli.kernels.plain import Gradient
 from gncli.names import ACTIVATIONS
 from gncli.run.engine import Engine
@@ -768,6 +768,31 @@ def test_most_of_what_bounds_leave_open_is_proved_with_errors(
         assert_same_bits(values, results[0][0])
         assert zeros == results[0][1] and bool(zeros) == (made == "bfloat16")
     assert 0 < settled[0] == settled[1] < settled[2] / 3 and settled[2] == settled[3]
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "silu", "gelu"])
+@pytest.mark.parametrize("norm", [{"num_groups": 2}, {"over": "0,2"}, {"num_groups": 2, "rms": True}])
+def test_no_term_of_a_sum_is_larger_than_the_extremes_of_its_cells_say(
+    norm: dict[str, Any], activation: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A size that is too small would take wrong digits from the terms."""
+    said: list[float] = []
+
+    def checked(grid: Grid, start: int, a: Any, b: Any, exist: Any, largest: float = math.nan) -> list[Piece]:
+        said.append(largest / loops().largest(a, b))
+        return pieces(grid, start, a, b, exist, largest)
+
+    monkeypatch.setattr("gncli.run.gradients.pieces", checked)
+    rng = np.random.default_rng(29)
+    for offset in (0.0, 1e6):
+        x, dy = (rng.normal(offset, size=(3, 4, 50)).astype(np.float32) for offset in (offset, 0.0))
+        group_norm_backward(x, dy, activation=activation, **norm)
+    sums, errors = (said, []) if activation in (None, "relu") else (said[::4] + said[1::4], said[2::4] + said[3::4])
+    assert sums and min(sums) >= 1 and max(sums) < 200 and np.isnan(errors).all()
+    said.clear()
+    x[0, 0, 0] = np.nan
+    group_norm_backward(x, dy, activation=activation, **norm)
+    assert np.isnan(said).any()
 
 
 TORCH: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

@@ -155,7 +155,7 @@ class Loops(Protocol):
     def largest(self, a: Reals, b: Reals | None) -> float:
         """See `plain.largest`."""
 
-    def levels(self, a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Floats, bool]:
+    def levels(self, a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Integers, bool]:
         """See `plain.levels`."""
 
     def unshuffle(self, data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:

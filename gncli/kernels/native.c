@@ -3155,68 +3155,111 @@ double NAME(largest)(PRODUCT, ptrdiff_t size)
     return found;
 }
 
-#define STEP 16 /* sums that run side by side: they are exact, so that any order gives the same */
+#define STEP (4 * PER) /* elements of four vectors side by side */
 
-/* Take from p what it has at the level of `unit`, and add it, and what it adds to the sizes, to two sums per step. */
-INLINE uint64_t NAME(take_level)(double *restrict p, const double *restrict sign, int n, double unit, double *restrict sums,
-                                 double *restrict sizes, const int step)
+/* Take from the sizes p what they have at the level of `unit`, and add it, and the same with their signs, to the sums of
+ * each lane: p + unit ends with it, as an integer. The `first` time p has the numbers, and sizes and signs are made. */
+INLINE vl NAME(take_level)(double *p, int64_t *sign, int n, double unit, const int first, vl *signed_sums, vl *sizes,
+                           vl *negative)
 {
-    uint64_t left = 0;
-    for (int i = 0; i < n; i += step)
-        for (int lane = 0; lane < step; lane++) {
-            double upper = (p[i + lane] + unit) - unit, rest = p[i + lane] - upper;
-            p[i + lane] = rest;
-            sums[lane] += upper;
-            sizes[lane] += upper * sign[i + lane];
-            left |= rest != 0;
+    vl left = {0};
+    for (int i = 0; i < n; i += STEP)
+        for (int k = 0; k < 4; k++) {
+            vd size = NAME(load)((const char *)(p + i + k * PER), 0);
+            vl minus;
+            if (first) {
+                minus = (vl)size >> 63;
+                size = NAME(size_of)(size);
+                *negative -= minus;
+                memcpy(sign + i + k * PER, &minus, sizeof minus);
+            } else
+                memcpy(&minus, sign + i + k * PER, sizeof minus);
+            vd raised = size + unit, rest = size - (raised - unit);
+            memcpy(p + i + k * PER, &rest, sizeof rest);
+            sizes[k] += (vl)raised;
+            signed_sums[k] += (vl)raised ^ minus;
+            left |= (vl)rest;
         }
     return left;
 }
 
+/* The same of columns, each of which has sums of its own; `base` has the bits of `unit`. */
+INLINE vl NAME(take_columns)(double *p, int64_t *sign, int n, double unit, int64_t base, const int first, int64_t *sums,
+                             int64_t *sizes)
+{
+    vl left = {0};
+    for (int i = 0; i < n; i += PER) {
+        const size_t width = (n - i < PER ? (size_t)(n - i) : (size_t)PER) * sizeof(int64_t);
+        vd size = NAME(load)((const char *)(p + i), 0);
+        vl minus, found, both[2] = {{0}};
+        if (first) {
+            minus = (vl)size >> 63;
+            size = NAME(size_of)(size);
+            memcpy(sign + i, &minus, sizeof minus);
+        } else
+            memcpy(&minus, sign + i, sizeof minus);
+        vd raised = size + unit, rest = size - (raised - unit);
+        memcpy(p + i, &rest, sizeof rest);
+        left |= (vl)rest;
+        found = (vl)raised - base;
+        memcpy(&both[0], sums + i, width);
+        memcpy(&both[1], sizes + i, width);
+        both[0] += (found ^ minus) - minus;
+        both[1] += found;
+        memcpy(sums + i, &both[0], width);
+        memcpy(sizes + i, &both[1], width);
+    }
+    return left;
+}
+
 EXPORT int64_t NAME(levels)(PRODUCT, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, const double *units, ptrdiff_t count,
-                            double *sums);
+                            int64_t *sums);
 
 /* Add what products, seen as (before, own, inner), have at each level to sums, of shape (count, 2, own): plain.levels.
  * Returns whether anything is left of them. */
 int64_t NAME(levels)(PRODUCT, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, const double *units, ptrdiff_t count,
-                     double *sums)
+                     int64_t *sums)
 {
-    double p[CHUNK], sign[CHUNK];
-    int64_t left = 0;
+    double p[CHUNK];
+    int64_t sign[CHUNK], left = 0;
     ptrdiff_t size = before * own * inner, row = inner == 1 ? own : inner; /* what is read in one go */
     for (ptrdiff_t at = 0; at < size;) {
         ptrdiff_t within = at % row, place = inner == 1 ? within : at / inner % own;
-        int n = row - within < CHUNK ? (int)(row - within) : CHUNK;
+        int n = row - within < CHUNK ? (int)(row - within) : CHUNK, whole = n + STEP - 1 - (n - 1) % STEP;
+        int64_t more = 1, minus = 0;
         NAME(multiply)(a, a_dtype, b, b_dtype, at, n, p);
-        for (int i = n; i % STEP; i++)
+        for (int i = n; i < whole; i++)
             p[i] = 0;
-        for (int i = 0; i < n + STEP - 1 - (n - 1) % STEP; i++)
-            sign[i] = p[i] < 0 ? -1.0 : 1.0;
-        uint64_t more = 1;
         for (ptrdiff_t level = 0; more && level < count; level++) {
-            double *to = sums + 2 * level * own + place;
-            double lanes[2][STEP] = {{0}};
-            if (inner == 1) {
-                more = 0;
-                for (int i = 0; i < n; i++) {
-                    double upper = (p[i] + units[level]) - units[level];
-                    p[i] -= upper;
-                    to[i] += upper;
-                    to[own + i] += upper * sign[i];
-                    more |= p[i] != 0;
-                }
+            int64_t *to = sums + 2 * level * own + place, base;
+            vl lanes[2][4] = {{{0}}}, negative = {0}, rest;
+            memcpy(&base, units + level, sizeof base);
+            if (inner == 1)
+                rest = level == 0 ? NAME(take_columns)(p, sign, n, units[level], base, 1, to, to + own)
+                                  : NAME(take_columns)(p, sign, n, units[level], base, 0, to, to + own);
+            else
+                rest = level == 0 ? NAME(take_level)(p, sign, whole, units[level], 1, lanes[0], lanes[1], &negative)
+                                  : NAME(take_level)(p, sign, whole, units[level], 0, lanes[0], lanes[1], &negative);
+            more = 0;
+            for (int lane = 0; lane < PER; lane++) {
+                more |= rest[lane];
+                minus += negative[lane];
+            }
+            if (inner == 1)
                 continue;
-            }
-            more = NAME(take_level)(p, sign, n, units[level], lanes[0], lanes[1], STEP);
-            for (int lane = 0; lane < STEP; lane++) {
-                to[0] += lanes[0][lane];
-                to[own] += lanes[1][lane];
-            }
+            uint64_t found = 0, sizes = 0; /* sums may be beyond an integer until the base is taken away */
+            for (int k = 0; k < 4; k++)
+                for (int lane = 0; lane < PER; lane++) {
+                    found += (uint64_t)lanes[0][k][lane];
+                    sizes += (uint64_t)lanes[1][k][lane];
+                }
+            to[0] += (int64_t)(found - (uint64_t)base * (uint64_t)(whole - 2 * minus) + (uint64_t)minus);
+            to[own] += (int64_t)(sizes - (uint64_t)base * (uint64_t)whole);
         }
-        left |= (int64_t)more;
+        left |= more;
         at += n;
     }
-    return left;
+    return left != 0;
 }
 
 /* --- differences -------------------------------------------------------------------------------------------------- */

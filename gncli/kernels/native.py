@@ -446,11 +446,11 @@ class Native:
         """See `plain.largest`."""
         return float(self._call["largest"](*_factor(a), *_factor(b), a.size))
 
-    def levels(self, a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Floats, bool]:
+    def levels(self, a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Integers, bool]:
         """See `plain.levels`, which runs where the axes that are kept are no neighbours."""
         if len(shape) != 3:
             return plain.levels(a, b, shape, units)
-        sums = np.zeros((units.size, 2, shape[1]))
+        sums = np.zeros((units.size, 2, shape[1]), np.int64)
         left = self._call["levels"](*_factor(a), *_factor(b), *shape, _at(units), units.size, _at(sums))
         return sums, bool(left)
 

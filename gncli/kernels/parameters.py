@@ -20,7 +20,8 @@ from gncli.kernels.surds import levels
 from gncli.kernels.twofold import Pair
 from gncli.kernels.walk import boxes
 
-HEADROOM = 1 << 10  # sums below 2**52 that an int64 takes
+HALF = 32  # bits of the lower parts of sums
+HEADROOM = 1 << 30  # sums of such parts that an int64 takes
 LARGE = 2.0**900  # what is beyond it is summed on another scale
 
 
@@ -101,7 +102,9 @@ class Piece(NamedTuple):
         return found
 
 
-def pieces(grid: Grid, start: int, a: Reals, b: Reals | None, exist: Callable[[], NDArray[np.bool_]]) -> list[Piece]:
+def pieces(
+    grid: Grid, start: int, a: Reals, b: Reals | None, exist: Callable[[], NDArray[np.bool_]], largest: float = math.nan
+) -> list[Piece]:
     """Return the sums of a run of terms, whose first one belongs to the element `start` of the tensor.
 
     Parameters
@@ -114,8 +117,11 @@ def pieces(grid: Grid, start: int, a: Reals, b: Reals | None, exist: Callable[[]
         The terms are their products as float64 has them, or without `b` the elements of `a`.
     exist : callable
         Returns which terms have an exact value. Where float64 cannot hold it, the bound is infinite.
+    largest : float
+        At least the size of each term; NaN if that is not known.
     """
-    largest = loops().largest(a, b)
+    if not largest <= LARGE:
+        largest = loops().largest(a, b)
     undefined = beyond = None
     scale = 0
     if not largest <= LARGE:
@@ -185,14 +191,18 @@ class Totals:
         """Add some pieces."""
         for own, sums, bounds, undefined in found:
             for power, number in sums:
-                if self._added.get(power, 0) == HEADROOM:
-                    self._flush(power)
-                if power not in self._sums:
-                    self._sums[power], self._added[power] = np.zeros((2, *self._shape), np.int64), 0
-                self._sums[power][:, *own] += number
-                self._added[power] += 1
+                self._take(power, own, number & (1 << HALF) - 1)
+                self._take(power + HALF, own, number >> HALF)
             self._bounds[own] += bounds
             self._undefined[own] += undefined
+
+    def _take(self, power: int, own: tuple[slice, ...], part: NDArray[np.int64]) -> None:
+        if self._added.get(power, 0) == HEADROOM:
+            self._flush(power)
+        if power not in self._sums:
+            self._sums[power], self._added[power] = np.zeros((2, *self._shape), np.int64), 0
+        self._sums[power][:, *own] += part
+        self._added[power] += 1
 
     def _flush(self, power: int) -> None:
         self._total += self._sums.pop(power).astype(object) << GRAIN + power

@@ -1554,11 +1554,11 @@ def largest(a: Reals, b: Reals | None) -> float:
     return float(np.abs(_product(a, b)).max(initial=0.0))
 
 
-def levels(a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Floats, bool]:
+def levels(a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> tuple[Integers, bool]:
     """Return the sums of what products have at each of some levels, and whether anything is left of them.
 
-    Adding and subtracting a unit rounds a value to a multiple of its last place. `surds.levels` chooses the units so
-    that the sums are exact, in any order (Rump, Ogita and Oishi 2008).
+    Adding a unit to a size rounds it to a multiple of the last place of the unit, and what the bits have grown by is
+    that multiple. So sums are exact, in any order (after Rump, Ogita and Oishi 2008).
 
     Parameters
     ----------
@@ -1567,27 +1567,27 @@ def levels(a: Reals, b: Reals | None, shape: tuple[int, ...], units: Floats) -> 
     shape : tuple of int
         The shape that the products are seen in: the first axis and every other one after that are summed over.
     units : ndarray of float64
-        1.5 times a power of two each, in descending order.
+        ``1.5 * 2**(52 + power)`` for each level, in descending order. Sizes are at most ``2**51`` times ``2**power`` of
+        the first one; sums of the caller's choice fit an int64.
 
     Returns
     -------
-    sums : ndarray of float64, shape (levels, 2, ...)
-        The sums of the products and of their sizes, in the shape of the axes that are kept.
+    sums : ndarray of int64, shape (levels, 2, ...)
+        The sums of the products and of their sizes over ``2**power``, in the shape of the axes that are kept.
     bool
         Whether a product has more digits.
     """
     rest = _product(a, b)
-    sign = np.where(rest < 0, -1.0, 1.0)
-    found = np.zeros((units.size, 2, *shape[1::2]))
+    sign = np.where(np.signbit(rest), -1, 1)
+    np.abs(rest, out=rest)
+    found = np.zeros((units.size, 2, *shape[1::2]), np.int64)
     left = True
     for both, unit in zip(found, units, strict=True):
-        upper = (rest + unit) - unit
-        rest -= upper
-        for to, part in zip(both, (upper, upper * sign), strict=True):
-            sums = part.reshape(shape)
-            for axis in range(len(shape) - 1, -1, -2):
-                sums = np.add.reduce(sums, axis=axis)
-            to[...] = sums
+        raised = rest + unit
+        rest -= raised - unit
+        upper = raised.view(np.int64) - unit.view(np.int64)
+        for to, part in zip(both, (upper * sign, upper), strict=True):
+            to[...] = np.add.reduce(part.reshape(shape), axis=tuple(range(0, len(shape), 2)))
         if not (left := bool(rest.any())):
             break
     return found, left

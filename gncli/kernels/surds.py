@@ -185,15 +185,19 @@ def levels(
         The sums of the products, and those of their sizes.
     """
     top = -(-math.frexp(largest)[1] // 4) * 4  # few different powers, so that sums can be added up in integers
-    bits = 52 - math.prod(shape[::2]).bit_length()  # sums of so many multiples of a power of two stay below 2**52 of it
+    bits = min(
+        51, 62 - math.prod(shape[::2]).bit_length()
+    )  # sums of so many multiples of a power are below 2**62 of it
     count, left = LEVELS, True
+    powers = np.array([top])
     while left:
-        powers = top - bits * np.arange(1, count + 1)
+        assert powers[-1] > -GRAIN, "what is finite has no digits below"
+        powers = np.maximum(top - bits * np.arange(1, count + 1), -GRAIN)
         found, left = loops().levels(a, b, shape, np.ldexp(1.5, 52 + powers))
         count *= LEVELS
-    for power, sums in zip(np.maximum(powers, -GRAIN).tolist(), found, strict=True):
+    for power, sums in zip(powers.tolist(), found, strict=True):
         if sums.any():
-            yield power, np.ldexp(sums, -power).astype(np.int64)
+            yield power, sums
 
 
 def exact_sums(values: Floats) -> list[int]:

@@ -89,6 +89,7 @@ T = TypeVar("T")
 TOGETHER = 1 << 12  # cells whose records are added up at once: those of a visit may be two
 SMALL = 8 << 20  # bytes of both tensors that are read at once: larger visits are faster, and take more memory
 DOUBLE = FLOATS["float64"]
+STEEPEST = 1.13  # the derivative of an activation is smaller
 IDENTITY = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
 
 
@@ -513,7 +514,9 @@ class _Worker:
         else:
             mapping, unit, lost, errors = known.mapping, 2 * U, FLUSHED, h.errors
             values = h.values if h.values.dtype.char in "fd" else h.values.astype(np.float64)
-            dgamma, dbeta = (pieces(self.grid, start, values, by, exist) for by in (z, None))
+            of_h, of_z = self._extremes(known)
+            dgamma = pieces(self.grid, start, values, z, exist, of_h * of_z)
+            dbeta = pieces(self.grid, start, values, None, exist, of_h)
         assert mapping.slope is not None and mapping.offset is not None  # moments have bounds
         held = np.isfinite(mapping.rstd) & (mapping.offset > 0)  # z of the others is exactly 0, or NaN
         # A term is within |h z| (slope + unit) + |h| offset of the exact one, and a bit more where h has an error.
@@ -533,6 +536,17 @@ class _Worker:
                 for t, more in zip(dbeta, self._sizes(start, errors, 1.0), strict=True)
             ]
         return [t._replace(bounds=bound) for t, bound in zip(dgamma, bounds, strict=True)], dbeta
+
+    def _extremes(self, of: Measured) -> tuple[float, float]:
+        """Return what no element of h, or of z, is larger than; NaN if the moments of its cells do not say it."""
+        x, dy, mapping = of.x, of.dy, of.mapping
+        known = self.given is None and mapping.power is None and mapping.base is None
+        if not (known and x.finite.all() and dy.finite.all()):
+            return math.nan, math.nan
+        # Subtraction, product and rounding keep the order, so z of an extreme of x is one of z.
+        of_z = [np.abs(((end - mapping.hi) - mapping.lo) * mapping.rstd) for end in (x.min, x.max)]
+        of_dy = max(-float(dy.min.min()), float(dy.max.max()))
+        return of_dy * (STEEPEST if self.smooth else 1.0), float(np.maximum(*of_z).max())
 
     def _sizes(self, start: int, errors: Floats, factor: float) -> list[Floats]:
         """Return the sums of `errors` times `factor`, for the pieces that `pieces` makes."""
