@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 
 def slow_but(cases: Iterable[Any], *quick: Any) -> list[Any]:
@@ -16,3 +17,8 @@ def slow_but(cases: Iterable[Any], *quick: Any) -> list[Any]:
         pytest.param(*case if isinstance(case, tuple) else (case,), marks=() if case in quick else pytest.mark.slow)
         for case in given
     ]
+
+
+def examples(whole: int) -> int:
+    """Return how many examples hypothesis draws of a test for which the whole gate draws so many."""
+    return max(whole * settings().max_examples // 100, 1)

@@ -86,6 +86,11 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
 def storey(module: str, storeys: list[list[str]]) -> int:
     return next(level for level, names in enumerate(storeys) if any(f"{module}/".startswith(f"{n}/") for n in names))
 
@@ -101,7 +106,7 @@ def imports(node: ast.AST) -> Iterator[str]:
 
 @functools.cache
 def all_imports(path: Path) -> list[str]:
-    return [name for node in ast.walk(tree(path)) for name in imports(node)]
+    return [name for node in nodes(path) for name in imports(node)]
 
 
 def run_on_import(path: Path) -> list[str]:
@@ -160,7 +165,7 @@ def test_no_constant_of_a_module_is_given_two_values() -> None:
 
 def test_no_import_is_by_string() -> None:
     for path in MODULES:
-        calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+        calls = {ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)}
         by_string = any("import_module" in call or call == "__import__" for call in calls)
         assert not by_string or place(path) in ("__init__.py", "commands/group.py"), place(path)  # names, commands
 
@@ -173,10 +178,9 @@ def test_the_seam_between_a_command_and_its_task_is_typed(task: str) -> None:
     """A command imports its task by name, and hands over keywords that mypy knows: no Any, and no ``**given``."""
     path = PACKAGE / "commands" / f"{task}.py"
     assert f"gncli.tasks.{task}.{task.capitalize()}Run" in all_imports(path)
-    nodes = list(ast.walk(tree(path)))
-    assert not {"Any", "typing.Any"} & {ast.unparse(node) for node in nodes if isinstance(node, ast.expr)}
-    assert not [node for node in nodes if isinstance(node, ast.keyword) and node.arg is None]
-    assert not [node for node in nodes if isinstance(node, ast.arguments) and node.kwarg]
+    assert not {"Any", "typing.Any"} & {ast.unparse(node) for node in nodes(path) if isinstance(node, ast.expr)}
+    assert not [node for node in nodes(path) if isinstance(node, ast.keyword) and node.arg is None]
+    assert not [node for node in nodes(path) if isinstance(node, ast.arguments) and node.kwarg]
 
 
 @pytest.mark.parametrize("framework", HOMES)
@@ -193,7 +197,7 @@ def test_the_command_line_imports_nothing_heavy(module: str) -> None:
 def test_only_io_opens_files() -> None:
     openers = {"open", "openat"}
     for path in MODULES:
-        calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+        calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
         used = {
             call.attr if isinstance(call, ast.Attribute) else call.id
             for call in calls
@@ -208,7 +212,7 @@ def test_only_io_opens_files() -> None:
 def test_nothing_unpickles_or_evaluates() -> None:
     for path in MODULES:
         source = path.read_text()
-        names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
+        names = {node.id for node in nodes(path) if isinstance(node, ast.Name)}
         assert not names & {"eval", "exec", "pickle", "mmap"}, place(path)
         assert "allow_pickle=True" not in source, place(path)
         # What a worker unpickles came from the process that sent it work, over dask's own connection.
@@ -236,7 +240,7 @@ OUTSIDE = frozenset("asyncio io multiprocessing os pathlib shutil signal socket 
 
 def test_what_computes_and_what_reads_prints_nothing() -> None:
     for path in (path for path in MODULES if place(path).split("/")[0] in ("kernels", "run", "io")):
-        used = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute | ast.Name)}
+        used = {ast.unparse(node) for node in nodes(path) if isinstance(node, ast.Attribute | ast.Name)}
         assert not used & {"print", "sys.stdout", "sys.stderr", "os.write"}, place(path)
         assert not {"sys.stdout", "sys.stderr", "os.write", "warnings.warn"} & set(all_imports(path)), place(path)
 
@@ -245,7 +249,7 @@ def test_functions_are_short_and_take_few_parameters() -> None:
     """A body, without its docstring, has at most 90 lines; commands and the public API alone take many parameters."""
     long, many = set(), set()
     for path in MODULES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef):
                 first = node.body[ast.get_docstring(node) is not None and len(node.body) > 1].lineno
                 long |= {f"{place(path)}: {node.name}"} if (node.end_lineno or 0) - first >= 90 else set()

@@ -179,14 +179,14 @@ def hold_to_the_oracle(kind: str, rng: np.random.Generator, roads: Collection[tu
     return sum(each.size for each in right)
 
 
-@pytest.mark.parametrize("kind", slow_but(MAKERS, "normal", "64-bit", "half"))
+@pytest.mark.parametrize("kind", slow_but(MAKERS, "normal", "64-bit"))
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31))
 def test_every_gradient_of_every_norm_is_correctly_rounded(kind: str, seed: int) -> None:
     hold_to_the_oracle(kind, np.random.default_rng(seed), ROADS)
 
 
-@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu-tanh"])
+@pytest.mark.parametrize("activation", slow_but(["silu", "gelu", "gelu-tanh"], "silu"))
 def test_a_tie_is_decided_by_the_cubes_of_arguments_whose_sum_is_zero(activation: str) -> None:
     """a'(u) is 1/2 + c u - d u**3, and so on: dbeta is a tie, and next to it by some 1e-645 of itself."""
     x = np.array([[4.0, -1, -1, -1, -1, 0], [-4, 1, 1, 1, 1, 0]]) * 1e-215
@@ -253,7 +253,7 @@ def test_float64_gradients_are_proved() -> None:
         assert (found.check.proved, found.check.settled, found.settled) == (40, 0, 0)
 
 
-@pytest.mark.parametrize("activation", [None, "relu", "silu", "gelu", "gelu-tanh"])
+@pytest.mark.parametrize("activation", slow_but([None, "relu", "silu", "gelu", "gelu-tanh"], None, "silu"))
 def test_float64_sums_that_nearly_cancel_are_proved(activation: str | None) -> None:
     """Sums of two float64 leave some 40 bits to cancel, and 30 after a smooth activation; float64 left none."""
     rng = np.random.default_rng(26)
@@ -272,7 +272,7 @@ def test_float64_sums_that_nearly_cancel_are_proved(activation: str | None) -> N
             assert_same_bits(values, expected)
 
 
-@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-285, 1e280, 1e306])
+@pytest.mark.parametrize("size", slow_but([5e-324, 1e-310, 1e-285, 1e280, 1e306], 5e-324, 1e306))
 @pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("given", [False, True])
 def test_float64_sums_of_any_size_are_correctly_rounded(size: float, activation: str | None, given: bool) -> None:
@@ -335,7 +335,9 @@ def test_arguments_beyond_every_float_are_alive_or_dead(activation: str, var: fl
     assert_same_bits(dx, np.where(x > 0, alive, -0.0))
 
 
-@pytest.mark.parametrize(("activation", "beta"), [("gelu", -40.0), ("silu", -800.0), ("gelu-tanh", -23.0)])
+@pytest.mark.parametrize(
+    ("activation", "beta"), slow_but([("gelu", -40.0), ("silu", -800.0), ("gelu-tanh", -23.0)], ("silu", -800.0))
+)
 @pytest.mark.parametrize("given", slow_but([False, True], True))
 def test_gradients_of_a_unit_that_is_dead_have_the_signs_of_exact_ones(
     activation: str, beta: float, given: bool
@@ -357,7 +359,7 @@ def test_gradients_of_a_unit_that_is_dead_have_the_signs_of_exact_ones(
     assert (check.ok, check.settled) == (True, 48)
 
 
-@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("activation", slow_but([None, "relu"], "relu"))
 def test_open_float64_gradients_of_groups_that_are_read_thrice_are_settled(activation: str | None) -> None:
     """With mean 0 and variance 1, and dy and x orthogonal, dx is dy gamma, of which some are ties."""
     x = np.tile([1.0, -1.0], 320).reshape(2, 2, 2, 80)
@@ -499,7 +501,7 @@ def test_products_that_float64_cannot_hold_are_settled(activation: str | None, g
 
 
 @pytest.mark.parametrize("options", [{}, {"denominator": "variance"}, {"rms": True}], ids=str)
-@pytest.mark.parametrize("uniform", [False, True])
+@pytest.mark.parametrize("uniform", slow_but([False, True], False))
 def test_what_products_lose_to_underflow_is_within_the_bounds(options: dict[str, Any], uniform: bool) -> None:
     """dy is of some hundred units of 5e-324, and x so small and gamma so large that dx is a float32 that is normal."""
     rng = np.random.default_rng(25)
@@ -747,7 +749,10 @@ def test_a_factor_beyond_every_bound_leaves_all_open() -> None:
 
 
 @pytest.mark.parametrize("rms", slow_but([False, True], False))
-@pytest.mark.parametrize(("made", "size", "noise"), [("float32", 1.0, 1e-4), ("bfloat16", 7.5e-29, 8e-12)])
+@pytest.mark.parametrize(
+    ("made", "size", "noise"),
+    slow_but([("float32", 1.0, 1e-4), ("bfloat16", 7.5e-29, 8e-12)], ("float32", 1.0, 1e-4)),
+)
 def test_most_of_what_bounds_leave_open_is_proved_with_errors(
     made: str, size: float, noise: float, rms: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from gncli.kernels import native, plain
 from gncli.kernels.loops import Loops
+from tests.marks import slow_but
 
 
-@pytest.fixture(params=native.BODIES)
+@pytest.fixture(params=slow_but(native.BODIES, "baseline", "avx2"))
 def body(request: pytest.FixtureRequest) -> Loops:
     """Return the loops of a body; the test is skipped where this machine does not run it."""
     if request.param not in native.bodies():
@@ -16,7 +17,7 @@ def body(request: pytest.FixtureRequest) -> Loops:
     return native.Native(request.param)
 
 
-@pytest.fixture(params=["plain", *native.BODIES])
+@pytest.fixture(params=slow_but(["plain", *native.BODIES], "plain", "baseline", "avx2"))
 def each(request: pytest.FixtureRequest) -> Loops:
     """Return plain.py, or the loops of a body; the test is skipped where this machine does not run it."""
     if request.param not in ("plain", *native.bodies()):

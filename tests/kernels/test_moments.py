@@ -30,7 +30,7 @@ from gncli.kernels.reduction import Tree, Visit, concatenate, each, fold, fold_a
 from gncli.kernels.walk import Walk
 from tests import oracle
 from tests.arrays import assert_same_bits, assert_same_moments, drawn, moments_of, plain
-from tests.marks import slow_but
+from tests.marks import examples, slow_but
 
 NATIVE = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
 DTYPES = (*NATIVE, ">u2", ">i4", ">i8", ">u8", ">f2", ">f4", ">f8")
@@ -349,7 +349,7 @@ def parts_of(dtype: str, seed: int, sizes: list[int], offset: float) -> tuple[li
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=examples(100))
 @given(
     st.sampled_from(("f4", "f8", "i8", "u8", "u1")),
     st.integers(0, 1000),
@@ -365,7 +365,7 @@ def test_merging_is_commutative_and_associative_to_rounding(
         assert_right(reshape(found, 1), expected, (dtype, seed, sizes))
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=examples(60))
 @given(st.integers(1, 70), st.sampled_from(("f8", "i8", "f4")), st.integers(0, 3))
 def test_a_tree_gives_the_bits_of_a_fold_also_from_nodes_of_a_power_of_two(count: int, dtype: str, level: int) -> None:
     values = drawn((count, 10), dtype, seed=count, offset=1e3)
@@ -455,7 +455,7 @@ def test_a_mean_of_wide_integers_less_an_origin_is_rounded_once(base: int) -> No
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(derandomize=True, deadline=None, max_examples=examples(250))
 @given(SIZES, st.booleans(), st.sampled_from(DTYPES), st.integers(0, 9), st.data())
 def test_any_partition_gives_the_definition_and_the_same_bits_for_any_tile_and_visit(
     sizes: list[int], first_is_cell: bool, dtype: str, seed: int, data: st.DataObject

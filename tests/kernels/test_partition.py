@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gncli.kernels.layout import Layout
 from gncli.kernels.partition import Axis, Part, Partition, by_group, canonical, whole
+from tests.marks import examples
 
 # layout, order, shape, groups: cell and reduced axes in turn, the first a cell axis
 CANONICAL = [
@@ -55,7 +56,7 @@ def test_every_layout_is_a_short_alternation(
     assert spelt(by_group(shape, order, Layout(letters), groups)) == sizes
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
 @given(st.sampled_from(LAYOUTS), st.sampled_from("CF"), st.integers(1, 3), st.integers(1, 3), st.booleans(), st.data())
 def test_each_element_is_in_the_cell_of_its_sample_and_group(
     letters: str, order: Any, groups: int, group_size: int, interleaved: bool, data: st.DataObject

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gncli.kernels.partition import Axis, Partition, whole
 from gncli.kernels.walk import BLOCK_LIMIT, COLUMN_BLOCK, ROW_BLOCK, VISIT_BLOCKS, WIDE, Region, Walk, boxes
+from tests.marks import examples
 
 # sizes of cell and reduced axes in turn: outer axes, leaf, rows of a block, columns
 WALKS = [
@@ -67,7 +68,7 @@ def test_a_span_reaches_from_the_first_to_the_last_element_of_a_cell() -> None:
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
 @given(SIZES, st.sampled_from((1, 7, 64, 1000, 10_000, 1 << 30)))
 def test_visits_are_aligned_runs_in_storage_order(sizes: list[int], visit: int) -> None:
     walk = Walk.of(partition_of(sizes))
@@ -84,7 +85,7 @@ def test_visits_are_aligned_runs_in_storage_order(sizes: list[int], visit: int) 
         assert math.prod(walk.view(region)) == region.stop - region.start
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=examples(100))
 @given(SIZES, st.sampled_from((1, 100, 5000)))
 def test_a_span_has_the_visits_that_it_has_in_a_walk_over_everything(sizes: list[int], visit: int) -> None:
     walk = Walk.of(partition_of(sizes))
@@ -97,7 +98,7 @@ def test_a_span_has_the_visits_that_it_has_in_a_walk_over_everything(sizes: list
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
 @given(
     SIZES | st.sampled_from(RAGGED),
     st.sampled_from((1, 64, 1000, 1 << 30)),

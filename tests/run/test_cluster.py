@@ -50,6 +50,7 @@ from gncli.tasks.histograms import Bars
 from gncli.tasks.survey import Wanted, survey
 from tests.arrays import assert_same_moments
 from tests.files import sparse_npy
+from tests.marks import examples
 from tests.processes import uncovered
 from tests.runs import Run, measure
 
@@ -586,7 +587,7 @@ ELEMENT = np.dtype(np.int32)
 GRAIN = 48  # bytes: the header of a .npy does not end on a multiple of it
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=examples(40))
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 6)), min_size=1, max_size=12), st.integers(1, 4))
 def test_each_item_writes_whole_grains_and_together_they_write_the_file(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[tuple[int, int]], at_once: int

@@ -27,7 +27,7 @@ from gncli.run import plan
 from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization, Outcome, at_once
 from tests.arrays import Forward, Inline, assert_same_bits, assert_same_moments, drawn, normalized, plain
-from tests.marks import slow_but
+from tests.marks import examples, slow_but
 from tests.runs import measure
 
 TILES = [1 << power for power in range(16, 24)]  # 64 KiB to 8 MiB
@@ -72,7 +72,7 @@ def test_tiles_of_64_kib_to_8_mib_and_1_to_5_workers_give_the_same_bits(
             assert_same_moments(measure(ArraySource(x), whole(x.shape), engine), total, (tile, workers))
 
 
-@settings(derandomize=True, deadline=None, max_examples=120)
+@settings(derandomize=True, deadline=None, max_examples=examples(120))
 @given(
     st.sampled_from(LAYOUTS),
     st.sampled_from("CF"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gncli.errors import ParameterError
 from gncli.io import ArraySource
 from gncli.io.part import Part
+from tests.marks import examples
 from tests.runs import cut
 
 MEANT: list[tuple[str, tuple[int, ...], tuple[str, ...], tuple[int, ...]]] = [
@@ -67,7 +68,7 @@ def test_groups_are_cells_with_their_channels() -> None:
     assert (alone.names, alone.sizes, alone.note((0, 3))) == (("N", "G"), (1, 6), "channel 3")
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=examples(60))
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from("CF"), st.data())
 def test_a_part_is_the_slice(shape: list[int], order: Any, data: st.DataObject) -> None:
     x = np.array(np.arange(np.prod(shape)).reshape(shape), order=order)

@@ -30,7 +30,7 @@ from gncli.report.gates import Shapes
 from gncli.report.lines import place_line, verdict_line
 from gncli.tasks.judging import default_tolerance
 from tests.arrays import Forward, assert_same_bits, spoiled
-from tests.marks import slow_but
+from tests.marks import examples, slow_but
 from tests.runs import diff
 
 DTYPES = ["?", "u1", "i4", "u8", "i8", ">i8", "f2", ">f2", "f4", "f8", ">f8"]
@@ -131,7 +131,7 @@ def test_the_smallest_atol_passes_when_it_is_pasted_and_is_nearly_the_smallest(d
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
 @given(*[st.lists(st.floats(width=32), min_size=1, max_size=8)] * 2, st.sampled_from([0.0, 0.1, 1e30]))
 def test_a_nan_never_passes_and_never_hides_another_number(a: list[float], b: list[float], tolerance: float) -> None:
     size = min(len(a), len(b))

@@ -20,7 +20,7 @@ from gncli.io.shared import Remembered
 from gncli.run import parts as run_parts
 from gncli.run.records import Packed, unpacked
 from gncli.tasks import parts as tasks_parts
-from tests.marks import slow_but
+from tests.marks import examples, slow_but
 from tests.runs import Run
 
 
@@ -239,7 +239,7 @@ numbers = st.one_of(st.none(), st.booleans(), st.integers(-(2**4000), 2**4000), 
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     values=st.recursive(
         numbers,

@@ -20,7 +20,7 @@ from gncli.errors import ChangedError, InputError
 from gncli.io import ArraySource, Source, open_sink, open_source, open_sources
 from gncli.io.formats.npy import StreamSink, header_bytes, read_header
 from tests.files import DTYPES, GOOD, SHAPES, in_threads, make, parse, read_all, saved, with_header
-from tests.marks import slow_but
+from tests.marks import examples, slow_but
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -151,7 +151,7 @@ def test_a_version_3_header_is_utf_8() -> None:
         parse(with_header(GOOD.replace("descr", "d\xe9scr"), b"\x03\x00"))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.binary(max_size=300), st.sampled_from([b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x76\x00", b"\x93NUMPY\x03\x00"])
 )
@@ -160,7 +160,7 @@ def test_any_bytes_give_a_header_or_an_input_error(data: bytes, start: bytes) ->
         parse(start + data)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.text("{}()[]'\",: 0123456789<>|=fiubFalseTruedescrshapefortran_order", max_size=90))
 def test_any_text_gives_a_header_or_an_input_error(text: str) -> None:
     with suppress(InputError):
@@ -328,7 +328,7 @@ def test_arrays_in_memory_are_sources_too() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.lists(st.integers(0, 4), max_size=4).map(tuple),
     st.sampled_from(DTYPES),
@@ -349,7 +349,7 @@ HEADER_PIECES += ["'shape': (2, 3)", "'shape': (6,)", "'shape': ()", "'shape': (
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.lists(st.sampled_from(HEADER_PIECES), max_size=5), st.sampled_from(["{%s}", "{%s, }", "%s", "{%s}\n", " {%s} "])
 )

@@ -28,7 +28,7 @@ from tests.arrays import assert_same_bits
 from tests.damaged import FULL, NPZ_FILES, SIZE, TORN, wide_extra
 from tests.faults import piped
 from tests.files import DTYPES, SHAPES, make, read_all, saved
-from tests.marks import slow_but
+from tests.marks import examples, slow_but
 from tests.runs import diff, stats
 
 SAVE: dict[str, Callable[..., None]] = {"stored": np.savez, "deflated": np.savez_compressed}
@@ -363,7 +363,7 @@ def test_a_changed_byte_is_refused_or_harmless_but_for_stored_data(tmp_path: Pat
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.binary(max_size=200), st.sampled_from([0, 1, 2]))
 def test_any_bytes_give_arrays_or_an_error_of_ours(data: bytes, where: int) -> None:
     whole = zipped(Packed(method=8), Packed("b.npy"))

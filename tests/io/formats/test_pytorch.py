@@ -34,6 +34,7 @@ from tests.arrays import assert_same_bits
 from tests.damaged import PYTORCH_FILES
 from tests.faults import piped
 from tests.files import read_all
+from tests.marks import examples
 from tests.pickles import DATA, Call, Name, Raw, Stored, pickled, storage, torch_file, view
 from tests.runs import diff
 
@@ -232,7 +233,7 @@ def test_deflated_pickles_are_inflated_and_a_worker_opens_a_tensor_again(tmp_pat
 # Strides
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_any_view_is_read_as_numpy_reads_it(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("views") / "x.pt"
@@ -406,7 +407,7 @@ CODES = [operation.code.encode("latin-1") for operation in pickletools.opcodes]
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(CODES), st.binary(max_size=3)), max_size=30), st.integers(0, 200))
 def test_any_operations_give_contents_or_an_error_of_ours(codes: list[bytes], place: int) -> None:
     whole = pickled({"x": view(), "y": [1, (2, "a"), Stored(None)]})
@@ -415,7 +416,7 @@ def test_any_operations_give_contents_or_an_error_of_ours(codes: list[bytes], pl
             reader.contents(content, "x")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.integers(0, 400), st.integers(0, 7))
 def test_a_changed_bit_gives_contents_or_an_error_of_ours(place: int, bit: int) -> None:
     whole = bytearray(

@@ -25,6 +25,7 @@ from tests.arrays import assert_same_bits
 from tests.damaged import SAFETENSORS_FILES
 from tests.faults import piped
 from tests.files import read_all
+from tests.marks import examples
 from tests.runs import diff, stats
 
 SMALL = Path(__file__).parents[2] / "data" / "small.safetensors"
@@ -283,7 +284,7 @@ def test_a_changed_byte_in_the_header_is_refused_or_renames_or_retypes(tmp_path:
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.text('{}[]",:\\ 0123456789xyBF16_dtypeshapedata_offsets', max_size=120), st.booleans())
 def test_any_text_gives_tensors_or_an_error_of_ours(text: str, wrapped: bool) -> None:
     header = f'{{"x": {{{text}}}}}' if wrapped else "{" + text
@@ -294,7 +295,7 @@ def test_any_text_gives_tensors_or_an_error_of_ours(text: str, wrapped: bool) ->
     os.close(reader)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=100))
 def test_any_bytes_give_tensors_or_an_error_of_ours(data: bytes) -> None:
     reader = piped(len(data + b"{").to_bytes(8, "little") + b"{" + data + DATA)

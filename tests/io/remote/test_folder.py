@@ -129,7 +129,7 @@ def test_zarr_python_reads_what_was_put(bucket: Any, out: str, gncli: Command) -
         assert attributes["num_groups"] == 4
 
 
-@pytest.mark.parametrize("shape", [(), (0, 3), (2000,)])
+@pytest.mark.parametrize("shape", [(), (0, 3), pytest.param((2000,), marks=pytest.mark.slow)])
 def test_arrays_of_every_kind_are_put(shape: tuple[int, ...], bucket: Any, out: str) -> None:
     x = np.random.default_rng(1).random(shape)
     for place in ("y.zarr", out):
@@ -422,6 +422,7 @@ def test_what_workers_put_is_removed_with_the_rest(bucket: Any, out: str) -> Non
     assert keys(bucket) == ["y.zarr/notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_late_leaves_what_is_whole(bucket: Any, out: str) -> None:
     made: Any = sink(out)
     with made:
@@ -496,7 +497,8 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks_parts, "PART_NBYTES", 1 << 14)
 
 
-@pytest.mark.parametrize("member", slow_but(["", "::/g/a"], "::/g/a"))
+@pytest.mark.slow
+@pytest.mark.parametrize("member", ["", "::/g/a"])
 def test_parts_in_any_order_put_what_one_process_puts(
     member: str, bucket: Any, out: str, gncli: Command, parts: None
 ) -> None:
@@ -617,6 +619,7 @@ def test_of_two_parts_that_begin_at_once_both_write(
     assert remote(bucket) == local()
 
 
+@pytest.mark.slow
 def test_parts_of_another_run_are_refused_before_there_is_a_record(
     bucket: Any, out: str, gncli: Command, parts: None
 ) -> None:
@@ -679,7 +682,8 @@ def test_a_signal_leaves_parts_and_says_nothing_of_what_is_whole(bucket: Any, ou
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", slow_but(["claim", "c/3", "y.zarr/zarr.json"], "c/3"))
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["claim", "c/3", "y.zarr/zarr.json"])
 def test_a_lost_answer_to_what_was_put_is_no_error(
     key: str, bucket: Any, front: Store, out: str, gncli: Command
 ) -> None:
@@ -735,7 +739,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", slow_but(FAULTS, "403 of a shard", "503 of the last"))
+@pytest.mark.parametrize("case", slow_but(FAULTS, "503 of the last"))
 def test_what_fails_is_one_line_and_leaves_nothing(
     case: str, bucket: Any, front: Store, out: str, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -944,7 +948,8 @@ POINTS: dict[str, tuple[str, str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("when", slow_but(POINTS, "before the last"))
+@pytest.mark.slow
+@pytest.mark.parametrize("when", POINTS)
 def test_a_kill_at_any_time_leaves_an_array_that_is_whole_or_none(
     when: str, bucket: Any, front: Store, out: str, gncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -970,7 +975,8 @@ def test_a_kill_at_any_time_leaves_an_array_that_is_whole_or_none(
     assert remote(bucket) == local()
 
 
-@pytest.mark.parametrize("when", slow_but(["in the middle", "metadata", "old chunks"], "old chunks"))
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in the middle", "metadata", "old chunks"])
 def test_a_forced_run_that_is_killed_leaves_no_half_of_an_array(
     when: str, bucket: Any, front: Store, out: str, gncli: Command, quiet: None
 ) -> None:

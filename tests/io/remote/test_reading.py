@@ -27,6 +27,7 @@ from gncli.report.records import TensorStats
 from gncli.run import cluster
 from tests.files import saved
 from tests.io.remote.conftest import Command
+from tests.marks import slow_but
 from tests.pickles import torch_file, view
 from tests.runs import stats
 from tests.servers import (
@@ -274,7 +275,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("etags", ["strong", "weak", "none"])
+@pytest.mark.parametrize("etags", slow_but(["strong", "weak", "none"], "strong"))
 @pytest.mark.parametrize("case", CHANGES)
 def test_an_object_that_changes_under_the_run_is_status_6(case: str, etags: str, web: Store, gncli: Command) -> None:
     web.objects["/x.npy"] = saved(LARGE)

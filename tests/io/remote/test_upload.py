@@ -52,7 +52,7 @@ def uploads(bucket: Any) -> int:
     return len(list(bucket.multipart_uploads.all()))
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+@pytest.mark.parametrize("suffix", slow_but([".npy", ".safetensors"], ".npy"))
 def test_an_object_is_read_normalized_and_written_like_a_file(
     suffix: str, bucket: Any, front: Store, gncli: Command, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from gncli.io.remote.s3 import S3Object
 from gncli.io.urls import Url
 from tests.files import read_all
 from tests.io.remote.conftest import Command
+from tests.marks import slow_but
 from tests.servers import (
     Fault,
     Store,
@@ -88,7 +89,7 @@ def in_shards(path: Path) -> None:
 LAYOUTS = {"chunks": (chunked, 4), "version 2": (old, 3), "shards": (in_shards, 2)}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", slow_but(LAYOUTS, "shards"))
 def test_a_store_gives_the_report_and_the_bytes_that_a_folder_gives(
     layout: str, web: Store, gncli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +114,7 @@ def test_a_store_gives_the_report_and_the_bytes_that_a_folder_gives(
     assert len([asked for asked in web.asked if "/c/" in asked.path or asked.path[-1].isdigit()]) <= 2 * files + 2
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", slow_but(LAYOUTS, "chunks"))
 def test_each_chunk_takes_one_request(layout: str, web: Store, tmp_path: Path) -> None:
     make, files = LAYOUTS[layout]
     make(tmp_path)
@@ -208,7 +209,7 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", FAULTS)
+@pytest.mark.parametrize("case", slow_but(FAULTS, "403", "truncated"))
 def test_what_cannot_be_read_is_an_error_and_no_fill_value(
     case: str, web: Store, gncli: Command, tmp_path: Path
 ) -> None:

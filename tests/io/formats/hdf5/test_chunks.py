@@ -37,7 +37,7 @@ from gncli.run.engine import Engine
 from gncli.run.normalization import Normalization
 from tests.arrays import assert_same_bits, assert_same_moments, normalized
 from tests.files import DTYPES, make, read_all
-from tests.marks import slow_but
+from tests.marks import examples, slow_but
 from tests.runs import measure
 
 FILTERS: dict[str, dict[str, Any]] = {
@@ -91,7 +91,7 @@ def test_every_dtype_and_filter_is_undone(tmp_path: Path, dtype: str, filters: s
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
 @given(
     st.lists(st.tuples(st.integers(1, 7), st.integers(1, 8)), min_size=1, max_size=4),
     st.sampled_from(sorted(FILTERS)),

@@ -21,6 +21,7 @@ from gncli.io import Source, member_names, open_source, open_sources
 from gncli.io.formats.zarr.reading import ZarrSource
 from gncli.kernels.floats import FLOATS
 from tests.files import DTYPES, SHAPES, make, read_all
+from tests.marks import examples
 from tests.peer import Peer, peer
 from tests.stores import MISSING, crc, group, shard, sharded, store, v2, v3
 
@@ -151,7 +152,7 @@ def test_dtypes_that_numpy_lacks_are_read_by_their_names(tmp_path: Path, other: 
 
 
 @pytest.mark.slow
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_shape_chunk_shard_and_order_is_read(tmp_path: Path, other: Peer, data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=4)))
