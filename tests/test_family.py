@@ -446,6 +446,45 @@ def test_the_check_holds_where_given_moments_are_on_another_scale(scale: float, 
         assert found.ok, found
 
 
+BEYOND: dict[str, tuple[str, float, float | None, str, float]] = {
+    "x / sqrt(var) of float64": ("float64", 1e198, 1e-224, "std", 1e-20),
+    "1 / var of float64": ("float64", 1e-20, 1e-320, "variance", 1e-20),
+    "1 / var of float64, and a float32": ("float32", 1e-20, 1e-320, "variance", 1e-270),
+    "1 / deviation of float64": ("float64", 1e-310, None, "variance", 1e-20),
+    "1 / deviation of float16": ("float16", 1e-6, None, "variance", 1e-3),
+}
+"""The dtype of the result, the scale of x, var if it is given, the denominator, and a gamma with which results fit."""
+
+
+@pytest.mark.parametrize("name", BEYOND)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_check_is_the_proof_where_a_standardized_value_is_beyond_its_dtype(name: str, engine: Engine) -> None:
+    made, scale, var, denominator, fits = BEYOND[name]
+    x = drawn((2, 3, 40), "f8") * np.array([scale, 1.0, scale])[:, None]  # of the second channel nothing is beyond it
+    norm = GroupNorm(None if var else 3, eps=0.0, layout="NCL", denominator=denominator, given=var is not None)
+    case = Case(norm, Scaling(), cells_along(x.shape, [1] if var else [0, 1]), (1,))
+    moments = None if var is None else (np.zeros(3), np.array([var, 1.0, var]))
+    for gamma in (fits, -0.0, 1.0):
+        y, found = computed(x, case, made, np.full((), gamma), np.zeros(()), moments, engine)
+        assert_same_bits(y, expected(x, case, made, np.full(x.shape, gamma), np.zeros(x.shape), moments))
+        assert (found.ok, found.overflowed) == (not np.isinf(y).any(), np.isinf(y).sum())
+        assert found.ok or gamma == 1.0
+        assert (found.proved or 0) + (found.settled or 0) == np.isfinite(y).sum()
+        assert found.mean_error is not None and found.mean_error <= 1  # of the second channel
+
+
+def test_the_check_fails_where_a_standardized_value_beyond_its_dtype_spoils_the_result() -> None:
+    x, moments = np.array([[1e198, -2e198]]), (np.zeros(2), np.full(2, 1e-224))
+    case = Case(GroupNorm(given=True, layout="NC", eps=0.0), Scaling(), x, ())
+    for made, gamma, overflow in (("float32", 0.0, None), ("bfloat16", 1e-300, "saturate")):
+        _, found = computed(x, case, made, np.full((), gamma), np.zeros(()), moments, overflow=overflow)
+        assert (found.ok, found.failures) == (False, 0)
+    x, moments = np.array([[1e5]]), (np.zeros(1), np.ones(1))
+    case = Case(GroupNorm(given=True, layout="NC", eps=0.0), Scaling(round_before_affine=True), x, ())
+    y, found = computed(x, case, "float16", np.zeros(()), np.zeros(()), moments)
+    assert (np.isnan(y).all(), found.ok) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("options", "wrong"),
     [

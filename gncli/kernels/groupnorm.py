@@ -427,7 +427,13 @@ class Check:
         return {"ok": self.ok, "groups": self.groups, **ratios, **found}
 
 
-def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.dtype[Any]) -> Check:
+def beyond(mapping: Standardization, z: Moments, y: Moments) -> NDArray[np.bool_]:
+    """Return the cells that have a result, though their factor or a standardized value is beyond the dtype of these."""
+    large = (mapping.rstd == LARGEST) | (z.number("posinf") + z.number("neginf") > 0)
+    return np.asarray(large & (y.number("nan") == 0))
+
+
+def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.dtype[Any], apart: Any = False) -> Check:
     """Return the check: the errors of standardized values, as fractions of what rounding allows.
 
     With u half the machine epsilon of `dtype`, s half its smallest subnormal, E and V the mean and variance to expect,
@@ -444,10 +450,12 @@ def check(before: Moments, by: Moments, z: Moments, norm: GroupNorm, dtype: np.d
         Only eps and denominator are used.
     dtype : numpy.dtype
         The dtype of the standardized values.
+    apart : ndarray of bool, or False
+        The cells whose standardized values do not say whether the result is right: those of `beyond`.
     """
     groups, nonfinite, constant = before.n.size, ~before.finite, before.constant
     nan_before, nan_after = (0 if each.nan is None else int(each.nan.sum()) for each in (before, z))
-    held = ~nonfinite & (before.n > 0)
+    held = ~nonfinite & (before.n > 0) & np.logical_not(apart)
     own = by is before
     if not held.all():
         before, by, z = (each(moments, operator.itemgetter(held)) for moments in (before, by, z))
