@@ -6,10 +6,9 @@ import pytest
 
 from gncli.kernels import native, plain
 from gncli.kernels.loops import Loops
-from tests.marks import slow_but
 
 
-@pytest.fixture(params=slow_but(native.BODIES, "baseline", "avx2"))
+@pytest.fixture(params=native.BODIES)
 def body(request: pytest.FixtureRequest) -> Loops:
     """Return the loops of a body; the test is skipped where this machine does not run it."""
     if request.param not in native.bodies():
@@ -17,7 +16,7 @@ def body(request: pytest.FixtureRequest) -> Loops:
     return native.Native(request.param)
 
 
-@pytest.fixture(params=slow_but(["plain", *native.BODIES], "plain", "baseline", "avx2"))
+@pytest.fixture(params=["plain", *native.BODIES])
 def each(request: pytest.FixtureRequest) -> Loops:
     """Return plain.py, or the loops of a body; the test is skipped where this machine does not run it."""
     if request.param not in ("plain", *native.bodies()):

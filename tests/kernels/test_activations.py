@@ -41,7 +41,7 @@ def test_the_exponential_is_within_4_units() -> None:
     np.testing.assert_array_equal(cut, [*exponential(np.array([-690.0, -690.0, 690.0, 690.0])), np.nan])
 
 
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", slow_but(SMOOTH, "silu"))
 def test_the_error_of_an_activation_is_within_its_bound(name: str) -> None:
     for e in (0.0, 2.0**-9, 0.25):
         found, bound = ARGUMENTS.copy(), np.full(ARGUMENTS.shape, e)
@@ -85,7 +85,7 @@ def test_relu_keeps_the_bound_of_what_may_be_positive() -> None:
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("name", slow_but(SMOOTH, "silu", "gelu-tanh"))
+@pytest.mark.parametrize("name", slow_but(SMOOTH, "silu"))
 def test_two_float64_hold_an_activation_within_its_bound(name: str, quick: bool) -> None:
     ends = [end + away for end in ENDS[name] for away in (-1.0, -1e-9, 1e-9, 1.0)]
     high = np.concatenate([ARGUMENTS, ends, [4.0, -4.0, 3.99, -3.99, 37.0, 700.0, 1e9, 1e-200]])

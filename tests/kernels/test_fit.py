@@ -67,7 +67,7 @@ def test_a_large_mean_costs_no_digits() -> None:
     assert offset[0] == pytest.approx(float(wanted[1]), rel=1e-9)
 
 
-@pytest.mark.parametrize("a_power", [-1000, -300, 0, 300, 1000])
+@pytest.mark.parametrize("a_power", slow_but([-1000, -300, 0, 300, 1000], -1000, 0, 1000))
 @pytest.mark.parametrize("b_power", [-1000, -300, 0, 300, 1000])
 def test_magnitudes_are_scaled(a_power: int, b_power: int) -> None:
     b = RNG.integers(-99, 99, (6, 100)).astype(float)

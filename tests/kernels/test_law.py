@@ -20,7 +20,7 @@ from gncli.kernels.reduction import Visit
 from gncli.kernels.tally import tally
 from gncli.kernels.walk import Walk
 from tests.arrays import DTYPES, hostile
-from tests.marks import examples, slow_but
+from tests.marks import slow_but
 
 ALL = ("zeros", "total", "l1", "cube", "fourth", "argmin", "argmax", "first_nan", "first_inf")
 KERNELS = [plain, *(native.Native(body) for body in native.bodies())]
@@ -112,7 +112,7 @@ def test_the_bits_of_a_block_are_those_of_the_table(kernel: Loops, length: int, 
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: getattr(kernel, "name", "plain"))
-@settings(derandomize=True, deadline=None, max_examples=examples(60))
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(
     length=st.one_of(st.integers(1, 300), st.sampled_from((4096, 8191, 8192))),
     seed=st.integers(0, 100),
@@ -153,7 +153,7 @@ def test_a_tensor_of_many_blocks_has_the_bits_of_the_table() -> None:
     }
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(40))
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(length=st.integers(1, 300), seed=st.integers(0, 100))
 def test_differences_are_summed_as_by_hand(length: int, seed: int) -> None:
     a, b = np.random.default_rng(seed).standard_normal((2, length))

@@ -95,7 +95,7 @@ def members(archive: bytes) -> list[bytes]:
         return [found[name].tobytes() for name in sorted(found.files)]
 
 
-@pytest.mark.parametrize("case", slow_but(CASES, "many groups per visit", "groups larger than a part", "Fortran order"))
+@pytest.mark.parametrize("case", slow_but(CASES, "groups larger than a part", "Fortran order"))
 def test_parts_in_any_order_give_the_bits_and_the_report_of_one_process(run: Run, case: str) -> None:
     shape, order, dtype, options = CASES[case]
     save("x.npy", shape, order, dtype, nan=case == "NaN")
