@@ -293,9 +293,11 @@ EXPORT int supports(int body)
 #define vd NAME(vd)
 #define vf NAME(vf)
 #define vl NAME(vl)
+#define vu NAME(vu)
 typedef double vd __attribute__((vector_size(WIDTH)));
 typedef float vf __attribute__((vector_size(WIDTH / 2)));
 typedef int64_t vl __attribute__((vector_size(WIDTH)));
+typedef uint64_t vu __attribute__((vector_size(WIDTH))); /* whose sums may wrap around */
 
 #define PER ((int)(WIDTH / sizeof(double))) /* doubles in a vector */
 #define INLINE static inline __attribute__((always_inline, unused))
@@ -1634,19 +1636,68 @@ INLINE uint16_t NAME(to_half)(double value)
     return (uint16_t)NAME(half_bits)(NAME(halved)(value));
 }
 
-/* Round y; return whether an element may be open: also where a bound is NaN, or not finite like y. With a bound, y less
- * its bound is rounded. */
-INLINE int NAME(round_floats)(const double *restrict y, const double *restrict bound, int n, struct form form,
-                              const int narrow, float *restrict to)
+/* Round a vector once to a form; add to `odd` a negative number where an element may be open, overflows, or is NaN.
+ *
+ * Both ends of a bound are rounded to the same number if they have one sign, and lie less than half a unit of the last
+ * place from it; if they are less than a quarter apart from y, they do so across a power of two, too. */
+INLINE vd NAME(round_once)(vd y, vd bound, struct form form, const int bounded, vl *odd)
+{
+    const vl exponent = INT64_C(0x7ff0000000000000) - (vl){0}, minus = INT64_MIN - (vl){0};
+    const double half = form.shift / 0x1.8p+53 * (1 - 0x1p-20); /* of 1; the ends themselves are rounded */
+    vd size = NAME(size_of)(y), power = NAME(max)((vd)((vl)size & exponent), NAME(all)(form.least));
+    vd unit = power * form.shift, exact = (size + unit) - unit;
+    *odd |= (vl)((vu)NAME(all)(form.largest) - (vu)exact) | (vl)exact; /* a NaN may be negative */
+    if (bounded) {
+        vd away = NAME(max)(NAME(size_of)(size - exact), bound) + bound;
+        *odd |= (vl)((vu)(power * half) - (vu)away) | (vl)away;
+        *odd |= (vl)(y - bound) ^ (vl)(y + bound);
+    }
+    return (vd)((vl)exact | ((vl)y & minus));
+}
+
+/* Round a multiple of `PER` elements of y to floats; see round_narrow. */
+INLINE int NAME(round_vectors)(const double *y, const double *bound, int n, struct form form, const int bounded, float *to)
+{
+    vl odd = {0};
+    int64_t any = 0;
+    for (int i = 0; i < n; i += PER) {
+        vd more = bounded ? NAME(load)((const char *)(bound + i), 0) : NAME(all)(0);
+        vd value = NAME(round_once)(NAME(load)((const char *)(y + i), 0), more, form, bounded, &odd);
+        vf found = __builtin_convertvector(value, vf);
+        memcpy(to + i, &found, sizeof found);
+    }
+    for (int lane = 0; lane < PER; lane++)
+        any |= odd[lane];
+    return any < 0;
+}
+
+/* Round y to floats; return whether an element may be open: also where a bound is NaN, or y is not finite. */
+static __attribute__((noinline)) int NAME(round_narrow)(const double *y, const double *bound, int n, struct form form,
+                                                        float *to)
+{
+    const int whole = n - n % PER, left = n - whole;
+    int odd = bound ? NAME(round_vectors)(y, bound, whole, form, 1, to) : NAME(round_vectors)(y, NULL, whole, form, 0, to);
+    if (left) {
+        double value[PER] = {0}, more[PER] = {0};
+        float found[PER];
+        memcpy(value, y + whole, (size_t)left * sizeof(double));
+        if (bound)
+            memcpy(more, bound + whole, (size_t)left * sizeof(double));
+        odd |= bound ? NAME(round_vectors)(value, more, PER, form, 1, found) : NAME(round_vectors)(value, NULL, PER, form, 0, found);
+        memcpy(to + whole, found, (size_t)left * sizeof(float));
+    }
+    return odd;
+}
+
+/* The same of single precision. With a bound, y less its bound is rounded. */
+INLINE int NAME(round_floats)(const double *restrict y, const double *restrict bound, int n, float *restrict to)
 {
     uint32_t differ = 0;
     for (int i = 0; i < n; i++) {
-        double under = y[i] - (bound ? bound[i] : 0.0);
-        float low = narrow ? NAME(narrowed)(under, form) : (float)under;
+        float low = (float)(y[i] - (bound ? bound[i] : 0.0));
         to[i] = low;
         if (bound) {
-            double over = y[i] + bound[i];
-            float high = narrow ? NAME(narrowed)(over, form) : (float)over;
+            float high = (float)(y[i] + bound[i]);
             uint32_t a, b;
             memcpy(&a, &low, sizeof a);
             memcpy(&b, &high, sizeof b);
@@ -1659,23 +1710,12 @@ INLINE int NAME(round_floats)(const double *restrict y, const double *restrict b
 
 INLINE int NAME(round_halves)(const double *restrict y, const double *restrict bound, int n, uint16_t *restrict to)
 {
-    float low[CHUNK], high[CHUNK];
-    uint32_t differ = 0;
-    for (int i = 0; i < n; i++) {
-        low[i] = NAME(halved)(bound ? y[i] - bound[i] : y[i]);
-        if (bound)
-            high[i] = NAME(halved)(y[i] + bound[i]);
-    }
+    const struct form half = {0x1p-14, 0x1.8p+42, 65504.0, INFINITE};
+    float rounded[CHUNK];
+    int odd = bound ? NAME(round_narrow)(y, bound, n, half, rounded) : NAME(round_narrow)(y, NULL, n, half, rounded);
     for (int i = 0; i < n; i++)
-        to[i] = (uint16_t)NAME(half_bits)(low[i]);
-    for (int i = 0; i < n; i++) {
-        uint32_t a, b = 0;
-        memcpy(&a, &low[i], sizeof a);
-        if (bound)
-            memcpy(&b, &high[i], sizeof b);
-        differ |= (bound ? a ^ b : 0) | (low[i] == low[i] ? 0 : 1);
-    }
-    return differ != 0;
+        to[i] = (uint16_t)NAME(half_bits)(rounded[i]);
+    return odd;
 }
 
 INLINE uint32_t NAME(bits_of_float)(float value)
@@ -1741,9 +1781,9 @@ INLINE ptrdiff_t NAME(round_chunk)(const struct map *task, const double *y, cons
         struct form form = NAME(form_of)(task);
         int odd;
         if (form.shift != 0)
-            odd = bound ? NAME(round_floats)(y, bound, n, form, 1, made) : NAME(round_floats)(y, NULL, n, form, 1, made);
+            odd = bound ? NAME(round_narrow)(y, bound, n, form, made) : NAME(round_narrow)(y, NULL, n, form, made);
         else
-            odd = bound ? NAME(round_floats)(y, bound, n, form, 0, made) : NAME(round_floats)(y, NULL, n, form, 0, made);
+            odd = bound ? NAME(round_floats)(y, bound, n, made) : NAME(round_floats)(y, NULL, n, made);
         return odd ? NAME(look_closer)(task, y, bound, n, made, at, found) : 0;
     }
     uint16_t *made = (uint16_t *)to + at;
@@ -2297,13 +2337,53 @@ INLINE int NAME(right)(double w, double number, struct form form, double half, d
     return (size > limit ? beyond : inside) | ((w - w != 0) & (number - number != 0));
 }
 
+/* Return whether all elements of y, a multiple of `PER`, are multiples of the unit of the last place of w, and nearer to
+ * it than half of that: then they are right. Count the zeros. */
+INLINE int NAME(near_vectors)(const double *w, const float *y, int n, struct form form, double half, int64_t *zeros)
+{
+    const vl exponent = INT64_C(0x7ff0000000000000) - (vl){0};
+    vl odd = {0}, differ = {0}, nothing = {0};
+    int64_t any = 0;
+    for (int i = 0; i < n; i += PER) {
+        vd value = NAME(load)((const char *)(w + i), 0), number = NAME(load)((const char *)(y + i), 1);
+        vd power = NAME(max)((vd)((vl)value & exponent), NAME(all)(form.least)), unit = power * form.shift;
+        odd |= (vl)((vu)(power * (half * (1 - 0x1p-20))) - (vu)NAME(size_of)(value - number));
+        differ |= (vl)((number + unit) - unit - number);
+        nothing -= (number == 0) & (value != 0);
+    }
+    for (int lane = 0; lane < PER; lane++) {
+        any |= (differ[lane] & INT64_MAX) != 0 || odd[lane] < 0;
+        *zeros += nothing[lane];
+    }
+    return !any;
+}
+
+/* Return whether all elements of y are right at first sight; if they are, count the zeros. */
+static __attribute__((noinline)) int NAME(all_near)(const double *w, const float *y, int n, struct form form, double half,
+                                                    int64_t *zeros)
+{
+    const int whole = n - n % PER, left = n - whole;
+    int64_t found = 0;
+    int near = NAME(near_vectors)(w, y, whole, form, half, &found);
+    if (left) {
+        double value[PER] = {0};
+        float number[PER] = {0};
+        memcpy(value, w + whole, (size_t)left * sizeof(double));
+        memcpy(number, y + whole, (size_t)left * sizeof(float));
+        near &= NAME(near_vectors)(value, number, PER, form, half, &found);
+    }
+    *zeros += near ? found : 0;
+    return near;
+}
+
 /* Count the elements of y that are not the rounding of w, and those that are 0 for a w that is not. */
 INLINE void NAME(audit_chunk)(struct map *task, const double *restrict w, const float *restrict y, int n)
 {
     const struct form form = NAME(form_of)(task);
     const double half = task->shift / 0x1.8p+53, limit = task->limit; /* half a unit of the last place of 1 */
     int64_t wrong = 0, zeros = 0;
-    for (int i = 0; i < n; i++) {
+    const int near = NAME(all_near)(w, y, n, form, half, &zeros);
+    for (int i = 0; !near && i < n; i++) {
         double number = (double)y[i];
         wrong += NAME(right)(w[i], number, form, half, limit) ? 0 : 1;
         zeros += (number == 0) & (w[i] != 0) ? 1 : 0;
@@ -2982,7 +3062,8 @@ INLINE void NAME(slope_run)(const double *restrict g, const double *restrict z, 
     }
 }
 
-/* Round a chunk of numbers to y, from element `at` of it on; name those that are open, and count the zeros of others. */
+/* Round a chunk of numbers to y, from element `at` of it on; name those that are open, and count the zeros of others. What
+ * does not pass at first sight is rounded one by one. */
 static int64_t NAME(enclose)(struct map *task, const double *values, const double *bound, int n, ptrdiff_t at, int64_t found)
 {
     const struct form form = NAME(form_of)(task);
@@ -2993,13 +3074,17 @@ static int64_t NAME(enclose)(struct map *task, const double *values, const doubl
     if (half)
         odd = NAME(round_halves)(values, bound, n, (uint16_t *)task->y + at);
     else if (narrow)
-        odd = NAME(round_floats)(values, bound, n, form, 1, y);
+        odd = NAME(round_narrow)(values, bound, n, form, y);
     else
-        odd = NAME(round_floats)(values, bound, n, form, 0, y);
+        odd = NAME(round_floats)(values, bound, n, y);
     for (int i = 0; odd && i < n; i++) {
         double low = values[i] - bound[i], high = values[i] + bound[i];
         float a = half ? NAME(halved)(low) : narrow ? NAME(narrowed)(low, form) : (float)low;
         float b = half ? NAME(halved)(high) : narrow ? NAME(narrowed)(high, form) : (float)high;
+        if (half)
+            ((uint16_t *)task->y)[at + i] = (uint16_t)NAME(half_bits)(a);
+        else
+            y[i] = a;
         if (NAME(bits_of_float)(a) == NAME(bits_of_float)(b) && b == b)
             continue;
         if (found < task->room)
@@ -3159,7 +3244,7 @@ double NAME(largest)(PRODUCT, ptrdiff_t size)
 
 /* Take from the sizes p what they have at the level of `unit`, and add it, and the same with their signs, to the sums of
  * each lane: p + unit ends with it, as an integer. The `first` time p has the numbers, and sizes and signs are made. */
-INLINE vl NAME(take_level)(double *p, int64_t *sign, int n, double unit, const int first, vl *signed_sums, vl *sizes,
+INLINE vl NAME(take_level)(double *p, int64_t *sign, int n, double unit, const int first, vu *signed_sums, vu *sizes,
                            vl *negative)
 {
     vl left = {0};
@@ -3176,8 +3261,8 @@ INLINE vl NAME(take_level)(double *p, int64_t *sign, int n, double unit, const i
                 memcpy(&minus, sign + i + k * PER, sizeof minus);
             vd raised = size + unit, rest = size - (raised - unit);
             memcpy(p + i + k * PER, &rest, sizeof rest);
-            sizes[k] += (vl)raised;
-            signed_sums[k] += (vl)raised ^ minus;
+            sizes[k] += (vu)raised;
+            signed_sums[k] += (vu)raised ^ (vu)minus;
             left |= (vl)rest;
         }
     return left;
@@ -3189,9 +3274,8 @@ INLINE vl NAME(take_columns)(double *p, int64_t *sign, int n, double unit, int64
 {
     vl left = {0};
     for (int i = 0; i < n; i += PER) {
-        const size_t width = (n - i < PER ? (size_t)(n - i) : (size_t)PER) * sizeof(int64_t);
         vd size = NAME(load)((const char *)(p + i), 0);
-        vl minus, found, both[2] = {{0}};
+        vl minus, found, both[2];
         if (first) {
             minus = (vl)size >> 63;
             size = NAME(size_of)(size);
@@ -3202,12 +3286,21 @@ INLINE vl NAME(take_columns)(double *p, int64_t *sign, int n, double unit, int64
         memcpy(p + i, &rest, sizeof rest);
         left |= (vl)rest;
         found = (vl)raised - base;
-        memcpy(&both[0], sums + i, width);
-        memcpy(&both[1], sizes + i, width);
-        both[0] += (found ^ minus) - minus;
-        both[1] += found;
-        memcpy(sums + i, &both[0], width);
-        memcpy(sizes + i, &both[1], width);
+        both[0] = (found ^ minus) - minus;
+        both[1] = found;
+        if (n - i >= PER) {
+            vl had[2];
+            memcpy(&had[0], sums + i, sizeof had[0]);
+            memcpy(&had[1], sizes + i, sizeof had[1]);
+            both[0] += had[0];
+            both[1] += had[1];
+            memcpy(sums + i, &both[0], sizeof both[0]);
+            memcpy(sizes + i, &both[1], sizeof both[1]);
+        } else
+            for (int lane = 0; lane < n - i; lane++) {
+                sums[i + lane] += both[0][lane];
+                sizes[i + lane] += both[1][lane];
+            }
     }
     return left;
 }
@@ -3232,7 +3325,8 @@ int64_t NAME(levels)(PRODUCT, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, 
             p[i] = 0;
         for (ptrdiff_t level = 0; more && level < count; level++) {
             int64_t *to = sums + 2 * level * own + place, base;
-            vl lanes[2][4] = {{{0}}}, negative = {0}, rest;
+            vu lanes[2][4] = {{{0}}};
+            vl negative = {0}, rest;
             memcpy(&base, units + level, sizeof base);
             if (inner == 1)
                 rest = level == 0 ? NAME(take_columns)(p, sign, n, units[level], base, 1, to, to + own)
@@ -3250,10 +3344,10 @@ int64_t NAME(levels)(PRODUCT, ptrdiff_t before, ptrdiff_t own, ptrdiff_t inner, 
             uint64_t found = 0, sizes = 0; /* sums may be beyond an integer until the base is taken away */
             for (int k = 0; k < 4; k++)
                 for (int lane = 0; lane < PER; lane++) {
-                    found += (uint64_t)lanes[0][k][lane];
-                    sizes += (uint64_t)lanes[1][k][lane];
+                    found += lanes[0][k][lane];
+                    sizes += lanes[1][k][lane];
                 }
-            to[0] += (int64_t)(found - (uint64_t)base * (uint64_t)(whole - 2 * minus) + (uint64_t)minus);
+            to[0] += (int64_t)(found - (uint64_t)base * ((uint64_t)whole - 2 * (uint64_t)minus) + (uint64_t)minus);
             to[own] += (int64_t)(sizes - (uint64_t)base * (uint64_t)whole);
         }
         left |= more;

@@ -106,6 +106,21 @@ def test_bounds_leave_open_what_they_leave_open_in_plain(each: Loops, made: str)
     assert 7 in places and 12 < len(places) < 4900
 
 
+@pytest.mark.parametrize("made", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_bounds_next_to_ties_and_powers_of_two_leave_open_what_they_leave_open_in_plain(each: Loops, made: str) -> None:
+    """Each value is rounded alone, since one that is open makes a loop look closer at those beside it."""
+    kind, cells = FLOATS[made], Gradient(np.ones((1, 1)), *np.zeros((5, 1, 1)))
+    unit, least = 2.0**-kind.mantissa, kind.least * 2.0**-kind.mantissa
+    near = np.outer([least, kind.least, 1.0, kind.largest], 1 + unit * np.array([-0.5, -0.125, 0, 0.25, 0.5]))
+    opened = 0
+    for value in [0.0, least / 2, least / 8, kind.limit, np.nextafter(kind.limit, 0), *near.reshape(-1).tolist()]:
+        for bound in max(abs(value) * unit, least) * np.array([0.0, 1e-12, 0.2, 0.26, 0.38, 0.49, 0.51, 9.0]):
+            for sign in (1.0, -1.0):
+                some, limit = np.full(9, sign * value), np.full(9, bound)
+                opened += len(assert_same_gradient(each, (some, some, limit, Blocks(9, 9, False), cells), kind, 9)) // 9
+    assert 100 < opened < 300
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 200), (1, 3, 64), (5, 700, 1), (2, 3, 2, 5, 4), (2, 3, 1111)])
 @pytest.mark.parametrize("dtypes", ["d", "f", "dd", "ff", "fd"])
 def test_levels_of_products_are_those_of_plain(each: Loops, shape: tuple[int, ...], dtypes: str) -> None:

@@ -339,6 +339,9 @@ def test_the_audit_finds_each_number_that_is_not_the_nearest(each: Loops, made: 
     wrong = y.copy()
     wrong[between] = np.nextafter(y[between], np.float32(0))  # near, and no number of the dtype
     assert audited(wrong) == between.tolist()
+    exact = y[between].astype(np.float64)  # among values that are all nearer than ties are
+    assert each.audit(exact, kind, wrong[between]) == (between.size, 0)
+    assert each.audit(exact, kind, y[between]) == (0, 0)
     for place, bad in ((values.size - 1, 1.0), (values.size - 3, 1.0), (0, np.nan), (0, np.inf)):
         wrong = y.copy()
         wrong[place] = bad
