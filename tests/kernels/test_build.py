@@ -17,7 +17,7 @@ from gncli.kernels import build, native
 from tests.transcripts import ROOT
 
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1")
-SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+SANITIZED = ("-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 CHECKED = ("test_loops*.py", "test_law.py", "test_limbs.py", "test_map.py", "test_tally.py")  # what is not slow
 NO_COMPILER = pytest.mark.skipif(build.compiler() is None, reason="needs a C compiler")
 
