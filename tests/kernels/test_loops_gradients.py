@@ -107,7 +107,7 @@ def test_bounds_leave_open_what_they_leave_open_in_plain(each: Loops, made: str)
 
 
 @pytest.mark.parametrize("made", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
-def test_bounds_next_to_ties_and_powers_of_two_leave_open_what_they_leave_open_in_plain(each: Loops, made: str) -> None:
+def test_bounds_next_to_ties_and_powers_of_two_leave_open_what_they_leave_open_in_plain(body: Loops, made: str) -> None:
     """Each value is rounded alone, since one that is open makes a loop look closer at those beside it."""
     kind, cells = FLOATS[made], Gradient(np.ones((1, 1)), *np.zeros((5, 1, 1)))
     unit, least = 2.0**-kind.mantissa, kind.least * 2.0**-kind.mantissa
@@ -117,7 +117,7 @@ def test_bounds_next_to_ties_and_powers_of_two_leave_open_what_they_leave_open_i
         for bound in max(abs(value) * unit, least) * np.array([0.0, 1e-12, 0.2, 0.26, 0.38, 0.49, 0.51, 9.0]):
             for sign in (1.0, -1.0):
                 some, limit = np.full(9, sign * value), np.full(9, bound)
-                opened += len(assert_same_gradient(each, (some, some, limit, Blocks(9, 9, False), cells), kind, 9)) // 9
+                opened += len(assert_same_gradient(body, (some, some, limit, Blocks(9, 9, False), cells), kind, 9)) // 9
     assert 100 < opened < 300
 
 
