@@ -272,7 +272,7 @@ def test_float64_sums_that_nearly_cancel_are_proved(activation: str | None) -> N
             assert_same_bits(values, expected)
 
 
-@pytest.mark.parametrize("size", slow_but([5e-324, 1e-310, 1e-285, 1e280, 1e306], 5e-324, 1e306))
+@pytest.mark.parametrize("size", slow_but([5e-324, 1e-310, 1e-285, 1e280, 1e306], 5e-324))
 @pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("given", [False, True])
 def test_float64_sums_of_any_size_are_correctly_rounded(size: float, activation: str | None, given: bool) -> None:
