@@ -38,7 +38,7 @@ class Loops(Protocol):
     ) -> Mapping[str, NDArray[Any]]:
         """See `plain.moments`."""
 
-    def bounds(self, n: Floats, lo: Floats, m2: Floats, added: Floats, lost: Floats | None) -> Floats:
+    def bounds(self, n: Floats, lo: Floats, m2: Floats, added: Floats, part: float, lost: Floats | None) -> Floats:
         """See `plain.bounds`."""
 
     def ratios(

@@ -410,7 +410,7 @@ INLINE double NAME(halves)(double *lanes)
 
 struct NAME(panel) {
     double sum[LANES], least[LANES], most[LANES], middle[LANES], powers[4][LANES], l1[LANES], zeros[LANES];
-    double unit[LANES], lower[LANES]; /* deviations are summed in two parts, see plain._sums_of_deviations */
+    double unit[LANES], lower[LANES]; /* deviations are summed in two parts, see plain._measured */
 };
 
 /* Take the sum and the extremes of each lane. */
@@ -622,7 +622,7 @@ INLINE double NAME(scaled)(double value, int32_t power)
 }
 
 /* Take what deviations are taken from, and the unit that takes them apart, in each lane: see plain._middle and
- * plain._sums_of_deviations. The extremes are on the scale of the sums. */
+ * plain._measured. The extremes are on the scale of the sums. */
 INLINE void NAME(center)(const struct moments *task, const double *n, const double *least, const double *most,
                          struct NAME(panel) *to)
 {
@@ -1208,13 +1208,14 @@ void NAME(pool)(const struct sets *from, const struct sets *to, ptrdiff_t num, p
 
 /* Bound the errors of some blocks; of all, `added` is one number (`step` 0) or there is one for each (`step` 1). */
 INLINE void NAME(bound_blocks)(const double *restrict n, const double *restrict lo, const double *restrict m2,
-                               const double *restrict lost, const double *restrict added, const int step, ptrdiff_t size,
-                               double *restrict of_mean, double *restrict of_m2)
+                               const double *restrict lost, const double *restrict added, const int step, double part,
+                               ptrdiff_t size, double *restrict of_mean, double *restrict of_m2)
 {
     for (ptrdiff_t i = 0; i < size; i++) {
         double count = n[i] > 1 ? n[i] : 1, lower = __builtin_fabs(lo[i]), terms = added[i * step];
         double square = count * lower * lower, whole = m2[i] + square;
-        double mean = U * __builtin_sqrt(whole / count) + 3 * U * lower + terms * U * 0x1p-39 * __builtin_sqrt(whole);
+        double each = __builtin_sqrt(whole / count), most = part * __builtin_sqrt(whole);
+        double mean = U * each + 3 * U * lower + terms * U * (most < each ? most : each);
         double error = (terms + 3) * U * whole + 4 * U * square;
         if (lost) {
             mean += lost[i];
@@ -1226,16 +1227,16 @@ INLINE void NAME(bound_blocks)(const double *restrict n, const double *restrict 
 }
 
 EXPORT void NAME(bounds)(const double *n, const double *lo, const double *m2, const double *lost, const double *added,
-                         ptrdiff_t step, ptrdiff_t size, double *of_mean, double *of_m2);
+                         ptrdiff_t step, double part, ptrdiff_t size, double *of_mean, double *of_m2);
 
 /* Write the bounds of the errors of `size` blocks: plain.bounds. */
 void NAME(bounds)(const double *n, const double *lo, const double *m2, const double *lost, const double *added,
-                  ptrdiff_t step, ptrdiff_t size, double *of_mean, double *of_m2)
+                  ptrdiff_t step, double part, ptrdiff_t size, double *of_mean, double *of_m2)
 {
     if (step || lost)
-        NAME(bound_blocks)(n, lo, m2, lost, added, step != 0, size, of_mean, of_m2);
+        NAME(bound_blocks)(n, lo, m2, lost, added, step != 0, part, size, of_mean, of_m2);
     else
-        NAME(bound_blocks)(n, lo, m2, NULL, added, 0, size, of_mean, of_m2);
+        NAME(bound_blocks)(n, lo, m2, NULL, added, 0, part, size, of_mean, of_m2);
 }
 
 EXPORT void NAME(ratios)(const double *expected, const double *shift, const double *mean, const double *var,

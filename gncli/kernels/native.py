@@ -133,7 +133,7 @@ _CELLS = (_POINTER, _SIZE, _SIZE, _SIZE)  # see `_cells`
 _PRODUCT = (_POINTER, ctypes.c_int64, _POINTER, ctypes.c_int64)  # see `_factor`
 _ARGUMENTS = {
     "moments": (ctypes.POINTER(_Moments),),
-    "bounds": (*(_POINTER,) * 5, _SIZE, _SIZE, _POINTER, _POINTER),
+    "bounds": (*(_POINTER,) * 5, _SIZE, ctypes.c_double, _SIZE, _POINTER, _POINTER),
     "ratios": (*(_POINTER,) * 6, _SIZE, _SIZE, ctypes.c_double, _POINTER),
     "pool": (ctypes.POINTER(_Sets), ctypes.POINTER(_Sets), _SIZE, _SIZE, _SIZE),
     "digits": (_POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
@@ -211,13 +211,13 @@ class Native:
         self._call["moments"](ctypes.byref(task))
         return sets.found()
 
-    def bounds(self, n: Floats, lo: Floats, m2: Floats, added: Floats, lost: Floats | None) -> Floats:
+    def bounds(self, n: Floats, lo: Floats, m2: Floats, added: Floats, part: float, lost: Floats | None) -> Floats:
         """See `plain.bounds`."""
         given = [None if array is None else np.ascontiguousarray(array) for array in (n, lo, m2, lost)]
         added = np.ascontiguousarray(np.broadcast_to(added, n.shape) if added.size > 1 else added)
         found = np.empty((2, *n.shape))
         pointers = (None if array is None else _at(array) for array in given)
-        self._call["bounds"](*pointers, _at(added), added.size > 1, n.size, *_rows(found))
+        self._call["bounds"](*pointers, _at(added), added.size > 1, part, n.size, *_rows(found))
         return found
 
     def ratios(
@@ -418,7 +418,9 @@ class Native:
         most, numbers = _most(blocks, width), np.stack(cells)
         scratch = room(3 * most)
         task = _Map(num_x=num_x, length=blocks.length, width=width, z=_at(scratch), y=None if out is None else _at(out))
-        both = [_Found(_Moments(), np.dtype(np.float64), *_shape_of(blocks, num_x, width)) for _ in range(2)]
+        both = [
+            _Found(_Moments(about_zero=True), np.dtype(np.float64), *_shape_of(blocks, num_x, width)) for _ in range(2)
+        ]
         given = *_factor(g), *_factor(z), None if errors is None else _at(errors), _at(numbers)
         pointers = (ctypes.byref(sets.task) for sets in both)
         opened = self._named("gradient", task, made, None, 0, *given, *pointers, blocks.rows, most)

@@ -45,6 +45,7 @@ U = 2.0**-53  # half a unit of float64
 UP = 1 + 2.0**-20  # covers what a bound itself loses to rounding, and all terms of second order
 TINY = 2.0**-900  # the error of a smaller product need not be a float64
 _WORDS = 4096  # summed at once in a checksum: weighted by at most as much they stay exact in float64
+LOWER = 2.0**-39  # of the largest deviation: what lower digits are at most, see `_measured`
 NO_DIGITS = 1 << 20  # see `digits`
 LIMB = 22  # bits: see `limbs`
 FEW = 8  # distances below it are counted by comparing, which costs a tenth of bincount per distance
@@ -295,7 +296,7 @@ def _measured(
             wide[lost] = 0.0
         low, high = (_scaled(extreme, low, found) for extreme in (low, high))
         unit = terms.spread(_unit(np.maximum(high - found["hi"], found["hi"] - low)))
-        # Up to 8192 upper parts are summed without an error, in any order. What is left is smaller by 2**-39.
+        # Up to 8192 upper parts are summed without an error, in any order. What is left is smaller by `LOWER`.
         np.subtract(np.add(wide, unit, out=other), unit, out=other)
         exact = other.ndim == 2 and other.shape[1] <= 8192
         found["upper"] = np.add.reduce(other, axis=1) + 0.0 if exact else terms.sums(other)
@@ -403,7 +404,7 @@ def united_bounds(
     return mean * UP, of_m2 * UP
 
 
-def bounds(n: Floats, lo: Floats, m2: Floats, added: Floats, lost: Floats | None) -> Floats:
+def bounds(n: Floats, lo: Floats, m2: Floats, added: Floats, part: float, lost: Floats | None) -> Floats:
     """Return the bounds of the errors of the mean and of m2 of blocks, each in a row.
 
     Parameters
@@ -412,14 +413,18 @@ def bounds(n: Floats, lo: Floats, m2: Floats, added: Floats, lost: Floats | None
         Those of the moments of each block.
     added : ndarray of float64
         How many terms its sums add one after the other; of the same shape, or one number.
+    part : float
+        What part of the largest deviation the lower digits are at most, whose sum is rounded: `LOWER`, or 1 where all
+        digits are summed at once.
     lost : ndarray of float64, optional
         What each element may have lost when it was widened.
     """
     n, lo = np.maximum(n, 1.0), np.abs(lo)
     square = n * lo * lo
     whole = m2 + square
-    # Each deviation is rounded; their upper parts are summed exactly, the lower ones are 2**-39 of the largest at most.
-    mean = U * np.sqrt(whole / n) + 3 * U * lo + added * U * 2.0**-39 * np.sqrt(whole)
+    each = np.sqrt(whole / n)  # at least the mean of their sizes
+    # Each deviation is rounded; their upper parts are summed exactly.
+    mean = U * each + 3 * U * lo + added * U * np.minimum(part * np.sqrt(whole), each)
     m2 = (added + 3) * U * whole + 4 * U * square
     if lost is not None:
         mean = mean + lost
@@ -1353,7 +1358,7 @@ def gradient(
         if made.foreign:
             lost = (out == 0) & (dx != 0)
             zeros = int(np.count_nonzero(lost) - np.count_nonzero(lost[opened]))
-    of_dx, of_products = (_of_blocks(values, blocks, cells.base.shape) for values in (dx, dx * z))
+    of_dx, of_products = (_of_blocks(values, blocks, cells.base.shape, True) for values in (dx, dx * z))
     return MappedGradient(opened, of_dx, of_products, zeros)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gncli.kernels.exact import GRAIN, Sums, cell_sums, over_grain
 from gncli.kernels.loops import loops
 from gncli.kernels.moments import Bounds, Floats, Measuring, Moments, fold, is_wide_integer, on_scale, record, width
-from gncli.kernels.plain import LANES, UP, U
+from gncli.kernels.plain import LANES, LOWER, UP, U
 from gncli.kernels.reduction import Rows, Visit
 
 LOST = 2.0**-20  # an error of rstd that leaves nothing to prove
@@ -78,22 +78,22 @@ def bounds(moments: Moments, values: NDArray[Any]) -> Bounds:
 
 
 def of_blocks(visit: Visit, found: Mapping[str, NDArray[Any]]) -> Moments:
-    """Return the moments of a visit, with bounds, from what `plain.moments` found of float64 in each of its blocks."""
+    """Return the moments of a visit, with bounds, from what `plain.moments` found of float64 about 0 in each block."""
     walk = visit.walk
     num_x, length, _ = walk.view(visit.region)
     rows = np.full((num_x, -(-length // walk.block)), min(walk.block, length))
     rows[:, -1] = length - (rows.shape[1] - 1) * rows[0, 0]
     moments = record(found)
-    limits = _bounds(moments, np.dtype(np.float64), rows.reshape(-1, *[1] * (moments.n.ndim - 1)))
+    limits = _bounds(moments, np.dtype(np.float64), rows.reshape(-1, *[1] * (moments.n.ndim - 1)), 1.0)
     return fold(moments._replace(extras=(limits,)), walk.dims(visit.region), walk.units[visit.region.axis].cell)
 
 
-def _bounds(moments: Moments, dtype: np.dtype[Any], rows: Any) -> Bounds:
-    """Return the bounds of the moments of blocks of so many `rows`."""
+def _bounds(moments: Moments, dtype: np.dtype[Any], rows: Any, part: float = LOWER) -> Bounds:
+    """Return the bounds of the moments of blocks of so many `rows`; see `plain.bounds`."""
     added = rows if moments.n.ndim > 1 else np.where(rows < LANES, rows, -(-rows // LANES) + 6)
     # What a difference lost when it was widened.
     lost = U * width(moments.min, moments.max) if is_wide_integer(dtype) else None
-    return Bounds(*loops().bounds(moments.n, moments.lo, moments.m2, np.asarray(added, np.float64), lost))
+    return Bounds(*loops().bounds(moments.n, moments.lo, moments.m2, np.asarray(added, np.float64), part, lost))
 
 
 def tightened(cells: Moments) -> Moments:

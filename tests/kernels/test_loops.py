@@ -50,9 +50,9 @@ def test_bounds_of_blocks_are_those_of_plain(each: Loops, shape: tuple[int, ...]
     n, lo, m2, lost = RNG.integers(0, 9000, shape).astype(np.float64), -numbers(shape), numbers(shape), numbers(shape)
     with np.errstate(all="ignore"):
         for added in (np.array(134.0), RNG.integers(1, 257, (shape[0], *[1] * (len(shape) - 1))).astype(np.float64)):
-            for given in (None, lost):
-                found = each.bounds(n, lo, m2, added, given)
-                np.testing.assert_array_equal(found, plain.bounds(n, lo, m2, added, given))
+            for part, given in ((plain.LOWER, None), (1.0, None), (plain.LOWER, lost)):
+                found = each.bounds(n, lo, m2, added, part, given)
+                np.testing.assert_array_equal(found, plain.bounds(n, lo, m2, added, part, given))
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 300])

@@ -196,6 +196,18 @@ def test_elements_that_were_the_other_neighbour_are_right(
     assert str(group_norm(x[n : n + 1], 4)[(0, *place[1:])]) == right
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e6])
+def test_bounds_of_sums_about_zero_hold(offset: float) -> None:
+    values = np.sort(np.random.default_rng(9).normal(offset, size=(20, 8192)))
+    found = loops().moments(values, about_zero=True)
+    means, squares = loops().bounds(found["n"], found["lo"], found["m2"], np.array(8192 / 64 + 6), 1.0, None)
+    for row, mean, m2, of_mean, of_m2 in zip(values, found["lo"], found["m2"], means, squares, strict=True):
+        numbers = list(map(Fraction, row.tolist()))
+        exact = sum(numbers) / 8192
+        assert abs(Fraction(mean) - exact) <= of_mean
+        assert abs(Fraction(m2) - sum((number - exact) ** 2 for number in numbers)) <= of_m2
+
+
 def test_counts_of_all_checks_are_added() -> None:
     x = RANDOM.normal(size=(3, 4, 50))
     for made in ("f4", "f2", "f8"):
