@@ -59,11 +59,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Count no lines while a test of `UNCOUNTED` runs: to count them takes as long as the test itself."""
+    """Count no lines while a test of `UNCOUNTED` runs: to count them takes as long as the test itself.
+
+    What it has made once and for all is forgotten then, so that the lines that make it are counted in another test.
+    """
     uncounted = item.get_closest_marker("slow") and UNCOUNTED.intersection(item.location[0].split(os.sep))
     if "COVERAGE_RUN" not in os.environ or not uncounted:
         return (yield)
     here, elsewhere = sys.gettrace(), threading.gettrace()
+    made = {id(cache) for cache in caches() if cache.cache_info().currsize}
     with mock.patch.dict(os.environ, uncovered(), clear=True):
         sys.settrace(None)
         threading.settrace(None)
@@ -72,6 +76,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         finally:
             sys.settrace(here)
             threading.settrace(elsewhere)
+            for cache in caches():
+                if id(cache) not in made:
+                    cache.cache_clear()
+
+
+def caches() -> list[Any]:
+    """Return the functions of gncli's modules that remember their results."""
+    modules = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("gncli.")]
+    return [found for module in modules for found in module.values() if hasattr(type(found), "cache_clear")]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
