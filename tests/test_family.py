@@ -479,6 +479,12 @@ def test_the_check_fails_where_a_standardized_value_beyond_its_dtype_spoils_the_
     for made, gamma, overflow in (("float32", 0.0, None), ("bfloat16", 1e-300, "saturate")):
         _, found = computed(x, case, made, np.full((), gamma), np.zeros(()), moments, overflow=overflow)
         assert (found.ok, found.failures) == (False, 0)
+    below = -np.abs(x)
+    for activation in ACTIVATIONS:  # of -infinity each makes a 0, and the exact values are beta - 1 and beta - 2
+        scaling = Scaling(activation=activation)
+        case = Case(GroupNorm(given=True, layout="NC", eps=0.0), scaling, below, ())
+        _, found = computed(below, case, "float32", np.full((), 1e-310), np.full((), 5.0), moments)
+        assert (found.ok, found.failures) == (False, 0)
     x, moments = np.array([[1e5]]), (np.zeros(1), np.ones(1))
     case = Case(GroupNorm(given=True, layout="NC", eps=0.0), Scaling(round_before_affine=True), x, ())
     y, found = computed(x, case, "float16", np.zeros(()), np.zeros(()), moments)

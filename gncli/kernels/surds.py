@@ -185,9 +185,8 @@ def levels(
         The sums of the products, and those of their sizes.
     """
     top = -(-math.frexp(largest)[1] // 4) * 4  # few different powers, so that sums can be added up in integers
-    bits = min(
-        51, 62 - math.prod(shape[::2]).bit_length()
-    )  # sums of so many multiples of a power are below 2**62 of it
+    # Sums of so many multiples of a power are below 2**62 of it.
+    bits = min(51, 62 - math.prod(shape[::2]).bit_length())
     count, left = LEVELS, True
     powers = np.array([top])
     while left:

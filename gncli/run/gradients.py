@@ -87,7 +87,7 @@ from gncli.run.plan import Plan
 T = TypeVar("T")
 
 TOGETHER = 1 << 12  # cells whose records are added up at once: those of a visit may be two
-SMALL = 8 << 20  # bytes of both tensors that are read at once: larger visits are faster, and take more memory
+SMALL = 8 << 20  # bytes of both tensors that are read at once: larger visits take more memory, and hardly less time
 DOUBLE = FLOATS["float64"]
 STEEPEST = 1.13  # the derivative of an activation is smaller
 IDENTITY = Affine(np.ones(1), np.zeros(1), (1, 1, 1))
